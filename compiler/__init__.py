@@ -1,0 +1,1 @@
+"""The model as data: types, IR, operators, ONNX import, rewrite engine, reference interpreter."""

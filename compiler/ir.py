@@ -1,0 +1,143 @@
+"""The IR: immutable nodes and graphs.
+
+A Node stands for its one output; ONNX operators with several outputs become several nodes. A
+Graph is its inputs and outputs; order and users are computed, never stored, so an old graph
+stays valid beside the one that a pass made from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import networkx as nx
+
+from mdlc.compiler.errors import MdlcError
+from mdlc.compiler.types import Array, TensorType
+
+if TYPE_CHECKING:
+    from mdlc.compiler.op import Op
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """One operator applied to its inputs. `name` is the ONNX tensor it came from: provenance only."""
+
+    op: Op
+    inputs: tuple[Node, ...]
+    type: TensorType
+    name: str = ""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The logical shape of the output."""
+        return self.type.shape
+
+    @property
+    def constant(self) -> Array | None:
+        """The value, where the node is a constant."""
+        from mdlc.compiler.ops.constant import Constant
+
+        return self.op.value if isinstance(self.op, Constant) else None
+
+    def with_inputs(self, inputs: Iterable[Node]) -> Node:
+        """The same operator on other inputs, its type inferred anew (the layout is kept)."""
+        inputs = tuple(inputs)
+        if inputs == self.inputs:
+            return self
+        return make(self.op, *inputs, name=self.name, layout_of=self)
+
+    def __repr__(self) -> str:
+        return f"<{type(self.op).__name__} {self.name or hex(id(self))}: {self.type}>"
+
+
+def make(op: Op, *inputs: Node, name: str = "", layout_of: Node | None = None) -> Node:
+    """A node with its type inferred.
+
+    Args:
+        layout_of: take over this node's layout, where the rank allows it.
+
+    Raises:
+        MdlcError: the operator rejects the types of its inputs.
+    """
+    try:
+        inferred = op.infer(*(node.type for node in inputs))
+    except MdlcError as error:
+        raise MdlcError(error.reason, node=error.node or name or None, hint=error.hint) from error
+    if layout_of is not None and layout_of.type.rank == inferred.rank:
+        inferred = inferred.with_layout(layout_of.type.layout)
+    return Node(op, inputs, inferred, name)
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """A network: its inputs (Input nodes) and its outputs with their ONNX names."""
+
+    inputs: tuple[Node, ...]
+    outputs: tuple[Node, ...]
+    output_names: tuple[str, ...]
+    name: str = "model"
+
+    def _dag(self) -> nx.DiGraph:
+        """Edges from a node to its inputs, inserted breadth first from the outputs."""
+        dag = nx.DiGraph()
+        pending = [*self.outputs]
+        dag.add_nodes_from(pending)
+        seen = set(pending)
+        while pending:
+            node = pending.pop()
+            for source in node.inputs:
+                dag.add_edge(node, source)
+                if source not in seen:
+                    seen.add(source)
+                    pending.append(source)
+        return dag
+
+    def order(self) -> list[Node]:
+        """All nodes that an output needs, and all inputs, each after what it reads."""
+        dag = self._dag()
+        reached: list[Node] = []
+        seen: set[Node] = set()
+        for root in (*self.inputs, *self.outputs):
+            if root in seen:
+                continue
+            if root not in dag:
+                dag.add_node(root)
+            for node in nx.dfs_postorder_nodes(dag, root):
+                if node not in seen:
+                    seen.add(node)
+                    reached.append(node)
+        return reached
+
+    def users(self) -> dict[Node, list[Node]]:
+        """For every node, the nodes that read it (twice where they read it twice)."""
+        users: dict[Node, list[Node]] = {node: [] for node in self.order()}
+        for node in users:
+            for source in node.inputs:
+                users[source].append(node)
+        return users
+
+    def with_outputs(self, outputs: Iterable[Node]) -> Graph:
+        """The same network with other output nodes under the same names."""
+        return Graph(self.inputs, tuple(outputs), self.output_names, self.name)
+
+    def rebuild(self, visit: Callable[[Node, Node], Node]) -> Graph:
+        """A new graph, made in order from the inputs on.
+
+        Args:
+            visit: called with each old node and that node on its new inputs; returns what
+                stands for it from here on (often just the second argument).
+        """
+        done: dict[Node, Node] = {}
+        for node in self.order():
+            done[node] = visit(node, node.with_inputs(done[source] for source in node.inputs))
+        return Graph(
+            tuple(done[node] for node in self.inputs),
+            tuple(done[node] for node in self.outputs),
+            self.output_names,
+            self.name,
+        )
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self.order())

@@ -1,0 +1,209 @@
+"""The base class of operators: everything about an operator stands in its one file in ops/."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from mdlc.compiler.errors import MdlcError
+from mdlc.compiler.expr import Expr
+from mdlc.compiler.types import Array, DType, TensorType
+
+if TYPE_CHECKING:
+    from mdlc.compiler.ir import Node
+    from mdlc.compiler.onnx_node import OnnxNode
+
+
+class LayoutRule(enum.Enum):
+    """How an operator treats the physical layout of rank-4 tensors.
+
+    NATIVE: computes in NHWC: input 0 and the output are NHWC (other inputs stay plain).
+    FOLLOWS: any layout, the same for all rank-4 data inputs and the output.
+    BARRIER: plain inputs and a plain output.
+    """
+
+    NATIVE = "native"
+    FOLLOWS = "follows"
+    BARRIER = "barrier"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Work of one node: multiply-adds, and bytes read and written with nothing cached."""
+
+    macs: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One case from which tests are derived: an operator on inputs.
+
+    Attributes:
+        op: the operator with its attributes.
+        inputs: the values; float inputs are float32.
+        constant: positions of inputs that are constants of the graph (weights).
+        label: short, for the test's name.
+        rtol, atol: bounds against ONNX Runtime and for generated code.
+    """
+
+    op: Op
+    inputs: tuple[Array, ...]
+    constant: tuple[int, ...] = ()
+    label: str = ""
+    rtol: float = 1e-4
+    atol: float = 1e-5
+
+
+@dataclass(frozen=True)
+class Op:
+    """An operator with its attributes; subclasses are frozen dataclasses.
+
+    Class attributes:
+        onnx: names of the ONNX operators that `from_onnx` of this class imports.
+        layout_rule: see LayoutRule.
+        channelwise: output channel c (axis 1) depends on channel c of the inputs alone.
+    """
+
+    onnx: ClassVar[tuple[str, ...]] = ()
+    layout_rule: ClassVar[LayoutRule] = LayoutRule.BARRIER
+    channelwise: ClassVar[bool] = False
+    registry: ClassVar[dict[str, type[Op]]] = {}
+    importers: ClassVar[dict[str, type[Op]]] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        Op.registry[cls.__name__] = cls
+        for name in cls.__dict__.get("onnx", ()):
+            Op.importers[name] = cls
+
+    @classmethod
+    def from_onnx(cls, n: OnnxNode) -> Node | Sequence[Node]:
+        """The nodes for an ONNX node's outputs, in order.
+
+        Raises:
+            MdlcError: (through `n.error`) an attribute or input that is not supported.
+        """
+        raise n.error(f"operator {n.op_type} is not imported")
+
+    def infer(self, *inputs: TensorType) -> TensorType:
+        """The output's type; raises MdlcError where the inputs do not fit."""
+        raise NotImplementedError(type(self).__name__)
+
+    def reference(self, *inputs: Array) -> Array:
+        """The meaning, in numpy, on logical arrays; the result has the inferred shape and dtype."""
+        raise NotImplementedError(type(self).__name__)
+
+    def cost(self, inputs: Sequence[TensorType], output: TensorType) -> Cost:
+        """Multiply-adds and bytes; the default counts data movement only."""
+        return Cost(0, sum(t.nbytes for t in inputs) + output.nbytes)
+
+    def to_onnx(self) -> tuple[str, dict[str, Any]] | None:
+        """Name and attributes of the one ONNX operator (opset 18, default domain) that means
+        the same on the same inputs; None if there is none. Tests compare with ONNX Runtime."""
+        return None
+
+    @classmethod
+    def samples(cls) -> Sequence[Sample]:
+        """Cases for the derived tests: usual, awkward and extreme shapes and attributes."""
+        return ()
+
+    def __str__(self) -> str:
+        """The spelling in IR text: the fields that differ from their defaults."""
+        shown = []
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.default is not dataclasses.MISSING and value == field.default:
+                continue
+            shown.append(f"{field.name}={value}" if isinstance(value, Op) else f"{field.name}={value!r}")
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+@dataclass(frozen=True)
+class Elementwise(Op):
+    """An operator computed element by element with numpy broadcasting.
+
+    Subclasses give `expr` (the formula that code generation emits, spelled by each ISA) and,
+    independently, `reference` in numpy.
+    """
+
+    layout_rule: ClassVar[LayoutRule] = LayoutRule.FOLLOWS
+    channelwise: ClassVar[bool] = True
+    arity: ClassVar[int] = 1
+
+    def expr(self, *x: Expr) -> Expr:
+        """The formula on one element of each input."""
+        raise NotImplementedError(type(self).__name__)
+
+    def result_dtype(self, *inputs: DType) -> DType:
+        """Element type of the output; the default is that of the first input."""
+        return inputs[0]
+
+    def infer(self, *inputs: TensorType) -> TensorType:
+        if len(inputs) != self.arity:
+            raise MdlcError(f"{type(self).__name__} takes {self.arity} inputs, not {len(inputs)}")
+        shape = broadcast_shapes(*(t.shape for t in inputs))
+        return TensorType(shape, self.result_dtype(*(t.dtype for t in inputs)))
+
+    def cost(self, inputs: Sequence[TensorType], output: TensorType) -> Cost:
+        return Cost(output.size, sum(t.nbytes for t in inputs) + output.nbytes)
+
+
+def broadcast_shapes(*shapes: tuple[int, ...]) -> tuple[int, ...]:
+    """The common shape under numpy's broadcasting; raises MdlcError if there is none."""
+    try:
+        return tuple(int(d) for d in np.broadcast_shapes(*shapes))
+    except ValueError:
+        listed = " and ".join(str(list(shape)) for shape in shapes)
+        raise MdlcError(f"shapes {listed} do not broadcast") from None
+
+
+def normalize_axis(axis: int, rank: int) -> int:
+    """A non-negative axis; raises MdlcError outside -rank..rank-1."""
+    if not -rank <= axis < rank:
+        raise MdlcError(f"axis {axis} is outside a tensor of rank {rank}")
+    return axis % rank
+
+
+def random_array(seed: int, *shape: int, low: float = -1.0, high: float = 1.0) -> Array:
+    """Uniform float32 values for samples, the same for the same seed."""
+    values = np.random.default_rng(seed).uniform(low, high, size=shape)
+    return values.astype(np.float32)
+
+
+def unary_sample(op: Op, *, low: float = -4.0, high: float = 4.0, **bounds: float) -> Sample:
+    """A sample of a unary operator on 2x5x3x7 values, zero among them."""
+    values = random_array(1, 2, 5, 3, 7, low=low, high=high)
+    values[0, 0, 0, 0] = 0.0 if low <= 0 else low
+    return Sample(op, (values,), label="2x5x3x7", **bounds)
+
+
+def binary_samples(
+    op: Op, *, low: float = -2.0, high: float = 2.0, broadcast_first: bool = True, **bounds: float
+) -> tuple[Sample, ...]:
+    """Samples of a binary operator: equal shapes, and every kind of broadcasting.
+
+    Args:
+        broadcast_first: whether the first input may be the smaller one.
+    """
+
+    def sample(label: str, a: tuple[int, ...], b: tuple[int, ...], constant: bool = False) -> Sample:
+        values = random_array(1, *a, low=low, high=high), random_array(2, *b, low=low, high=high)
+        return Sample(op, values, (1,) if constant else (), label, **bounds)
+
+    cases = [
+        sample("equal", (2, 5, 3, 7), (2, 5, 3, 7)),
+        sample("scalar", (2, 5, 3, 7), (), constant=True),
+        sample("channel", (2, 5, 3, 7), (5, 1, 1), constant=True),
+        sample("pixel", (1, 5, 3, 7), (1, 1, 3, 7)),
+        sample("last", (3, 11), (11,)),
+    ]
+    if broadcast_first:
+        cases.append(sample("both", (1, 5, 1, 7), (2, 1, 3, 1)))
+        cases.append(sample("first", (6,), (4, 6)))
+    return tuple(cases)

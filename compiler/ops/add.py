@@ -1,0 +1,42 @@
+"""Add: a + b with broadcasting."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from mdlc.compiler.expr import Expr
+from mdlc.compiler.ir import Node
+from mdlc.compiler.onnx_node import OnnxNode
+from mdlc.compiler.op import Elementwise, Sample, binary_samples
+from mdlc.compiler.types import Array
+
+
+@dataclass(frozen=True)
+class Add(Elementwise):
+    """y = a + b. Source: ONNX specification, operator Add."""
+
+    onnx: ClassVar[tuple[str, ...]] = ("Add", "Sum")
+    arity: ClassVar[int] = 2
+
+    @classmethod
+    def from_onnx(cls, n: OnnxNode) -> Node:
+        total = n.input(0)
+        for index in range(1, len(n.inputs)):
+            total = n.make(cls(), total, n.input(index))
+        return total
+
+    def expr(self, *x: Expr) -> Expr:
+        return x[0] + x[1]
+
+    def reference(self, *inputs: Array) -> Array:
+        result: Array = inputs[0] + inputs[1]
+        return result
+
+    def to_onnx(self) -> tuple[str, dict[str, Any]]:
+        return "Add", {}
+
+    @classmethod
+    def samples(cls) -> Sequence[Sample]:
+        return binary_samples(cls())

@@ -1,0 +1,185 @@
+"""Conv2D: 2-D convolution, grouped, dilated, with bias and a fused epilogue."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from mdlc.compiler.errors import MdlcError
+from mdlc.compiler.ir import Node
+from mdlc.compiler.onnx_node import OnnxNode
+from mdlc.compiler.op import Cost, Elementwise, LayoutRule, Op, Sample, random_array
+from mdlc.compiler.ops.constant import constant
+from mdlc.compiler.ops.reshape import Reshape
+from mdlc.compiler.types import Array, TensorType
+from mdlc.compiler.window import Window, resolve_auto_pad
+
+
+@dataclass(frozen=True)
+class Conv2D(Op):
+    """y = activation(conv(x, w) + b + residual).
+
+    Inputs: x [N, C, H, W], w [M, C/groups, kH, kW], b [M], then the activation's per-channel
+    operand [M] if it is binary (PRelu's slope), then the residual [N, M, OH, OW] if there is one.
+
+    Attributes:
+        stride, dilation: (vertical, horizontal).
+        pads: zeros added (top, left, bottom, right).
+        activation: fused element-wise operator, or None.
+        residual: whether the last input is added before the activation.
+
+    Source: ONNX specification, operator Conv.
+    """
+
+    stride: tuple[int, int] = (1, 1)
+    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+    activation: Elementwise | None = None
+    residual: bool = False
+
+    onnx: ClassVar[tuple[str, ...]] = ("Conv",)
+    layout_rule: ClassVar[LayoutRule] = LayoutRule.NATIVE
+
+    @classmethod
+    def from_onnx(cls, n: OnnxNode) -> Node:
+        x, w = n.input(0), n.input(1)
+        rank = len(x.shape)
+        if rank not in (3, 4) or len(w.shape) != rank:
+            raise n.error(f"convolution of a rank-{rank} input with a rank-{len(w.shape)} filter",
+                          hint="1-D and 2-D convolutions are supported")  # fmt: skip
+        kernel = w.shape[2:]
+        strides = n.attr("strides", (1,) * len(kernel))
+        dilations = n.attr("dilations", (1,) * len(kernel))
+        pads = resolve_auto_pad(n, x.shape[2:], kernel, strides, dilations)
+        b = n.optional(2) or constant(np.zeros(w.shape[0], np.float32))
+        if rank == 3:  # a 1-D convolution is a 2-D one of height 1
+            x = n.make(Reshape((x.shape[0], x.shape[1], 1, x.shape[2])), x)
+            w = n.make(Reshape((w.shape[0], w.shape[1], 1, w.shape[2])), w)
+            strides, dilations = (1, *strides), (1, *dilations)
+            pads = (0, pads[0], 0, pads[1])
+        op = cls(tuple(strides), tuple(pads), tuple(dilations), n.attr("group", 1))
+        y = n.make(op, x, w, b)
+        return y if rank == 4 else n.make(Reshape((y.shape[0], y.shape[1], y.shape[3])), y)
+
+    @property
+    def operands(self) -> int:
+        """Number of inputs."""
+        return 3 + self.has_slope + self.residual
+
+    @property
+    def has_slope(self) -> bool:
+        """Whether the activation has a per-channel operand, input 3."""
+        return self.activation is not None and self.activation.arity == 2
+
+    def window(self, kernel: Sequence[int]) -> Window:
+        """The sliding window for a filter of [kH, kW]."""
+        return Window((kernel[0], kernel[1]), self.stride, self.pads, self.dilation)
+
+    def infer(self, *inputs: TensorType) -> TensorType:
+        if len(inputs) != self.operands:
+            raise MdlcError(f"Conv2D takes {self.operands} inputs, not {len(inputs)}")
+        x, w, b = inputs[:3]
+        if x.rank != 4 or w.rank != 4:
+            raise MdlcError(f"Conv2D needs rank-4 input and filter, not {x} and {w}")
+        batch, channels, height, width = x.shape
+        filters, per_group, *kernel = w.shape
+        if channels != per_group * self.groups or filters % self.groups:
+            raise MdlcError(
+                f"{channels} input channels do not fit a filter of shape {list(w.shape)} "
+                f"in {self.groups} groups"
+            )
+        if b.shape != (filters,):
+            raise MdlcError(f"bias has shape {list(b.shape)}, not [{filters}]")
+        out = self.window(kernel).output_size((height, width))
+        result = TensorType((batch, filters, *out), x.dtype)
+        if self.residual and inputs[-1].shape != result.shape:
+            raise MdlcError(f"residual {inputs[-1]} does not fit the output {result}")
+        return result
+
+    def reference(self, *inputs: Array) -> Array:
+        x, w, b = inputs[:3]
+        filters, per_group, kh, kw = w.shape
+        patches = self.window((kh, kw)).patches(x, 0.0)  # N, C, OH, OW, kH, kW
+        n, _, oh, ow = patches.shape[:4]
+        grouped = patches.reshape(n, self.groups, per_group, oh, ow, kh, kw)
+        weights = w.reshape(self.groups, filters // self.groups, per_group, kh, kw)
+        y = np.einsum("ngchwij,gmcij->ngmhw", grouped, weights, optimize=True)
+        y = y.reshape(n, filters, oh, ow) + b[None, :, None, None]
+        if self.residual:
+            y = y + inputs[-1]
+        if self.activation is not None:
+            extra = (inputs[3][None, :, None, None],) if self.has_slope else ()
+            y = self.activation.reference(y.astype(x.dtype), *extra)
+        return y.astype(x.dtype)
+
+    def cost(self, inputs: Sequence[TensorType], output: TensorType) -> Cost:
+        _, per_group, kh, kw = inputs[1].shape
+        return Cost(
+            output.size * per_group * kh * kw, sum(t.nbytes for t in inputs) + output.nbytes
+        )
+
+    def to_onnx(self) -> tuple[str, dict[str, object]] | None:
+        if self.activation is not None or self.residual:
+            return None
+        return "Conv", {
+            "strides": self.stride,
+            "pads": self.pads,
+            "dilations": self.dilation,
+            "group": self.groups,
+        }
+
+    @classmethod
+    def samples(cls) -> Sequence[Sample]:
+        from mdlc.compiler.ops.clip import Clip
+        from mdlc.compiler.ops.prelu import PRelu
+        from mdlc.compiler.ops.relu import Relu
+
+        def sample(
+            label: str, op: Conv2D, x: tuple[int, ...], w: tuple[int, ...]
+        ) -> Sample:
+            values = [random_array(1, *x), random_array(2, *w), random_array(3, w[0])]
+            constants = [1, 2]
+            if op.has_slope:
+                values.append(random_array(4, w[0]))
+                constants.append(3)
+            if op.residual:
+                size = op.window(w[2:]).output_size(x[2:])
+                values.append(random_array(5, x[0], w[0], *size))
+            return Sample(op, tuple(values), tuple(constants), label)
+
+        return (
+            sample("1x1", cls(), (1, 16, 7, 7), (32, 16, 1, 1)),
+            sample("1x1_awkward", cls(), (1, 13, 5, 9), (37, 13, 1, 1)),
+            sample("1x1_stride2", cls(stride=(2, 2)), (1, 24, 9, 7), (20, 24, 1, 1)),
+            sample("1x1_batch", cls(), (3, 8, 5, 5), (12, 8, 1, 1)),
+            sample("1x1_pixel", cls(), (1, 40, 1, 1), (70, 40, 1, 1)),
+            sample("1x1_wide", cls(activation=Relu()), (1, 64, 14, 14), (96, 64, 1, 1)),
+            sample("3x3", cls(pads=(1, 1, 1, 1)), (1, 8, 10, 12), (16, 8, 3, 3)),
+            sample("3x3_residual", cls(pads=(1, 1, 1, 1), activation=Relu(), residual=True),
+                   (1, 12, 9, 11), (20, 12, 3, 3)),
+            sample("3x3_first", cls((2, 2), (0, 0, 1, 1), activation=Clip(0.0, 6.0)),
+                   (1, 3, 32, 32), (24, 3, 3, 3)),
+            sample("3x3_prelu", cls(pads=(1, 1, 1, 1), activation=PRelu()),
+                   (1, 5, 6, 6), (7, 5, 3, 3)),
+            sample("5x3_uneven", cls((2, 1), (2, 0, 1, 1)), (1, 6, 11, 9), (10, 6, 5, 3)),
+            sample("7x7_stride2", cls((2, 2), (3, 3, 3, 3)), (1, 3, 20, 22), (16, 3, 7, 7)),
+            sample("dilated", cls(pads=(2, 2, 2, 2), dilation=(2, 2)), (1, 8, 9, 9), (9, 8, 3, 3)),
+            sample("grouped", cls(pads=(1, 1, 1, 1), groups=3), (1, 12, 8, 8), (18, 4, 3, 3)),
+            sample("grouped_1x1", cls(groups=4), (1, 32, 6, 5), (64, 8, 1, 1)),
+            sample("row", cls(pads=(0, 2, 0, 2)), (2, 10, 1, 17), (6, 10, 1, 5)),
+            sample("depthwise", cls(pads=(1, 1, 1, 1), groups=24), (1, 24, 8, 9), (24, 1, 3, 3)),
+            sample("depthwise_stride2", cls((2, 2), (0, 0, 1, 1), groups=19,
+                   activation=Clip(0.0, 6.0)), (1, 19, 12, 14), (19, 1, 3, 3)),
+            sample("depthwise_5x5", cls((1, 1), (2, 2, 2, 2), groups=32), (2, 32, 7, 7),
+                   (32, 1, 5, 5)),
+            sample("depthwise_dilated", cls((1, 1), (4, 4, 4, 4), (4, 4), groups=16),
+                   (1, 16, 12, 12), (16, 1, 3, 3)),
+            sample("depthwise_multiplier", cls(pads=(1, 1, 1, 1), groups=6), (1, 6, 7, 8),
+                   (12, 1, 3, 3)),
+            sample("depthwise_residual", cls(pads=(1, 1, 1, 1), groups=8, residual=True,
+                   activation=Relu()), (1, 8, 5, 5), (8, 1, 3, 3)),
+        )  # fmt: skip

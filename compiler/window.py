@@ -1,0 +1,99 @@
+"""Sliding windows, shared by convolution and pooling."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mdlc.compiler.errors import MdlcError
+from mdlc.compiler.types import Array
+
+if TYPE_CHECKING:
+    from mdlc.compiler.onnx_node import OnnxNode
+
+
+@dataclass(frozen=True)
+class Window:
+    """A window moved over the two last axes of a tensor; pairs are (vertical, horizontal).
+
+    Attributes:
+        pads: (top, left, bottom, right).
+        ceil_mode: whether a last window that starts inside the input or its leading padding,
+            but does not end inside, counts (ONNX pooling's ceil_mode).
+    """
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int] = (1, 1)
+    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    ceil_mode: bool = False
+
+    @property
+    def extent(self) -> tuple[int, int]:
+        """Height and width that one window spans, dilation included."""
+        (kh, kw), (dh, dw) = self.kernel, self.dilation
+        return (kh - 1) * dh + 1, (kw - 1) * dw + 1
+
+    def output_size(self, size: Sequence[int]) -> tuple[int, int]:
+        """Windows along each axis of an input of [H, W]; MdlcError where none fits."""
+        result = []
+        for axis in range(2):
+            padded = size[axis] + self.pads[axis] + self.pads[axis + 2]
+            free = padded - self.extent[axis]
+            if free < 0:
+                raise MdlcError(
+                    f"a window of {self.extent[0]}x{self.extent[1]} does not fit an input of "
+                    f"{size[0]}x{size[1]} padded by {list(self.pads)}"
+                )
+            step = self.stride[axis]
+            count = free // step + 1
+            # A window that would start in the trailing padding is dropped (ONNX, since opset 1).
+            if self.ceil_mode and free % step and count * step < size[axis] + self.pads[axis]:
+                count += 1
+            result.append(count)
+        return result[0], result[1]
+
+    def patches(self, x: Array, fill: float) -> Array:
+        """Every window of x [N, C, H, W] as [N, C, OH, OW, kH, kW] (a view of a padded copy)."""
+        oh, ow = self.output_size(x.shape[2:])
+        reach = [(n - 1) * s + e for n, s, e in zip((oh, ow), self.stride, self.extent, strict=True)]
+        top, left = self.pads[:2]
+        bottom = max(reach[0] - top - x.shape[2], 0)
+        right = max(reach[1] - left - x.shape[3], 0)
+        padded = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)), constant_values=fill)
+        view = np.lib.stride_tricks.sliding_window_view(padded, self.extent, axis=(2, 3))
+        (sh, sw), (dh, dw) = self.stride, self.dilation
+        result: Array = view[:, :, ::sh, ::sw, ::dh, ::dw][:, :, :oh, :ow]
+        return result
+
+
+def resolve_auto_pad(
+    n: OnnxNode,
+    size: Sequence[int],
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    dilations: Sequence[int],
+) -> tuple[int, ...]:
+    """Explicit pads (all begins, then all ends) of an ONNX node from `pads` or `auto_pad`."""
+    mode = n.attr("auto_pad", "NOTSET")
+    if mode in ("NOTSET", ""):
+        pads = tuple(n.attr("pads", (0,) * (2 * len(kernel))))
+        if len(pads) != 2 * len(kernel):
+            raise n.error(f"pads {list(pads)} do not fit a kernel of rank {len(kernel)}")
+        if min(pads, default=0) < 0:
+            raise n.error(f"negative pads {list(pads)}", hint="use Slice to crop")
+        return pads
+    if mode == "VALID":
+        return (0,) * (2 * len(kernel))
+    if mode not in ("SAME_UPPER", "SAME_LOWER"):
+        raise n.error(f"unknown auto_pad {mode!r}")
+    begins, ends = [], []
+    for length, k, s, d in zip(size, kernel, strides, dilations, strict=True):
+        total = max((-(-length // s) - 1) * s + (k - 1) * d + 1 - length, 0)
+        small, large = total // 2, total - total // 2
+        begins.append(small if mode == "SAME_UPPER" else large)
+        ends.append(large if mode == "SAME_UPPER" else small)
+    return (*begins, *ends)

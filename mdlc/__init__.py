@@ -1,0 +1,1 @@
+"""mdlc: compiles a trained network to a self-contained C++ class and one weights file."""

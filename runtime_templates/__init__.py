@@ -1,0 +1,1 @@
+"""The Jinja2 text of everything that mdlc emits."""
