@@ -1,0 +1,107 @@
+"""Instruction sets as data: what a kernel may use and how it is spelled in C++.
+
+A kernel never asks which ISA it is for; it asks for lanes, registers and capabilities, and
+spells its tile with the hooks. Adding an instruction set is one file in codegen/isas/.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from mdlc.compiler.errors import MdlcError
+
+
+@dataclass(frozen=True)
+class Isa:
+    """A frozen description of an instruction set as seen by float kernels.
+
+    Attributes:
+        name: the target's name on the command line.
+        suffix: the ending of microkernel names.
+        description: one line for `mdlc targets`.
+        lanes: f32 elements of one vector (1: scalar C++).
+        registers: vector registers that a tile may use.
+        vector: C++ type of a vector; mask: of a comparison's result.
+        header: the header that declares the intrinsics, or "".
+        flags: compiler flags, gcc and clang alike.
+        triple: GNU triple of the machine it runs on, or "" for any.
+        spell: format strings of the hooks. Always: load(p), store(p, v), set1(x), and the
+            primitives of compiler/expr.py; `fma`(a, b, c) is a * b + c.
+        lane_fma: `v = lane_fma(acc, b, a, lane)`: acc + b * a[lane], where the ISA has it, else
+            "": kernels then broadcast from memory.
+        fma_per_cycle: vector multiply-adds a core of the class starts per cycle.
+        loads_per_cycle: vector loads likewise.
+        qemu_cpu: `-cpu` of qemu-user for it where the host cannot run it, or "".
+    """
+
+    name: str
+    suffix: str
+    description: str
+    lanes: int
+    registers: int
+    vector: str
+    mask: str
+    header: str
+    flags: tuple[str, ...]
+    triple: str
+    spell: Mapping[str, str]
+    lane_fma: str = ""
+    fma_per_cycle: float = 2.0
+    loads_per_cycle: float = 2.0
+    qemu_cpu: str = ""
+    cpu_flags: frozenset[str] = field(default_factory=frozenset)
+
+    def op(self, hook: str, *operands: object) -> str:
+        """The C++ expression of a hook on operands."""
+        return self.spell[hook].format(*operands)
+
+    def load(self, pointer: object) -> str:
+        """A vector read from an unaligned address."""
+        return self.op("load", pointer)
+
+    def store(self, pointer: object, value: object) -> str:
+        """A statement (without semicolon) writing a vector to an unaligned address."""
+        return self.op("store", pointer, value)
+
+    def set1(self, scalar: object) -> str:
+        """A vector with all lanes equal to a scalar expression."""
+        return self.op("set1", scalar)
+
+    def fma(self, a: object, b: object, c: object) -> str:
+        """a * b + c, rounded once where the hardware does."""
+        return self.op("fma", a, b, c)
+
+    def fma_lane(self, acc: object, b: object, a: object, lane: int) -> str:
+        """acc + b * a[lane]; only where `lane_fma` is set."""
+        return self.lane_fma.format(acc, b, a, lane)
+
+
+def isas() -> dict[str, Isa]:
+    """All instruction sets by target name, in the order of their files."""
+    found: dict[str, Isa] = {}
+    package = importlib.import_module("mdlc.codegen.isas")
+    for module in pkgutil.iter_modules(package.__path__):
+        isa = importlib.import_module(f"{package.__name__}.{module.name}").ISA
+        found[isa.name] = isa
+    return found
+
+
+def find_isa(name: str) -> Isa:
+    """The ISA of a target name; `host` is the best that this machine runs.
+
+    Raises:
+        MdlcError: there is no such target.
+    """
+    known = isas()
+    if name == "host":
+        from mdlc.codegen.host import host_isa
+
+        return host_isa(known.values())
+    if name not in known:
+        raise MdlcError(
+            f"unknown target {name!r}", node="--target", hint=f"choose one of {', '.join(known)}, host"
+        )
+    return known[name]

@@ -1,0 +1,54 @@
+"""x86-64 with AVX-512 (F, DQ, BW, VL: Skylake-X, Zen 4 and later)."""
+
+from mdlc.codegen.isa import Isa
+
+ISA = Isa(
+    name="x86-avx512",
+    suffix="avx512",
+    description="x86-64 with AVX-512 F, DQ, BW and VL",
+    lanes=16,
+    registers=32,
+    vector="__m512",
+    mask="__mmask16",
+    header="immintrin.h",
+    flags=("-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mavx2", "-mfma"),
+    triple="x86_64-linux-gnu",
+    cpu_flags=frozenset({"avx512f", "avx512dq", "avx512bw", "avx512vl"}),
+    spell={
+        "load": "_mm512_loadu_ps({0})",
+        "store": "_mm512_storeu_ps({0}, {1})",
+        "set1": "_mm512_set1_ps({0})",
+        "add": "_mm512_add_ps({0}, {1})",
+        "sub": "_mm512_sub_ps({0}, {1})",
+        "mul": "_mm512_mul_ps({0}, {1})",
+        "div": "_mm512_div_ps({0}, {1})",
+        "neg": "_mm512_xor_ps({0}, _mm512_set1_ps(-0.0F))",
+        "abs": "_mm512_abs_ps({0})",
+        "sqrt": "_mm512_sqrt_ps({0})",
+        # minps and maxps give the second operand where one is NaN.
+        "min": "_mm512_min_ps({1}, {0})",
+        "max": "_mm512_max_ps({1}, {0})",
+        "fma": "_mm512_fmadd_ps({0}, {1}, {2})",
+        "floor": "_mm512_roundscale_ps({0}, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC)",
+        "ceil": "_mm512_roundscale_ps({0}, _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC)",
+        "round": "_mm512_roundscale_ps({0}, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)",
+        "exp2i": "_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32({0}), "
+        "_mm512_set1_epi32(127)), 23))",
+        "lt": "_mm512_cmp_ps_mask({0}, {1}, _CMP_LT_OQ)",
+        "le": "_mm512_cmp_ps_mask({0}, {1}, _CMP_LE_OQ)",
+        "eq": "_mm512_cmp_ps_mask({0}, {1}, _CMP_EQ_OQ)",
+        "is_nan": "_mm512_cmp_ps_mask({0}, {0}, _CMP_UNORD_Q)",
+        "and": "_kand_mask16({0}, {1})",
+        "or": "_kor_mask16({0}, {1})",
+        "xor": "_kxor_mask16({0}, {1})",
+        "not": "_knot_mask16({0})",
+        "select": "_mm512_mask_blend_ps({0}, {2}, {1})",
+        "exponent": "_mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_srli_epi32("
+        "_mm512_castps_si512({0}), 23), _mm512_set1_epi32(127)))",
+        "mantissa": "_mm512_castsi512_ps(_mm512_or_epi32(_mm512_and_epi32(_mm512_castps_si512({0}), "
+        "_mm512_set1_epi32(0x007FFFFF)), _mm512_set1_epi32(0x3F800000)))",
+        "reduce_add": "_mm512_reduce_add_ps({0})",
+        "reduce_max": "_mm512_reduce_max_ps({0})",
+        "reduce_min": "_mm512_reduce_min_ps({0})",
+    },
+)

@@ -1,0 +1,224 @@
+"""What a kernel is: how one family of layers is matched, scheduled, packed and emitted."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+
+from mdlc.codegen.isa import Isa
+from mdlc.compiler.errors import MdlcError
+from mdlc.compiler.ir import Node
+from mdlc.compiler.types import Array, TensorType
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How a kernel computes a layer; frozen, and chosen by cost.
+
+    Attributes:
+        algorithm: short name, as printed by `mdlc explain`.
+        tile: register tile, in the kernel's own terms (pixels x channels for convolutions).
+        block: cache block, likewise; () where the kernel does not block.
+    """
+
+    algorithm: str
+    tile: tuple[int, ...] = ()
+    block: tuple[int, ...] = ()
+
+    def __str__(self) -> str:
+        tile = " " + "x".join(map(str, self.tile)) if self.tile else ""
+        block = " block " + "x".join(map(str, self.block)) if self.block else ""
+        return f"{self.algorithm}{tile}{block}"
+
+
+@dataclass(frozen=True)
+class View:
+    """Where a tensor lies in the arena.
+
+    Attributes:
+        buffer: index of the buffer in Plan.buffers.
+        offset: bytes from the buffer's start.
+        type: the tensor's type.
+        pitch: elements from one innermost row (last physical axis) to the next; equal to that
+            axis's length where the tensor is dense. A channel slice of an NHWC buffer has the
+            buffer's channel count.
+    """
+
+    buffer: int
+    offset: int
+    type: TensorType
+    pitch: int
+
+    @property
+    def dense(self) -> bool:
+        """Whether the elements are contiguous."""
+        return self.pitch == row_length(self.type) or self.rows == 1
+
+    @property
+    def rows(self) -> int:
+        """Number of innermost rows."""
+        return math.prod(self.type.physical_shape[:-1])
+
+    @staticmethod
+    def of(tensor: TensorType, buffer: int) -> View:
+        """A dense tensor at the start of a buffer."""
+        return View(buffer, 0, tensor, row_length(tensor))
+
+
+def row_length(tensor: TensorType) -> int:
+    """Length of the innermost physical axis; 1 for a scalar."""
+    return tensor.physical_shape[-1] if tensor.rank else 1
+
+
+@dataclass(frozen=True)
+class Microkernel:
+    """A function that owns intrinsics, emitted once per (operation, type, tile, ISA).
+
+    Attributes:
+        name: also its C++ name, such as gemm_f32_8x12_neon.
+        text: the C++ definition with the comment that states formula, tile and packed layout.
+        needs: microkernels and helpers that must stand before it.
+        includes: standard headers it uses.
+    """
+
+    name: str
+    text: str
+    needs: tuple[Microkernel, ...] = ()
+    includes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LayerCode:
+    """The C++ of one layer.
+
+    The layer function is called as `name(weights..., inputs..., output[, scratch])`: first the
+    packed arrays by the order of `pack`, then the pointers to the run-time inputs, then the
+    output, then scratch memory if the step asked for any. Pointers are const T* or T*.
+
+    Attributes:
+        name: C++ name of the layer function, told by geometry (conv1x1_56x56x64_to_128_relu).
+        text: its definition (internal linkage). Layers with equal text share one function.
+        microkernels: what it calls.
+        includes: standard headers it uses.
+    """
+
+    name: str
+    text: str
+    microkernels: tuple[Microkernel, ...] = ()
+    includes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Step:
+    """One layer of the plan.
+
+    Attributes:
+        name: C++ identifier, unique in the plan (from the ONNX name).
+        inputs: views of the run-time inputs (constants are in `weights`), in node order.
+        output: view of the result.
+        weights: packed arrays by field name, as `Kernel.pack` gave them.
+        scratch: view of the scratch memory (u8), or None.
+    """
+
+    name: str
+    node: Node
+    kernel: Kernel
+    schedule: Schedule
+    inputs: tuple[View, ...]
+    output: View
+    weights: Mapping[str, Array] = field(default_factory=dict)
+    scratch: View | None = None
+
+    def with_views(self, inputs: Sequence[View], output: View) -> Step:
+        """The same step on other memory."""
+        return replace(self, inputs=tuple(inputs), output=output)
+
+
+class Kernel(ABC):
+    """One kernel family; a file in codegen/kernels/ that defines KERNELS.
+
+    Attributes:
+        name: as printed by `mdlc explain`.
+        layer: the C++ struct of its layers (Convolution, Pooling, ...).
+        pitched_input, pitched_output: whether `emit` honours View.pitch there. Only then may
+            the planner place the tensor inside a concat's buffer or read it as a channel slice.
+    """
+
+    name: str
+    layer: str
+    pitched_input: bool = False
+    pitched_output: bool = False
+
+    @abstractmethod
+    def matches(self, node: Node, isa: Isa) -> bool:
+        """Whether this kernel computes the node."""
+
+    def schedules(self, node: Node, isa: Isa) -> Sequence[Schedule]:
+        """The candidates, never empty for a node that matches."""
+        return (Schedule(self.name),)
+
+    @abstractmethod
+    def cost(self, node: Node, schedule: Schedule, isa: Isa) -> float:
+        """Estimated cycles on one core."""
+
+    def pack(self, node: Node, schedule: Schedule, isa: Isa) -> dict[str, Array]:
+        """The node's constants as the kernel reads them, by field name, in call order."""
+        return {}
+
+    def scratch(self, node: Node, schedule: Schedule, isa: Isa) -> int:
+        """Bytes of scratch memory that a run needs."""
+        return 0
+
+    def in_place(self, node: Node) -> Sequence[int]:
+        """Indices (in node.inputs) of inputs that the output may overwrite."""
+        return ()
+
+    @abstractmethod
+    def emit(self, step: Step, isa: Isa) -> LayerCode:
+        """The C++ of a layer."""
+
+
+@cache
+def kernels() -> tuple[Kernel, ...]:
+    """All kernels, in the order of their files."""
+    found: list[Kernel] = []
+    package = importlib.import_module("mdlc.codegen.kernels")
+    for module in pkgutil.iter_modules(package.__path__):
+        loaded = importlib.import_module(f"{package.__name__}.{module.name}")
+        found.extend(getattr(loaded, "KERNELS", ()))
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A way to compute a node, with its estimated cycles."""
+
+    kernel: Kernel
+    schedule: Schedule
+    cycles: float
+
+
+def candidates(node: Node, isa: Isa) -> list[Candidate]:
+    """All ways to compute a node, cheapest first (ties in the order of the kernels' files).
+
+    Raises:
+        MdlcError: no kernel computes it on this ISA.
+    """
+    found = [
+        Candidate(kernel, schedule, kernel.cost(node, schedule, isa))
+        for kernel in kernels()
+        if kernel.matches(node, isa)
+        for schedule in kernel.schedules(node, isa)
+    ]
+    if not found:
+        operands = ", ".join(str(source.type) for source in node.inputs)
+        raise MdlcError(
+            f"target {isa.name} has no kernel for {type(node.op).__name__} on ({operands})",
+            node=f"node {node.name!r}",
+        )
+    return sorted(found, key=lambda candidate: candidate.cycles)

@@ -1,0 +1,154 @@
+"""The Plan: ordered steps with their memory; the last form of a network before text."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mdlc.codegen.isa import Isa
+from mdlc.codegen.kernel import Step, View
+from mdlc.compiler.ir import Graph
+from mdlc.compiler.types import TensorType
+
+ALIGNMENT = 64
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """A piece of the arena.
+
+    Attributes:
+        name: C++ constant's stem, from the first tensor that lives in it.
+        nbytes: size.
+        offset: bytes from the arena's start, a multiple of ALIGNMENT.
+        first, last: indices of the first and last step that touch it, inclusive; -1 is the
+            copying-in of the inputs and len(steps) the copying-out of the outputs.
+    """
+
+    name: str
+    nbytes: int
+    offset: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output of the network as the emitted class sees it.
+
+    Attributes:
+        name: ONNX name; identifier: C++ parameter name.
+        view: where it lies in the arena.
+    """
+
+    name: str
+    identifier: str
+    view: View
+
+    @property
+    def type(self) -> TensorType:
+        """The tensor's type; the Mat holds it in memory order."""
+        return self.view.type
+
+    @property
+    def dims(self) -> tuple[int, int, int]:
+        """Height, width and channels of the Mat: the last two physical axes, the rest stacked."""
+        shape = (1, 1, 1, *self.type.physical_shape)
+        height = 1
+        for length in shape[:-2]:
+            height *= length
+        return height, shape[-2], shape[-1]
+
+
+@dataclass(frozen=True)
+class Blob:
+    """A packed array in the weights file."""
+
+    step: str
+    field: str
+    dtype: str
+    offset: int
+    nbytes: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything the emitters need."""
+
+    name: str
+    isa: Isa
+    graph: Graph
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    steps: tuple[Step, ...]
+    buffers: tuple[Buffer, ...]
+    arena_bytes: int
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds of one inference."""
+        return sum(
+            step.node.op.cost([s.type for s in step.node.inputs], step.node.type).macs
+            for step in self.steps
+        )
+
+    def blobs(self) -> list[Blob]:
+        """The layout of the weights' payload: in step order, each aligned to 64 bytes."""
+        found: list[Blob] = []
+        offset = 0
+        for step in self.steps:
+            for name, array in step.weights.items():
+                found.append(Blob(step.name, name, array.dtype.str, offset, array.nbytes))
+                offset += -(-array.nbytes // ALIGNMENT) * ALIGNMENT
+        return found
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of the payload of the weights file."""
+        blobs = self.blobs()
+        return -(-(blobs[-1].offset + blobs[-1].nbytes) // ALIGNMENT) * ALIGNMENT if blobs else 0
+
+    def digest(self) -> bytes:
+        """SHA-256 of what a weights file must agree with: ISA, layers, schedules, blobs."""
+        text = [self.name, self.isa.name]
+        text += [f"{s.name} {s.node.op} {s.schedule} {s.node.type}" for s in self.steps]
+        text += [str(blob) for blob in self.blobs()]
+        return hashlib.sha256("\n".join(text).encode()).digest()
+
+
+CPP_KEYWORDS = frozenset(
+    """alignas alignof and and_eq asm auto bitand bitor bool break case catch char char16_t char32_t
+    class compl const constexpr const_cast continue decltype default delete do double dynamic_cast
+    else enum explicit export extern false float for friend goto if inline int long mutable namespace
+    new noexcept not not_eq nullptr operator or or_eq private protected public register
+    reinterpret_cast return short signed sizeof static static_assert static_cast struct switch
+    template this thread_local throw true try typedef typeid typename union unsigned using virtual
+    void volatile wchar_t while xor xor_eq infer main std""".split()
+)
+
+
+def identifier(text: str) -> str:
+    """A readable C++ identifier from an ONNX name: the last path components, sanitised."""
+    parts = [part for part in re.split(r"[/:;]+", text) if part]
+    name = "_".join(parts[-2:]) if parts else "layer"
+    name = re.sub(r"[^0-9A-Za-z]+", "_", name).strip("_") or "layer"
+    name = name[:48].rstrip("_")
+    if name[0].isdigit():
+        name = f"layer_{name}"
+    return f"{name}_" if name in CPP_KEYWORDS else name
+
+
+class Names:
+    """Hands out identifiers, each once."""
+
+    def __init__(self, taken: Mapping[str, int] | None = None) -> None:
+        self._taken = dict(taken or {})
+
+    def unique(self, name: str) -> str:
+        """The name itself, or with the first free number behind it."""
+        key = name.lower()
+        count = self._taken.get(key, 0) + 1
+        self._taken[key] = count
+        return name if count == 1 else self.unique(f"{name}_{count}")
