@@ -34,6 +34,8 @@ class Isa:
             "": kernels then broadcast from memory.
         fma_per_cycle: vector multiply-adds a core of the class starts per cycle.
         loads_per_cycle: vector loads likewise.
+        issue_width: instructions started per cycle.
+        l1_bytes, l2_bytes: data caches of one core, for blocking.
         qemu_cpu: `-cpu` of qemu-user for it where the host cannot run it, or "".
     """
 
@@ -51,6 +53,9 @@ class Isa:
     lane_fma: str = ""
     fma_per_cycle: float = 2.0
     loads_per_cycle: float = 2.0
+    issue_width: float = 6.0
+    l1_bytes: int = 32 * 1024
+    l2_bytes: int = 512 * 1024
     qemu_cpu: str = ""
     cpu_flags: frozenset[str] = field(default_factory=frozenset)
 
@@ -102,6 +107,8 @@ def find_isa(name: str) -> Isa:
         return host_isa(known.values())
     if name not in known:
         raise MdlcError(
-            f"unknown target {name!r}", node="--target", hint=f"choose one of {', '.join(known)}, host"
+            f"unknown target {name!r}",
+            node="--target",
+            hint=f"choose one of {', '.join(known)}, host",
         )
     return known[name]

@@ -215,7 +215,9 @@ def _slice_view(
     size = source.dtype.size
     if math.prod(shape[:axis]) == 1 and whole.dense:
         inner = math.prod(shape[axis + 1 :])
-        return View(whole.buffer, whole.offset + start * inner * size, node.type, row_length(node.type))
+        return View(
+            whole.buffer, whole.offset + start * inner * size, node.type, row_length(node.type)
+        )
     readable = node not in outputs and all(
         user in choice
         and choice[user].kernel.pitched_input

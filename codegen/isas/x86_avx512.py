@@ -14,6 +14,8 @@ ISA = Isa(
     flags=("-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mavx2", "-mfma"),
     triple="x86_64-linux-gnu",
     cpu_flags=frozenset({"avx512f", "avx512dq", "avx512bw", "avx512vl"}),
+    # Zero-masked forms with a full mask where gcc 12's unmasked ones warn of their undefined
+    # pass-through operand (GCC bug 105593); the instruction is the same.
     spell={
         "load": "_mm512_loadu_ps({0})",
         "store": "_mm512_storeu_ps({0}, {1})",
@@ -24,15 +26,15 @@ ISA = Isa(
         "div": "_mm512_div_ps({0}, {1})",
         "neg": "_mm512_xor_ps({0}, _mm512_set1_ps(-0.0F))",
         "abs": "_mm512_abs_ps({0})",
-        "sqrt": "_mm512_sqrt_ps({0})",
+        "sqrt": "_mm512_maskz_sqrt_ps(0xFFFF, {0})",
         # minps and maxps give the second operand where one is NaN.
-        "min": "_mm512_min_ps({1}, {0})",
-        "max": "_mm512_max_ps({1}, {0})",
+        "min": "_mm512_maskz_min_ps(0xFFFF, {1}, {0})",
+        "max": "_mm512_maskz_max_ps(0xFFFF, {1}, {0})",
         "fma": "_mm512_fmadd_ps({0}, {1}, {2})",
-        "floor": "_mm512_roundscale_ps({0}, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC)",
-        "ceil": "_mm512_roundscale_ps({0}, _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC)",
-        "round": "_mm512_roundscale_ps({0}, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)",
-        "exp2i": "_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32({0}), "
+        "floor": "_mm512_maskz_roundscale_ps(0xFFFF, {0}, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC)",
+        "ceil": "_mm512_maskz_roundscale_ps(0xFFFF, {0}, _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC)",
+        "round": "_mm512_maskz_roundscale_ps(0xFFFF, {0}, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)",
+        "exp2i": "_mm512_castsi512_ps(_mm512_maskz_slli_epi32(0xFFFF, _mm512_add_epi32(_mm512_maskz_cvtps_epi32(0xFFFF, {0}), "
         "_mm512_set1_epi32(127)), 23))",
         "lt": "_mm512_cmp_ps_mask({0}, {1}, _CMP_LT_OQ)",
         "le": "_mm512_cmp_ps_mask({0}, {1}, _CMP_LE_OQ)",
@@ -43,10 +45,12 @@ ISA = Isa(
         "xor": "_kxor_mask16({0}, {1})",
         "not": "_knot_mask16({0})",
         "select": "_mm512_mask_blend_ps({0}, {2}, {1})",
-        "exponent": "_mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_srli_epi32("
+        "exponent": "_mm512_maskz_cvtepi32_ps(0xFFFF, _mm512_sub_epi32(_mm512_maskz_srli_epi32(0xFFFF, "
         "_mm512_castps_si512({0}), 23), _mm512_set1_epi32(127)))",
         "mantissa": "_mm512_castsi512_ps(_mm512_or_epi32(_mm512_and_epi32(_mm512_castps_si512({0}), "
         "_mm512_set1_epi32(0x007FFFFF)), _mm512_set1_epi32(0x3F800000)))",
+        "load_part": "_mm512_maskz_loadu_ps((1U << {1}) - 1U, {0})",
+        "store_part": "_mm512_mask_storeu_ps({0}, (1U << {2}) - 1U, {1})",
         "reduce_add": "_mm512_reduce_add_ps({0})",
         "reduce_max": "_mm512_reduce_max_ps({0})",
         "reduce_min": "_mm512_reduce_min_ps({0})",

@@ -1,0 +1,52 @@
+"""What happens to an accumulator before it is stored: residual sum and activation."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from mdlc.codegen.formula import element_function
+from mdlc.codegen.isa import Isa
+from mdlc.codegen.kernel import Microkernel
+from mdlc.compiler.op import Elementwise
+
+
+@dataclass(frozen=True)
+class Epilogue:
+    """y = activation(accumulator [+ residual]) with the activation's per-channel operand, if any."""
+
+    activation: Elementwise | None = None
+    residual: bool = False
+
+    @property
+    def slope(self) -> bool:
+        """Whether the activation takes a per-channel operand."""
+        return self.activation is not None and self.activation.arity == 2
+
+    @property
+    def stem(self) -> str:
+        """The activation in a C++ name: relu, clip_0_6, ..."""
+        if self.activation is None:
+            return ""
+        text = re.sub(r"[a-z_]+=", "", str(self.activation)).replace("-", "m").replace(".0", "")
+        return re.sub(r"[^0-9a-z]+", "_", text.lower()).strip("_")
+
+    @property
+    def suffix(self) -> str:
+        """The ending of names of functions with this epilogue: _add_relu, _relu6 or nothing."""
+        parts = ["add"] if self.residual else []
+        parts += [self.stem] if self.stem else []
+        return "".join(f"_{part}" for part in parts)
+
+    def formula(self, accumulated: str) -> str:
+        """The epilogue around a scalar formula, for comments."""
+        text = f"{accumulated} + residual[p][n]" if self.residual else accumulated
+        if self.activation is None:
+            return text
+        return f"{self.stem}({text}{', slope[n]' if self.slope else ''})"
+
+    def function(self, isa: Isa) -> Microkernel | None:
+        """The activation as a function on vectors."""
+        if self.activation is None:
+            return None
+        return element_function(self.activation, isa)

@@ -1,0 +1,334 @@
+"""Depthwise convolution in NHWC: vectors of channels, a few pixels of a row in registers.
+
+Padding costs nothing: rows and columns outside the input are known when the code is emitted,
+and tiles at the borders simply lack those taps.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mdlc.codegen.epilogue import Epilogue
+from mdlc.codegen.isa import Isa
+from mdlc.codegen.kernel import Kernel, LayerCode, Microkernel, Schedule, Step
+from mdlc.codegen.kernels.conv_direct import pack_per_channel
+from mdlc.codegen.part import load_part, store_part
+from mdlc.codegen.splits import split_evenly
+from mdlc.codegen.templates import render
+from mdlc.compiler.ir import Node
+from mdlc.compiler.ops.conv2d import Conv2D
+from mdlc.compiler.types import Array, DType
+
+
+@dataclass(frozen=True)
+class DepthwiseTile:
+    """Neighbouring output pixels of one row.
+
+    Attributes:
+        pixels: how many; rows: filter rows inside the input; kernel, height: filter columns and
+            all filter rows; stride, dilation: horizontal.
+        left, right: input columns of the tile that lie outside the image.
+        part: channels of the one vector computed; 0: a loop over whole vectors.
+    """
+
+    pixels: int
+    rows: int
+    kernel: int
+    height: int
+    stride: int
+    dilation: int
+    left: int = 0
+    right: int = 0
+    part: int = 0
+
+    @property
+    def span(self) -> int:
+        """Input columns that the tile covers."""
+        return (self.pixels - 1) * self.stride + (self.kernel - 1) * self.dilation + 1
+
+    def uses(self) -> dict[int, list[tuple[int, int]]]:
+        """For each input column inside the image, the (pixel, tap) pairs that read it."""
+        found: dict[int, list[tuple[int, int]]] = {}
+        for pixel, tap in itertools.product(range(self.pixels), range(self.kernel)):
+            column = pixel * self.stride + tap * self.dilation
+            if self.left <= column < self.span - self.right:
+                found.setdefault(column, []).append((pixel, tap))
+        return dict(sorted(found.items()))
+
+    def name(self, isa: Isa, epilogue: Epilogue) -> str:
+        """Such as dwconv3x3s2_relu6_f32_8_left1_neon."""
+        stem = f"dwconv{self.height}x{self.kernel}"
+        stem += f"s{self.stride}" if self.stride > 1 else ""
+        stem += f"d{self.dilation}" if self.dilation > 1 else ""
+        stem += f"{epilogue.suffix}_f32_{self.pixels}"
+        stem += f"_rows{self.rows}" if self.rows != self.height else ""
+        stem += f"_left{self.left}" if self.left else ""
+        stem += f"_right{self.right}" if self.right else ""
+        stem += f"_part{self.part}" if self.part else ""
+        return f"{stem}_{isa.suffix}"
+
+    def template_parameters(self, epilogue: Epilogue) -> list[str]:
+        """Names of the compile-time integers, in order."""
+        names = [] if self.part else ["kVectors"]
+        columns = self.uses()
+        if columns and self.rows > 1:
+            names.append("kRowStep")
+        if len(columns) > 1:
+            names.append("kPixelStep")
+        if self.pixels > 1:
+            names.append("kOutStep")
+            names += ["kResidualStep"] if epilogue.residual else []
+        return names
+
+    def microkernel(self, isa: Isa, epilogue: Epilogue) -> Microkernel:
+        """The C++ of the tile."""
+        activation = epilogue.function(isa)
+        loaded, stored = load_part(isa, self.part), store_part(isa, self.part)
+        needs = [activation] if activation else []
+        if self.part:
+            needs += [helper for helper in (loaded.helper, stored.helper) if helper]
+        uses = self.uses()
+        reads = bool(uses) and self.rows > 0
+        arguments = ["const float* x", "const float* w"] if reads else []
+        arguments.append("const float* bias")
+        arguments += ["const float* slope"] if epilogue.slope else []
+        arguments += ["const float* residual"] if epilogue.residual else []
+        formula = "bias[c] + sum(x[row][p * %d + k * %d][c] * w[row][k][c])" % (
+            self.stride,
+            self.dilation,
+        )
+        text = render(
+            "cpp/kernels/depthwise_tile.j2",
+            formula=f"y[p][c] = {epilogue.formula(formula)}",
+            isa=isa,
+            tile=self,
+            name=self.name(isa, epilogue),
+            params=self.template_parameters(epilogue),
+            arguments=[*arguments, "float* y"],
+            columns=list(uses),
+            uses=uses,
+            used_taps=sorted({tap for pairs in uses.values() for _, tap in pairs}),
+            clipped=self.left or self.right,
+            epilogue=epilogue,
+            activation=activation.name if activation else "",
+            load_part=loaded.spell,
+            store_part=stored.spell,
+            weights_step=self.height * self.kernel * isa.lanes,
+        )
+        return Microkernel(self.name(isa, epilogue), text, tuple(needs))
+
+
+@dataclass(frozen=True)
+class Run:
+    """Equal neighbouring rows or tiles: the first, how many, and what they are."""
+
+    first: int
+    count: int
+    kind: tuple[int, ...]
+
+
+def group_runs(kinds: Sequence[tuple[int, tuple[int, ...]]]) -> list[Run]:
+    """Neighbours of equal kind joined; items are (position, kind)."""
+    runs = []
+    for kind, members in itertools.groupby(kinds, key=lambda item: item[1]):
+        positions = [position for position, _ in members]
+        runs.append(Run(positions[0], len(positions), kind))
+    return runs
+
+
+class ConvDepthwise(Kernel):
+    """One filter per channel."""
+
+    name = "conv_depthwise"
+    layer = "ConvolutionDepthWise"
+    pitched_input = True
+    pitched_output = True
+
+    def matches(self, node: Node, isa: Isa) -> bool:
+        op = node.op
+        if not isinstance(op, Conv2D) or node.type.dtype is not DType.F32:
+            return False
+        if any(source.constant is None for source in node.inputs[1:3]):
+            return False
+        channels = node.inputs[0].shape[1]
+        return op.groups == channels == node.shape[1]
+
+    def schedules(self, node: Node, isa: Isa) -> Sequence[Schedule]:
+        kernel = node.inputs[1].shape[3]
+        most = max(1, min(node.shape[3], isa.registers - kernel - 2, 16))
+        sizes = {most, *(size for size in (2, 4, 7, 8, 14) if size < most)}
+        return [Schedule("rows", (size, isa.lanes)) for size in sorted(sizes)]
+
+    def _row_runs(self, node: Node) -> list[Run]:
+        """Output rows with the same filter rows inside the input: kind is (first tap, taps)."""
+        op = node.op
+        assert isinstance(op, Conv2D)
+        height, kh = node.inputs[0].shape[2], node.inputs[1].shape[2]
+        kinds = []
+        for row in range(node.shape[2]):
+            inside = [
+                tap
+                for tap in range(kh)
+                if 0 <= row * op.stride[0] - op.pads[0] + tap * op.dilation[0] < height
+            ]
+            kinds.append((row, (inside[0] if inside else 0, len(inside))))
+        return group_runs(kinds)
+
+    def _tile_runs(self, node: Node, schedule: Schedule) -> list[Run]:
+        """Tiles of a row: kind is (pixels, left, right); positions are first pixels."""
+        op = node.op
+        assert isinstance(op, Conv2D)
+        width, kw = node.inputs[0].shape[3], node.inputs[1].shape[3]
+        kinds = []
+        for chunk in split_evenly(node.shape[3], schedule.tile[0]):
+            for index in range(chunk.count):
+                first = chunk.first + index * chunk.size
+                start = first * op.stride[1] - op.pads[1]
+                end = start + (chunk.size - 1) * op.stride[1] + (kw - 1) * op.dilation[1] + 1
+                kinds.append((first, (chunk.size, max(0, -start), max(0, end - width))))
+        return group_runs(kinds)
+
+    def _tile(self, node: Node, rows: int, kind: Sequence[int], part: int = 0) -> DepthwiseTile:
+        op = node.op
+        assert isinstance(op, Conv2D)
+        kh, kw = node.inputs[1].shape[2:]
+        size, left, right = kind
+        return DepthwiseTile(size, rows, kw, kh, op.stride[1], op.dilation[1], left, right, part)
+
+    def cost(self, node: Node, schedule: Schedule, isa: Isa) -> float:
+        cycles = 0.0
+        vectors = -(-node.shape[1] // isa.lanes)
+        for rows in self._row_runs(node):
+            for tiles in self._tile_runs(node, schedule):
+                tile = self._tile(node, rows.kind[1], tiles.kind)
+                uses = tile.uses()
+                fmas = tile.rows * sum(len(pairs) for pairs in uses.values())
+                loads = tile.rows * (len(uses) + tile.kernel)
+                busy = max(
+                    fmas / isa.fma_per_cycle,
+                    loads / isa.loads_per_cycle,
+                    (fmas + loads + 3 * tile.pixels) / isa.issue_width,
+                )
+                cycles += rows.count * tiles.count * (4 + vectors * (busy + tile.pixels + 3))
+        return cycles * node.shape[0]
+
+    def pack(self, node: Node, schedule: Schedule, isa: Isa) -> dict[str, Array]:
+        weights, bias = node.inputs[1].constant, node.inputs[2].constant
+        assert weights is not None and bias is not None
+        channels, _, kh, kw = weights.shape
+        padding = -channels % isa.lanes
+        taps = np.pad(weights.reshape(channels, kh * kw), ((0, padding), (0, 0)))
+        taps = taps.reshape(-1, isa.lanes, kh * kw).transpose(0, 2, 1)
+        packed = {
+            "weights": np.ascontiguousarray(taps, np.float32).reshape(-1),
+            "bias": pack_per_channel(bias, 1, isa),
+        }
+        if self._epilogue(node).slope:
+            slope = node.inputs[3].constant
+            assert slope is not None
+            packed["slope"] = pack_per_channel(slope, 1, isa)
+        return packed
+
+    @staticmethod
+    def _epilogue(node: Node) -> Epilogue:
+        assert isinstance(node.op, Conv2D)
+        return Epilogue(node.op.activation, node.op.residual)
+
+    def emit(self, step: Step, isa: Isa) -> LayerCode:
+        node, x, y = step.node, step.inputs[0], step.output
+        op = node.op
+        assert isinstance(op, Conv2D)
+        epilogue = self._epilogue(node)
+        _, channels, height, width = node.inputs[0].shape
+        kh, kw = node.inputs[1].shape[2:]
+        row_runs, tile_runs = self._row_runs(node), self._tile_runs(node, step.schedule)
+        vectors, part = divmod(channels, isa.lanes)
+        residual_pitch = step.inputs[-1].pitch if epilogue.residual else 0
+        values = {
+            "kVectors": vectors,
+            "kRowStep": op.dilation[0] * width * x.pitch,
+            "kPixelStep": x.pitch,
+            "kOutStep": y.pitch,
+            "kResidualStep": residual_pitch,
+        }
+        widths = ([0] if vectors else []) + ([part] if part else [])
+
+        def calls(rows: Run, tiles: Run) -> list[str]:
+            """One call for the whole vectors, one for the rest of the channels."""
+            first_tap, taps = rows.kind
+            found = []
+            for remainder in widths:
+                tile = self._tile(node, taps, tiles.kind, remainder)
+                skipped = vectors * isa.lanes if remainder else 0
+                names = tile.template_parameters(epilogue)
+                numbers = ", ".join(str(values[n]) for n in names)
+                function = tile.name(isa, epilogue) + (f"<{numbers}>" if names else "")
+                column = tiles.first * op.stride[1] - op.pads[1] + min(tile.uses(), default=0)
+                line = rows.first * op.stride[0] - op.pads[0] + first_tap * op.dilation[0]
+                arguments = []
+                if tile.uses() and taps:
+                    arguments.append(
+                        _offset(
+                            "x",
+                            (node.shape[0], "image", height * width * x.pitch),
+                            (rows.count, "row", op.stride[0] * width * x.pitch),
+                            (tiles.count, "tile", tiles.kind[0] * op.stride[1] * x.pitch),
+                            fixed=(line * width + column) * x.pitch + skipped,
+                        )
+                    )
+                    tap_offset = first_tap * kw * isa.lanes + skipped * kh * kw
+                    arguments.append(_offset("weights", fixed=tap_offset))
+                arguments.append(_offset("bias", fixed=skipped))
+                if epilogue.slope:
+                    arguments.append(_offset("slope", fixed=skipped))
+                for base, pitch in (("residual", residual_pitch), ("y", y.pitch)):
+                    if pitch:
+                        arguments.append(
+                            _offset(
+                                base,
+                                (node.shape[0], "image", node.shape[2] * node.shape[3] * pitch),
+                                (rows.count, "row", node.shape[3] * pitch),
+                                (tiles.count, "tile", tiles.kind[0] * pitch),
+                                fixed=(rows.first * node.shape[3] + tiles.first) * pitch + skipped,
+                            )
+                        )
+                found.append(f"{function}({', '.join(arguments)});")
+            return found
+
+        microkernels = [
+            self._tile(node, rows.kind[1], tiles.kind, remainder).microkernel(isa, epilogue)
+            for rows in row_runs
+            for tiles in tile_runs
+            for remainder in widths
+        ]
+        stride = f"s{op.stride[0]}" if op.stride != (1, 1) else ""
+        dilation = f"d{op.dilation[0]}" if op.dilation != (1, 1) else ""
+        name = f"dwconv{kh}x{kw}{stride}{dilation}_{height}x{width}x{channels}{epilogue.suffix}"
+        text = render(
+            "cpp/kernels/conv_depthwise.j2",
+            name=name,
+            schedule=step.schedule,
+            images=node.shape[0],
+            row_runs=row_runs,
+            tile_runs=tile_runs,
+            calls=calls,
+            epilogue=epilogue,
+            lanes=isa.lanes,
+        )
+        return LayerCode(name, text, tuple(dict.fromkeys(microkernels)))
+
+
+def _offset(base: str, *loops: tuple[int, str, int], fixed: int = 0) -> str:
+    """A pointer expression: base plus variable * step for each loop of more than one trip."""
+    terms = [f"{name} * {step}" for count, name, step in loops if count > 1]
+    text = " + ".join([base, *terms])
+    if fixed:
+        text += f" + {fixed}" if fixed > 0 else f" - {-fixed}"
+    return text
+
+
+KERNELS = (ConvDepthwise(),)
