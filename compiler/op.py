@@ -120,7 +120,9 @@ class Op:
             value = getattr(self, field.name)
             if field.default is not dataclasses.MISSING and value == field.default:
                 continue
-            shown.append(f"{field.name}={value}" if isinstance(value, Op) else f"{field.name}={value!r}")
+            shown.append(
+                f"{field.name}={value}" if isinstance(value, Op) else f"{field.name}={value!r}"
+            )
         return f"{type(self).__name__}({', '.join(shown)})"
 
 
@@ -192,7 +194,9 @@ def binary_samples(
         broadcast_first: whether the first input may be the smaller one.
     """
 
-    def sample(label: str, a: tuple[int, ...], b: tuple[int, ...], constant: bool = False) -> Sample:
+    def sample(
+        label: str, a: tuple[int, ...], b: tuple[int, ...], constant: bool = False
+    ) -> Sample:
         values = random_array(1, *a, low=low, high=high), random_array(2, *b, low=low, high=high)
         return Sample(op, values, (1,) if constant else (), label, **bounds)
 

@@ -131,7 +131,9 @@ class TensorType:
 
     def to_physical(self, array: Array) -> Array:
         """A logical array rearranged (copied if need be) to memory order."""
-        return np.ascontiguousarray(array.reshape(self.shape).transpose(self.layout.axes(self.rank)))
+        return np.ascontiguousarray(
+            array.reshape(self.shape).transpose(self.layout.axes(self.rank))
+        )
 
     def to_logical(self, array: Array) -> Array:
         """An array in memory order rearranged to the logical shape."""

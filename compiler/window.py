@@ -59,7 +59,9 @@ class Window:
     def patches(self, x: Array, fill: float) -> Array:
         """Every window of x [N, C, H, W] as [N, C, OH, OW, kH, kW] (a view of a padded copy)."""
         oh, ow = self.output_size(x.shape[2:])
-        reach = [(n - 1) * s + e for n, s, e in zip((oh, ow), self.stride, self.extent, strict=True)]
+        reach = [
+            (n - 1) * s + e for n, s, e in zip((oh, ow), self.stride, self.extent, strict=True)
+        ]
         top, left = self.pads[:2]
         bottom = max(reach[0] - top - x.shape[2], 0)
         right = max(reach[1] - left - x.shape[3], 0)

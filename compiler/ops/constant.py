@@ -27,7 +27,9 @@ class Constant(Op):
     @property
     def digest(self) -> str:
         """SHA-256 of type and bytes, hexadecimal."""
-        return hashlib.sha256(f"{self.value.dtype}{self.value.shape}".encode() + self.value.tobytes()).hexdigest()
+        return hashlib.sha256(
+            f"{self.value.dtype}{self.value.shape}".encode() + self.value.tobytes()
+        ).hexdigest()
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Constant) and self.digest == other.digest

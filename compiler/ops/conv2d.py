@@ -138,9 +138,7 @@ class Conv2D(Op):
         from mdlc.compiler.ops.prelu import PRelu
         from mdlc.compiler.ops.relu import Relu
 
-        def sample(
-            label: str, op: Conv2D, x: tuple[int, ...], w: tuple[int, ...]
-        ) -> Sample:
+        def sample(label: str, op: Conv2D, x: tuple[int, ...], w: tuple[int, ...]) -> Sample:
             values = [random_array(1, *x), random_array(2, *w), random_array(3, w[0])]
             constants = [1, 2]
             if op.has_slope:
