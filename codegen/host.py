@@ -35,7 +35,7 @@ def runs_here(isa: Isa) -> bool:
         return True
     if not isa.triple.startswith(host_machine()):
         return False
-    return isa.cpu_flags <= host_cpu_flags() or not host_cpu_flags() and not isa.cpu_flags
+    return isa.cpu_flags <= host_cpu_flags() or (not host_cpu_flags() and not isa.cpu_flags)
 
 
 def host_isa(known: Iterable[Isa]) -> Isa:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from mdlc.codegen.kernel import Microkernel
 
 _TEXT = """\
@@ -32,6 +34,36 @@ inline void pad_f32(const float* x, float* padded) {
 """
 
 
-def pad_microkernel() -> Microkernel:
-    """pad_f32<rows, columns, channels, width, pitch, top, left, padded height, padded width>."""
-    return Microkernel("pad_f32", _TEXT, includes=("cstring",))
+@dataclass(frozen=True)
+class Border:
+    """A border of zeros around one image.
+
+    Attributes:
+        size: [height, width] of the image; channels, pitch: as in View.
+        before: rows above and columns left of the image.
+        padded: [height, width] of the copy; what lies beyond it is cut off.
+    """
+
+    size: tuple[int, int]
+    channels: int
+    pitch: int
+    before: tuple[int, int]
+    padded: tuple[int, int]
+
+    @property
+    def floats(self) -> int:
+        """Floats of the copy."""
+        return self.padded[0] * self.padded[1] * self.channels
+
+    @property
+    def call(self) -> str:
+        """The function with its template arguments; its arguments are (x, padded)."""
+        rows = min(self.size[0], self.padded[0] - self.before[0])
+        columns = min(self.size[1], self.padded[1] - self.before[1])
+        numbers = (rows, columns, self.channels, self.size[1], self.pitch)
+        return f"pad_f32<{', '.join(map(str, (*numbers, *self.before, *self.padded)))}>"
+
+    @property
+    def microkernel(self) -> Microkernel:
+        """The function's definition."""
+        return Microkernel("pad_f32", _TEXT, includes=("cstring",))

@@ -31,10 +31,14 @@ ISA = Isa(
         "min": "_mm512_maskz_min_ps(0xFFFF, {1}, {0})",
         "max": "_mm512_maskz_max_ps(0xFFFF, {1}, {0})",
         "fma": "_mm512_fmadd_ps({0}, {1}, {2})",
-        "floor": "_mm512_maskz_roundscale_ps(0xFFFF, {0}, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC)",
-        "ceil": "_mm512_maskz_roundscale_ps(0xFFFF, {0}, _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC)",
-        "round": "_mm512_maskz_roundscale_ps(0xFFFF, {0}, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)",
-        "exp2i": "_mm512_castsi512_ps(_mm512_maskz_slli_epi32(0xFFFF, _mm512_add_epi32(_mm512_maskz_cvtps_epi32(0xFFFF, {0}), "
+        "floor": "_mm512_maskz_roundscale_ps(0xFFFF, {0}, "
+        "_MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC)",
+        "ceil": "_mm512_maskz_roundscale_ps(0xFFFF, {0}, "
+        "_MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC)",
+        "round": "_mm512_maskz_roundscale_ps(0xFFFF, {0}, "
+        "_MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)",
+        "exp2i": "_mm512_castsi512_ps(_mm512_maskz_slli_epi32(0xFFFF, "
+        "_mm512_add_epi32(_mm512_maskz_cvtps_epi32(0xFFFF, {0}), "
         "_mm512_set1_epi32(127)), 23))",
         "lt": "_mm512_cmp_ps_mask({0}, {1}, _CMP_LT_OQ)",
         "le": "_mm512_cmp_ps_mask({0}, {1}, _CMP_LE_OQ)",
@@ -45,9 +49,11 @@ ISA = Isa(
         "xor": "_kxor_mask16({0}, {1})",
         "not": "_knot_mask16({0})",
         "select": "_mm512_mask_blend_ps({0}, {2}, {1})",
-        "exponent": "_mm512_maskz_cvtepi32_ps(0xFFFF, _mm512_sub_epi32(_mm512_maskz_srli_epi32(0xFFFF, "
+        "exponent": "_mm512_maskz_cvtepi32_ps(0xFFFF, "
+        "_mm512_sub_epi32(_mm512_maskz_srli_epi32(0xFFFF, "
         "_mm512_castps_si512({0}), 23), _mm512_set1_epi32(127)))",
-        "mantissa": "_mm512_castsi512_ps(_mm512_or_epi32(_mm512_and_epi32(_mm512_castps_si512({0}), "
+        "mantissa": "_mm512_castsi512_ps(_mm512_or_epi32(_mm512_and_epi32("
+        "_mm512_castps_si512({0}), "
         "_mm512_set1_epi32(0x007FFFFF)), _mm512_set1_epi32(0x3F800000)))",
         "load_part": "_mm512_maskz_loadu_ps((1U << {1}) - 1U, {0})",
         "store_part": "_mm512_mask_storeu_ps({0}, (1U << {2}) - 1U, {1})",

@@ -11,12 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-
 from mdlc.codegen.epilogue import Epilogue
 from mdlc.codegen.isa import Isa
 from mdlc.codegen.kernel import Kernel, LayerCode, Microkernel, Schedule, Step
-from mdlc.codegen.kernels.conv_direct import pack_per_channel
 from mdlc.codegen.part import load_part, store_part
+from mdlc.codegen.product import offset, pack_per_channel
 from mdlc.codegen.splits import split_evenly
 from mdlc.codegen.templates import render
 from mdlc.compiler.ir import Node
@@ -272,7 +271,7 @@ class ConvDepthwise(Kernel):
                 arguments = []
                 if tile.uses() and taps:
                     arguments.append(
-                        _offset(
+                        offset(
                             "x",
                             (node.shape[0], "image", height * width * x.pitch),
                             (rows.count, "row", op.stride[0] * width * x.pitch),
@@ -281,14 +280,14 @@ class ConvDepthwise(Kernel):
                         )
                     )
                     tap_offset = first_tap * kw * isa.lanes + skipped * kh * kw
-                    arguments.append(_offset("weights", fixed=tap_offset))
-                arguments.append(_offset("bias", fixed=skipped))
+                    arguments.append(offset("weights", fixed=tap_offset))
+                arguments.append(offset("bias", fixed=skipped))
                 if epilogue.slope:
-                    arguments.append(_offset("slope", fixed=skipped))
+                    arguments.append(offset("slope", fixed=skipped))
                 for base, pitch in (("residual", residual_pitch), ("y", y.pitch)):
                     if pitch:
                         arguments.append(
-                            _offset(
+                            offset(
                                 base,
                                 (node.shape[0], "image", node.shape[2] * node.shape[3] * pitch),
                                 (rows.count, "row", node.shape[3] * pitch),
@@ -320,15 +319,6 @@ class ConvDepthwise(Kernel):
             lanes=isa.lanes,
         )
         return LayerCode(name, text, tuple(dict.fromkeys(microkernels)))
-
-
-def _offset(base: str, *loops: tuple[int, str, int], fixed: int = 0) -> str:
-    """A pointer expression: base plus variable * step for each loop of more than one trip."""
-    terms = [f"{name} * {step}" for count, name, step in loops if count > 1]
-    text = " + ".join([base, *terms])
-    if fixed:
-        text += f" + {fixed}" if fixed > 0 else f" - {-fixed}"
-    return text
 
 
 KERNELS = (ConvDepthwise(),)

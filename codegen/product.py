@@ -1,0 +1,290 @@
+"""Convolutions as products of activations and packed weights: cutting, cost, packing, loops.
+
+A convolution over an NHWC tensor is a product [pixels x depth] * [depth x channels] whose left
+side is never formed: pixels are equally spaced, and the depth is a contiguous run of floats
+inside a short loop over filter taps (implicit GEMM).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+from mdlc.codegen.epilogue import Epilogue
+from mdlc.codegen.isa import Isa
+from mdlc.codegen.kernel import Microkernel, Schedule
+from mdlc.codegen.splits import Chunk, split_evenly
+from mdlc.codegen.templates import render
+from mdlc.codegen.tile import Tile
+from mdlc.compiler.types import Array
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Floats from one image, output row, output pixel or group to the next in some tensor."""
+
+    image: int
+    row: int
+    pixel: int
+    group: int
+    first: int = 0
+
+
+@dataclass(frozen=True)
+class Product:
+    """A convolution as a product.
+
+    Attributes:
+        images: outer repetitions (batch).
+        rows, columns: output pixels; merged into one row where all pixels are equally spaced.
+        channels: output channels of one group; groups: independent products.
+        run: contiguous floats of the depth; taps: (count, step) of the loops around it.
+        x: steps in the input, residual: in the tensor added to the result, y: in the output.
+        weights: floats before this product's packed weights.
+    """
+
+    images: int
+    rows: int
+    columns: int
+    groups: int
+    channels: int
+    run: int
+    taps: tuple[tuple[int, int], ...]
+    x: Steps
+    y: Steps
+    residual: Steps | None = None
+    weights: int = 0
+
+    @property
+    def depth(self) -> int:
+        """Length of each sum of products."""
+        return self.run * math.prod(count for count, _ in self.taps)
+
+    @property
+    def pixels(self) -> int:
+        """Output pixels of one image."""
+        return self.rows * self.columns
+
+    def merged(self) -> Product:
+        """The same product with rows, then images, joined into longer rows where spacing allows."""
+        merged = self
+        tensors = [t for t in (self.x, self.y, self.residual) if t is not None]
+        if all(t.row == self.columns * t.pixel for t in tensors):
+            merged = replace(merged, rows=1, columns=self.pixels)
+            if all(t.image == merged.columns * t.pixel for t in tensors):
+                merged = replace(merged, images=1, columns=self.images * merged.columns)
+        return merged
+
+
+@dataclass(frozen=True)
+class ChannelBlock:
+    """Equal neighbouring blocks of output channels.
+
+    Attributes:
+        count: number of blocks; first: first channel.
+        vectors, part: width of the tile (see Tile).
+        offset: floats from the group's packed weights to the first block's.
+    """
+
+    count: int
+    first: int
+    vectors: int
+    part: int
+    offset: int
+
+
+def channel_blocks(product: Product, schedule: Schedule, isa: Isa) -> list[ChannelBlock]:
+    """Output channels cut into full blocks and one narrower rest."""
+    width = schedule.tile[1]
+    full, rest = divmod(product.channels, width)
+    blocks = [ChannelBlock(full, 0, width // isa.lanes, 0, 0)] if full else []
+    if rest:
+        start = full * width
+        blocks.append(
+            ChannelBlock(1, start, -(-rest // isa.lanes), rest % isa.lanes, start * product.depth)
+        )
+    return blocks
+
+
+@dataclass(frozen=True)
+class Region:
+    """Output pixels computed with one loop nest.
+
+    Attributes:
+        count: number of row blocks; rows: rows in each; columns: pixels of a row.
+        chunks: how a row is cut.
+        first_row, first_column: where the region starts.
+    """
+
+    count: int
+    rows: int
+    columns: int
+    chunks: tuple[Chunk, ...]
+    first_row: int
+    first_column: int
+
+
+def regions(product: Product, schedule: Schedule) -> list[Region]:
+    """The pixels of one image, cut into blocks of about schedule.block[0] pixels (none: one)."""
+    tile_rows, block = schedule.tile[0], schedule.block[0] if schedule.block else 0
+    if product.rows == 1:
+        if not block or block >= product.columns:
+            chunks = split_evenly(product.columns, tile_rows)
+            return [Region(1, 1, product.columns, chunks, 0, 0)]
+        count, rest = divmod(product.columns, block)
+        found = [Region(count, 1, block, split_evenly(block, tile_rows), 0, 0)]
+        if rest:
+            found.append(Region(1, 1, rest, split_evenly(rest, tile_rows), 0, count * block))
+        return found
+    chunks = split_evenly(product.columns, tile_rows)
+    rows = min(max(1, block // product.columns), product.rows) if block else product.rows
+    count, rest = divmod(product.rows, rows)
+    found = [Region(count, rows, product.columns, chunks, 0, 0)]
+    if rest:
+        found.append(Region(1, rest, product.columns, chunks, count * rows, 0))
+    return found
+
+
+def schedules(product: Product, isa: Isa) -> list[Schedule]:
+    """Register tiles that fit the registers, with the cache block that suits each."""
+    most_vectors = -(-product.channels // isa.lanes)
+    found = set()
+    for vectors in range(1, min(most_vectors, 8 if isa.lanes > 1 else 4) + 1):
+        # Registers beside the accumulators: a row of b and one a, or one a per pixel.
+        if isa.lane_fma:
+            rows = (isa.registers - 1 - min(vectors, 2)) // (vectors + 1)
+        else:
+            rows = (isa.registers - vectors - 1) // vectors
+        rows = min(rows, product.columns, 16)
+        for height in {rows, *(r for r in (4, 6, 7, 8, 14) if r < rows)}:
+            if height >= 1:
+                block = _block(product, height, isa)
+                found.add(Schedule("direct", (height, vectors * isa.lanes), block))
+    return sorted(found, key=lambda schedule: schedule.tile)
+
+
+def _block(product: Product, rows: int, isa: Isa) -> tuple[int, ...]:
+    """Pixels whose inputs stay in cache while all weights pass by; () for all of them."""
+    weights = product.depth * product.channels * 4
+    inputs = max(product.x.pixel * 4, 1)  # bytes of input that a further pixel brings
+    if weights <= isa.l1_bytes // 2:
+        return (rows,) if product.rows == 1 else (product.columns,)
+    block = max(isa.l2_bytes // 2 // inputs // rows, 1) * rows
+    return () if block >= product.pixels else (block,)
+
+
+def cycles(product: Product, schedule: Schedule, isa: Isa) -> float:
+    """Estimated cycles on one core, everything in cache."""
+    total = 0.0
+    blocks = channel_blocks(product, schedule, isa)
+    for region in regions(product, schedule):
+        for chunk in region.chunks:
+            for block in blocks:
+                fmas = chunk.size * block.vectors
+                a_loads = chunk.size / isa.lanes if isa.lane_fma else chunk.size
+                loads = block.vectors + a_loads
+                # A multiply-add waits 4 cycles for the one before it on its accumulator.
+                step = max(
+                    fmas / isa.fma_per_cycle,
+                    loads / isa.loads_per_cycle,
+                    (fmas + loads) / isa.issue_width,
+                    4.0,
+                )
+                once = 6 + 3 * fmas + (8 * chunk.size if block.part else 0)
+                tiles = region.count * region.rows * chunk.count * block.count
+                total += tiles * (product.depth * step + once)
+    return total * product.images * product.groups
+
+
+def pack_matrix(matrix: Array, product: Product, schedule: Schedule, isa: Isa) -> Array:
+    """Weights [groups, depth, channels] as panels of [depth][tile channels], zero-filled."""
+    panels = []
+    for group in matrix:
+        for block in channel_blocks(product, schedule, isa):
+            width = block.vectors * isa.lanes
+            for index in range(block.count):
+                first = block.first + index * width
+                part = group[:, first : min(first + width, product.channels)]
+                panel = np.zeros((product.depth, width), np.float32)
+                panel[:, : part.shape[1]] = part
+                panels.append(panel.reshape(-1))
+    return np.concatenate(panels)
+
+
+def packed_length(product: Product, schedule: Schedule, isa: Isa) -> int:
+    """Floats of one group's packed weights."""
+    blocks = channel_blocks(product, schedule, isa)
+    return sum(block.count * block.vectors * isa.lanes for block in blocks) * product.depth
+
+
+def pack_per_channel(values: Array, groups: int, isa: Isa) -> Array:
+    """A per-channel array padded with zeros to whole vectors, group by group."""
+    grouped = values.astype(np.float32).reshape(groups, -1)
+    padding = -grouped.shape[1] % isa.lanes
+    return np.pad(grouped, ((0, 0), (0, padding))).reshape(-1)
+
+
+def emit_loops(
+    product: Product, schedule: Schedule, isa: Isa, epilogue: Epilogue, x: str
+) -> tuple[str, list[Microkernel]]:
+    """The loop nest around the register tiles inside the loop over images, and the tiles.
+
+    Args:
+        x: C++ name of the pointer that product.x counts from.
+    """
+    blocks = channel_blocks(product, schedule, isa)
+    found = regions(product, schedule)
+    tail = product.run % isa.lanes if isa.lane_fma else 0
+
+    def tile(chunk: Chunk, block: ChannelBlock) -> Tile:
+        return Tile(chunk.size, block.vectors, block.part, len(product.taps), tail)
+
+    def call(chunk: Chunk, block: ChannelBlock) -> str:
+        values = {
+            "kRun": product.run,
+            "kPixelStep": product.x.pixel,
+            "kOutStep": product.y.pixel,
+            "kResidualStep": product.residual.pixel if product.residual else 0,
+        }
+        if len(product.taps) == 1:
+            values["kTaps"], values["kTapStep"] = product.taps[0]
+        elif product.taps:
+            values["kTapsY"], values["kTapStepY"] = product.taps[0]
+            values["kTapsX"], values["kTapStepX"] = product.taps[1]
+        shape = tile(chunk, block)
+        names = shape.template_parameters(epilogue)
+        return f"{shape.name(isa, epilogue)}<{', '.join(str(values[n]) for n in names)}>"
+
+    text = render(
+        "cpp/kernels/product.j2",
+        product=product,
+        blocks=blocks,
+        regions=found,
+        call=call,
+        epilogue=epilogue,
+        lanes=isa.lanes,
+        x=x,
+        group_weights=packed_length(product, schedule, isa),
+        group_bias=-(-product.channels // isa.lanes) * isa.lanes,
+    )
+    microkernels = [
+        tile(chunk, block).microkernel(isa, epilogue)
+        for region in found
+        for chunk in region.chunks
+        for block in blocks
+    ]
+    return text, list(dict.fromkeys(microkernels))
+
+
+def offset(base: str, *loops: tuple[int, str, int], fixed: int = 0) -> str:
+    """A pointer expression: base plus variable * step for each loop of more than one trip.
+
+    Args:
+        loops: (trips, variable, step).
+    """
+    terms = [f"{name} * {step}" for trips, name, step in loops if trips > 1 and step]
+    text = " + ".join([base, *terms])
+    if fixed:
+        text += f" + {fixed}" if fixed > 0 else f" - {-fixed}"
+    return text
