@@ -1,1 +1,1 @@
-"""Graph -> Plan -> text: instruction sets, kernels, memory, weights file, emitters, build and run."""
+"""Graph -> Plan -> text: instruction sets, kernels, memory, weights, emitters, build and run."""

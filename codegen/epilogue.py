@@ -13,7 +13,7 @@ from mdlc.compiler.op import Elementwise
 
 @dataclass(frozen=True)
 class Epilogue:
-    """y = activation(accumulator [+ residual]) with the activation's per-channel operand, if any."""
+    """y = activation(accumulator [+ residual] [, the activation's per-channel operand])."""
 
     activation: Elementwise | None = None
     residual: bool = False

@@ -69,9 +69,10 @@ class Tile:
             needs += [helper for helper in (stored.helper,) if helper]
             needs += [helper for helper in (loaded.helper,) if helper and epilogue.residual]
         taps = ["k", "tap][k", "tap_y][tap_x][k"][self.taps]
+        sum_of_products = f"bias[n] + sum(a[p][{taps}] * b[{taps}][n])"
         text = render(
             "cpp/kernels/gemm_tile.j2",
-            formula=f"y[p][n] = {epilogue.formula('bias[n] + sum(a[p][%s] * b[%s][n])' % (taps, taps))}",
+            formula=f"y[p][n] = {epilogue.formula(sum_of_products)}",
             isa=isa,
             name=self.name(isa, epilogue),
             rows=self.rows,

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import networkx as nx
-
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.types import Array, TensorType
 
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """One operator applied to its inputs. `name` is the ONNX tensor it came from: provenance only."""
+    """An operator applied to inputs. `name` is the ONNX tensor it came from: provenance only."""
 
     op: Op
     inputs: tuple[Node, ...]

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.types import Array
 

@@ -96,10 +96,8 @@ class DepthwiseTile:
         arguments.append("const float* bias")
         arguments += ["const float* slope"] if epilogue.slope else []
         arguments += ["const float* residual"] if epilogue.residual else []
-        formula = "bias[c] + sum(x[row][p * %d + k * %d][c] * w[row][k][c])" % (
-            self.stride,
-            self.dilation,
-        )
+        column = f"p * {self.stride} + k * {self.dilation}"
+        formula = f"bias[c] + sum(x[row][{column}][c] * w[row][k][c])"
         text = render(
             "cpp/kernels/depthwise_tile.j2",
             formula=f"y[p][c] = {epilogue.formula(formula)}",
@@ -217,7 +215,8 @@ class ConvDepthwise(Kernel):
 
     def pack(self, node: Node, schedule: Schedule, isa: Isa) -> dict[str, Array]:
         weights, bias = node.inputs[1].constant, node.inputs[2].constant
-        assert weights is not None and bias is not None
+        assert weights is not None
+        assert bias is not None
         channels, _, kh, kw = weights.shape
         padding = -channels % isa.lanes
         taps = np.pad(weights.reshape(channels, kh * kw), ((0, padding), (0, 0)))

@@ -117,7 +117,8 @@ class ConvDirect(Kernel):
     def pack(self, node: Node, schedule: Schedule, isa: Isa) -> dict[str, Array]:
         product = conv_product(node)
         weights, bias = node.inputs[1].constant, node.inputs[2].constant
-        assert weights is not None and bias is not None
+        assert weights is not None
+        assert bias is not None
         if weights.ndim == 4:  # the depth runs over kH, kW, C as the input does
             weights = weights.transpose(0, 2, 3, 1)
         matrix = weights.reshape(product.groups, product.channels, product.depth)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
-
 from mdlc.compiler.expr import Expr, maximum, minimum
 from mdlc.compiler.ir import Node
 from mdlc.compiler.onnx_node import OnnxNode
