@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from mdlc.compiler.onnx_node import OnnxNode
 
 
+OnnxForm = tuple[str, dict[str, Any], tuple[Array | None, ...]]
+
+
 class LayoutRule(enum.Enum):
     """How an operator treats the physical layout of rank-4 tensors.
 
@@ -102,9 +105,10 @@ class Op:
         """Multiply-adds and bytes; the default counts data movement only."""
         return Cost(0, sum(t.nbytes for t in inputs) + output.nbytes)
 
-    def to_onnx(self) -> tuple[str, dict[str, Any]] | None:
-        """Name and attributes of the one ONNX operator (opset 18, default domain) that means
-        the same on the same inputs; None if there is none. Tests compare with ONNX Runtime."""
+    def to_onnx(self) -> OnnxForm | None:
+        """The one ONNX operator (opset 20, default domain) that means the same; None if there is
+        none: its name, attributes, and arrays to append as inputs (None for an absent one).
+        Tests compare the two in ONNX Runtime."""
         return None
 
     @classmethod
@@ -136,6 +140,23 @@ class Elementwise(Op):
     layout_rule: ClassVar[LayoutRule] = LayoutRule.FOLLOWS
     channelwise: ClassVar[bool] = True
     arity: ClassVar[int] = 1
+
+    @classmethod
+    def from_onnx(cls, n: OnnxNode) -> Node:
+        """Fields from ONNX attributes of the same names; inputs as they come."""
+        given = {
+            f.name: n.attr(f.name) for f in dataclasses.fields(cls) if n.attr(f.name) is not None
+        }
+        return n.make(cls(**given), *(n.input(i) for i in range(cls.arity)))
+
+    def to_onnx(self) -> OnnxForm | None:
+        return type(self).onnx[0], dataclasses.asdict(self), ()
+
+    @classmethod
+    def samples(cls) -> Sequence[Sample]:
+        if not cls.onnx:
+            return ()
+        return (unary_sample(cls()),) if cls.arity == 1 else binary_samples(cls())
 
     def expr(self, *x: Expr) -> Expr:
         """The formula on one element of each input."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from mdlc.compiler.errors import MdlcError
-from mdlc.compiler.types import Array
+from mdlc.compiler.types import Array, TensorType
 
 if TYPE_CHECKING:
+    from mdlc.compiler.ir import Node
     from mdlc.compiler.onnx_node import OnnxNode
+    from mdlc.compiler.op import Op
 
 
 @dataclass(frozen=True)
@@ -55,9 +57,14 @@ class Window:
             result.append(count)
         return result[0], result[1]
 
-    def patches(self, x: Array, fill: float) -> Array:
-        """Every window of x [N, C, H, W] as [N, C, OH, OW, kH, kW] (a view of a padded copy)."""
-        oh, ow = self.output_size(x.shape[2:])
+    def patches(self, x: Array, fill: float, shape: tuple[int, int] | None = None) -> Array:
+        """Every window of x [N, C, H, W] as [N, C, OH, OW, kH, kW] (a view of a padded copy).
+
+        Args:
+            fill: what lies outside x.
+            shape: OH and OW, where not the usual ones.
+        """
+        oh, ow = shape or self.output_size(x.shape[2:])
         reach = [
             (n - 1) * s + e for n, s, e in zip((oh, ow), self.stride, self.extent, strict=True)
         ]
@@ -98,3 +105,50 @@ def resolve_auto_pad(
         begins.append(small if mode == "SAME_UPPER" else large)
         ends.append(large if mode == "SAME_UPPER" else small)
     return (*begins, *ends)
+
+
+def import_pool(n: OnnxNode, make_op: Callable[[Window], Op]) -> Node:
+    """The nodes of an ONNX pooling node, 1-D or 2-D."""
+    from mdlc.compiler.ops.reshape import Reshape
+
+    x = n.input(0)
+    kernel = tuple(n.attr("kernel_shape", ()))
+    if len(x.shape) != len(kernel) + 2 or len(kernel) not in (1, 2):
+        raise n.error(f"a window of {list(kernel)} does not fit {x.type}",
+                      hint="1-D and 2-D pooling are supported")  # fmt: skip
+    strides = n.attr("strides", (1,) * len(kernel))
+    dilations = n.attr("dilations", (1,) * len(kernel))
+    pads = resolve_auto_pad(n, x.shape[2:], kernel, strides, dilations)
+    if len(kernel) == 1:
+        x = n.make(Reshape((x.shape[0], x.shape[1], 1, x.shape[2])), x)
+        kernel, strides, dilations = (1, *kernel), (1, *strides), (1, *dilations)
+        pads = (0, pads[0], 0, pads[1])
+    window = Window(
+        (kernel[0], kernel[1]),
+        (strides[0], strides[1]),
+        (pads[0], pads[1], pads[2], pads[3]),
+        (dilations[0], dilations[1]),
+        bool(n.attr("ceil_mode", 0)),
+    )
+    y = n.make(make_op(window), x)
+    if len(n.input(0).shape) == 4:
+        return y
+    return n.make(Reshape((y.shape[0], y.shape[1], y.shape[3])), y)
+
+
+def infer_pool(window: Window, x: TensorType) -> TensorType:
+    """The type of a pooled tensor; MdlcError where x is not [N, C, H, W] or too small."""
+    if x.rank != 4:
+        raise MdlcError(f"pooling needs a rank-4 input, not {x}")
+    return TensorType((*x.shape[:2], *window.output_size(x.shape[2:])), x.dtype)
+
+
+def pool_attributes(window: Window) -> dict[str, Any]:
+    """A window as attributes of an ONNX pooling node."""
+    return {
+        "kernel_shape": window.kernel,
+        "strides": window.stride,
+        "pads": window.pads,
+        "dilations": window.dilation,
+        "ceil_mode": int(window.ceil_mode),
+    }

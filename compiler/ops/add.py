@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from mdlc.compiler.expr import Expr
 from mdlc.compiler.ir import Node
 from mdlc.compiler.onnx_node import OnnxNode
-from mdlc.compiler.op import Elementwise, Sample, binary_samples
+from mdlc.compiler.op import Elementwise
 from mdlc.compiler.types import Array
 
 
@@ -33,10 +32,3 @@ class Add(Elementwise):
     def reference(self, *inputs: Array) -> Array:
         result: Array = inputs[0] + inputs[1]
         return result
-
-    def to_onnx(self) -> tuple[str, dict[str, Any]]:
-        return "Add", {}
-
-    @classmethod
-    def samples(cls) -> Sequence[Sample]:
-        return binary_samples(cls())

@@ -11,7 +11,7 @@ import numpy as np
 from mdlc.compiler.expr import Expr, maximum, minimum
 from mdlc.compiler.ir import Node
 from mdlc.compiler.onnx_node import OnnxNode
-from mdlc.compiler.op import Elementwise, Sample, unary_sample
+from mdlc.compiler.op import Elementwise, OnnxForm, Sample, unary_sample
 from mdlc.compiler.types import Array
 
 
@@ -57,6 +57,14 @@ class Clip(Elementwise):
             high = info.max if self.high == math.inf else int(self.high)
             return np.minimum(np.maximum(x, x.dtype.type(low)), x.dtype.type(high))
         return np.minimum(np.maximum(x, x.dtype.type(self.low)), x.dtype.type(self.high))
+
+    def to_onnx(self) -> OnnxForm:
+        bounds = (self.low, self.high)
+        return (
+            "Clip",
+            {},
+            tuple(None if math.isinf(b) else np.float32(b).reshape(()) for b in bounds),
+        )
 
     @classmethod
     def samples(cls) -> Sequence[Sample]:

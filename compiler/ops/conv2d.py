@@ -10,7 +10,7 @@ import numpy as np
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Node
 from mdlc.compiler.onnx_node import OnnxNode
-from mdlc.compiler.op import Cost, Elementwise, LayoutRule, Op, Sample, random_array
+from mdlc.compiler.op import Cost, Elementwise, LayoutRule, OnnxForm, Op, Sample, random_array
 from mdlc.compiler.ops.constant import constant
 from mdlc.compiler.ops.reshape import Reshape
 from mdlc.compiler.types import Array, TensorType
@@ -121,15 +121,16 @@ class Conv2D(Op):
             output.size * per_group * kh * kw, sum(t.nbytes for t in inputs) + output.nbytes
         )
 
-    def to_onnx(self) -> tuple[str, dict[str, object]] | None:
+    def to_onnx(self) -> OnnxForm | None:
         if self.activation is not None or self.residual:
             return None
-        return "Conv", {
+        attributes = {
             "strides": self.stride,
             "pads": self.pads,
             "dilations": self.dilation,
             "group": self.groups,
         }
+        return "Conv", attributes, ()
 
     @classmethod
     def samples(cls) -> Sequence[Sample]:

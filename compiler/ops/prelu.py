@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from mdlc.compiler.expr import Expr, less, select
-from mdlc.compiler.ir import Node
-from mdlc.compiler.onnx_node import OnnxNode
 from mdlc.compiler.op import Elementwise, Sample, binary_samples
 from mdlc.compiler.types import Array
 
@@ -21,18 +19,11 @@ class PRelu(Elementwise):
     onnx: ClassVar[tuple[str, ...]] = ("PRelu",)
     arity: ClassVar[int] = 2
 
-    @classmethod
-    def from_onnx(cls, n: OnnxNode) -> Node:
-        return n.make(cls(), n.input(0), n.input(1))
-
     def expr(self, *x: Expr) -> Expr:
         return select(less(x[0], 0), x[0] * x[1], x[0])
 
     def reference(self, *inputs: Array) -> Array:
         return np.where(inputs[0] < 0, inputs[0] * inputs[1], inputs[0])
-
-    def to_onnx(self) -> tuple[str, dict[str, Any]]:
-        return "PRelu", {}
 
     @classmethod
     def samples(cls) -> Sequence[Sample]:

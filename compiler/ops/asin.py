@@ -1,0 +1,30 @@
+"""Asin: asin(x)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from mdlc.compiler.expr import Expr, call
+from mdlc.compiler.op import Elementwise, Sample, unary_sample
+from mdlc.compiler.types import Array
+
+
+@dataclass(frozen=True)
+class Asin(Elementwise):
+    """y = asin(x). Source: ONNX specification, operator Asin."""
+
+    onnx: ClassVar[tuple[str, ...]] = ("Asin",)
+
+    def expr(self, *x: Expr) -> Expr:
+        return call("asin", x[0])
+
+    def reference(self, *inputs: Array) -> Array:
+        result: Array = np.arcsin(inputs[0])
+        return result
+
+    @classmethod
+    def samples(cls) -> Sequence[Sample]:
+        return (unary_sample(cls(), low=-0.95, high=0.95),)

@@ -1,0 +1,30 @@
+"""Atanh: atanh(x)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from mdlc.compiler.expr import Expr, call
+from mdlc.compiler.op import Elementwise, Sample, unary_sample
+from mdlc.compiler.types import Array
+
+
+@dataclass(frozen=True)
+class Atanh(Elementwise):
+    """y = atanh(x). Source: ONNX specification, operator Atanh."""
+
+    onnx: ClassVar[tuple[str, ...]] = ("Atanh",)
+
+    def expr(self, *x: Expr) -> Expr:
+        return call("atanh", x[0])
+
+    def reference(self, *inputs: Array) -> Array:
+        result: Array = np.arctanh(inputs[0])
+        return result
+
+    @classmethod
+    def samples(cls) -> Sequence[Sample]:
+        return (unary_sample(cls(), low=-0.95, high=0.95),)

@@ -1,0 +1,71 @@
+"""Cast: the same values in another element type."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import onnx
+from mdlc.compiler.expr import Expr
+from mdlc.compiler.ir import Node
+from mdlc.compiler.onnx_node import OnnxNode
+from mdlc.compiler.op import Elementwise, OnnxForm, Sample, random_array
+from mdlc.compiler.types import Array, DType
+
+
+@dataclass(frozen=True)
+class Cast(Elementwise):
+    """y = x in `dtype`; floats are truncated towards zero to integers.
+
+    Source: ONNX specification, operators Cast and CastLike.
+    """
+
+    dtype: DType
+
+    onnx: ClassVar[tuple[str, ...]] = ("Cast", "CastLike")
+
+    @classmethod
+    def from_onnx(cls, n: OnnxNode) -> Node:
+        if n.op_type == "CastLike":
+            dtype = n.input(1).type.dtype
+        else:
+            code = n.attr("to")
+            try:
+                dtype = DType.from_numpy(onnx.helper.tensor_dtype_to_np_dtype(code))
+            except (KeyError, TypeError, ValueError):
+                raise n.error(f"cast to element type {code} is not supported") from None
+        x = n.input(0)
+        return x if x.type.dtype is dtype else n.make(cls(dtype), x)
+
+    def expr(self, *x: Expr) -> Expr:
+        return x[0]
+
+    def result_dtype(self, *inputs: DType) -> DType:
+        return self.dtype
+
+    def reference(self, *inputs: Array) -> Array:
+        with np.errstate(invalid="ignore", over="ignore"):
+            return inputs[0].astype(self.dtype.numpy)
+
+    def to_onnx(self) -> OnnxForm:
+        return "Cast", {"to": onnx.helper.np_dtype_to_tensor_dtype(self.dtype.numpy)}, ()
+
+    def __str__(self) -> str:
+        return f"Cast(dtype={self.dtype.value!r})"
+
+    @classmethod
+    def samples(cls) -> Sequence[Sample]:
+        floats = random_array(1, 2, 3, 17, low=-100.0, high=100.0)
+        whole = np.arange(102).reshape(2, 3, 17)
+        targets = (DType.I32, DType.I64, DType.BOOL, DType.F16)
+        sources = (np.uint8, np.int32, np.int64, np.float16, np.bool_)
+        return (
+            *(Sample(cls(t), (floats,), label=f"f32_{t.value}") for t in targets),
+            *(
+                Sample(cls(DType.F32), (whole.astype(s),), label=f"{np.dtype(s).name}_f32")
+                for s in sources
+            ),
+            Sample(cls(DType.U8), (np.abs(floats),), label="f32_u8"),
+        )

@@ -1,0 +1,65 @@
+"""Concat: tensors joined along an axis."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from mdlc.compiler.errors import MdlcError
+from mdlc.compiler.ir import Node
+from mdlc.compiler.onnx_node import OnnxNode
+from mdlc.compiler.op import LayoutRule, OnnxForm, Op, Sample, normalize_axis, random_array
+from mdlc.compiler.types import Array, TensorType
+
+
+@dataclass(frozen=True)
+class Concat(Op):
+    """The inputs one behind the other along `axis`. Source: ONNX specification, Concat."""
+
+    axis: int
+
+    onnx: ClassVar[tuple[str, ...]] = ("Concat",)
+    layout_rule: ClassVar[LayoutRule] = LayoutRule.FOLLOWS
+
+    @classmethod
+    def from_onnx(cls, n: OnnxNode) -> Node:
+        axis = normalize_axis(n.attr("axis"), len(n.input(0).shape))
+        inputs = [n.input(i) for i in range(len(n.inputs))]
+        return inputs[0] if len(inputs) == 1 else n.make(cls(axis), *inputs)
+
+    def infer(self, *inputs: TensorType) -> TensorType:
+        first = inputs[0]
+        shape = list(first.shape)
+        for other in inputs[1:]:
+            if other.dtype is not first.dtype or other.rank != first.rank:
+                raise MdlcError(f"{other} does not concatenate with {first}")
+            if any(a != b for i, (a, b) in enumerate(zip(first.shape, other.shape, strict=True))
+                   if i != self.axis):  # fmt: skip
+                raise MdlcError(f"{other} does not concatenate with {first} on axis {self.axis}")
+            shape[self.axis] += other.shape[self.axis]
+        return TensorType(tuple(shape), first.dtype)
+
+    def reference(self, *inputs: Array) -> Array:
+        return np.concatenate(inputs, axis=self.axis)
+
+    def to_onnx(self) -> OnnxForm:
+        return "Concat", {"axis": self.axis}, ()
+
+    @classmethod
+    def samples(cls) -> Sequence[Sample]:
+        def values(axis: int, *lengths: int) -> tuple[Array, ...]:
+            shape = [2, 5, 3, 4]
+            return tuple(
+                random_array(i, *shape[:axis], length, *shape[axis + 1 :])
+                for i, length in enumerate(lengths)
+            )
+
+        return (
+            Sample(cls(1), values(1, 4, 7, 1), label="channels"),
+            Sample(cls(2), values(2, 2, 3), label="rows"),
+            Sample(cls(0), values(0, 1, 2), label="batch"),
+            Sample(cls(3), values(3, 16, 1), label="columns"),
+            Sample(cls(0), (random_array(1, 3), random_array(2, 4)), label="vector"),
+        )

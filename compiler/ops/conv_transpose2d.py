@@ -1,0 +1,179 @@
+"""ConvTranspose2D: the gradient of a convolution, used for upsampling."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from mdlc.compiler.errors import MdlcError
+from mdlc.compiler.ir import Node
+from mdlc.compiler.onnx_node import OnnxNode
+from mdlc.compiler.op import Cost, Elementwise, LayoutRule, OnnxForm, Op, Sample, random_array
+from mdlc.compiler.ops.constant import constant
+from mdlc.compiler.ops.reshape import Reshape
+from mdlc.compiler.types import Array, TensorType
+
+
+@dataclass(frozen=True)
+class ConvTranspose2D(Op):
+    """Every input pixel adds its filter, scaled, to the output at stride * position - pads.
+
+    Inputs: x [N, C, H, W], w [C, M/groups, kH, kW], b [M], then the activation's per-channel
+    operand [M] if it is binary.
+
+    Attributes:
+        pads: cut off (top, left, bottom, right); output_padding: added (bottom, right).
+
+    Source: ONNX specification, operator ConvTranspose.
+    """
+
+    stride: tuple[int, int] = (1, 1)
+    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+    output_padding: tuple[int, int] = (0, 0)
+    activation: Elementwise | None = None
+
+    onnx: ClassVar[tuple[str, ...]] = ("ConvTranspose",)
+    layout_rule: ClassVar[LayoutRule] = LayoutRule.NATIVE
+
+    @classmethod
+    def from_onnx(cls, n: OnnxNode) -> Node:
+        x, w = n.input(0), n.input(1)
+        rank = len(x.shape) - 2
+        if rank not in (1, 2) or len(w.shape) != rank + 2:
+            raise n.error(f"transposed convolution of {x.type} with {w.type}",
+                          hint="1-D and 2-D convolutions are supported")  # fmt: skip
+        ones = (1,) * rank
+        strides, dilations = n.attr("strides", ones), n.attr("dilations", ones)
+        extra = tuple(n.attr("output_padding", (0,) * rank))
+        pads = cls._pads(n, x.shape[2:], w.shape[2:], strides, dilations, extra)
+        groups = n.attr("group", 1)
+        b = n.optional(2) or constant(np.zeros(w.shape[1] * groups, np.float32))
+        if rank == 1:
+            x = n.make(Reshape((*x.shape[:2], 1, x.shape[2])), x)
+            w = n.make(Reshape((*w.shape[:2], 1, w.shape[2])), w)
+            strides, dilations, extra = (1, *strides), (1, *dilations), (0, *extra)
+            pads = (0, pads[0], 0, pads[1])
+        op = cls(tuple(strides), tuple(pads), tuple(dilations), groups, extra)
+        y = n.make(op, x, w, b)
+        return y if rank == 2 else n.make(Reshape((*y.shape[:2], y.shape[3])), y)
+
+    @staticmethod
+    def _pads(
+        n: OnnxNode,
+        size: Sequence[int],
+        kernel: Sequence[int],
+        strides: Sequence[int],
+        dilations: Sequence[int],
+        extra: Sequence[int],
+    ) -> tuple[int, ...]:
+        rank = len(kernel)
+        mode, wanted = n.attr("auto_pad", "NOTSET"), n.attr("output_shape")
+        if wanted is None and mode in ("NOTSET", ""):
+            return tuple(n.attr("pads", (0,) * 2 * rank))
+        if wanted is None and mode == "VALID":
+            return (0,) * 2 * rank
+        begins, ends = [], []
+        for i in range(rank):
+            target = wanted[-rank:][i] if wanted else size[i] * strides[i]
+            full = strides[i] * (size[i] - 1) + extra[i] + (kernel[i] - 1) * dilations[i] + 1
+            total = full - target
+            if total < 0:
+                raise n.error(f"output_shape {list(wanted or ())} is larger than what is computed")
+            small, large = total // 2, total - total // 2
+            upper = mode == "SAME_UPPER"
+            begins.append(small if upper else large)
+            ends.append(large if upper else small)
+        return (*begins, *ends)
+
+    @property
+    def has_slope(self) -> bool:
+        """Whether the activation has a per-channel operand, input 3."""
+        return self.activation is not None and self.activation.arity == 2
+
+    def infer(self, *inputs: TensorType) -> TensorType:
+        if len(inputs) != 3 + self.has_slope:
+            raise MdlcError(f"ConvTranspose2D takes {3 + self.has_slope} inputs")
+        x, w, b = inputs[:3]
+        if x.rank != 4 or w.rank != 4 or x.shape[1] != w.shape[0] or x.shape[1] % self.groups:
+            raise MdlcError(f"{x} does not fit a transposed filter {w} in {self.groups} groups")
+        filters = w.shape[1] * self.groups
+        if b.shape != (filters,):
+            raise MdlcError(f"bias has shape {list(b.shape)}, not [{filters}]")
+        size = []
+        for i in range(2):
+            full = self.stride[i] * (x.shape[2 + i] - 1) + self.output_padding[i]
+            full += (w.shape[2 + i] - 1) * self.dilation[i] + 1
+            size.append(full - self.pads[i] - self.pads[i + 2])
+        if min(size) < 1:
+            raise MdlcError(f"pads {list(self.pads)} leave nothing of the output")
+        return TensorType((x.shape[0], filters, *size), x.dtype)
+
+    def reference(self, *inputs: Array) -> Array:
+        x, w, b = inputs[:3]
+        images, channels, height, width = x.shape
+        per_group, kh, kw = w.shape[1:]
+        (sh, sw), (dh, dw) = self.stride, self.dilation
+        oh, ow = self.infer(*(TensorType(i.shape) for i in inputs)).shape[2:]
+        full = np.zeros(
+            (
+                images,
+                per_group * self.groups,
+                max(sh * (height - 1) + (kh - 1) * dh + 1, self.pads[0] + oh),
+                max(sw * (width - 1) + (kw - 1) * dw + 1, self.pads[1] + ow),
+            )
+        )
+        grouped = x.reshape(images, self.groups, channels // self.groups, height, width)
+        weights = w.reshape(self.groups, channels // self.groups, per_group, kh, kw)
+        for i in range(kh):
+            for j in range(kw):
+                part = np.einsum("ngchw,gcm->ngmhw", grouped, weights[..., i, j], optimize=True)
+                rows = slice(i * dh, i * dh + sh * (height - 1) + 1, sh)
+                columns = slice(j * dw, j * dw + sw * (width - 1) + 1, sw)
+                full[:, :, rows, columns] += part.reshape(images, -1, height, width)
+        top, left = self.pads[:2]
+        y = full[:, :, top : top + oh, left : left + ow] + b[None, :, None, None]
+        y = y.astype(x.dtype)
+        if self.activation is not None:
+            extra = (inputs[3][None, :, None, None],) if self.has_slope else ()
+            y = self.activation.reference(y, *extra)
+        return y
+
+    def cost(self, inputs: Sequence[TensorType], output: TensorType) -> Cost:
+        per_pixel = inputs[1].size // inputs[1].shape[0]
+        return Cost(inputs[0].size * per_pixel, sum(t.nbytes for t in inputs) + output.nbytes)
+
+    def to_onnx(self) -> OnnxForm | None:
+        if self.activation is not None:
+            return None
+        attributes = {
+            "strides": self.stride,
+            "pads": self.pads,
+            "dilations": self.dilation,
+            "group": self.groups,
+            "output_padding": self.output_padding,
+        }
+        return "ConvTranspose", attributes, ()
+
+    @classmethod
+    def samples(cls) -> Sequence[Sample]:
+        from mdlc.compiler.ops.relu import Relu
+
+        def sample(label: str, op: Op, x: tuple[int, ...], w: tuple[int, ...], m: int) -> Sample:
+            values = random_array(1, *x), random_array(2, *w), random_array(3, m)
+            return Sample(op, values, (1, 2), label)
+
+        return (
+            sample("2x2", cls((2, 2)), (1, 8, 5, 6), (8, 20, 2, 2), 20),
+            sample("4x4", cls((2, 2), (1, 1, 1, 1), activation=Relu()), (1, 6, 5, 5),
+                   (6, 5, 4, 4), 5),
+            sample("3x3", cls((2, 2), (1, 1, 1, 1), output_padding=(1, 1)), (2, 4, 4, 5),
+                   (4, 9, 3, 3), 9),
+            sample("stride1", cls(pads=(1, 1, 1, 1)), (1, 4, 6, 6), (4, 7, 3, 3), 7),
+            sample("grouped", cls((2, 2), groups=2), (1, 6, 3, 4), (6, 2, 3, 3), 4),
+            sample("dilated", cls((2, 1), (0, 1, 1, 0), (2, 3)), (1, 3, 5, 5), (3, 4, 3, 2), 4),
+            sample("gaps", cls((3, 3)), (1, 3, 4, 4), (3, 5, 2, 2), 5),
+        )  # fmt: skip

@@ -1,0 +1,48 @@
+"""Expand: a tensor broadcast to a larger shape."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from mdlc.compiler.errors import MdlcError
+from mdlc.compiler.ir import Node
+from mdlc.compiler.onnx_node import OnnxNode
+from mdlc.compiler.op import OnnxForm, Op, Sample, broadcast_shapes, random_array
+from mdlc.compiler.types import Array, TensorType
+
+
+@dataclass(frozen=True)
+class Expand(Op):
+    """y = x broadcast to `shape`. Source: ONNX specification, operator Expand."""
+
+    shape: tuple[int, ...]
+
+    onnx: ClassVar[tuple[str, ...]] = ("Expand",)
+
+    @classmethod
+    def from_onnx(cls, n: OnnxNode) -> Node:
+        x = n.input(0)
+        wanted = tuple(int(d) for d in n.const(1).reshape(-1))
+        return n.make(cls(broadcast_shapes(x.shape, wanted)), x)
+
+    def infer(self, *inputs: TensorType) -> TensorType:
+        if broadcast_shapes(inputs[0].shape, self.shape) != self.shape:
+            raise MdlcError(f"{inputs[0]} does not expand to {list(self.shape)}")
+        return TensorType(self.shape, inputs[0].dtype)
+
+    def reference(self, *inputs: Array) -> Array:
+        return np.broadcast_to(inputs[0], self.shape).copy()
+
+    def to_onnx(self) -> OnnxForm:
+        return "Expand", {}, (np.array(self.shape, np.int64),)
+
+    @classmethod
+    def samples(cls) -> Sequence[Sample]:
+        return (
+            Sample(cls((2, 5, 3, 4)), (random_array(1, 5, 1, 1),), label="channels"),
+            Sample(cls((3, 17)), (random_array(1, 1, 17),), label="rows"),
+            Sample(cls((4, 6)), (random_array(1, 4, 1),), label="columns"),
+        )

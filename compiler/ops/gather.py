@@ -1,0 +1,58 @@
+"""Gather: entries of one axis by index."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from mdlc.compiler.ir import Node
+from mdlc.compiler.onnx_node import OnnxNode
+from mdlc.compiler.op import OnnxForm, Op, Sample, normalize_axis, random_array
+from mdlc.compiler.types import Array, TensorType
+
+
+@dataclass(frozen=True)
+class Gather(Op):
+    """y = x taken along `axis` at the indices (input 1); negative indices count from the end.
+
+    Source: ONNX specification, operator Gather.
+    """
+
+    axis: int = 0
+
+    onnx: ClassVar[tuple[str, ...]] = ("Gather",)
+
+    @classmethod
+    def from_onnx(cls, n: OnnxNode) -> Node:
+        x, indices = n.input(0), n.input(1)
+        axis = normalize_axis(n.attr("axis", 0), len(x.shape))
+        value = indices.constant
+        if value is not None and value.size and np.abs(value + 0.5).max() > x.shape[axis]:
+            raise n.error(f"an index is outside axis {axis} of {x.type}")
+        return n.make(cls(axis), x, indices)
+
+    def infer(self, *inputs: TensorType) -> TensorType:
+        x, indices = inputs
+        return TensorType(
+            (*x.shape[: self.axis], *indices.shape, *x.shape[self.axis + 1 :]), x.dtype
+        )
+
+    def reference(self, *inputs: Array) -> Array:
+        return np.asarray(np.take(inputs[0], inputs[1], axis=self.axis))
+
+    def to_onnx(self) -> OnnxForm:
+        return "Gather", {"axis": self.axis}, ()
+
+    @classmethod
+    def samples(cls) -> Sequence[Sample]:
+        x = random_array(1, 3, 6, 4, 5)
+        some = np.array([5, 0, -2, 3, 3], np.int64)
+        grid = np.array([[0, 1], [2, -1]], np.int32)
+        return (
+            Sample(cls(1), (x, some), (1,), "channels"),
+            Sample(cls(0), (x, grid), (1,), "grid"),
+            Sample(cls(3), (x, np.array(2, np.int64)), (1,), "scalar"),
+            Sample(cls(2), (x, np.array([1, -1], np.int64)), (), "runtime"),
+        )

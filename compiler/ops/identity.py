@@ -1,0 +1,27 @@
+"""Identity and Dropout: nothing at inference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from mdlc.compiler.ir import Node
+from mdlc.compiler.onnx_node import OnnxNode
+from mdlc.compiler.op import Op
+from mdlc.compiler.ops.constant import constant
+
+
+@dataclass(frozen=True)
+class Identity(Op):
+    """Imported as its input. Source: ONNX specification, Identity and Dropout."""
+
+    onnx: ClassVar[tuple[str, ...]] = ("Identity", "Dropout")
+
+    @classmethod
+    def from_onnx(cls, n: OnnxNode) -> Sequence[Node]:
+        x = n.input(0)
+        if len(n.outputs) > 1:  # Dropout's mask: nothing is dropped
+            return x, constant(np.ones(x.shape, np.bool_), name=n.outputs[1])
+        return (x,)

@@ -1,0 +1,55 @@
+"""InstanceNormalization: every channel of every image to mean 0 and variance 1, then scaled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from mdlc.compiler.errors import MdlcError
+from mdlc.compiler.ir import Node
+from mdlc.compiler.onnx_node import OnnxNode
+from mdlc.compiler.op import LayoutRule, OnnxForm, Op, Sample, random_array
+from mdlc.compiler.types import Array, TensorType
+
+
+@dataclass(frozen=True)
+class InstanceNormalization(Op):
+    """Inputs: x [N, C, ...], scale [C], bias [C]; statistics over all axes behind C.
+
+    Source: ONNX specification, operator InstanceNormalization.
+    """
+
+    epsilon: float = 1e-5
+
+    onnx: ClassVar[tuple[str, ...]] = ("InstanceNormalization",)
+    layout_rule: ClassVar[LayoutRule] = LayoutRule.FOLLOWS
+    channelwise: ClassVar[bool] = True
+
+    @classmethod
+    def from_onnx(cls, n: OnnxNode) -> Node:
+        return n.make(cls(n.attr("epsilon", 1e-5)), *(n.input(i) for i in range(3)))
+
+    def infer(self, *inputs: TensorType) -> TensorType:
+        x = inputs[0]
+        if len(inputs) != 3 or x.rank < 3 or any(t.shape != (x.shape[1],) for t in inputs[1:]):
+            raise MdlcError(f"scale and bias {[str(t) for t in inputs[1:]]} do not fit {x}")
+        return TensorType(x.shape, x.dtype)
+
+    def reference(self, *inputs: Array) -> Array:
+        x, scale, bias = inputs
+        axes = tuple(range(2, x.ndim))
+        shape = (1, -1) + (1,) * (x.ndim - 2)
+        wide = x.astype(np.float64)
+        mean, var = wide.mean(axes, keepdims=True), wide.var(axes, keepdims=True)
+        y = (wide - mean) / np.sqrt(var + self.epsilon)
+        return (y * scale.reshape(shape) + bias.reshape(shape)).astype(x.dtype)
+
+    def to_onnx(self) -> OnnxForm:
+        return "InstanceNormalization", {"epsilon": self.epsilon}, ()
+
+    @classmethod
+    def samples(cls) -> Sequence[Sample]:
+        values = random_array(1, 2, 5, 4, 7), random_array(2, 5), random_array(3, 5)
+        return (Sample(cls(), values, (1, 2), "images"),)

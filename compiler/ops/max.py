@@ -1,0 +1,34 @@
+"""Max: the larger of a and b."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from mdlc.compiler.expr import Expr, maximum
+from mdlc.compiler.ir import Node
+from mdlc.compiler.onnx_node import OnnxNode
+from mdlc.compiler.op import Elementwise
+from mdlc.compiler.types import Array
+
+
+@dataclass(frozen=True)
+class Max(Elementwise):
+    """y = the larger of a and b. Source: ONNX specification, operator Max."""
+
+    onnx: ClassVar[tuple[str, ...]] = ("Max",)
+    arity: ClassVar[int] = 2
+
+    def expr(self, *x: Expr) -> Expr:
+        return maximum(x[0], x[1])
+
+    def reference(self, *inputs: Array) -> Array:
+        return np.maximum(inputs[0], inputs[1])
+
+    @classmethod
+    def from_onnx(cls, n: OnnxNode) -> Node:
+        result = n.input(0)
+        for index in range(1, len(n.inputs)):
+            result = n.make(cls(), result, n.input(index))
+        return result

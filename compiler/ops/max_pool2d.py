@@ -1,0 +1,60 @@
+"""MaxPool2D: the largest value of each window."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from mdlc.compiler.ir import Node
+from mdlc.compiler.onnx_node import OnnxNode
+from mdlc.compiler.op import Cost, LayoutRule, OnnxForm, Op, Sample, random_array
+from mdlc.compiler.types import Array, TensorType
+from mdlc.compiler.window import Window, import_pool, infer_pool, pool_attributes
+
+
+@dataclass(frozen=True)
+class MaxPool2D(Op):
+    """Maximum over a sliding window; padding never wins.
+
+    Source: ONNX specification, operator MaxPool.
+    """
+
+    window: Window
+
+    onnx: ClassVar[tuple[str, ...]] = ("MaxPool",)
+    layout_rule: ClassVar[LayoutRule] = LayoutRule.NATIVE
+    channelwise: ClassVar[bool] = True
+
+    @classmethod
+    def from_onnx(cls, n: OnnxNode) -> Node:
+        if len(n.outputs) > 1 and n.outputs[1]:
+            raise n.error("output Indices is not supported")
+        return import_pool(n, cls)
+
+    def infer(self, *inputs: TensorType) -> TensorType:
+        return infer_pool(self.window, inputs[0])
+
+    def reference(self, *inputs: Array) -> Array:
+        x = inputs[0]
+        lowest = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
+        result: Array = self.window.patches(x, lowest).max((4, 5))
+        return result
+
+    def cost(self, inputs: Sequence[TensorType], output: TensorType) -> Cost:
+        return Cost(0, inputs[0].nbytes + output.nbytes)
+
+    def to_onnx(self) -> OnnxForm:
+        return "MaxPool", pool_attributes(self.window), ()
+
+    @classmethod
+    def samples(cls) -> Sequence[Sample]:
+        x = random_array(1, 2, 19, 9, 11)
+        return (
+            Sample(cls(Window((2, 2), (2, 2))), (x,), label="2x2"),
+            Sample(cls(Window((3, 3), (2, 2), (1, 1, 1, 1))), (x,), label="3x3_stride2"),
+            Sample(cls(Window((3, 3), (2, 2), (0, 0, 1, 1))), (x,), label="uneven"),
+            Sample(cls(Window((3, 2), (3, 2), ceil_mode=True)), (x,), label="ceil"),
+            Sample(cls(Window((2, 3), dilation=(2, 3))), (x,), label="dilated"),
+        )

@@ -1,0 +1,115 @@
+"""Reduce: sums, means and extremes over axes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from mdlc.compiler.errors import MdlcError
+from mdlc.compiler.ir import Node
+from mdlc.compiler.onnx_node import OnnxNode
+from mdlc.compiler.op import Cost, LayoutRule, OnnxForm, Op, Sample, normalize_axis, random_array
+from mdlc.compiler.types import Array, TensorType
+
+KINDS = {
+    "sum": "ReduceSum",
+    "mean": "ReduceMean",
+    "max": "ReduceMax",
+    "min": "ReduceMin",
+    "prod": "ReduceProd",
+    "l1": "ReduceL1",
+    "l2": "ReduceL2",
+    "sum_square": "ReduceSumSquare",
+    "log_sum": "ReduceLogSum",
+    "log_sum_exp": "ReduceLogSumExp",
+}
+
+
+@dataclass(frozen=True)
+class Reduce(Op):
+    """One value for all positions along `axes`.
+
+    Attributes:
+        kind: a key of KINDS.
+        axes: sorted, none negative; keepdims: whether they stay with length 1.
+
+    Sources: ONNX specification, operators Reduce*, GlobalAveragePool, GlobalMaxPool.
+    """
+
+    kind: str
+    axes: tuple[int, ...]
+    keepdims: bool = True
+
+    onnx: ClassVar[tuple[str, ...]] = (*KINDS.values(), "GlobalAveragePool", "GlobalMaxPool")
+    layout_rule: ClassVar[LayoutRule] = LayoutRule.FOLLOWS
+
+    @classmethod
+    def from_onnx(cls, n: OnnxNode) -> Node:
+        x = n.input(0)
+        rank = len(x.shape)
+        if n.op_type.startswith("Global"):
+            kind = "mean" if n.op_type == "GlobalAveragePool" else "max"
+            return n.make(cls(kind, tuple(range(2, rank))), x)
+        kind = {name: key for key, name in KINDS.items()}[n.op_type]
+        by_input = n.opset >= (13 if kind == "sum" else 18)
+        given = n.optional_const(1) if by_input else n.attr("axes")
+        if given is None or len(given) == 0:
+            if n.attr("noop_with_empty_axes", 0):
+                return x
+            given = range(rank)
+        axes = tuple(sorted({normalize_axis(int(a), rank) for a in given}))
+        return n.make(cls(kind, axes, bool(n.attr("keepdims", 1))), x)
+
+    def infer(self, *inputs: TensorType) -> TensorType:
+        x = inputs[0]
+        if self.kind not in KINDS or any(not 0 <= a < x.rank for a in self.axes):
+            raise MdlcError(f"cannot reduce {x} by {self.kind} over axes {list(self.axes)}")
+        if self.keepdims:
+            shape = [1 if i in self.axes else d for i, d in enumerate(x.shape)]
+        else:
+            shape = [d for i, d in enumerate(x.shape) if i not in self.axes]
+        return TensorType(tuple(shape), x.dtype)
+
+    def reference(self, *inputs: Array) -> Array:
+        x = inputs[0]
+        wide = x.astype(np.float64) if x.dtype.kind == "f" else x
+        over = {"axis": self.axes, "keepdims": self.keepdims}
+        if self.kind in ("max", "min", "prod", "sum", "mean"):
+            y = getattr(np, self.kind)(wide, **over)
+        elif self.kind == "l1":
+            y = np.abs(wide).sum(**over)
+        elif self.kind == "log_sum_exp":
+            top = wide.max(axis=self.axes, keepdims=True)
+            y = np.log(np.exp(wide - top).sum(axis=self.axes, keepdims=True)) + top
+            y = y.reshape(self.infer(TensorType(x.shape)).shape)
+        elif self.kind == "log_sum":
+            y = np.log(wide.sum(**over))
+        else:
+            y = (wide * wide).sum(**over)
+            y = np.sqrt(y) if self.kind == "l2" else y
+        return np.asarray(y).astype(x.dtype)
+
+    def cost(self, inputs: Sequence[TensorType], output: TensorType) -> Cost:
+        return Cost(0, inputs[0].nbytes + output.nbytes)
+
+    def to_onnx(self) -> OnnxForm:
+        axes = np.array(self.axes, np.int64)
+        return KINDS[self.kind], {"keepdims": int(self.keepdims)}, (axes,)
+
+    @classmethod
+    def samples(cls) -> Sequence[Sample]:
+        x = random_array(1, 2, 19, 4, 5, low=0.1, high=2.0)
+        every = tuple(
+            Sample(cls(kind, (2, 3), keepdims), (x,), label=f"{kind}_{keepdims}")
+            for kind in KINDS
+            for keepdims in (True, False)
+        )
+        return (
+            *every,
+            Sample(cls("mean", (1,)), (x,), label="channels"),
+            Sample(cls("sum", (3,), False), (x,), label="last"),
+            Sample(cls("max", (0, 1, 2, 3), False), (x,), label="all"),
+            Sample(cls("mean", (0, 2)), (x,), label="mixed"),
+        )

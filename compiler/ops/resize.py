@@ -1,0 +1,243 @@
+"""Resize: interpolation along the axes (Upsample too)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from mdlc.compiler.errors import MdlcError
+from mdlc.compiler.ir import Node
+from mdlc.compiler.onnx_node import OnnxNode
+from mdlc.compiler.op import Cost, LayoutRule, OnnxForm, Op, Sample, normalize_axis, random_array
+from mdlc.compiler.types import Array, TensorType
+
+_COORDINATES = (
+    "half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric",
+    "tf_half_pixel_for_nn", "tf_crop_and_resize",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Resize(Op):
+    """Separable interpolation to `sizes`.
+
+    Attributes:
+        scales: output over input, per axis, as the model gives them.
+        mode: "nearest", "linear" or "cubic"; coordinates: ONNX's coordinate_transformation_mode.
+        nearest: rounding for nearest; roi: (starts..., ends...) for tf_crop_and_resize.
+
+    Sources: ONNX specification, operators Resize and Upsample.
+    """
+
+    sizes: tuple[int, ...]
+    scales: tuple[float, ...]
+    mode: str = "nearest"
+    coordinates: str = "half_pixel"
+    nearest: str = "round_prefer_floor"
+    cubic: float = -0.75
+    exclude_outside: bool = False
+    extrapolation: float = 0.0
+    roi: tuple[float, ...] = ()
+
+    onnx: ClassVar[tuple[str, ...]] = ("Resize", "Upsample")
+    layout_rule: ClassVar[LayoutRule] = LayoutRule.FOLLOWS
+
+    @classmethod
+    def from_onnx(cls, n: OnnxNode) -> Node:
+        x = n.input(0)
+        mode = n.attr("mode", "nearest")
+        if n.op_type == "Upsample" or n.opset < 11:
+            given = n.attr("scales") if n.op_type == "Upsample" and n.opset < 9 else n.const(1)
+            scales = tuple(float(s) for s in given)
+            sizes = tuple(math.floor(d * s) for d, s in zip(x.shape, scales, strict=True))
+            mode = {"bilinear": "linear"}.get(mode, mode)
+            return n.make(cls(sizes, scales, mode, "asymmetric", "floor"), x)
+        if n.attr("antialias", 0):
+            raise n.error("antialias is not supported", hint="export with antialias=0")
+        rank = len(x.shape)
+        axes = [normalize_axis(a, rank) for a in n.attr("axes", tuple(range(rank)))]
+        coordinates = n.attr("coordinate_transformation_mode", "half_pixel")
+        roi_in = n.optional_const(1) if coordinates == "tf_crop_and_resize" else None
+        scales_in, sizes_in = n.optional_const(2), n.optional_const(3)
+        sizes, scale_list = list(x.shape), [1.0] * rank
+        if sizes_in is not None and sizes_in.size:
+            wanted = [int(d) for d in sizes_in]
+            policy = n.attr("keep_aspect_ratio_policy", "stretch")
+            ratios = [w / x.shape[a] for w, a in zip(wanted, axes, strict=True)]
+            if policy != "stretch":
+                ratio = min(ratios) if policy == "not_larger" else max(ratios)
+                ratios = [ratio] * len(axes)
+                wanted = [math.floor(ratio * x.shape[a] + 0.5) for a in axes]
+            for axis, size, ratio in zip(axes, wanted, ratios, strict=True):
+                sizes[axis], scale_list[axis] = size, ratio
+        elif scales_in is not None and scales_in.size:
+            for axis, scale in zip(axes, scales_in, strict=True):
+                scale_list[axis] = float(scale)
+                sizes[axis] = math.floor(x.shape[axis] * float(scale))
+        else:
+            raise n.error("neither scales nor sizes are given")
+        roi = [0.0] * rank + [1.0] * rank
+        if roi_in is not None:
+            for i, axis in enumerate(axes):
+                roi[axis], roi[rank + axis] = float(roi_in[i]), float(roi_in[len(axes) + i])
+        op = cls(
+            tuple(sizes),
+            tuple(scale_list),
+            mode,
+            coordinates,
+            n.attr("nearest_mode", "round_prefer_floor"),
+            n.attr("cubic_coeff_a", -0.75),
+            bool(n.attr("exclude_outside", 0)),
+            n.attr("extrapolation_value", 0.0),
+            tuple(roi) if roi_in is not None else (),
+        )
+        return n.make(op, x)
+
+    def infer(self, *inputs: TensorType) -> TensorType:
+        x = inputs[0]
+        if len(self.sizes) != x.rank or min(self.sizes) < 1:
+            raise MdlcError(f"{x} does not resize to {list(self.sizes)}")
+        if self.mode not in ("nearest", "linear", "cubic") or self.coordinates not in _COORDINATES:
+            raise MdlcError(f"resize mode {self.mode!r} with {self.coordinates!r} is not known")
+        return TensorType(self.sizes, x.dtype)
+
+    def _source(self, axis: int, length: int) -> Array:
+        """The position in x of every position of y along an axis."""
+        count, scale = self.sizes[axis], self.scales[axis]
+        at = np.arange(count, dtype=np.float64)
+        if self.coordinates == "align_corners":
+            return at * (length - 1) / (count - 1) if count > 1 else at * 0
+        if self.coordinates == "asymmetric":
+            return at / scale
+        if self.coordinates == "pytorch_half_pixel" and count <= 1:
+            return at * 0
+        if self.coordinates == "tf_half_pixel_for_nn":
+            return (at + 0.5) / scale
+        if self.coordinates == "tf_crop_and_resize":
+            rank = len(self.sizes)
+            start, end = (self.roi[axis], self.roi[rank + axis]) if self.roi else (0.0, 1.0)
+            if count > 1:
+                return start * (length - 1) + at * (end - start) * (length - 1) / (count - 1)
+            return at + 0.5 * (start + end) * (length - 1)
+        if self.coordinates == "half_pixel_symmetric":
+            adjustment = count / (scale * length)
+            return length / 2 * (1 - adjustment) + (at + 0.5) / scale - 0.5
+        return (at + 0.5) / scale - 0.5
+
+    def taps(self, axis: int, length: int) -> tuple[Array, Array]:
+        """What each position along an axis is made of.
+
+        Args:
+            length: of the input along the axis.
+
+        Returns:
+            Indices [out, t] in the input and their weights [out, t] (float64); all weights of a
+            position outside the input are 0 where `extrapolation` applies.
+        """
+        source = self._source(axis, length)
+        if self.mode == "nearest":
+            rounded = {
+                "round_prefer_floor": lambda s: np.ceil(s - 0.5),
+                "round_prefer_ceil": lambda s: np.floor(s + 0.5),
+                "floor": np.floor,
+                "ceil": np.ceil,
+            }[self.nearest](source)
+            indices, weights = rounded[:, None], np.ones((len(source), 1))
+        elif self.mode == "linear":
+            low = np.floor(source)
+            ratio = source - low
+            indices = np.stack([low, low + 1], 1)
+            weights = np.stack([1 - ratio, ratio], 1)
+        else:
+            low = np.floor(source)
+            r, a = source - low, self.cubic
+            indices = np.stack([low - 1, low, low + 1, low + 2], 1)
+            weights = np.stack(
+                [
+                    ((a * (r + 1) - 5 * a) * (r + 1) + 8 * a) * (r + 1) - 4 * a,
+                    ((a + 2) * r - (a + 3)) * r * r + 1,
+                    ((a + 2) * (1 - r) - (a + 3)) * (1 - r) * (1 - r) + 1,
+                    ((a * (2 - r) - 5 * a) * (2 - r) + 8 * a) * (2 - r) - 4 * a,
+                ],
+                1,
+            )
+        if self.exclude_outside:
+            weights = weights * ((indices >= 0) & (indices < length))
+            weights = weights / weights.sum(1, keepdims=True)
+        if self.coordinates == "tf_crop_and_resize":
+            inside = (source >= 0) & (source <= length - 1)
+            weights = weights * inside[:, None]
+        return np.clip(indices, 0, length - 1).astype(np.int64), weights
+
+    def reference(self, *inputs: Array) -> Array:
+        x = inputs[0]
+        y = x.astype(np.float64)
+        outside = np.zeros(self.sizes, np.bool_)
+        for axis, length in enumerate(x.shape):
+            if self.untouched(axis, length):
+                continue
+            indices, weights = self.taps(axis, length)
+            shape = [1] * x.ndim
+            shape[axis] = len(indices)
+            y = sum(  # type: ignore[assignment]
+                np.take(y, indices[:, t], axis) * weights[:, t].reshape(shape)
+                for t in range(indices.shape[1])
+            )
+            outside |= (weights.sum(1) == 0).reshape(shape)
+        y = np.where(outside, self.extrapolation, y)
+        return (np.rint(y) if x.dtype.kind in "iu" else y).astype(x.dtype)
+
+    def untouched(self, axis: int, length: int) -> bool:
+        """Whether positions along an axis are those of the input."""
+        indices, weights = self.taps(axis, length)
+        if len(indices) != length:
+            return False
+        dense = np.zeros((length, length))
+        for t in range(indices.shape[1]):
+            np.add.at(dense, (np.arange(length), indices[:, t]), weights[:, t])
+        return bool(np.array_equal(dense, np.eye(length)))
+
+    def cost(self, inputs: Sequence[TensorType], output: TensorType) -> Cost:
+        taps = {"nearest": 0, "linear": 4, "cubic": 16}[self.mode]
+        return Cost(output.size * taps, inputs[0].nbytes + output.nbytes)
+
+    def to_onnx(self) -> OnnxForm:
+        attributes = {
+            "mode": self.mode,
+            "coordinate_transformation_mode": self.coordinates,
+            "nearest_mode": self.nearest,
+            "cubic_coeff_a": self.cubic,
+            "exclude_outside": int(self.exclude_outside),
+            "extrapolation_value": self.extrapolation,
+        }
+        roi = np.array(self.roi, np.float32) if self.roi else None
+        return "Resize", attributes, (roi, np.array(self.scales, np.float32), None)
+
+    @classmethod
+    def samples(cls) -> Sequence[Sample]:
+        x = random_array(1, 1, 18, 4, 5)
+
+        def to(height: float, width: float, **attributes: object) -> Resize:
+            sizes = (1, 18, int(4 * height), int(5 * width))
+            return cls(sizes, (1.0, 1.0, height, width), **attributes)  # type: ignore[arg-type]
+
+        nearest = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
+        return (
+            Sample(to(2, 2, coordinates="asymmetric", nearest="floor"), (x,), label="upsample"),
+            *(Sample(to(1.75, 0.6, nearest=m), (x,), label=m) for m in nearest),
+            *(
+                Sample(to(2, 3, mode="linear", coordinates=c), (x,), label=f"linear_{c}")
+                for c in _COORDINATES
+                if c not in ("tf_crop_and_resize", "tf_half_pixel_for_nn")
+            ),
+            Sample(to(0.5, 0.8, mode="linear"), (x,), label="smaller"),
+            Sample(to(2, 2, mode="cubic"), (x,), label="cubic"),
+            Sample(
+                to(2, 1.6, mode="cubic", coordinates="asymmetric", exclude_outside=True),
+                (x,),
+                label="cubic_exclude",
+            ),
+        )

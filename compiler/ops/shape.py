@@ -1,0 +1,56 @@
+"""Shape, Size, ConstantOfShape, Range and Constant: folded when the model is imported."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from mdlc.compiler.ir import Node
+from mdlc.compiler.onnx_node import OnnxNode
+from mdlc.compiler.op import Op
+from mdlc.compiler.ops.constant import constant
+from mdlc.compiler.types import Array
+
+
+@dataclass(frozen=True)
+class Shape(Op):
+    """Imported as constants: shapes are static. Sources: ONNX specification, the five operators."""
+
+    onnx: ClassVar[tuple[str, ...]] = ("Shape", "Size", "ConstantOfShape", "Range", "Constant")
+
+    @classmethod
+    def from_onnx(cls, n: OnnxNode) -> Node:
+        value: Array = getattr(cls, f"_{n.op_type.lower()}")(n)
+        return constant(value, name=n.outputs[0])
+
+    @staticmethod
+    def _shape(n: OnnxNode) -> Array:
+        shape = n.input(0).shape
+        return np.array(shape[n.attr("start", 0) : n.attr("end", len(shape))], np.int64)
+
+    @staticmethod
+    def _size(n: OnnxNode) -> Array:
+        return np.array(n.input(0).type.size, np.int64)
+
+    @staticmethod
+    def _constantofshape(n: OnnxNode) -> Array:
+        value = n.attr("value", np.zeros(1, np.float32))
+        shape = tuple(int(d) for d in n.const(0).reshape(-1))
+        return np.full(shape, value.reshape(-1)[0], value.dtype)
+
+    @staticmethod
+    def _range(n: OnnxNode) -> Array:
+        start, limit, delta = (n.const(i) for i in range(3))
+        return np.arange(start.item(), limit.item(), delta.item(), dtype=start.dtype)
+
+    @staticmethod
+    def _constant(n: OnnxNode) -> Array:
+        for key, dtype in (("value_float", np.float32), ("value_floats", np.float32),
+                           ("value_int", np.int64), ("value_ints", np.int64)):  # fmt: skip
+            if n.attr(key) is not None:
+                return np.array(n.attr(key), dtype)
+        value = n.attr("value")
+        if not isinstance(value, np.ndarray):
+            raise n.error("sparse and string constants are not supported")
+        return value

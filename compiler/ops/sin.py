@@ -1,0 +1,25 @@
+"""Sin: sin(x)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from mdlc.compiler.expr import Expr, call
+from mdlc.compiler.op import Elementwise
+from mdlc.compiler.types import Array
+
+
+@dataclass(frozen=True)
+class Sin(Elementwise):
+    """y = sin(x). Source: ONNX specification, operator Sin."""
+
+    onnx: ClassVar[tuple[str, ...]] = ("Sin",)
+
+    def expr(self, *x: Expr) -> Expr:
+        return call("sin", x[0])
+
+    def reference(self, *inputs: Array) -> Array:
+        result: Array = np.sin(inputs[0])
+        return result

@@ -1,0 +1,30 @@
+"""Tan: tan(x)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from mdlc.compiler.expr import Expr, call
+from mdlc.compiler.op import Elementwise, Sample, unary_sample
+from mdlc.compiler.types import Array
+
+
+@dataclass(frozen=True)
+class Tan(Elementwise):
+    """y = tan(x). Source: ONNX specification, operator Tan."""
+
+    onnx: ClassVar[tuple[str, ...]] = ("Tan",)
+
+    def expr(self, *x: Expr) -> Expr:
+        return call("tan", x[0])
+
+    def reference(self, *inputs: Array) -> Array:
+        result: Array = np.tan(inputs[0])
+        return result
+
+    @classmethod
+    def samples(cls) -> Sequence[Sample]:
+        return (unary_sample(cls(), low=-1.4, high=1.4),)
