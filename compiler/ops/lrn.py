@@ -72,5 +72,5 @@ class Lrn(Op):
         x = random_array(1, 2, 9, 4, 5, low=-9.0, high=9.0)
         return (
             Sample(cls(5, 0.1, 0.75, 1.0), (x,), label="five"),
-            Sample(cls(4, 0.2, 0.5, 2.0), (x,), label="even"),
+            Sample(cls(3, 0.2, 0.5, 2.0), (x,), label="three"),
         )

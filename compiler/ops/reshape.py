@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Node
 from mdlc.compiler.onnx_node import OnnxNode
-from mdlc.compiler.op import Op, Sample, normalize_axis, random_array
+from mdlc.compiler.op import OnnxForm, Op, Sample, normalize_axis, random_array
 from mdlc.compiler.types import Array, TensorType
 
 
@@ -83,6 +84,9 @@ class Reshape(Op):
 
     def reference(self, *inputs: Array) -> Array:
         return inputs[0].reshape(self.shape)
+
+    def to_onnx(self) -> OnnxForm:
+        return "Reshape", {}, (np.array(self.shape, np.int64),)
 
     @classmethod
     def samples(cls) -> Sequence[Sample]:
