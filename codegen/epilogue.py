@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
-from mdlc.codegen.formula import element_function
+from mdlc.codegen.formula import element_function, stem
 from mdlc.codegen.isa import Isa
 from mdlc.codegen.kernel import Microkernel
 from mdlc.compiler.op import Elementwise
@@ -25,11 +24,8 @@ class Epilogue:
 
     @property
     def stem(self) -> str:
-        """The activation in a C++ name: relu, clip_0_6, ..."""
-        if self.activation is None:
-            return ""
-        text = re.sub(r"[a-z_]+=", "", str(self.activation)).replace("-", "m").replace(".0", "")
-        return re.sub(r"[^0-9a-z]+", "_", text.lower()).strip("_")
+        """The activation in a C++ name: relu, clip_0_6, ... or nothing."""
+        return stem(self.activation) if self.activation else ""
 
     @property
     def suffix(self) -> str:

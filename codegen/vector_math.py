@@ -1,0 +1,108 @@
+"""exp, log, tanh, erf and sigmoid as formulas of the primitives that every SIMD target has.
+
+The polynomials for exp, log and tanh are those of the Cephes library's single precision
+functions (S. L. Moshier, Methods and Programs for Mathematical Functions, 1989); erf joins a
+Taylor series around 0 with formula 7.1.26 of Abramowitz and Stegun.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from mdlc.compiler.expr import Expr, Operand, call, less, maximum, minimum, select, wrap
+
+
+def _polynomial(x: Expr, coefficients: Sequence[float]) -> Expr:
+    """Horner's scheme, highest power first."""
+    value: Operand = coefficients[0]
+    for coefficient in coefficients[1:]:
+        value = call("fma", value, x, coefficient)
+    return wrap(value)
+
+
+def exp(x: Expr) -> Expr:
+    """e ** x within 2 ULP; overflows to infinity, underflows gradually."""
+    bounded = minimum(maximum(x, -104.0), 89.0)
+    n = call("round", bounded * (1 / math.log(2)))
+    r = call("fma", n, -0.693359375, bounded)
+    r = call("fma", n, 2.12194440e-4, r)
+    p = _polynomial(
+        r,
+        (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1,
+         5.0000001201e-1),
+    )  # fmt: skip
+    y = call("fma", p, r * r, r) + 1
+    # 2 ** n in two steps: n reaches beyond the exponents of finite floats.
+    half = call("floor", n * 0.5)
+    return y * call("exp2i", half) * call("exp2i", n - half)
+
+
+def log(x: Expr) -> Expr:
+    """Natural logarithm within 2 ULP for normal numbers; -inf at 0, NaN below."""
+    exponent, mantissa = Expr("exponent", (x,)), Expr("mantissa", (x,))
+    large = less(math.sqrt(2), mantissa)
+    f = select(large, mantissa * 0.5, mantissa) - 1
+    e = select(large, exponent + 1, exponent)
+    z = f * f
+    p = _polynomial(
+        f,
+        (7.0376836292e-2, -1.1514610310e-1, 1.1676998740e-1, -1.2420140846e-1, 1.4249322787e-1,
+         -1.6668057665e-1, 2.0000714765e-1, -2.4999993993e-1, 3.3333331174e-1),
+    )  # fmt: skip
+    y = call("fma", e, -2.12194440e-4, p * f * z)
+    y = call("fma", e, 0.693359375, call("fma", z, -0.5, y) + f)
+    y = select(call("eq", x, math.inf), math.inf, y)
+    y = select(call("eq", x, 0), -math.inf, y)
+    return select(call("le", 0, x), y, math.nan)
+
+
+def tanh(x: Expr) -> Expr:
+    """Hyperbolic tangent within 3 ULP."""
+    z = x * x
+    p = _polynomial(
+        z,
+        (-5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1,
+         -3.33332819422e-1),
+    )  # fmt: skip
+    small = call("fma", p * z, x, x)
+    t = call("exp", call("abs", x) * -2)
+    large = (1 - t) / (1 + t)
+    signed = select(less(x, 0), -large, large)
+    return select(less(call("abs", x), 0.625), small, signed)
+
+
+def erf(x: Expr) -> Expr:
+    """Error function within 2e-7."""
+    z = x * x
+    series = _polynomial(
+        z,
+        (-8.5483270e-4, 5.2239776e-3, -2.6866171e-2, 1.1283792e-1, -3.7612639e-1, 1.1283792),
+    )
+    magnitude = call("abs", x)
+    t = 1 / call("fma", magnitude, 0.3275911, 1)
+    p = _polynomial(t, (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592))
+    large = 1 - p * t * call("exp", -z)
+    signed = select(less(x, 0), -large, large)
+    return select(less(magnitude, 0.5), series * x, signed)
+
+
+def sigmoid(x: Expr) -> Expr:
+    """1 / (1 + e ** -x)."""
+    return 1 / (call("exp", -x) + 1)
+
+
+FUNCTIONS: dict[str, Callable[[Expr], Expr]] = {
+    "exp": exp,
+    "log": log,
+    "tanh": tanh,
+    "erf": erf,
+    "sigmoid": sigmoid,
+}
+FORMULAS = {
+    "exp": "e ** x: 2 ** n times a polynomial of the rest (Cephes expf)",
+    "log": "natural logarithm: exponent and a polynomial of the mantissa (Cephes logf)",
+    "tanh": "hyperbolic tangent: a polynomial near 0, else by exp (Cephes tanhf)",
+    "erf": "error function: a series near 0, else Abramowitz and Stegun 7.1.26",
+    "sigmoid": "1 / (1 + e ** -x)",
+}
