@@ -47,8 +47,5 @@ ISA = Isa(
         "_mm256_castps_si256({0}), 23), _mm256_set1_epi32(127)))",
         "mantissa": "_mm256_or_ps(_mm256_and_ps({0}, _mm256_castsi256_ps("
         "_mm256_set1_epi32(0x007FFFFF))), _mm256_set1_ps(1.0F))",
-        "reduce_add": "ReduceAdd({0})",
-        "reduce_max": "ReduceMax({0})",
-        "reduce_min": "ReduceMin({0})",
     },
 )

@@ -16,6 +16,7 @@ from mdlc.codegen.isa import Isa
 from mdlc.codegen.kernel import Kernel, LayerCode, Microkernel, Schedule, Step
 from mdlc.codegen.part import load_part, store_part
 from mdlc.codegen.product import offset, pack_per_channel
+from mdlc.codegen.runs import Run, group_runs, inside_taps
 from mdlc.codegen.splits import split_evenly
 from mdlc.codegen.templates import render
 from mdlc.compiler.ir import Node
@@ -119,24 +120,6 @@ class DepthwiseTile:
         return Microkernel(self.name(isa, epilogue), text, tuple(needs))
 
 
-@dataclass(frozen=True)
-class Run:
-    """Equal neighbouring rows or tiles: the first, how many, and what they are."""
-
-    first: int
-    count: int
-    kind: tuple[int, ...]
-
-
-def group_runs(kinds: Sequence[tuple[int, tuple[int, ...]]]) -> list[Run]:
-    """Neighbours of equal kind joined; items are (position, kind)."""
-    runs = []
-    for kind, members in itertools.groupby(kinds, key=lambda item: item[1]):
-        positions = [position for position, _ in members]
-        runs.append(Run(positions[0], len(positions), kind))
-    return runs
-
-
 class ConvDepthwise(Kernel):
     """One filter per channel."""
 
@@ -165,14 +148,10 @@ class ConvDepthwise(Kernel):
         op = node.op
         assert isinstance(op, Conv2D)
         height, kh = node.inputs[0].shape[2], node.inputs[1].shape[2]
-        kinds = []
-        for row in range(node.shape[2]):
-            inside = [
-                tap
-                for tap in range(kh)
-                if 0 <= row * op.stride[0] - op.pads[0] + tap * op.dilation[0] < height
-            ]
-            kinds.append((row, (inside[0] if inside else 0, len(inside))))
+        kinds = [
+            (row, inside_taps(row * op.stride[0] - op.pads[0], kh, op.dilation[0], height))
+            for row in range(node.shape[2])
+        ]
         return group_runs(kinds)
 
     def _tile_runs(self, node: Node, schedule: Schedule) -> list[Run]:

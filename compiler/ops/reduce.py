@@ -11,6 +11,10 @@ from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Node
 from mdlc.compiler.onnx_node import OnnxNode
 from mdlc.compiler.op import Cost, LayoutRule, OnnxForm, Op, Sample, normalize_axis, random_array
+from mdlc.compiler.ops.add import Add
+from mdlc.compiler.ops.exp import Exp
+from mdlc.compiler.ops.reshape import Reshape
+from mdlc.compiler.ops.sub import Sub
 from mdlc.compiler.types import Array, TensorType
 
 KINDS = {
@@ -23,7 +27,6 @@ KINDS = {
     "l2": "ReduceL2",
     "sum_square": "ReduceSumSquare",
     "log_sum": "ReduceLogSum",
-    "log_sum_exp": "ReduceLogSumExp",
 }
 
 
@@ -42,7 +45,12 @@ class Reduce(Op):
     axes: tuple[int, ...]
     keepdims: bool = True
 
-    onnx: ClassVar[tuple[str, ...]] = (*KINDS.values(), "GlobalAveragePool", "GlobalMaxPool")
+    onnx: ClassVar[tuple[str, ...]] = (
+        *KINDS.values(),
+        "ReduceLogSumExp",
+        "GlobalAveragePool",
+        "GlobalMaxPool",
+    )
     layout_rule: ClassVar[LayoutRule] = LayoutRule.FOLLOWS
 
     @classmethod
@@ -52,7 +60,7 @@ class Reduce(Op):
         if n.op_type.startswith("Global"):
             kind = "mean" if n.op_type == "GlobalAveragePool" else "max"
             return n.make(cls(kind, tuple(range(2, rank))), x)
-        kind = {name: key for key, name in KINDS.items()}[n.op_type]
+        kind = {name: key for key, name in KINDS.items()}.get(n.op_type, "log_sum_exp")
         by_input = n.opset >= (13 if kind == "sum" else 18)
         given = n.optional_const(1) if by_input else n.attr("axes")
         if given is None or len(given) == 0:
@@ -60,7 +68,14 @@ class Reduce(Op):
                 return x
             given = range(rank)
         axes = tuple(sorted({normalize_axis(int(a), rank) for a in given}))
-        return n.make(cls(kind, axes, bool(n.attr("keepdims", 1))), x)
+        keepdims = bool(n.attr("keepdims", 1))
+        if kind != "log_sum_exp":
+            return n.make(cls(kind, axes, keepdims), x)
+        # log(sum(exp(x))) = top + log(sum(exp(x - top))), which does not overflow
+        top = n.make(cls("max", axes), x)
+        powers = n.make(Exp(), n.make(Sub(), x, top))
+        rest = n.make(cls("log_sum", axes, keepdims), powers)
+        return n.make(Add(), rest, n.make(Reshape(rest.shape), top))
 
     def infer(self, *inputs: TensorType) -> TensorType:
         x = inputs[0]
@@ -80,10 +95,6 @@ class Reduce(Op):
             y = getattr(np, self.kind)(wide, **over)
         elif self.kind == "l1":
             y = np.abs(wide).sum(**over)
-        elif self.kind == "log_sum_exp":
-            top = wide.max(axis=self.axes, keepdims=True)
-            y = np.log(np.exp(wide - top).sum(axis=self.axes, keepdims=True)) + top
-            y = y.reshape(self.infer(TensorType(x.shape)).shape)
         elif self.kind == "log_sum":
             y = np.log(wide.sum(**over))
         else:

@@ -1,0 +1,250 @@
+"""Element-wise operators with broadcasting: rows on vectors, everything else as scalars."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mdlc.codegen.formula import element_function, literal, spell_scalar, stem, vectorisable
+from mdlc.codegen.half import from_half, to_half
+from mdlc.codegen.isa import Isa
+from mdlc.codegen.kernel import Kernel, LayerCode, Microkernel, Schedule, Step, View
+from mdlc.codegen.strides import C_TYPES, Dim, broadcast_strides, joined, nest, pointer
+from mdlc.compiler.expr import input_
+from mdlc.compiler.ir import Node
+from mdlc.compiler.op import Elementwise
+from mdlc.compiler.types import Array, DType, Layout, TensorType
+
+
+def _packed_type(constant: TensorType, node: Node) -> TensorType:
+    """A constant operand in the memory order of the result."""
+    layout = node.type.layout
+    if layout is Layout.PLAIN:
+        return constant.with_layout(Layout.PLAIN)
+    shape = (1,) * (len(node.shape) - constant.rank) + constant.shape
+    return constant.with_shape(shape).with_layout(layout)
+
+
+class ElementwiseKernel(Kernel):
+    """Every operator with a formula."""
+
+    name = "elementwise"
+    layer = "Eltwise"
+    pitched_input = True
+    pitched_output = True
+
+    def matches(self, node: Node, isa: Isa) -> bool:
+        return isinstance(node.op, Elementwise)
+
+    def schedules(self, node: Node, isa: Isa) -> Sequence[Schedule]:
+        return (Schedule("rows", (isa.lanes if self._on_vectors(node, isa) else 1,)),)
+
+    @staticmethod
+    def _on_vectors(node: Node, isa: Isa) -> bool:
+        op = node.op
+        assert isinstance(op, Elementwise)
+        types = {source.type.dtype for source in node.inputs} | {node.type.dtype}
+        expr = op.expr(*(input_(i) for i in range(op.arity)))
+        return types == {DType.F32} and isa.lanes > 1 and vectorisable(expr, isa)
+
+    def cost(self, node: Node, schedule: Schedule, isa: Isa) -> float:
+        return node.type.size / schedule.tile[0] * (2 + len(node.inputs))
+
+    def in_place(self, node: Node) -> Sequence[int]:
+        return [
+            i
+            for i, source in enumerate(node.inputs)
+            if source.type == node.type and source.constant is None
+        ]
+
+    def pack(self, node: Node, schedule: Schedule, isa: Isa) -> dict[str, Array]:
+        packed = {}
+        for i, source in enumerate(node.inputs):
+            if source.constant is not None and source.type.size > 1:
+                packed[f"operand{i}"] = _packed_type(source.type, node).to_physical(source.constant)
+        return packed
+
+    def emit(self, step: Step, isa: Isa) -> LayerCode:
+        node, op = step.node, step.node.op
+        assert isinstance(op, Elementwise)
+        rank = len(node.shape)
+        runtime = iter(step.inputs)
+        names: list[str] = []
+        views: list[View] = []
+        parameters: list[str] = []
+        arguments: list[str] = []
+        single = sum(source.constant is None for source in node.inputs) == 1
+        for i, source in enumerate(node.inputs):
+            kind = C_TYPES[source.type.dtype]
+            if source.constant is not None and source.type.size == 1:
+                names.append("")
+                views.append(View.of(source.type.with_shape(()).with_layout(Layout.PLAIN), 0))
+            elif source.constant is not None:
+                names.append(f"operand{i}")
+                parameters.append(f"const {kind}* operand{i}")
+                views.append(View.of(_packed_type(source.type, node), 0))
+            else:
+                names.append("x" if single else f"x{i}")
+                arguments.append(f"const {kind}* {names[-1]}")
+                views.append(next(runtime))
+        strides = [broadcast_strides(view, rank) for view in views]
+        own = broadcast_strides(step.output, rank)
+        dims = joined(node.shape, [*strides, own], len(strides)) or [
+            Dim(1, (0,) * len(strides) + (1,))
+        ]
+        inner = dims[-1]
+        vector = (
+            step.schedule.tile[0] > 1
+            and inner.strides[-1] == 1
+            and all(stride in (0, 1) for stride in inner.strides)
+        )
+        body, microkernels, includes = (
+            self._vector_row(node, op, isa, dims, names)
+            if vector
+            else self._scalar_row(node, op, dims, names)
+        )
+        outer = dims[:-1] if vector else dims
+        shape = "x".join(map(str, node.type.physical_shape)) or "scalar"
+        name = f"{stem(op)}_{shape}"
+        if node.type.dtype is not DType.F32:
+            name += f"_{node.type.dtype.value}"
+        text = (
+            f"// y = {stem(op)}({', '.join(str(list(s.shape)) for s in node.inputs)}), "
+            f"{len(dims)} loop{'s' if len(dims) > 1 else ''} after joining axes.\n"
+            f"void {name}({', '.join([*parameters, *arguments])}"
+            f"{', ' if parameters or arguments else ''}{C_TYPES[node.type.dtype]}* y) {{\n"
+            f"{nest([dim.count for dim in outer], body)}\n}}\n"
+        )
+        return LayerCode(name, text, microkernels, includes)
+
+    @staticmethod
+    def _scalar_of(node: Node, index: int) -> str:
+        """A single constant as a literal."""
+        value = node.inputs[index].constant
+        assert value is not None
+        item = value.reshape(-1)[0].item()
+        dtype = node.inputs[index].type.dtype
+        if dtype.is_float:
+            return literal(item)
+        if dtype is DType.BOOL:
+            return "true" if item else "false"
+        return f"static_cast<{C_TYPES[dtype]}>({item})"
+
+    def _vector_row(
+        self, node: Node, op: Elementwise, isa: Isa, dims: Sequence[Dim], names: Sequence[str]
+    ) -> tuple[str, tuple[Microkernel, ...], tuple[str, ...]]:
+        inner = dims[-1]
+        kinds = [
+            "s" if not name or not stride else "v"
+            for name, stride in zip(names, inner.strides[:-1], strict=True)
+        ]
+        row = row_microkernel(op, isa, "".join(kinds), inner.count % isa.lanes != 0)
+        operands = []
+        for i, (name, kind) in enumerate(zip(names, kinds, strict=True)):
+            if not name:
+                operands.append(self._scalar_of(node, i))
+            else:
+                where = pointer(name, dims[:-1], i)
+                operands.append(where if kind == "v" else f"*({where})")
+        to = pointer("y", dims[:-1], len(names))
+        call = f"{row.name}<{inner.count}>({', '.join([*operands, to])});"
+        includes = ("limits",) if "numeric_limits" in call else ()
+        return call, (row,), includes
+
+    def _scalar_row(
+        self, node: Node, op: Elementwise, dims: Sequence[Dim], names: Sequence[str]
+    ) -> tuple[str, tuple[Microkernel, ...], tuple[str, ...]]:
+        values, helpers = [], []
+        for i, name in enumerate(names):
+            dtype = node.inputs[i].type.dtype
+            if not name:
+                values.append(self._scalar_of(node, i))
+                continue
+            value = f"*({pointer(name, dims, i)})"
+            if dtype is DType.F16:
+                helpers.append(from_half())
+                value = f"{helpers[-1].name}({value})"
+            elif dtype is DType.BOOL:
+                value = f"({value} != 0)"
+            values.append(value)
+        kinds = [source.type.dtype for source in node.inputs]
+        integer = not any(kind.is_float for kind in kinds)
+        result = spell_scalar(op.expr(*(input_(i) for i in range(op.arity))), values, integer)
+        out = node.type.dtype
+        if out is DType.BOOL:
+            if kinds[0] is DType.BOOL or type(op).__name__ != "Cast":
+                result = f"{result} ? 1 : 0"
+            else:
+                result = f"{result} != 0 ? 1 : 0"
+        elif out is DType.F16:
+            helpers.append(to_half())
+            if integer:
+                result = f"static_cast<float>({result})"
+            result = f"{helpers[-1].name}({result})"
+        else:
+            result = f"static_cast<{C_TYPES[out]}>({result})"
+        body = f"*({pointer('y', dims, len(names))}) = {result};"
+        includes = {"cstdint"}
+        includes |= {"cmath"} if "std::" in result else set()
+        includes |= {"limits"} if "numeric_limits" in result else set()
+        if "FloorMod" in result:
+            helpers.append(_floor_mod())
+        return body, tuple(dict.fromkeys(helpers)), tuple(sorted(includes))
+
+
+def _floor_mod() -> Microkernel:
+    text = """\
+// a mod b with the sign of b.
+inline float FloorMod(float a, float b) {
+  const float rest = std::fmod(a, b);
+  return (rest != 0.0F && (rest < 0.0F) != (b < 0.0F)) ? rest + b : rest;
+}
+"""
+    return Microkernel("FloorMod", text, includes=("cmath",))
+
+
+def row_microkernel(op: Elementwise, isa: Isa, kinds: str, tail: bool) -> Microkernel:
+    """A row of kCount elements; kinds has "v" for each operand read along, "s" for a scalar."""
+    function = element_function(op, isa)
+    plain = "v" * len(kinds)
+    name = f"{stem(op)}{'_' + kinds if kinds != plain else ''}{'_tail' if tail else ''}_row_f32_"
+    name += isa.suffix
+    letters = "abc"[: len(kinds)]
+    parameters = [
+        f"const float* {n}" if kind == "v" else f"float {n}"
+        for n, kind in zip(letters, kinds, strict=True)
+    ]
+    lines = [f"const {isa.vector} {n}_all = {isa.set1(n)};"
+             for n, kind in zip(letters, kinds, strict=True) if kind == "s"]  # fmt: skip
+    loaded = [
+        isa.load(f"{n} + i") if kind == "v" else f"{n}_all"
+        for n, kind in zip(letters, kinds, strict=True)
+    ]
+    called = f"{function.name}({', '.join(loaded)})"
+    elements = ", ".join(
+        f"{n}[i]" if kind == "v" else n for n, kind in zip(letters, kinds, strict=True)
+    )
+    bound = f"kCount - {isa.lanes - 1}" if tail else "kCount"
+    lines += [
+        "int i = 0;" if tail else "",
+        f"for ({'' if tail else 'int i = 0'}; i < {bound}; i += {isa.lanes}) {{",
+        f"{isa.store('y + i', called)};",
+        "}",
+    ]
+    includes: tuple[str, ...] = ()
+    if tail:
+        formula = op.expr(*(input_(i) for i in range(len(kinds))))
+        scalar = spell_scalar(formula, elements.split(", "))
+        lines += ["for (; i < kCount; ++i) {", f"y[i] = {scalar};", "}"]
+        includes = ("cmath",) if "std::" in scalar else ()
+        includes += ("limits",) if "numeric_limits" in scalar else ()
+    body = "\n".join(f"  {line}" for line in lines if line)
+    rest = "; the rest one by one" if tail else ""
+    text = (
+        f"// y[i] = {stem(op)}({elements}) for kCount elements, {isa.lanes} at a time{rest}.\n"
+        f"template <int kCount>\n"
+        f"inline void {name}({', '.join([*parameters, 'float* y'])}) {{\n{body}\n}}\n"
+    )
+    return Microkernel(name, text, (function,), includes)
+
+
+KERNELS = (ElementwiseKernel(),)

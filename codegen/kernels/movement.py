@@ -1,0 +1,252 @@
+"""Data movement: operators that are affine copies between two tensors.
+
+Every one becomes a few blocks, each a loop nest with fixed strides on both sides: transposes,
+layout conversions, slices, concats, borders, repeats and space/depth blocks alike.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from mdlc.codegen.isa import Isa
+from mdlc.codegen.kernel import Kernel, LayerCode, Schedule, Step
+from mdlc.codegen.strides import C_TYPES, Dim, joined, logical_strides, nest, pointer
+from mdlc.compiler.ir import Node
+from mdlc.compiler.op import Op
+from mdlc.compiler.ops.concat import Concat
+from mdlc.compiler.ops.convert_layout import ConvertLayout
+from mdlc.compiler.ops.depth_to_space import DepthToSpace
+from mdlc.compiler.ops.expand import Expand
+from mdlc.compiler.ops.pad import Pad
+from mdlc.compiler.ops.slice import Slice
+from mdlc.compiler.ops.space_to_depth import SpaceToDepth
+from mdlc.compiler.ops.tile import Tile
+from mdlc.compiler.ops.transpose import Transpose
+
+
+@dataclass(frozen=True)
+class Block:
+    """A part of the result copied with fixed strides.
+
+    Attributes:
+        source: index of the run-time input.
+        shape: trips of the loops; to, of: strides in the result and in the source.
+        to_offset, of_offset: where the block starts in each.
+    """
+
+    shape: tuple[int, ...]
+    to: tuple[int, ...]
+    of: tuple[int, ...]
+    to_offset: int = 0
+    of_offset: int = 0
+    source: int = 0
+
+
+Strides = tuple[int, ...]
+
+
+def _transpose(op: Transpose, node: Node, x: Sequence[Strides], y: Strides) -> list[Block]:
+    return [Block(node.shape, y, tuple(x[0][axis] for axis in op.perm))]
+
+
+def _convert(op: ConvertLayout, node: Node, x: Sequence[Strides], y: Strides) -> list[Block]:
+    return [Block(node.shape, y, x[0])]
+
+
+def _slice(op: Slice, node: Node, x: Sequence[Strides], y: Strides) -> list[Block]:
+    start = sum(s * t for s, t in zip(op.starts, x[0], strict=True))
+    return [
+        Block(node.shape, y, tuple(s * t for s, t in zip(op.steps, x[0], strict=True)), 0, start)
+    ]
+
+
+def _expand(op: Expand, node: Node, x: Sequence[Strides], y: Strides) -> list[Block]:
+    own = tuple(
+        0 if length == 1 else stride
+        for length, stride in zip(node.inputs[0].shape, x[0], strict=True)
+    )
+    return [Block(node.shape, y, (0,) * (len(node.shape) - len(own)) + own)]
+
+
+def _tile(op: Tile, node: Node, x: Sequence[Strides], y: Strides) -> list[Block]:
+    shape = node.inputs[0].shape
+    repeated = tuple(s * d for s, d in zip(y, shape, strict=True))
+    return [Block((*op.repeats, *shape), (*repeated, *y), ((0,) * len(shape)) + x[0])]
+
+
+def _concat(op: Concat, node: Node, x: Sequence[Strides], y: Strides) -> list[Block]:
+    blocks, at = [], 0
+    for index, source in enumerate(node.inputs):
+        blocks.append(Block(source.shape, y, x[index], at * y[op.axis], 0, index))
+        at += source.shape[op.axis]
+    return blocks
+
+
+def _depth_to_space(op: DepthToSpace, node: Node, x: Sequence[Strides], y: Strides) -> list[Block]:
+    n, c, h, w = node.inputs[0].shape
+    b = op.block
+    rest = c // (b * b)
+    xn, xc, xh, xw = x[0]
+    yn, yc, yh, yw = y
+    # Channel index: DCR (row, column, channel), CRD (channel, row, column).
+    row, column, channel = (b * rest, rest, 1) if op.mode == "DCR" else (b, 1, b * b)
+    return [
+        Block(
+            (n, rest, h, b, w, b),
+            (yn, yc, yh * b, yh, yw * b, yw),
+            (xn, xc * channel, xh, xc * row, xw, xc * column),
+        )
+    ]
+
+
+def _space_to_depth(op: SpaceToDepth, node: Node, x: Sequence[Strides], y: Strides) -> list[Block]:
+    n, c, h, w = node.inputs[0].shape
+    b = op.block
+    xn, xc, xh, xw = x[0]
+    yn, yc, yh, yw = y
+    return [
+        Block(
+            (n, c, h // b, b, w // b, b),
+            (yn, yc, yh, yc * b * c, yw, yc * c),
+            (xn, xc, xh * b, xh, xw * b, xw),
+        )
+    ]
+
+
+def _pad(op: Pad, node: Node, x: Sequence[Strides], y: Strides) -> list[Block]:
+    shape = node.inputs[0].shape
+    per_axis = [_runs(op.source_index(axis, length).tolist()) for axis, length in enumerate(shape)]
+    blocks = []
+    for runs in itertools.product(*per_axis):
+        blocks.append(
+            Block(
+                tuple(count for _, _, count, _ in runs),
+                y,
+                tuple(step * s for (_, _, _, step), s in zip(runs, x[0], strict=True)),
+                sum(at * s for (at, _, _, _), s in zip(runs, y, strict=True)),
+                sum(start * s for (_, start, _, _), s in zip(runs, x[0], strict=True)),
+            )
+        )
+    return blocks
+
+
+def _runs(indices: Sequence[int]) -> list[tuple[int, int, int, int]]:
+    """Arithmetic runs of indices >= 0: (position, first index, count, step)."""
+    runs: list[tuple[int, int, int, int]] = []
+    position = 0
+    while position < len(indices):
+        if indices[position] < 0:
+            position += 1
+            continue
+        end, step = position + 1, 0
+        if end < len(indices) and indices[end] >= 0:
+            step = indices[end] - indices[position]
+            while end < len(indices) and indices[end] - indices[end - 1] == step:
+                end += 1
+        runs.append(
+            (position, indices[position], end - position, step if end - position > 1 else 0)
+        )
+        position = end
+    return runs
+
+
+_BLOCKS: dict[type[Op], Callable[..., list[Block]]] = {
+    Transpose: _transpose,
+    ConvertLayout: _convert,
+    Slice: _slice,
+    Expand: _expand,
+    Tile: _tile,
+    Concat: _concat,
+    DepthToSpace: _depth_to_space,
+    SpaceToDepth: _space_to_depth,
+    Pad: _pad,
+}
+
+
+class Movement(Kernel):
+    """Strided copies."""
+
+    name = "copy"
+    layer = "DataMovement"
+    pitched_input = True
+    pitched_output = True
+
+    def matches(self, node: Node, isa: Isa) -> bool:
+        return type(node.op) in _BLOCKS
+
+    def cost(self, node: Node, schedule: Schedule, isa: Isa) -> float:
+        return node.type.size * 1.5
+
+    def pack(self, node: Node, schedule: Schedule, isa: Isa) -> dict[str, object]:  # type: ignore[override]
+        return {
+            f"constant{i}": source.type.to_physical(source.constant)
+            for i, source in enumerate(node.inputs)
+            if source.constant is not None
+        }
+
+    def emit(self, step: Step, isa: Isa) -> LayerCode:
+        node = step.node
+        size = node.type.dtype.size
+        kind = C_TYPES[node.type.dtype]
+        from mdlc.codegen.kernel import View
+
+        runtime = iter(range(len(step.inputs)))
+        names, strides = [], []
+        for index, source in enumerate(node.inputs):
+            if source.constant is not None:
+                names.append(f"constant{index}")
+                strides.append(logical_strides(View.of(source.type, 0)))
+            else:
+                position = next(runtime)
+                names.append("x" if len(step.inputs) == 1 else f"x{position}")
+                strides.append(logical_strides(step.inputs[position]))
+        blocks = _BLOCKS[type(node.op)](node.op, node, strides, logical_strides(step.output))
+        parts = [self._block(block, names[block.source], kind, size) for block in blocks]
+        includes = {"cstdint"}
+        if any("memcpy" in part for part in parts):
+            includes.add("cstring")
+        if (
+            isinstance(node.op, Pad)
+            and node.op.mode == "constant"
+            and node.type.size != sum(math.prod(block.shape) for block in blocks)
+        ):
+            parts.insert(0, self._fill(node.op, step, kind))
+        arguments = [f"const {kind}* {name}" for name in sorted(set(names), key=names.index)]
+        constants = [a for a in arguments if "constant" in a]
+        runtime_arguments = [a for a in arguments if "constant" not in a]
+        shapes = "x".join(map(str, node.inputs[0].type.physical_shape))
+        target = "x".join(map(str, node.type.physical_shape))
+        name = f"{type(node.op).__name__.lower()}_{shapes}_to_{target}_{node.type.dtype.value}"
+        text = (
+            f"// {node.op}\n"
+            f"void {name}({', '.join([*constants, *runtime_arguments, f'{kind}* y'])}) {{\n"
+            + "\n".join(parts)
+            + "\n}\n"
+        )
+        return LayerCode(name, text, (), tuple(sorted(includes)))
+
+    @staticmethod
+    def _fill(op: Pad, step: Step, kind: str) -> str:
+        dims = joined(step.node.shape, [logical_strides(step.output)], 0)
+        value = f"static_cast<{kind}>({op.value!r})" if op.value else "0"
+        body = f"{'*(' + pointer('y', dims, 0) + ')'} = {value};"
+        return nest([dim.count for dim in dims], body)
+
+    @staticmethod
+    def _block(block: Block, source: str, kind: str, size: int) -> str:
+        dims = joined(block.shape, [block.to, block.of], 0) or [Dim(1, (1, 1))]
+        inner = dims[-1]
+        if inner.strides == (1, 1):
+            to = pointer("y", dims[:-1], 0, block.to_offset)
+            of = pointer(source, dims[:-1], 1, block.of_offset)
+            body = f"std::memcpy({to}, {of}, {inner.count * size});"
+            return nest([dim.count for dim in dims[:-1]], body)
+        to = pointer("y", dims, 0, block.to_offset)
+        of = pointer(source, dims, 1, block.of_offset)
+        return nest([dim.count for dim in dims], f"*({to}) = *({of});")
+
+
+KERNELS = (Movement(),)

@@ -1,0 +1,240 @@
+"""Reductions: along the innermost axis into one vector, along others vector by vector."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from mdlc.codegen.formula import literal
+from mdlc.codegen.isa import Isa
+from mdlc.codegen.isas.generic import ISA as SCALAR
+from mdlc.codegen.kernel import Kernel, LayerCode, Microkernel, Schedule, Step
+from mdlc.codegen.strides import C_TYPES, Dim, joined, logical_strides, nest, pointer
+from mdlc.compiler.ir import Node
+from mdlc.compiler.ops.reduce import Reduce
+from mdlc.compiler.types import DType
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How values are combined: what comes before, between and after (formats of C++ text)."""
+
+    combine: str
+    start: float
+    before: str = "{0}"
+    after: str = "{0}"
+
+
+KINDS = {
+    "sum": Kind("add", 0.0),
+    "mean": Kind("add", 0.0, after="{0} * (1.0F / {1}.0F)"),
+    "max": Kind("max", -math.inf),
+    "min": Kind("min", math.inf),
+    "prod": Kind("mul", 1.0),
+    "l1": Kind("add", 0.0, before="abs"),
+    "l2": Kind("add", 0.0, before="square", after="std::sqrt({0})"),
+    "sum_square": Kind("add", 0.0, before="square"),
+    "log_sum": Kind("add", 0.0, after="std::log({0})"),
+}
+
+
+def _before(kind: Kind, isa: Isa, value: str) -> str:
+    if kind.before == "abs":
+        return isa.op("abs", value)
+    return value
+
+
+def _update(kind: Kind, isa: Isa, value: str) -> str:
+    if kind.before == "square":
+        return isa.fma(value, value, "acc")
+    return isa.op(kind.combine, _before(kind, isa, value), "acc")
+
+
+def horizontal(isa: Isa, combine: str) -> Microkernel | None:
+    """A function that combines the lanes of a vector, where the ISA has no intrinsic for it."""
+    hook = f"reduce_{combine}"
+    if hook in isa.spell or isa.lanes == 1:
+        return None
+    operator = {
+        "add": "acc += lanes[i]",
+        "mul": "acc *= lanes[i]",
+        "max": "acc = lanes[i] > acc ? lanes[i] : acc",
+        "min": "acc = lanes[i] < acc ? lanes[i] : acc",
+    }[combine]
+    name = f"reduce_{combine}_f32_{isa.suffix}"
+    text = f"""// All lanes of v combined.
+inline float {name}({isa.vector} v) {{
+  float lanes[{isa.lanes}];
+  {isa.store("lanes", "v")};
+  float acc = lanes[0];
+  for (int i = 1; i < {isa.lanes}; ++i) {{
+    {operator};
+  }}
+  return acc;
+}}
+"""
+    return Microkernel(name, text)
+
+
+def lanes_combined(isa: Isa, combine: str, vector: str) -> str:
+    """The scalar of a vector's lanes combined."""
+    helper = horizontal(isa, combine)
+    return f"{helper.name}({vector})" if helper else isa.op(f"reduce_{combine}", vector)
+
+
+class ReduceKernel(Kernel):
+    """All kinds, axes and layouts."""
+
+    name = "reduce"
+    layer = "Reduction"
+    pitched_input = True
+
+    def matches(self, node: Node, isa: Isa) -> bool:
+        if not isinstance(node.op, Reduce) or node.op.kind not in KINDS:
+            return False
+        exact = node.op.kind in ("sum", "max", "min", "prod")
+        return node.type.dtype is DType.F32 or (exact and node.type.dtype in (DType.I32, DType.I64))
+
+    def cost(self, node: Node, schedule: Schedule, isa: Isa) -> float:
+        return node.inputs[0].type.size / isa.lanes * 2
+
+    def emit(self, step: Step, isa: Isa) -> LayerCode:
+        node, op = step.node, step.node.op
+        assert isinstance(op, Reduce)
+        source = node.inputs[0].type
+        dtype = C_TYPES[source.dtype]
+        target = isa if source.dtype is DType.F32 else SCALAR
+        kind = KINDS[op.kind]
+        # Strides of the result along the axes of the input: 0 along those reduced.
+        kept_axes = [a for a in range(source.rank) if a not in op.axes]
+        own = logical_strides(step.output)
+        positions = kept_axes if op.keepdims else range(len(kept_axes))
+        out = [0] * source.rank
+        for axis, position in zip(kept_axes, positions, strict=True):
+            out[axis] = own[position]
+        x_strides = logical_strides(step.inputs[0])
+        kept = joined(
+            [source.shape[a] for a in kept_axes],
+            [[x_strides[a] for a in kept_axes], [out[a] for a in kept_axes]],
+            0,
+        )
+        reduced = joined(
+            [source.shape[a] for a in op.axes], [[x_strides[a] for a in op.axes]], 0
+        ) or [Dim(1, (1,))]
+        count = math.prod(dim.count for dim in reduced)
+        start = self._start(op.kind, source.dtype)
+        microkernels: list[Microkernel] = []
+        lanes = target.lanes
+        if lanes > 1 and kept and kept[-1].strides == (1, 1) and kept[-1].count >= lanes:
+            body = self._down(kind, target, kept, reduced, start, count)
+        elif lanes > 1 and reduced[-1].strides == (1,) and reduced[-1].count >= lanes:
+            helper = horizontal(target, kind.combine)
+            microkernels += [helper] if helper else []
+            body = self._along(kind, target, kept, reduced, start, count)
+        else:
+            body = self._scalar(kind, dtype, kept, reduced, start, count)
+        shape = "x".join(map(str, source.physical_shape))
+        axes = "".join(str(source.physical_axis(a)) for a in op.axes)
+        name = f"reduce_{op.kind}_{shape}_over_{axes}"
+        text = f"// {op}\nvoid {name}(const {dtype}* x, {dtype}* y) {{\n{body}\n}}\n"
+        includes = [h for h, mark in (("cmath", "std::"), ("limits", "numeric_limits"),
+                                      ("cstdint", "std::int")) if mark in text]  # fmt: skip
+        return LayerCode(name, text, tuple(microkernels), tuple(includes))
+
+    @staticmethod
+    def _start(kind: str, dtype: DType) -> str:
+        value = KINDS[kind].start
+        if dtype is DType.F32:
+            return literal(value)
+        if math.isinf(value):
+            limits = f"std::numeric_limits<{C_TYPES[dtype]}>"
+            return f"{limits}::lowest()" if value < 0 else f"{limits}::max()"
+        return str(int(value))
+
+    @staticmethod
+    def _down(
+        kind: Kind, isa: Isa, kept: list[Dim], reduced: list[Dim], start: str, count: int
+    ) -> str:
+        """Vectors along the innermost kept axis; the reduced axes are loops around a load."""
+        outer, inner = kept[:-1], kept[-1]
+        loops = [dim.count for dim in reduced]
+        shift = [Dim(d.count, (d.strides[0],)) for d in reduced]
+
+        def part(target: Isa, head: str) -> str:
+            row = pointer("row + c", shift, 0, first=len(outer))
+            update = f"acc = {_update(kind, target, target.load(row))};"
+            inside = nest(loops, update, len(outer))
+            if target.lanes == 1:
+                value = kind.after.format("acc", count)
+            elif kind.after == "{0}":
+                value = "acc"
+            elif "1.0F" in kind.after:
+                value = target.op("mul", "acc", target.set1(f"1.0F / {count}.0F"))
+            elif "sqrt" in kind.after:
+                value = target.op("sqrt", "acc")
+            else:
+                value = ""
+            if not value:  # no vector form: lane by lane
+                store = (
+                    f"float lanes[{target.lanes}];\n{target.store('lanes', 'acc')};\n"
+                    f"for (int i = 0; i < {target.lanes}; ++i) {{\n"
+                    f"out[c + i] = {kind.after.format('lanes[i]', count)};\n}}"
+                )
+            else:
+                store = f"{target.store('out + c', value)};"
+            return f"{head}\n{target.vector} acc = {target.set1(start)};\n{inside}\n{store}\n}}"
+
+        full = inner.count // isa.lanes * isa.lanes
+        head = f"for (int c = 0; c < {full}; c += {isa.lanes}) {{"
+        parts = [part(isa, head)]
+        if full < inner.count:
+            parts.append(part(SCALAR, f"for (int c = {full}; c < {inner.count}; ++c) {{"))
+        row = f"const float* row = {pointer('x', outer, 0)};"
+        out = f"float* out = {pointer('y', outer, 1)};"
+        return nest([dim.count for dim in outer], "\n".join([row, out, *parts]))
+
+    @staticmethod
+    def _along(
+        kind: Kind, isa: Isa, kept: list[Dim], reduced: list[Dim], start: str, count: int
+    ) -> str:
+        """One vector of partial results along the innermost axis, combined at the end."""
+        inner, outer = reduced[-1], reduced[:-1]
+        shift = [Dim(d.count, (d.strides[0],)) for d in outer]
+        row = pointer("row", shift, 0, first=len(kept))
+        full = inner.count // isa.lanes * isa.lanes
+        loop = (
+            f"for (int i = 0; i < {full}; i += {isa.lanes}) {{\n"
+            f"acc = {_update(kind, isa, isa.load(f'{row} + i'))};\n}}"
+        )
+        body = nest([dim.count for dim in outer], loop, len(kept))
+        combined = lanes_combined(isa, kind.combine, "acc")
+        lines = [
+            f"const float* row = {pointer('x', kept, 0)};",
+            f"{isa.vector} acc = {isa.set1(start)};",
+            body,
+            f"float total = {combined};",
+        ]
+        if full < inner.count:
+            update = _update(kind, SCALAR, f"({row})[i]").replace("acc", "total")
+            rest = f"for (int i = {full}; i < {inner.count}; ++i) {{\ntotal = {update};\n}}"
+            lines.append(nest([dim.count for dim in outer], rest, len(kept)))
+        lines.append(f"*({pointer('y', kept, 1)}) = {kind.after.format('total', count)};")
+        return nest([dim.count for dim in kept], "\n".join(lines))
+
+    @staticmethod
+    def _scalar(
+        kind: Kind, dtype: str, kept: list[Dim], reduced: list[Dim], start: str, count: int
+    ) -> str:
+        shift = [Dim(d.count, (d.strides[0],)) for d in reduced]
+        value = f"*({pointer('row', shift, 0, first=len(kept))})"
+        update = f"const {dtype} value = {value};\nacc = {_update(kind, SCALAR, 'value')};"
+        lines = [
+            f"const {dtype}* row = {pointer('x', kept, 0)};",
+            f"{dtype} acc = {start};",
+            nest([dim.count for dim in reduced], update, len(kept)),
+            f"*({pointer('y', kept, 1)}) = {kind.after.format('acc', count)};",
+        ]
+        return nest([dim.count for dim in kept], "\n".join(lines))
+
+
+KERNELS = (ReduceKernel(),)
