@@ -27,6 +27,8 @@ class Isa:
         vector: C++ type of a vector; mask: of a comparison's result.
         header: the header that declares the intrinsics, or "".
         flags: compiler flags, gcc and clang alike.
+        guard: macros that a compiler with these flags defines.
+        cpu_check: a C++ condition (gcc and clang) that the processor has it, or "".
         triple: GNU triple of the machine it runs on, or "" for any.
         spell: format strings of the hooks. Always: load(p), store(p, v), set1(x), and the
             primitives of compiler/expr.py; `fma`(a, b, c) is a * b + c.
@@ -58,6 +60,8 @@ class Isa:
     l2_bytes: int = 512 * 1024
     qemu_cpu: str = ""
     cpu_flags: frozenset[str] = field(default_factory=frozenset)
+    guard: tuple[str, ...] = ()
+    cpu_check: str = ""
 
     def op(self, hook: str, *operands: object) -> str:
         """The C++ expression of a hook on operands."""

@@ -14,6 +14,7 @@ ISA = Isa(
     flags=(),
     triple="aarch64-linux-gnu",
     qemu_cpu="cortex-a72",
+    guard=("__aarch64__", "__ARM_NEON"),
     lane_fma="vfmaq_laneq_f32({0}, {1}, {2}, {3})",
     loads_per_cycle=2.0,
     spell={

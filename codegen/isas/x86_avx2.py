@@ -14,6 +14,8 @@ ISA = Isa(
     flags=("-mavx2", "-mfma"),
     triple="x86_64-linux-gnu",
     cpu_flags=frozenset({"avx2", "fma"}),
+    guard=("__AVX2__", "__FMA__"),
+    cpu_check='__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")',
     spell={
         "load": "_mm256_loadu_ps({0})",
         "store": "_mm256_storeu_ps({0}, {1})",

@@ -14,6 +14,9 @@ ISA = Isa(
     flags=("-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mavx2", "-mfma"),
     triple="x86_64-linux-gnu",
     cpu_flags=frozenset({"avx512f", "avx512dq", "avx512bw", "avx512vl"}),
+    guard=("__AVX512F__", "__AVX512DQ__", "__AVX512BW__", "__AVX512VL__"),
+    cpu_check='__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && '
+    '__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")',
     # Zero-masked forms with a full mask where gcc 12's unmasked ones warn of their undefined
     # pass-through operand (GCC bug 105593); the instruction is the same.
     spell={

@@ -1,0 +1,320 @@
+"""Plan -> the files of a C++ class."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from mdlc.codegen import weights_file
+from mdlc.codegen.format import format_cpp
+from mdlc.codegen.kernel import LayerCode, Microkernel, Step, View
+from mdlc.codegen.memory import lower_bound
+from mdlc.codegen.plan import ALIGNMENT, Plan, Port
+from mdlc.codegen.strides import C_TYPES
+from mdlc.codegen.templates import render
+from mdlc.compiler.types import DType
+
+MAT_TYPES = {
+    DType.F32: "kFloat32",
+    DType.F16: "kFloat16",
+    DType.U8: "kUint8",
+    DType.I8: "kInt8",
+    DType.I32: "kInt32",
+    DType.I64: "kInt64",
+    DType.BOOL: "kBool",
+}
+
+
+@dataclass(frozen=True)
+class Info:
+    """What the emitted files say of where they come from.
+
+    Attributes:
+        model: file name of the model; sha256: digest of its bytes, hexadecimal.
+        command: the command line that made it; version: of mdlc.
+        notes: lines on the expected input, by input name.
+    """
+
+    model: str
+    sha256: str
+    command: str
+    version: str
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Member:
+    """A layer as a member of the class."""
+
+    name: str
+    struct: str
+    shapes: str
+    comment: str
+    fields: tuple[str, ...]
+    public: bool
+
+
+@dataclass(frozen=True)
+class Struct:
+    """A type of layers: its pointers, as (C++ type, name)."""
+
+    name: str
+    fields: tuple[tuple[str, str], ...]
+
+
+def emit(
+    plan: Plan, info: Info, *, embed_weights: bool = False, instrument: bool = False
+) -> dict[str, bytes]:
+    """File names and contents: header, source, weights, manifest, example and build file.
+
+    Args:
+        embed_weights: put the weights into the source instead of a file; Init takes nullptr.
+        instrument: call `trace` after every layer (for verify and bench; never shipped).
+    """
+    codes = [step.kernel.emit(step, plan.isa) for step in plan.steps]
+    functions, calls = _functions(codes)
+    structs, members = _members(plan)
+    weights = weights_file.weights_file(plan)
+    context = {
+        "plan": plan,
+        "info": info,
+        "name": plan.name,
+        "structs": structs,
+        "members": members,
+        "mat_types": MAT_TYPES,
+        "embed": embed_weights,
+        "instrument": instrument,
+        "weights": weights,
+    }
+    header = format_cpp(render("cpp/header.h.j2", **context, describe=_describe_port))
+    microkernels = list(_ordered(codes))
+    source = render(
+        "cpp/source.cpp.j2",
+        **context,
+        microkernels=[m.text for m in microkernels],
+        functions=functions,
+        includes=sorted(_includes(codes, microkernels)),
+        calls=[
+            _call(plan, step, call, member)
+            for step, call, member in zip(plan.steps, calls, members, strict=True)
+        ],
+        offsets=_offsets(plan),
+        pointers=_pointers(plan),
+        header_bytes=weights_file.HEADER_BYTES,
+        format_version=weights_file.VERSION,
+        digest=_bytes_literal(plan.digest()[:16]),
+        target=_bytes_literal(plan.isa.name.encode().ljust(16, b"\0")),
+        alignment=ALIGNMENT,
+        weights_literal=_bytes_literal(weights) if embed_weights else "",
+        at=_at,
+        stacked=_stacked,
+        c_types=C_TYPES,
+    )
+    files = {
+        f"{plan.name}.h": header.encode(),
+        f"{plan.name}.cpp": format_cpp(source).encode(),
+        "main.cpp": format_cpp(render("cpp/main.cpp.j2", **context, c_types=C_TYPES)).encode(),
+        "CMakeLists.txt": render("cpp/CMakeLists.txt.j2", **context).encode(),
+    }
+    if not embed_weights:
+        files[f"{plan.name}.weights"] = weights
+    files[f"{plan.name}.json"] = manifest(plan, info, files)
+    return files
+
+
+def manifest(plan: Plan, info: Info, files: Mapping[str, bytes]) -> bytes:
+    """The manifest: what was made from what, as JSON."""
+
+    def port(p: Port) -> dict[str, object]:
+        height, width, channels = p.dims
+        return {
+            "name": p.name,
+            "parameter": p.identifier,
+            "shape": list(p.type.shape),
+            "dtype": p.type.dtype.value,
+            "layout": p.type.layout.value,
+            "mat": {"height": height, "width": width, "channels": channels},
+        }
+
+    content = {
+        "format": 1,
+        "class": plan.name,
+        "mdlc": info.version,
+        "target": plan.isa.name,
+        "compiler_flags": list(plan.isa.flags),
+        "model": {"file": info.model, "sha256": info.sha256},
+        "inputs": [port(p) for p in plan.inputs],
+        "outputs": [port(p) for p in plan.outputs],
+        "layers": len(plan.steps),
+        "macs": plan.macs,
+        "arena_bytes": plan.arena_bytes,
+        "arena_lower_bound": lower_bound(plan.buffers),
+        "weight_bytes": plan.weight_bytes,
+        "files": {
+            name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+            for name, data in sorted(files.items())
+        },
+    }
+    return (json.dumps(content, indent=2) + "\n").encode()
+
+
+def _ordered(codes: Sequence[LayerCode]) -> Iterator[Microkernel]:
+    """Every microkernel once, each after what it needs."""
+    seen: dict[str, str] = {}
+
+    def visit(microkernel: Microkernel) -> Iterator[Microkernel]:
+        known = seen.get(microkernel.name)
+        if known is not None:
+            assert known == microkernel.text, f"two microkernels are called {microkernel.name}"
+            return
+        for need in microkernel.needs:
+            yield from visit(need)
+        seen[microkernel.name] = microkernel.text
+        yield microkernel
+
+    for code in codes:
+        for microkernel in code.microkernels:
+            yield from visit(microkernel)
+
+
+def _includes(codes: Sequence[LayerCode], microkernels: Sequence[Microkernel]) -> set[str]:
+    found: set[str] = set()
+    for item in (*codes, *microkernels):
+        found.update(item.includes)
+    return found - {"cstddef", "cstdint", "cstring"}
+
+
+def _functions(codes: Sequence[LayerCode]) -> tuple[list[str], list[str]]:
+    """Layer functions, those of equal text once, and the name that each layer calls."""
+    by_text: dict[str, str] = {}
+    taken: set[str] = set()
+    functions, calls = [], []
+    for code in codes:
+        if code.text not in by_text:
+            name, number = code.name, 1
+            while name in taken:
+                number += 1
+                name = f"{code.name}_v{number}"
+            taken.add(name)
+            by_text[code.text] = name
+            functions.append(re.sub(rf"\b{re.escape(code.name)}\(", f"{name}(", code.text))
+        calls.append(by_text[code.text])
+    return functions, calls
+
+
+def dims(view: View) -> tuple[int, int, int]:
+    """Height, width and channels of a tensor, the rest stacked on the height."""
+    return Port("", "", view).dims
+
+
+def _members(plan: Plan) -> tuple[list[Struct], list[Member]]:
+    structs: dict[tuple[str, tuple[tuple[str, str], ...]], Struct] = {}
+    members = []
+    for number, step in enumerate(plan.steps):
+        fields = tuple(
+            (C_TYPES[DType.from_numpy(array.dtype)], name) for name, array in step.weights.items()
+        )
+        key = step.kernel.layer, fields
+        if key not in structs:
+            same = sum(layer == key[0] for layer, _ in structs)
+            structs[key] = Struct(key[0] + (str(same + 1) if same else ""), fields)
+        first = step.inputs[0] if step.inputs else step.output
+        shapes = ", ".join(_braces(dims(view)) for view in (first, step.output))
+        last = number == len(plan.steps) - 1
+        names = tuple(name for _, name in fields)
+        members.append(Member(step.name, structs[key].name, shapes, describe(step), names, last))
+    return list(structs.values()), members
+
+
+def _braces(values: Sequence[int]) -> str:
+    return "{" + ", ".join(map(str, values)) + "}"
+
+
+def describe(step: Step) -> str:
+    """A layer in one line: what it computes, from what to what, its work, and how."""
+    node = step.node
+    macs = node.op.cost([s.type for s in node.inputs], node.type).macs
+    work = f" {macs / 1e6:.2f} M MAC." if macs >= 5000 else ""
+    first = step.inputs[0] if step.inputs else step.output
+    source, target = ("x".join(map(str, dims(v))) for v in (first, step.output))
+    return f"{node.op}: {source} -> {target}.{work} {step.kernel.name}, {step.schedule}."
+
+
+def _describe_port(port: Port) -> str:
+    height, width, channels = port.dims
+    return f"{port.type.dtype.value}, height {height}, width {width}, channels {channels}"
+
+
+def _constant(name: str) -> str:
+    parts = [part for part in re.split(r"_+", name) if part]
+    return "k" + "".join(part[0].upper() + part[1:] for part in parts)
+
+
+def _offsets(plan: Plan) -> list[dict[str, object]]:
+    """The arena's buffers as constants."""
+    found = []
+    last = len(plan.steps)
+    for name, buffer in zip(_constants(plan), plan.buffers, strict=True):
+        first_step = "input" if buffer.first < 0 else plan.steps[buffer.first].name
+        last_step = "output" if buffer.last >= last else plan.steps[buffer.last].name
+        found.append(
+            {
+                "name": name,
+                "offset": buffer.offset,
+                "nbytes": buffer.nbytes,
+                "live": f"{first_step} .. {last_step}",
+            }
+        )
+    return found
+
+
+def _constants(plan: Plan) -> list[str]:
+    names: list[str] = []
+    for buffer in plan.buffers:
+        name, number = _constant(buffer.name), 1
+        while name in names:
+            number += 1
+            name = f"{_constant(buffer.name)}V{number}"
+        names.append(name)
+    return names
+
+
+def _at(plan: Plan, view: View) -> str:
+    """A pointer to a view in the arena."""
+    name = _constants(plan)[view.buffer]
+    extra = f" + {view.offset}" if view.offset else ""
+    return f"At<{C_TYPES[view.type.dtype]}>({name}{extra})"
+
+
+def _stacked(port: Port) -> tuple[int, int]:
+    """Rows of a port's Mat, and bytes of each."""
+    height, width, channels = port.dims
+    return height, width * channels * port.type.dtype.size
+
+
+def _call(plan: Plan, step: Step, function: str, member: Member) -> str:
+    arguments = [f"{member.name}.{name}" for name in member.fields]
+    arguments += [_at(plan, view) for view in (*step.inputs, step.output)]
+    if step.scratch is not None:
+        arguments.append(_at(plan, step.scratch).replace("std::uint8_t", "unsigned char"))
+    return f"{function}({', '.join(arguments)});"
+
+
+def _pointers(plan: Plan) -> list[tuple[str, str, int]]:
+    """For every packed array: the member's field, its C++ type and offset in the payload."""
+    types = {
+        (step.name, name): C_TYPES[DType.from_numpy(array.dtype)]
+        for step in plan.steps
+        for name, array in step.weights.items()
+    }
+    return [
+        (f"{blob.step}.{blob.field}", types[blob.step, blob.field], blob.offset)
+        for blob in plan.blobs()
+    ]
+
+
+def _bytes_literal(data: bytes) -> str:
+    return ", ".join(str(byte) for byte in data)

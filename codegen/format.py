@@ -1,0 +1,36 @@
+"""Emitted C++ through clang-format, so that it is clean by construction and its diffs are small."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import clang_format
+from mdlc.compiler.errors import MdlcError
+
+STYLE = (
+    "{BasedOnStyle: Google, ColumnLimit: 100, DerivePointerAlignment: false, "
+    "PointerAlignment: Left, AllowShortFunctionsOnASingleLine: Empty, SortIncludes: false}"
+)
+
+
+def format_cpp(text: str) -> str:
+    """The text in the style of emitted code.
+
+    Raises:
+        MdlcError: clang-format, a dependency of mdlc, does not run.
+    """
+    binary = Path(clang_format.__file__).parent / "data" / "bin" / "clang-format"
+    try:
+        done = subprocess.run(
+            [str(binary), f"--style={STYLE}", "--assume-filename=emitted.cpp"],
+            input=text,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise MdlcError(
+            f"clang-format failed ({error})", hint="reinstall the clang-format package"
+        ) from error
+    return done.stdout

@@ -1,0 +1,56 @@
+"""The weights file: a header that says what it belongs to, then aligned, packed arrays.
+
+All numbers are little-endian. The header's 64 bytes:
+
+    0  magic "MDLCWTS\\0"          8  format version (u32)    12  header bytes (u32)
+    16 target's name (16 bytes)    32 plan digest (16 bytes)   48  payload bytes (u64)
+    56 CRC-32 of the payload       60 CRC-32 of the 60 bytes before
+
+CRC-32 is that of ISO 3309 and zlib. The payload's arrays lie at multiples of 64 bytes, so that
+a mapped file can be computed on as it is.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+from mdlc.codegen.plan import Plan
+
+MAGIC = b"MDLCWTS\0"
+VERSION = 1
+HEADER_BYTES = 64
+
+
+def header(plan: Plan, payload: bytes) -> bytes:
+    """The 64 bytes in front of the payload."""
+    first = struct.pack(
+        "<8sII16s16sQI",
+        MAGIC,
+        VERSION,
+        HEADER_BYTES,
+        plan.isa.name.encode(),
+        plan.digest()[:16],
+        len(payload),
+        zlib.crc32(payload),
+    )
+    return first + struct.pack("<I", zlib.crc32(first))
+
+
+def payload(plan: Plan) -> bytes:
+    """The packed arrays of all steps, in order, aligned."""
+    data = bytearray(plan.weight_bytes)
+    arrays = {
+        (step.name, name): array for step in plan.steps for name, array in step.weights.items()
+    }
+    for blob in plan.blobs():
+        array = arrays[blob.step, blob.field]
+        little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+        data[blob.offset : blob.offset + blob.nbytes] = little.tobytes()
+    return bytes(data)
+
+
+def weights_file(plan: Plan) -> bytes:
+    """The whole file."""
+    body = payload(plan)
+    return header(plan, body) + body
