@@ -1,0 +1,102 @@
+"""C++ compilers and emulators on this machine."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mdlc.codegen.host import host_machine, runs_here
+from mdlc.codegen.isa import Isa
+from mdlc.compiler.errors import MdlcError
+
+# Products and sums stay apart unless the source says fma: every compiler then gives the same bits.
+BUILD_FLAGS = ("-std=c++17", "-O2", "-fno-exceptions", "-fno-rtti", "-ffp-contract=off")
+
+
+@dataclass(frozen=True)
+class Toolchain:
+    """A compiler for an ISA's machine, and what runs its programs.
+
+    Attributes:
+        compiler: command and fixed arguments; name: for `mdlc targets`.
+        runner: command in front of a program; () where the machine runs it itself.
+    """
+
+    compiler: tuple[str, ...]
+    runner: tuple[str, ...]
+    name: str
+
+    def compile(self, sources: Sequence[Path], output: Path, flags: Sequence[str]) -> None:
+        """Builds a program.
+
+        Raises:
+            MdlcError: the compiler rejects it; the message has its first complaint.
+        """
+        command = [*self.compiler, *flags, *map(str, sources), "-o", str(output)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            complaints = [line for line in done.stderr.splitlines() if "error" in line]
+            first = (complaints or done.stderr.splitlines() or ["no message"])[0]
+            raise MdlcError(f"{self.name} failed: {first}", node=str(sources[0].name))
+
+
+def find_toolchain(isa: Isa) -> Toolchain:
+    """The compiler (and emulator) for an ISA.
+
+    `MDLC_CXX` names a compiler for every target, `MDLC_CXX_<target>` (dashes as underscores, in
+    capitals) for one.
+
+    Raises:
+        MdlcError: there is none.
+    """
+    native = not isa.triple or isa.triple.startswith(host_machine())
+    compiler = _compiler(isa, native)
+    if native:
+        if not runs_here(isa):
+            raise MdlcError(
+                f"this processor lacks {isa.description}",
+                node="--target",
+                hint="use --target host, or run the emitted files on such a machine",
+            )
+        return Toolchain(compiler, (), Path(compiler[0]).name)
+    emulator = shutil.which("qemu-aarch64") or shutil.which("qemu-aarch64-static")
+    if emulator is None:
+        raise MdlcError(
+            f"running {isa.name} on this machine needs qemu-aarch64",
+            node="--target",
+            hint="install qemu-user, or copy the emitted files to an ARM machine",
+        )
+    runner = (emulator, "-cpu", isa.qemu_cpu)
+    root = Path("/usr") / isa.triple
+    if root.exists():
+        runner = (emulator, "-L", str(root), "-cpu", isa.qemu_cpu)
+    return Toolchain(compiler, runner, Path(compiler[0]).name)
+
+
+def _compiler(isa: Isa, native: bool) -> tuple[str, ...]:
+    key = "MDLC_CXX_" + isa.name.replace("-", "_").upper()
+    wanted = os.environ.get(key) or os.environ.get("MDLC_CXX")
+    if wanted:
+        return tuple(shlex.split(wanted))
+    if native:
+        for name in (os.environ.get("CXX", ""), "g++", "clang++", "c++"):
+            if name and shutil.which(name):
+                return (name,)
+    elif shutil.which(f"{isa.triple}-g++"):
+        return (f"{isa.triple}-g++",)
+    if importlib.util.find_spec("ziglang"):
+        target = () if native else ("-target", isa.triple)
+        static = () if native else ("-static",)
+        return (sys.executable, "-m", "ziglang", "c++", *target, *static)
+    needed = "a C++ compiler (g++ or clang++)" if native else f"{isa.triple}-g++"
+    raise MdlcError(
+        f"building for {isa.name} needs {needed}",
+        hint="install it, or `pip install ziglang`, which contains one for every target",
+    )
