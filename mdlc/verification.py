@@ -132,24 +132,24 @@ def verify(compiled: CompiledModel, inputs: Iterable[Mapping[str, Array]]) -> Ve
     worst: dict[str, Errors] = {}
     notes: dict[str, str] = {}
     runs = 0
-    with compiled.build() as executable:
-        for values in inputs:
-            runs += 1
-            expected = reference.run(values)
-            traced = executable.trace(values)
-            results = executable.run(values)
-            for step in steps:
-                tensor = expected.get(step.node.name)
-                if tensor is None:
-                    notes[step.name] = "made by mdlc; the model has no such tensor"
-                elif tensor.shape != traced[step.name].shape:
-                    notes[step.name] = (
-                        f"now {list(traced[step.name].shape)}, in the model {list(tensor.shape)}"
-                    )
-                else:
-                    _keep_worst(worst, step.name, errors(traced[step.name], tensor))
-            for name in compiled.graph.output_names:
-                _keep_worst(worst, f"output {name}", errors(results[name], expected[name]))
+    executable = compiled.build()
+    for values in inputs:
+        runs += 1
+        expected = reference.run(values)
+        traced = executable.trace(values)
+        results = executable(values)
+        for step in steps:
+            tensor = expected.get(step.node.name)
+            if tensor is None:
+                notes[step.name] = "made by mdlc; the model has no such tensor"
+            elif tensor.shape != traced[step.name].shape:
+                notes[step.name] = (
+                    f"now {list(traced[step.name].shape)}, in the model {list(tensor.shape)}"
+                )
+            else:
+                _keep_worst(worst, step.name, errors(traced[step.name], tensor))
+        for name in compiled.graph.output_names:
+            _keep_worst(worst, f"output {name}", errors(results[name], expected[name]))
     layers = tuple(
         LayerErrors(
             step.name,

@@ -1,0 +1,5 @@
+"""python -m mdlc: the command line."""
+
+from mdlc.cli import main
+
+main()

@@ -1,0 +1,207 @@
+"""The library: `compile` and what it returns."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from mdlc.codegen.emit_cpp import Info, emit
+from mdlc.codegen.executable import Executable
+from mdlc.codegen.isa import find_isa
+from mdlc.codegen.lowering import lower
+from mdlc.codegen.plan import Plan
+from mdlc.compiler.ir import Graph
+from mdlc.compiler.onnx_import import import_model
+from mdlc.naming import checked_class_name, class_name
+from mdlc.output import write_files
+from mdlc.pipeline import optimise
+from mdlc.preprocess import INPUT_FORMATS, Preprocess, parse_numbers, preprocess
+from mdlc.report import Report, report_of
+from mdlc.sources import Model, read_model
+from mdlc.version import __version__
+
+Numbers = str | float | Sequence[float] | None
+Shapes = Mapping[str, Sequence[int]] | None
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class CompiledModel:
+    """A network that has been compiled; nothing of it is on disk yet.
+
+    Attributes:
+        model: the ONNX model it came from.
+        imported: the graph as imported, without preprocessing.
+        graph: the graph after the passes.
+        plan: kernels, schedules and memory.
+        how: what stands in front of the network.
+        info: what the emitted files say of where they come from.
+        embed_weights: whether the weights stand in the C++ text.
+    """
+
+    model: Model
+    imported: Graph
+    graph: Graph
+    plan: Plan
+    how: Preprocess
+    info: Info
+    embed_weights: bool = False
+
+    @property
+    def name(self) -> str:
+        """The emitted class."""
+        return self.plan.name
+
+    @cached_property
+    def _files(self) -> dict[str, bytes]:
+        return emit(self.plan, self.info, embed_weights=self.embed_weights)
+
+    def files(self) -> dict[str, bytes]:
+        """What is emitted: contents by file name, in a fixed order."""
+        return dict(self._files)
+
+    def write(self, directory: str | os.PathLike[str]) -> list[Path]:
+        """Writes the files and returns their paths; none is ever half-written.
+
+        Raises:
+            MdlcError: the folder cannot be written to.
+        """
+        return write_files(Path(directory), self.files())
+
+    def build(self) -> Executable:
+        """Builds the emitted class and makes it callable with numpy arrays.
+
+        Raises:
+            MdlcError: there is no C++ compiler for the target, or nothing here that runs it.
+        """
+        return Executable(self.plan)
+
+    def report(self) -> Report:
+        """Layers with their kernels and sizes; `str()` of it is a table."""
+        return report_of(self.plan)
+
+
+def compile(
+    model: Any,
+    target: str = "host",
+    *,
+    name: str | None = None,
+    shapes: Shapes = None,
+    mean: Numbers = None,
+    std: Numbers = None,
+    input_format: str | None = None,
+    channel_order: str = "rgb",
+    embed_weights: bool = False,
+    example_inputs: Sequence[Any] | None = None,
+    dump: str | os.PathLike[str] | None = None,
+    check: bool = False,
+    progress: Progress | None = None,
+) -> CompiledModel:
+    """Compiles a trained network; writes nothing, unless `dump` is given.
+
+    The result depends on the arguments alone. May be called from several threads at once.
+
+    Args:
+        model: a path (.onnx, or .pt2 where torch is installed), the bytes of an ONNX file, an
+            onnx.ModelProto, or a torch.nn.Module with `example_inputs`.
+        target: a name that `mdlc targets` lists; host is the best that this machine runs.
+        name: the emitted class; made of the model's name where it is None.
+        shapes: shapes of inputs with open dimensions, by name. An open batch is 1 by itself.
+        mean, std: the emitted class computes (value - mean) / std first; one number, or one per
+            channel, in units of what the caller passes (0..255 for 8-bit formats).
+        input_format: rgb8, bgr8, rgba8, gray8 or float: what the caller passes; see Preprocess.
+        channel_order: rgb or bgr: what the network was trained on.
+        embed_weights: put the weights into the C++ text, so that there is no other file.
+        example_inputs: tensors, for a torch.nn.Module.
+        dump: folder for the graph after every pass, as text.
+        check: evaluate the network before and after every pass, and compare.
+        progress: called with a few words at the start of each stage.
+
+    Raises:
+        MdlcError: the model or an argument is bad, or the network uses what mdlc does not have.
+    """
+    tell = progress or (lambda text: None)
+    how = Preprocess(
+        input_format, parse_numbers(mean, "--mean"), parse_numbers(std, "--std"), channel_order
+    )
+    isa = find_isa(target)
+    checked = checked_class_name(name) if name else None
+    tell("reading the model")
+    source = read_model(model, example_inputs)
+    imported = import_model(source.path or source.onnx, shapes=shapes)
+    tell("optimising the graph")
+    graph = optimise(
+        preprocess(imported, how), dump=None if dump is None else Path(dump), check=check
+    )
+    class_ = checked or class_name(source.stem)
+    tell(f"choosing kernels for {isa.name}")
+    plan = lower(graph, isa, class_)
+    info = Info(
+        source.file_name,
+        source.sha256,
+        command_line(
+            source.file_name,
+            isa.name,
+            how,
+            name=checked,
+            shapes=shapes,
+            embed_weights=embed_weights,
+        ),
+        __version__,
+        {node.name: note for node in graph.inputs if (note := input_note(how))},
+    )
+    return CompiledModel(source, imported, graph, plan, how, info, embed_weights)
+
+
+def command_line(
+    file_name: str,
+    target: str,
+    how: Preprocess,
+    *,
+    name: str | None = None,
+    shapes: Shapes = None,
+    embed_weights: bool = False,
+) -> str:
+    """The command that compiles a model with these options, as the emitted header shows it."""
+    words = ["mdlc", file_name, "--target", target]
+    if name:
+        words += ["--name", name]
+    for input_name, shape in sorted((shapes or {}).items()):
+        words += ["--shape", f"{input_name}={','.join(map(str, shape))}"]
+    if how.input_format:
+        words += ["--input-format", how.input_format]
+    for option, values in (("--mean", how.mean), ("--std", how.std)):
+        if values:
+            words.append(f"{option}={','.join(f'{value:g}' for value in values)}")
+    if how.channel_order != "rgb":
+        words += ["--channel-order", how.channel_order]
+    if embed_weights:
+        words.append("--embed-weights")
+    return shlex.join(words)
+
+
+def input_note(how: Preprocess) -> str:
+    """What the emitted header says of the values that it expects; "" for the network's own."""
+    if not how.changes:
+        return ""
+    what = {
+        "rgb8": "8-bit RGB pixels, row by row",
+        "bgr8": "8-bit BGR pixels, row by row",
+        "rgba8": "8-bit RGBA pixels, row by row; alpha is ignored by networks of 3 channels",
+        "gray8": "8-bit grey pixels, row by row",
+    }
+    note = what.get(how.input_format or "", "not normalised")
+    if how.normalises:
+        mean, std = (
+            ", ".join(f"{value:g}" for value in values) if values else default
+            for values, default in ((how.mean, "0"), (how.std, "1"))
+        )
+        note += f"; infer computes (value - mean) / std with mean {mean} and std {std}"
+    elif how.input_format in INPUT_FORMATS:
+        note += "; infer takes the values as they are"
+    return note

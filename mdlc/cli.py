@@ -1,0 +1,96 @@
+"""The command line: `mdlc MODEL ...` compiles; the other commands are mdlc/commands/."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+from click.shell_completion import CompletionItem
+
+from mdlc.commands import bench, compile, explain, inspect, run, targets, verify
+from mdlc.compiler.errors import MdlcError
+from mdlc.version import __version__
+
+BAD_INPUT = 2
+
+
+class DefaultGroup(click.Group):
+    """A group whose first argument, where it names no command, is a model to compile."""
+
+    default = "compile"
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Puts the default command in front where none is named."""
+        own = {option for parameter in self.get_params(ctx) for option in parameter.opts}
+        if args and args[0] not in self.commands and args[0] not in own:
+            args = [self.default, *args]
+        return super().parse_args(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Commands, and files, as a model may stand first."""
+        return [*super().shell_complete(ctx, incomplete), CompletionItem(incomplete, type="file")]
+
+
+def _cmake_dir(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+    """Prints the folder for CMAKE_MODULE_PATH or find_package."""
+    if value and not ctx.resilient_parsing:
+        from importlib.resources import files
+
+        click.echo(os.fspath(str(files("mdlc.runtime_templates").joinpath("cmake"))))
+        ctx.exit()
+
+
+@click.group(cls=DefaultGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="mdlc")
+@click.option(
+    "--cmake-dir",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_cmake_dir,
+    help="Print the folder of mdlc.cmake and exit.",
+)
+def cli() -> None:
+    """Compile a trained network (ONNX) to a self-contained C++ class.
+
+    \b
+    mdlc MODEL.onnx --target arm-neon -o out    compiles;
+    mdlc compile --help                         lists its options.
+    """
+
+
+for _module in (compile, run, verify, bench, inspect, explain, targets):
+    cli.add_command(_module.command)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line and exits: 0 done, 1 verification failed, 2 bad input."""
+    sys.exit(invoke(arguments))
+
+
+def invoke(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns the exit code; errors are one sentence on stderr."""
+    try:
+        result = cli.main(args=arguments, prog_name="mdlc", standalone_mode=False)
+    except MdlcError as error:
+        return _fail(str(error))
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        return BAD_INPUT
+    except click.ClickException as error:
+        return _fail(error.format_message().rstrip("."))
+    except (click.Abort, KeyboardInterrupt):
+        return 130
+    except BrokenPipeError:
+        # The reader went away; nothing more can be said to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return result if isinstance(result, int) else 0
+
+
+def _fail(sentence: str) -> int:
+    """One line on stderr."""
+    click.echo("mdlc: " + " ".join(sentence.split()), err=True)
+    return BAD_INPUT

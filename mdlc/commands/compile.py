@@ -1,0 +1,57 @@
+"""mdlc MODEL: compile."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from mdlc.commands.console import byte_count, count, err, out
+from mdlc.commands.options import ModelOptions, model_options
+from mdlc.output import depfile, write_file
+
+
+@click.command("compile")
+@model_options()
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path(),
+    metavar="DIR",
+    help="Folder for the files; made where missing. Default: here.",
+)
+@click.option(
+    "--embed-weights",
+    is_flag=True,
+    help="Put the weights into the C++ text; there is no separate file then.",
+)
+@click.option(
+    "--depfile",
+    "dependencies",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Also write a dependency file for Make, Ninja or CMake.",
+)
+def command(options: ModelOptions, output: Path, dependencies: Path | None) -> None:
+    """Compile MODEL (.onnx, or .pt2 where torch is installed) to a C++ class.
+
+    Writes the header, the source, the weights, a JSON manifest, an example main and a
+    CMakeLists.txt, and prints their paths.
+    """
+    compiled = options.compile()
+    paths = compiled.write(output)
+    if dependencies is not None:
+        write_file(dependencies, depfile(paths, compiled.model.files))
+    console = out()
+    for path in paths:
+        console.print(str(path), soft_wrap=True)
+    if options.verbose:
+        err().print(str(compiled.report()))
+    if console.is_terminal:
+        plan = compiled.plan
+        console.print(
+            f"{compiled.name} for {plan.isa.name}: {len(plan.steps)} layers, "
+            f"{count(plan.macs)} MAC, weights {byte_count(plan.weight_bytes)}, "
+            f"arena {byte_count(plan.arena_bytes)}"
+        )

@@ -1,0 +1,63 @@
+"""mdlc explain: why a layer is computed the way it is."""
+
+from __future__ import annotations
+
+import click
+
+from mdlc.codegen.kernel import candidates
+from mdlc.commands.console import count, out, table
+from mdlc.commands.options import ModelOptions, model_options
+from mdlc.compiler.errors import MdlcError
+
+
+@click.command("explain")
+@model_options()
+@click.option(
+    "--layer",
+    "wanted",
+    metavar="LAYER",
+    help="Only this layer, by its name in the emitted class or in the model.",
+)
+@click.option("--all", "everything", is_flag=True, help="All candidates, not the best five.")
+def command(options: ModelOptions, wanted: str | None, everything: bool) -> None:
+    """Print the kernels and schedules that were candidates for each layer of MODEL.
+
+    The cost is the estimated number of cycles on one core; the winner is marked.
+    """
+    compiled = options.compile()
+    isa = compiled.plan.isa
+    steps = [
+        step
+        for step in compiled.plan.steps
+        if wanted is None or wanted in (step.name, step.node.name)
+    ]
+    if not steps:
+        some = ", ".join(step.name for step in compiled.plan.steps[:5])
+        raise MdlcError(
+            f"there is no layer {wanted!r}",
+            node="--layer",
+            hint=f"layers are {some}, ...; see `mdlc inspect`",
+        )
+    console = out()
+    for step in steps:
+        console.print(f"{step.name}: {step.node.op} -> {step.node.type}")
+        shown = table(
+            "",
+            "kernel",
+            "schedule",
+            "cycles",
+            "MAC/cycle",
+            right=("cycles", "MAC/cycle"),
+        )
+        macs = step.node.op.cost([s.type for s in step.node.inputs], step.node.type).macs
+        found = candidates(step.node, isa)
+        for candidate in found if everything or wanted else found[:5]:
+            won = candidate.kernel is step.kernel and candidate.schedule == step.schedule
+            shown.add_row(
+                "->" if won else "",
+                candidate.kernel.name,
+                str(candidate.schedule),
+                count(candidate.cycles),
+                f"{macs / candidate.cycles:.2f}" if candidate.cycles else "",
+            )
+        console.print(shown)

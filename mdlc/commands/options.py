@@ -1,0 +1,165 @@
+"""Options that several commands share, and how they become a call of the library."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+import mdlc
+from mdlc.codegen.isa import isas
+from mdlc.commands.console import progress
+from mdlc.compiler.errors import MdlcError
+from mdlc.preprocess import INPUT_FORMATS
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Command = Callable[..., Any]
+
+
+class TargetType(click.ParamType[str]):
+    """The name of a target, completed by the shell."""
+
+    name = "target"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """The names that begin as typed."""
+        return [CompletionItem(n) for n in (*isas(), "host") if n.startswith(incomplete)]
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """The options that say what is compiled, and how."""
+
+    model: Path
+    target: str
+    name: str | None
+    shape: tuple[str, ...]
+    mean: str | None
+    std: str | None
+    input_format: str | None
+    channel_order: str
+    dump: Path | None
+    check: bool
+    verbose: bool
+    embed_weights: bool = False
+
+    def compile(self) -> mdlc.CompiledModel:
+        """Calls the library, with progress on stderr."""
+        with progress(self.verbose) as tell:
+            return mdlc.compile(
+                self.model,
+                self.target,
+                name=self.name,
+                shapes=parse_shapes(self.shape),
+                mean=self.mean,
+                std=self.std,
+                input_format=self.input_format,
+                channel_order=self.channel_order,
+                embed_weights=self.embed_weights,
+                dump=self.dump,
+                check=self.check,
+                progress=tell,
+            )
+
+
+def parse_shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Shapes by input name from texts such as input=1,3,224,224.
+
+    Raises:
+        MdlcError: one is not of that form.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    for text in texts:
+        name, _, dims = text.rpartition("=")
+        try:
+            shape = tuple(int(dim) for dim in dims.replace("x", ",").split(","))
+        except ValueError:
+            shape = ()
+        if not name or not shape or min(shape) < 1:
+            raise MdlcError(
+                f"{text!r} is no shape", node="--shape", hint="write --shape input=1,3,224,224"
+            )
+        shapes[name] = shape
+    return shapes
+
+
+def model_options(default_target: str = "host") -> Callable[[Command], Command]:
+    """Adds MODEL and the options of ModelOptions, which the command gets as `options`."""
+    decorators = [
+        click.argument("model", type=click.Path(path_type=Path)),
+        click.option(
+            "-t",
+            "--target",
+            type=TargetType(),
+            default=default_target,
+            show_default=True,
+            help="What to compile for; see `mdlc targets`.",
+        ),
+        click.option(
+            "--name",
+            metavar="CLASS",
+            help="Name of the emitted class; the default is made of the file's name.",
+        ),
+        click.option(
+            "--shape",
+            multiple=True,
+            metavar="INPUT=DIMS",
+            help="Shape of an input with open dimensions, as input=1,3,224,224. "
+            "An open batch is 1 by itself. May be repeated.",
+        ),
+        click.option(
+            "--input-format",
+            type=click.Choice([*INPUT_FORMATS, "float"]),
+            help="What the caller's buffer holds: 8-bit pixels, row by row, or floats "
+            "in the network's own shape. Default: the network's input as it is.",
+        ),
+        click.option(
+            "--mean",
+            metavar="M[,M,M]",
+            help="Subtracted from the buffer's values (0..255 for 8-bit formats), one "
+            "number or one per channel of the network.",
+        ),
+        click.option("--std", metavar="S[,S,S]", help="Divides what is left after --mean."),
+        click.option(
+            "--channel-order",
+            type=click.Choice(["rgb", "bgr"]),
+            default="rgb",
+            show_default=True,
+            help="Order of channels that the network was trained on.",
+        ),
+        click.option(
+            "--dump",
+            type=click.Path(path_type=Path, file_okay=False),
+            metavar="DIR",
+            help="Write the graph after every pass to this folder, as text.",
+        ),
+        click.option(
+            "--check",
+            is_flag=True,
+            help="Run the network in NumPy before and after every pass and compare.",
+        ),
+        click.option("-v", "--verbose", is_flag=True, help="Say what is being done."),
+    ]
+
+    def decorate(function: Command) -> Command:
+        @functools.wraps(function)
+        def gathered(**given: Any) -> Any:
+            fields = {
+                name: given.pop(name) for name in ModelOptions.__dataclass_fields__ if name in given
+            }
+            return function(options=ModelOptions(**fields), **given)
+
+        command: Command = gathered
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
+
+    return decorate

@@ -1,0 +1,86 @@
+"""mdlc run: compile, build, run once."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from mdlc.commands.console import out, progress
+from mdlc.commands.options import ModelOptions, model_options
+from mdlc.compiler.errors import MdlcError
+from mdlc.compiler.types import Array
+from mdlc.output import write_file
+from mdlc.pictures import load_inputs
+from mdlc.verification import top_classes
+
+FEWEST_CLASSES = 2
+
+
+@click.command("run")
+@model_options()
+@click.option(
+    "-i",
+    "--input",
+    "source",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="NPZ|PICTURE",
+    help="Inputs by name, or a picture, which is resized bilinearly to the network's size.",
+)
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="NPZ",
+    help="Write the outputs here, by name.",
+)
+@click.option(
+    "--labels",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Names of the classes, one a line.",
+)
+def command(options: ModelOptions, source: Path, output: Path | None, labels: Path | None) -> None:
+    """Compile MODEL, build it, run it once and print the answer.
+
+    ARM code runs in qemu-aarch64 where this machine is no ARM.
+    """
+    names = _labels(labels) if labels else None
+    compiled = options.compile()
+    values = load_inputs(source, compiled.graph, compiled.how, "--input")
+    with progress(options.verbose) as tell:
+        tell("building")
+        executable = compiled.build()
+        tell("running")
+        results = executable(values)
+    if output is not None:
+        buffer = io.BytesIO()
+        arrays: dict[str, Any] = dict(results)
+        np.savez(buffer, **arrays)
+        write_file(output, buffer.getvalue())
+    console = out()
+    for name, value in results.items():
+        console.print(f"{name} {value.dtype}{list(value.shape)}")
+        for line in _summary(value, names):
+            console.print(line)
+
+
+def _labels(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        raise MdlcError("cannot be read", node=str(path), hint="check the path") from None
+
+
+def _summary(value: Array, labels: list[str] | None) -> list[str]:
+    """The best classes of what looks like classes, else the range of the values."""
+    if value.dtype.kind == "f" and value.size == max(value.shape, default=1) >= FEWEST_CLASSES:
+        return top_classes(value, labels)
+    if value.size <= 10:
+        return [f"  {value.tolist()}"]
+    numbers = value.astype(np.float64)
+    return [f"  from {numbers.min():.6g} to {numbers.max():.6g}, mean {numbers.mean():.6g}"]
