@@ -120,13 +120,16 @@ def math_function(kind: str, isa: Isa) -> Microkernel:
 def element_function(op: Elementwise, isa: Isa) -> Microkernel:
     """An element-wise operator on vectors as a function, such as relu_f32_neon."""
     inputs = [input_(i) for i in range(op.arity)]
+    formula = op.expr(*inputs)
+    if formula.kind in FUNCTIONS and formula.kind not in isa.spell and formula.args == (inputs[0],):
+        return math_function(formula.kind, isa)
     comment = re.sub(r"\s+", " ", (type(op).__doc__ or "").split(" Source:")[0]).strip()
     comment = re.sub(r"\bself\.", "", comment)
     for field in dataclasses.fields(op):
         value = getattr(op, field.name)
         if isinstance(value, float | int | str):
             comment += f" {field.name} = {value}."
-    return _function(f"{stem(op)}_f32_{isa.suffix}", comment, op.expr(*inputs), op.arity, isa)
+    return _function(f"{stem(op)}_f32_{isa.suffix}", comment, formula, op.arity, isa)
 
 
 def stem(op: Elementwise) -> str:

@@ -65,7 +65,7 @@ def find_toolchain(isa: Isa) -> Toolchain:
                 node="--target",
                 hint="use --target host, or run the emitted files on such a machine",
             )
-        return Toolchain(compiler, (), Path(compiler[0]).name)
+        return Toolchain(compiler, (), _label(compiler))
     emulator = shutil.which("qemu-aarch64") or shutil.which("qemu-aarch64-static")
     if emulator is None:
         raise MdlcError(
@@ -77,7 +77,11 @@ def find_toolchain(isa: Isa) -> Toolchain:
     root = Path("/usr") / isa.triple
     if root.exists():
         runner = (emulator, "-L", str(root), "-cpu", isa.qemu_cpu)
-    return Toolchain(compiler, runner, Path(compiler[0]).name)
+    return Toolchain(compiler, runner, _label(compiler))
+
+
+def _label(compiler: Sequence[str]) -> str:
+    return "zig c++" if "ziglang" in compiler else Path(compiler[0]).name
 
 
 def _compiler(isa: Isa, native: bool) -> tuple[str, ...]:
@@ -92,9 +96,12 @@ def _compiler(isa: Isa, native: bool) -> tuple[str, ...]:
     elif shutil.which(f"{isa.triple}-g++"):
         return (f"{isa.triple}-g++",)
     if importlib.util.find_spec("ziglang"):
-        target = () if native else ("-target", isa.triple)
-        static = () if native else ("-static",)
-        return (sys.executable, "-m", "ziglang", "c++", *target, *static)
+        command = (sys.executable, "-m", "ziglang", "c++")
+        if native:
+            # Its runtime library leaves the table behind __builtin_cpu_supports empty; runs_here
+            # has asked the processor already.
+            return (*command, "-D__builtin_cpu_supports(feature)=1")
+        return (*command, "-target", isa.triple.replace("-gnu", "-musl"), "-static")
     needed = "a C++ compiler (g++ or clang++)" if native else f"{isa.triple}-g++"
     raise MdlcError(
         f"building for {isa.name} needs {needed}",

@@ -70,11 +70,13 @@ class Op:
         onnx: names of the ONNX operators that `from_onnx` of this class imports.
         layout_rule: see LayoutRule.
         channelwise: output channel c (axis 1) depends on channel c of the inputs alone.
+        commutative: two inputs, in either order.
     """
 
     onnx: ClassVar[tuple[str, ...]] = ()
     layout_rule: ClassVar[LayoutRule] = LayoutRule.BARRIER
     channelwise: ClassVar[bool] = False
+    commutative: ClassVar[bool] = False
     registry: ClassVar[dict[str, type[Op]]] = {}
     importers: ClassVar[dict[str, type[Op]]] = {}
 

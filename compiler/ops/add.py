@@ -18,6 +18,7 @@ class Add(Elementwise):
 
     onnx: ClassVar[tuple[str, ...]] = ("Add", "Sum")
     arity: ClassVar[int] = 2
+    commutative: ClassVar[bool] = True
 
     @classmethod
     def from_onnx(cls, n: OnnxNode) -> Node:

@@ -24,7 +24,7 @@ class InstanceNormalization(Op):
     epsilon: float = 1e-5
 
     onnx: ClassVar[tuple[str, ...]] = ("InstanceNormalization",)
-    layout_rule: ClassVar[LayoutRule] = LayoutRule.FOLLOWS
+    layout_rule: ClassVar[LayoutRule] = LayoutRule.NATIVE
     channelwise: ClassVar[bool] = True
 
     @classmethod

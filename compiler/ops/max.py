@@ -19,6 +19,7 @@ class Max(Elementwise):
 
     onnx: ClassVar[tuple[str, ...]] = ("Max",)
     arity: ClassVar[int] = 2
+    commutative: ClassVar[bool] = True
 
     def expr(self, *x: Expr) -> Expr:
         return maximum(x[0], x[1])

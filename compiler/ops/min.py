@@ -19,6 +19,7 @@ class Min(Elementwise):
 
     onnx: ClassVar[tuple[str, ...]] = ("Min",)
     arity: ClassVar[int] = 2
+    commutative: ClassVar[bool] = True
 
     def expr(self, *x: Expr) -> Expr:
         return minimum(x[0], x[1])

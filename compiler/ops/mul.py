@@ -16,6 +16,7 @@ class Mul(Elementwise):
 
     onnx: ClassVar[tuple[str, ...]] = ("Mul",)
     arity: ClassVar[int] = 2
+    commutative: ClassVar[bool] = True
 
     def expr(self, *x: Expr) -> Expr:
         return x[0] * x[1]

@@ -43,7 +43,7 @@ class Resize(Op):
     roi: tuple[float, ...] = ()
 
     onnx: ClassVar[tuple[str, ...]] = ("Resize", "Upsample")
-    layout_rule: ClassVar[LayoutRule] = LayoutRule.FOLLOWS
+    layout_rule: ClassVar[LayoutRule] = LayoutRule.NATIVE
 
     @classmethod
     def from_onnx(cls, n: OnnxNode) -> Node:

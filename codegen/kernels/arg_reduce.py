@@ -1,0 +1,59 @@
+"""ArgMax and ArgMin: one pass along the axis."""
+
+from __future__ import annotations
+
+from mdlc.codegen.isa import Isa
+from mdlc.codegen.kernel import Kernel, LayerCode, Schedule, Step
+from mdlc.codegen.strides import C_TYPES, joined, logical_strides, nest, pointer
+from mdlc.compiler.ir import Node
+from mdlc.compiler.ops.arg_reduce import ArgReduce
+
+
+class ArgReduceKernel(Kernel):
+    """Element by element, with strides."""
+
+    name = "arg_reduce"
+    layer = "ArgReduce"
+    pitched_input = True
+
+    def matches(self, node: Node, isa: Isa) -> bool:
+        return isinstance(node.op, ArgReduce)
+
+    def cost(self, node: Node, schedule: Schedule, isa: Isa) -> float:
+        return node.inputs[0].type.size * 2.0
+
+    def emit(self, step: Step, isa: Isa) -> LayerCode:
+        node, op = step.node, step.node.op
+        assert isinstance(op, ArgReduce)
+        source = node.inputs[0].type
+        kind = C_TYPES[source.dtype]
+        x_strides, own = logical_strides(step.inputs[0]), list(logical_strides(step.output))
+        if not op.keepdims:
+            own.insert(op.axis, 0)
+        axes = [a for a in range(source.rank) if a != op.axis]
+        dims = joined(
+            [source.shape[a] for a in axes],
+            [[x_strides[a] for a in axes], [own[a] for a in axes]],
+            0,
+        )
+        stride = x_strides[op.axis]
+        compare = (">" if op.kind == "max" else "<") + ("=" if op.last else "")
+        at = f"row[i * {stride}]" if stride != 1 else "row[i]"
+        body = f"""const {kind}* row = {pointer("x", dims, 0)};
+{kind} best = row[0];
+int where = 0;
+for (int i = 1; i < {source.shape[op.axis]}; ++i) {{
+if ({at} {compare} best) {{
+best = {at};
+where = i;
+}}
+}}
+*({pointer("y", dims, 1)}) = where;"""
+        shape = "x".join(map(str, source.physical_shape))
+        name = f"arg{op.kind}_{shape}_axis{source.physical_axis(op.axis)}"
+        text = f"// {op}\nvoid {name}(const {kind}* x, std::int64_t* y) {{\n"
+        text += nest([dim.count for dim in dims], body) + "\n}\n"
+        return LayerCode(name, text)
+
+
+KERNELS = (ArgReduceKernel(),)

@@ -1,0 +1,140 @@
+"""Resize in NHWC: every output pixel a weighted sum of input pixels, vectors of channels."""
+
+from __future__ import annotations
+
+import numpy as np
+from mdlc.codegen.isa import Isa
+from mdlc.codegen.isas.generic import ISA as SCALAR
+from mdlc.codegen.kernel import Kernel, LayerCode, Microkernel, Schedule, Step
+from mdlc.codegen.strides import nest
+from mdlc.compiler.ir import Node
+from mdlc.compiler.ops.resize import Resize
+from mdlc.compiler.types import Array, DType
+
+
+def resize_microkernel(isa: Isa, rows: int, columns: int, tail: bool) -> Microkernel:
+    """One pixel from rows x columns input pixels, all channels."""
+    name = f"resize{rows}x{columns}{'_tail' if tail else ''}_f32_{isa.suffix}"
+    taps = [(r, c) for r in range(rows) for c in range(columns)]
+    weighted = rows * columns > 1
+    lines = []
+    if weighted:
+        for r, c in taps:
+            lines.append(f"const float w{r}{c} = wy[{r}] * wx[{c}];")
+    for r, c in taps:
+        lines.append(f"const float* x{r}{c} = x + oy[{r}] + ox[{c}];")
+
+    def body(target: Isa) -> str:
+        value = target.load("x00 + c")
+        if weighted:
+            value = target.op("mul", value, target.set1("w00"))
+            for r, c in taps[1:]:
+                value = target.fma(target.load(f"x{r}{c} + c"), target.set1(f"w{r}{c}"), value)
+        return f"{target.store('y + c', value)};"
+
+    if tail:
+        lines += [
+            "int c = 0;",
+            f"for (; c < kChannels - {isa.lanes - 1}; c += {isa.lanes}) {{",
+            body(isa),
+            "}",
+            "for (; c < kChannels; ++c) {",
+            body(SCALAR),
+            "}",
+        ]
+    else:
+        step = f"c += {isa.lanes}" if isa.lanes > 1 else "++c"
+        lines += [f"for (int c = 0; c < kChannels; {step}) {{", body(isa), "}"]
+    weights = "const float* wy, const float* wx, " if weighted else ""
+    text = (
+        "// y[c] = sum of wy[row] * wx[column] * x[oy[row] + ox[column] + c]; x: NHWC.\n"
+        "template <int kChannels>\n"
+        f"inline void {name}(const float* x, const std::int32_t* oy, const std::int32_t* ox, "
+        f"{weights}float* y) {{\n" + "\n".join(lines) + "\n}\n"
+    )
+    return Microkernel(name, text)
+
+
+class ResizeKernel(Kernel):
+    """Nearest, linear and cubic along height and width; taps are tables in the weights."""
+
+    name = "resize"
+    layer = "Interpolation"
+    pitched_input = True
+    pitched_output = True
+
+    def matches(self, node: Node, isa: Isa) -> bool:
+        op = node.op
+        if not isinstance(op, Resize) or node.type.dtype is not DType.F32 or len(node.shape) != 4:
+            return False
+        if op.extrapolation and op.coordinates == "tf_crop_and_resize":
+            return False
+        return all(op.untouched(axis, node.inputs[0].shape[axis]) for axis in (0, 1))
+
+    def cost(self, node: Node, schedule: Schedule, isa: Isa) -> float:
+        taps = self._taps(node)
+        return node.type.size / isa.lanes * taps[0][0].shape[1] * taps[1][0].shape[1]
+
+    @staticmethod
+    def _taps(node: Node) -> list[tuple[Array, Array]]:
+        """Indices and weights along height and width, without taps that never count."""
+        op = node.op
+        assert isinstance(op, Resize)
+        found = []
+        for axis in (2, 3):
+            indices, weights = op.taps(axis, node.inputs[0].shape[axis])
+            if op.untouched(axis, node.inputs[0].shape[axis]):
+                indices, weights = np.arange(len(indices))[:, None], np.ones((len(indices), 1))
+            found.append((indices, weights))
+        if any(weights.shape[1] > 1 or np.any(weights != 1) for _, weights in found):
+            # A single tap of weight 1 beside others: give it a second that does not count.
+            found = [
+                (np.repeat(i, 2, 1), np.pad(w, ((0, 0), (0, 1)))) if w.shape[1] == 1 else (i, w)
+                for i, w in found
+            ]
+        return found
+
+    def pack(self, node: Node, schedule: Schedule, isa: Isa) -> dict[str, Array]:
+        (rows, wy), (columns, wx) = self._taps(node)
+        packed: dict[str, Array] = {
+            "rows": rows.astype(np.int32).reshape(-1),
+            "columns": columns.astype(np.int32).reshape(-1),
+        }
+        if wy.shape[1] > 1:
+            packed["row_weights"] = wy.astype(np.float32).reshape(-1)
+            packed["column_weights"] = wx.astype(np.float32).reshape(-1)
+        return packed
+
+    def emit(self, step: Step, isa: Isa) -> LayerCode:
+        node, x, y = step.node, step.inputs[0], step.output
+        images, channels, height, width = node.inputs[0].shape
+        oh, ow = node.shape[2:]
+        (_, wy), (_, wx) = self._taps(node)
+        ty, tx = wy.shape[1], wx.shape[1]
+        weighted = ty > 1
+        pixel = resize_microkernel(isa, ty, tx, isa.lanes > 1 and channels % isa.lanes != 0)
+        weights = ""
+        if weighted:
+            weights = f"row_weights + i1 * {ty}, column_weights + i2 * {tx}, "
+        source = f"x + i0 * {height * width * x.pitch}" if images > 1 else "x"
+        image = f"i0 * {oh} + " if images > 1 else ""
+        lines = [f"std::int32_t oy[{ty}];"]
+        lines += [f"oy[{t}] = rows[i1 * {ty} + {t}] * {width * x.pitch};" for t in range(ty)]
+        lines += [f"for (int i2 = 0; i2 < {ow}; ++i2) {{", f"std::int32_t ox[{tx}];"]
+        lines += [f"ox[{t}] = columns[i2 * {tx} + {t}] * {x.pitch};" for t in range(tx)]
+        to = f"y + (({image}i1) * {ow} + i2) * {y.pitch}"
+        lines += [f"{pixel.name}<{channels}>({source}, oy, ox, {weights}{to});", "}"]
+        body = "\n".join(lines)
+        loops = f"for (int i1 = 0; i1 < {oh}; ++i1) {{\n{body}\n}}"
+        name = f"resize_{height}x{width}x{channels}_to_{oh}x{ow}_{ty}x{tx}"
+        arguments = "const std::int32_t* rows, const std::int32_t* columns, "
+        if weighted:
+            arguments += "const float* row_weights, const float* column_weights, "
+        text = f"// {type(node.op).__name__} {wy.shape[1]}x{wx.shape[1]} taps\n"
+        text += (
+            f"void {name}({arguments}const float* x, float* y) {{\n{nest([images], loops)}\n}}\n"
+        )
+        return LayerCode(name, text, (pixel,))
+
+
+KERNELS = (ResizeKernel(),)

@@ -1,0 +1,94 @@
+"""Softmax and LogSoftmax along any axis."""
+
+from __future__ import annotations
+
+import math
+
+from mdlc.codegen.formula import literal, math_function
+from mdlc.codegen.isa import Isa
+from mdlc.codegen.isas.generic import ISA as SCALAR
+from mdlc.codegen.kernel import Kernel, LayerCode, Microkernel, Schedule, Step
+from mdlc.codegen.kernels.reduce import horizontal, lanes_combined
+from mdlc.codegen.strides import nest
+from mdlc.codegen.templates import render
+from mdlc.compiler.ir import Node
+from mdlc.compiler.ops.softmax import Softmax
+from mdlc.compiler.types import DType
+
+
+def softmax_microkernel(isa: Isa, log: bool, tail: bool) -> Microkernel:
+    """A contiguous row: softmax_f32_neon<elements>(x, y)."""
+    name = f"{'log_' if log else ''}softmax{'_tail' if tail else ''}_f32_{isa.suffix}"
+    helpers = [h for h in (horizontal(isa, "max"), horizontal(isa, "add")) if h]
+    if isa.lanes > 1:
+        helpers.append(math_function("exp", isa))
+    text = render(
+        "cpp/kernels/softmax.j2",
+        name=name,
+        isa=isa,
+        scalar=SCALAR,
+        log=log,
+        tail=tail,
+        exp="std::exp" if isa.lanes == 1 else f"exp_f32_{isa.suffix}",
+        max_of=lanes_combined(isa, "max", "top_lanes"),
+        sum_of=lanes_combined(isa, "add", "total_lanes"),
+        lowest=literal(-math.inf),
+    )
+    return Microkernel(name, text, tuple(helpers), ("cmath", "limits"))
+
+
+class SoftmaxKernel(Kernel):
+    """Rows on vectors; other axes element by element with a stride."""
+
+    name = "softmax"
+    layer = "Softmax"
+
+    def matches(self, node: Node, isa: Isa) -> bool:
+        return isinstance(node.op, Softmax) and node.type.dtype is DType.F32
+
+    def cost(self, node: Node, schedule: Schedule, isa: Isa) -> float:
+        return node.type.size / isa.lanes * 20
+
+    def in_place(self, node: Node) -> tuple[int, ...]:
+        return (0,)
+
+    def emit(self, step: Step, isa: Isa) -> LayerCode:
+        node, op = step.node, step.node.op
+        assert isinstance(op, Softmax)
+        shape = node.type.physical_shape
+        axis = node.type.physical_axis(op.axis)
+        length, inner = shape[axis], math.prod(shape[axis + 1 :])
+        outer = math.prod(shape[:axis])
+        name = f"{'log' if op.log else ''}softmax_{'x'.join(map(str, shape))}_axis{axis}"
+        if inner == 1:
+            tail = isa.lanes > 1 and length % isa.lanes != 0
+            row = softmax_microkernel(isa, op.log, tail)
+            at = f" + i0 * {length}" if outer > 1 else ""
+            body = nest([outer], f"{row.name}<{length}>(x{at}, y{at});")
+            text = f"// {op}\nvoid {name}(const float* x, float* y) {{\n{body}\n}}\n"
+            return LayerCode(name, text, (row,))
+        result = "x[j] - top - log_total" if op.log else "std::exp(x[j] - top) * scale"
+        loop = f"for (int j = 0; j < {length * inner}; j += {inner}) {{\n"
+        final = "const float log_total = std::log(total);" if op.log else (
+            "const float scale = 1.0F / total;"
+        )  # fmt: skip
+        offset = " + ".join(
+            term for term in (f"i0 * {length * inner}" if outer > 1 else "", "i1") if term
+        )
+        body = f"""const float* x = all_x + {offset};
+float* y = all_y + {offset};
+float top = x[0];
+{loop}top = x[j] > top ? x[j] : top;
+}}
+float total = 0.0F;
+{loop}total += std::exp(x[j] - top);
+}}
+{final}
+{loop}y[j] = {result};
+}}"""
+        body = nest([outer, inner], body)
+        text = f"// {op}\nvoid {name}(const float* all_x, float* all_y) {{\n{body}\n}}\n"
+        return LayerCode(name, text, (), ("cmath",))
+
+
+KERNELS = (SoftmaxKernel(),)

@@ -1,0 +1,106 @@
+"""ONNX nodes against the ONNX specification: inputs, attributes and element types.
+
+The schemas of the onnx package are asked, node by node, with the types that the importer found:
+its own checker and shape inference work on whole models, and are not made for hostile ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+
+import onnx
+from mdlc.compiler.ir import Node
+from mdlc.compiler.onnx_node import OnnxNode
+from mdlc.compiler.types import DType
+
+_ONNX_TYPES = {
+    DType.F16: "tensor(float16)",
+    DType.F32: "tensor(float)",
+    DType.F64: "tensor(double)",
+    DType.I8: "tensor(int8)",
+    DType.U8: "tensor(uint8)",
+    DType.I16: "tensor(int16)",
+    DType.U16: "tensor(uint16)",
+    DType.I32: "tensor(int32)",
+    DType.U32: "tensor(uint32)",
+    DType.I64: "tensor(int64)",
+    DType.U64: "tensor(uint64)",
+    DType.BOOL: "tensor(bool)",
+}
+
+
+@cache
+def _schema(op_type: str, opset: int) -> onnx.defs.OpSchema | None:
+    try:
+        return onnx.defs.get_schema(op_type, opset, "")
+    except onnx.defs.SchemaError:
+        return None
+
+
+@cache
+def _allowed(op_type: str, opset: int) -> dict[str, frozenset[str]]:
+    """Types that each type variable of an operator may be."""
+    schema = _schema(op_type, opset)
+    assert schema is not None
+    return {c.type_param_str: frozenset(c.allowed_type_strs) for c in schema.type_constraints}
+
+
+def check_node(n: OnnxNode, proto: onnx.NodeProto) -> None:
+    """Raises MdlcError where a node is not what its operator's specification says."""
+    schema = _schema(n.op_type, n.opset)
+    if schema is None:
+        raise n.error(f"there is no such operator in operator set {n.opset}",
+                      hint="export the model with a newer operator set")  # fmt: skip
+    if schema.deprecated:
+        return
+    given = len(n.inputs)
+    if not schema.min_input <= given <= schema.max_input:
+        most = "" if schema.max_input > 1000 else f" to {schema.max_input}"
+        raise n.error(f"has {given} inputs, where the operator takes {schema.min_input}{most}")
+    if len(n.outputs) > schema.max_output:
+        raise n.error(f"has {len(n.outputs)} outputs, where the operator has {schema.max_output}")
+    _check_attributes(n, proto, schema)
+    _check_types(n, schema, n.inputs)
+
+
+def _check_attributes(n: OnnxNode, proto: onnx.NodeProto, schema: onnx.defs.OpSchema) -> None:
+    for attribute in proto.attribute:
+        formal = schema.attributes.get(attribute.name)
+        if formal is None:
+            raise n.error(f"attribute {attribute.name!r} is unknown to operator set {n.opset}",
+                          hint="export the model again")  # fmt: skip
+        if int(attribute.type) != int(formal.type.value):
+            raise n.error(f"attribute {attribute.name!r} has the wrong type",
+                          hint=f"it must be {formal.type.name.lower()}")  # fmt: skip
+    for name, formal in schema.attributes.items():
+        if formal.required and name not in n.attributes:
+            raise n.error(f"attribute {name!r} is missing", hint="export the model again")
+
+
+def _check_types(n: OnnxNode, schema: onnx.defs.OpSchema, inputs: Sequence[Node | None]) -> None:
+    variables = _allowed(n.op_type, n.opset)
+    bound: dict[str, tuple[DType, int]] = {}
+    formals = schema.inputs
+    options = onnx.defs.OpSchema.FormalParameterOption
+    for index, node in enumerate(inputs):
+        formal = formals[min(index, len(formals) - 1)]
+        if node is None:
+            if formal.option != options.Optional:
+                raise n.error(f"input {index} ({formal.name}) is missing")
+            continue
+        dtype = node.type.dtype
+        variable = formal.type_str
+        if _ONNX_TYPES[dtype] not in variables.get(variable, {variable}):
+            raise n.error(f"input {index} ({formal.name}) must not be {dtype.value}",
+                          hint=f"operator set {n.opset} does not allow it")  # fmt: skip
+        if variable not in variables or (
+            formal.option == options.Variadic and not formal.is_homogeneous
+        ):
+            continue
+        first, position = bound.setdefault(variable, (dtype, index))
+        if first != dtype:
+            raise n.error(
+                f"input {position} is {first.value} and input {index} is {dtype.value}",
+                hint="the two must have one element type",
+            )

@@ -1,0 +1,85 @@
+"""The passes in order. Their mechanism is passes/pipeline.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mdlc.compiler.errors import MdlcError
+from mdlc.compiler.ir import Graph
+from mdlc.passes.canonicalise import canonicalise, lower_batch_norm
+from mdlc.passes.common_subexpressions import merge_common_subexpressions
+from mdlc.passes.constant_folding import fold_constants
+from mdlc.passes.fold_scale_shift import fold_scale_shift
+from mdlc.passes.fuse_activation import fuse_activation, fuse_residual
+from mdlc.passes.fuse_pad import fuse_pad
+from mdlc.passes.layout import assign_layout, flatten_channels_last
+from mdlc.passes.pipeline import GraphPass, Stage, run_passes
+from mdlc.passes.sink_transposes import sink_transposes
+from mdlc.passes.widen_half import widen_half
+
+PASSES: tuple[GraphPass, ...] = (
+    # One element type for arithmetic, and what is known now computed now.
+    widen_half,
+    fold_constants,
+    merge_common_subexpressions,
+    # Synonyms and operators that do nothing, so that the rules below see one form of each.
+    canonicalise,
+    # Transposes of exporters that think in NHWC cancel each other.
+    sink_transposes,
+    canonicalise,
+    # Work that disappears into weights and padding.
+    fuse_pad,
+    fold_scale_shift,
+    lower_batch_norm,
+    fold_scale_shift,
+    # Work that disappears into epilogues. The sum goes first: an activation behind it is behind
+    # the convolution then.
+    fuse_residual,
+    fuse_activation,
+    # Memory order, last: it describes the graph that is left.
+    flatten_channels_last,
+    fold_constants,
+    merge_common_subexpressions,
+    assign_layout,
+)
+
+
+def optimise(
+    graph: Graph,
+    *,
+    dump: Path | None = None,
+    check: bool = False,
+    max_rewrites: int | None = None,
+    stop_after: str | None = None,
+) -> Graph:
+    """The graph after all passes (or after the last one named `stop_after`)."""
+    return stages(graph, dump=dump, check=check, max_rewrites=max_rewrites, stop_after=stop_after)[
+        -1
+    ].graph
+
+
+def stages(
+    graph: Graph,
+    *,
+    dump: Path | None = None,
+    check: bool = False,
+    max_rewrites: int | None = None,
+    stop_after: str | None = None,
+) -> list[Stage]:
+    """The graph after every pass; see run_passes.
+
+    Raises:
+        MdlcError: there is no pass called `stop_after`.
+    """
+    names = list(dict.fromkeys(graph_pass.__name__ for graph_pass in PASSES))
+    if stop_after is not None and stop_after not in ("import", *names):
+        raise MdlcError(
+            f"there is no pass {stop_after!r}",
+            node="--stage",
+            hint=f"choose one of {', '.join(names)}",
+        )
+    if stop_after == "import":
+        return [Stage("import", graph, 0.0)]
+    return run_passes(
+        graph, PASSES, dump=dump, check=check, max_rewrites=max_rewrites, stop_after=stop_after
+    )

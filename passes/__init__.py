@@ -1,0 +1,1 @@
+"""Graph -> Graph, one file a pass; mdlc/pipeline.py puts them in order."""

@@ -1,0 +1,197 @@
+"""Products and sums per channel, BatchNormalization above all, go into the weights around."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from mdlc.compiler.ir import Graph, Node, make
+from mdlc.compiler.op import Op
+from mdlc.compiler.ops.add import Add
+from mdlc.compiler.ops.batch_normalization import BatchNormalization
+from mdlc.compiler.ops.constant import constant
+from mdlc.compiler.ops.conv2d import Conv2D
+from mdlc.compiler.ops.conv_transpose2d import ConvTranspose2D
+from mdlc.compiler.ops.dense import Dense
+from mdlc.compiler.ops.mul import Mul
+from mdlc.compiler.rewrite import Budget, Const, Decline, Match, Rule, Var, pat, rewrite
+from mdlc.compiler.types import Array
+
+WEIGHTED = (Conv2D, ConvTranspose2D, Dense)
+
+
+def _plain(node: Node) -> bool:
+    """Whether nothing stands between the sums of products and the output."""
+    op = node.op
+    assert isinstance(op, WEIGHTED)
+    return op.activation is None and not getattr(op, "residual", False)
+
+
+def per_channel(value: Array, shape: Sequence[int], axis: int) -> Array | None:
+    """A broadcast constant as one number per channel of `axis`; None if it varies otherwise."""
+    if value.ndim > len(shape):
+        return None
+    full = (1,) * (len(shape) - value.ndim) + value.shape
+    if any(d != 1 for i, d in enumerate(full) if i != axis):
+        return None
+    return np.broadcast_to(value.reshape(-1), (shape[axis],)).astype(np.float64)
+
+
+def _channel_axis(op: Op, rank: int) -> int:
+    return rank - 1 if isinstance(op, Dense) else 1
+
+
+def scale_outputs(node: Node, factor: Array, shift: Array) -> Node:
+    """factor * node + shift per output channel, as a node of the same operator."""
+    x, w, b = node.inputs
+    weights, bias = w.constant, b.constant
+    assert weights is not None
+    assert bias is not None
+    op = node.op
+    if isinstance(op, ConvTranspose2D):
+        groups = weights.reshape(op.groups, -1, *weights.shape[1:])  # g, C/g, M/g, kH, kW
+        scaled = groups * factor.reshape(op.groups, 1, -1, 1, 1)
+        scaled = scaled.reshape(weights.shape)
+    else:
+        scaled = weights * factor.reshape(-1, *(1,) * (weights.ndim - 1))
+    moved = bias * factor + shift
+    return make(
+        op,
+        x,
+        constant(scaled.astype(np.float32), w.name),
+        constant(moved.astype(np.float32), b.name),
+    )
+
+
+def _batch_norm_after(m: Match) -> Node | Decline:
+    op = m.root.op
+    assert isinstance(op, BatchNormalization)
+    if isinstance(m["conv"].op, Dense) and m.root.type.rank != 2:
+        return Decline("the channels are not the last axis")
+    factor, shift = op.scale_shift(*(m.value(name) for name in ("s", "b", "mean", "var")))
+    return scale_outputs(m["conv"], factor, shift)
+
+
+def _mul_after(m: Match) -> Node | Decline:
+    conv = m["conv"]
+    factor = per_channel(m.value("c"), m.root.shape, _channel_axis(conv.op, conv.type.rank))
+    if factor is None or m.root.shape != conv.shape:
+        return Decline("the factor is not one number per channel")
+    return scale_outputs(conv, factor, np.zeros_like(factor))
+
+
+def _add_after(m: Match) -> Node | Decline:
+    conv = m["conv"]
+    shift = per_channel(m.value("c"), m.root.shape, _channel_axis(conv.op, conv.type.rank))
+    if shift is None or m.root.shape != conv.shape:
+        return Decline("the summand is not one number per channel")
+    return scale_outputs(conv, np.ones_like(shift), shift)
+
+
+def scale_inputs(node: Node, x: Node, factor: Array, shift: Array) -> Node | Decline:
+    """The convolution of factor * x + shift (per input channel) as one of x."""
+    op = node.op
+    w, b = node.inputs[1], node.inputs[2]
+    weights, bias = w.constant, b.constant
+    assert weights is not None
+    assert bias is not None
+    if isinstance(op, Conv2D):
+        if np.any(shift != 0) and any(op.pads):
+            return Decline("padding would be shifted too")
+        per_group = weights.shape[1]
+        grouped = weights.reshape(op.groups, -1, *weights.shape[1:])  # g, M/g, C/g, kH, kW
+        along = factor.reshape(op.groups, 1, per_group, 1, 1)
+        scaled = (grouped * along).reshape(weights.shape)
+        extra = (grouped.astype(np.float64) * shift.reshape(op.groups, 1, per_group, 1, 1)).sum(
+            (2, 3, 4)
+        )
+    elif isinstance(op, Dense):
+        scaled = weights * factor
+        extra = weights.astype(np.float64) @ shift
+    else:
+        return Decline("not a convolution or a dense layer")
+    return make(
+        op,
+        x,
+        constant(scaled.astype(np.float32), w.name),
+        constant((bias + extra.reshape(-1)).astype(np.float32), b.name),
+        *node.inputs[3:],
+    )
+
+
+def _before(m: Match, factor: Array | None, shift: Array | None) -> Node | Decline:
+    if factor is None or shift is None or m["x"].shape != m.root.inputs[0].shape:
+        return Decline("not one number per channel")
+    return scale_inputs(m.root, m["x"], factor, shift)
+
+
+def _mul_before(m: Match) -> Node | Decline:
+    shape = m.root.inputs[0].shape
+    factor = per_channel(m.value("c"), shape, _channel_axis(m.root.op, len(shape)))
+    return _before(m, factor, None if factor is None else np.zeros_like(factor))
+
+
+def _add_before(m: Match) -> Node | Decline:
+    shape = m.root.inputs[0].shape
+    shift = per_channel(m.value("c"), shape, _channel_axis(m.root.op, len(shape)))
+    return _before(m, None if shift is None else np.ones_like(shift), shift)
+
+
+def _batch_norm_before(m: Match) -> Node | Decline:
+    op = m["norm"].op
+    assert isinstance(op, BatchNormalization)
+    if isinstance(m.root.op, Dense) and m["x"].type.rank != 2:
+        return Decline("the channels are not the last axis")
+    return _before(m, *op.scale_shift(*(m.value(name) for name in ("s", "b", "mean", "var"))))
+
+
+def _add_then_mul(m: Match) -> Node | Decline:
+    """(x + a) * c = x * c + a * c, so that the product can go on towards the weights before."""
+    a, c = m.value("a"), m.value("c")
+    if a.dtype.kind != "f" or m["x"].shape != m.root.shape:
+        return Decline("integers, or the result is broadcast")
+    product = (a.astype(np.float64) * c).astype(a.dtype)
+    return make(Add(), make(Mul(), m["x"], m["c"]), constant(product))
+
+
+def _two(op: type[Op]) -> object:
+    def handler(m: Match) -> Node | Decline:
+        a, c = m.value("a"), m.value("c")
+        if a.dtype.kind != "f" or m["x"].shape != m.root.shape:
+            return Decline("integers, or the result is broadcast")
+        wide = a.astype(np.float64)
+        both = wide + c if op is Add else wide * c
+        return make(op(), m["x"], constant(np.asarray(both).astype(a.dtype)))
+
+    return handler
+
+
+_X, _C = Var("x"), Const("c")
+_STATISTICS = (Const("s"), Const("b"), Const("mean"), Const("var"))
+_CONV = pat(WEIGHTED, Var("_"), Const("_w"), Const("_b"), bind="conv", where=_plain)
+
+RULES = (
+    Rule("batch_norm_after", pat(BatchNormalization, _CONV, *_STATISTICS), _batch_norm_after),
+    Rule("mul_after", pat(Mul, _CONV, _C), _mul_after),
+    Rule("add_after", pat(Add, _CONV, _C), _add_after),
+    Rule("add_add", pat(Add, pat(Add, _X, Const("a")), _C), _two(Add)),  # type: ignore[arg-type]
+    Rule("mul_mul", pat(Mul, pat(Mul, _X, Const("a")), _C), _two(Mul)),  # type: ignore[arg-type]
+    Rule("add_then_mul", pat(Mul, pat(Add, _X, Const("a")), _C), _add_then_mul),
+    Rule("mul_before", pat((Conv2D, Dense), pat(Mul, _X, _C), Const("_w"), ...), _mul_before),
+    Rule("add_before", pat((Conv2D, Dense), pat(Add, _X, _C), Const("_w"), ...), _add_before),
+    Rule(
+        "batch_norm_before",
+        pat(
+            (Conv2D, Dense),
+            pat(BatchNormalization, _X, *_STATISTICS, bind="norm"),
+            Const("_w"),
+            ...,
+        ),
+        _batch_norm_before,
+    ),
+)
+
+
+def fold_scale_shift(graph: Graph, *, budget: Budget | None = None) -> Graph:
+    """Applies RULES: into the weights before where there are any, else into those behind."""
+    return rewrite(graph, RULES, budget)
