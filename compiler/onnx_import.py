@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import mdlc.compiler.ops  # noqa: F401  (fills the registry)
@@ -11,22 +12,23 @@ import numpy as np
 import onnx
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Graph, Node
+from mdlc.compiler.onnx_inputs import check_declared, import_inputs
 from mdlc.compiler.onnx_load import (
+    EXPORT_AGAIN,
     Source,
-    attributes_of,
     check_operators,
-    check_shape,
-    initializers,
+    describe,
     load_model,
+    names_read,
     node_label,
     opset_of,
     ordered_nodes,
 )
 from mdlc.compiler.onnx_node import OnnxNode
+from mdlc.compiler.onnx_schema import check_node
+from mdlc.compiler.onnx_tensors import attributes_of, check_shape, initializers
 from mdlc.compiler.op import Op
 from mdlc.compiler.ops.constant import constant
-from mdlc.compiler.ops.input import graph_input
-from mdlc.compiler.types import DType
 
 # Constants above this size are not folded at import (a pass may still fold them).
 LARGEST_FOLDED_BYTES = 64 << 20
@@ -44,26 +46,11 @@ def import_model(source: Source, *, shapes: Mapping[str, Sequence[int]] | None =
         MdlcError: the model is damaged or uses what mdlc does not have; see onnx_load.
     """
     model, folder = load_model(source)
-    nodes = ordered_nodes(model.graph)
-    check_operators(nodes, Op.importers)
-    opset = opset_of(model) or 0
-    values: dict[str, Node] = {
-        name: constant(value, name) for name, value in initializers(model.graph, folder)
-    }
-    inputs = _inputs(model.graph, dict(shapes or {}), values)
-    values.update((node.name, node) for node in inputs)
-    for proto in nodes:
-        for name, node in zip(proto.output, _import(proto, opset, values), strict=False):
-            if name:
-                values[name] = node
-    outputs = [values[o.name] for o in model.graph.output if o.name in values]
-    names = tuple(o.name for o in model.graph.output)
-    if len(outputs) < len(names):
-        lost = next(name for name in names if name not in values)
-        raise MdlcError(f"output {lost!r} is not computed by the operators that mdlc has")
-    for proto, node in zip(model.graph.output, outputs, strict=True):
-        _check_declared(proto, node)
-    return Graph(tuple(inputs), tuple(outputs), names, _name_of(source, model))
+    name = str(source) if isinstance(source, str | os.PathLike) else "the model"
+    try:
+        return _import_graph(model, folder, shapes or {}, _name_of(source, model))
+    except UnicodeError:
+        raise MdlcError("a name in it is no UTF-8 text", node=name, hint=EXPORT_AGAIN) from None
 
 
 def _name_of(source: Source, model: onnx.ModelProto) -> str:
@@ -72,106 +59,111 @@ def _name_of(source: Source, model: onnx.ModelProto) -> str:
     return str(model.graph.name) or "model"
 
 
-def _inputs(
-    graph: onnx.GraphProto, shapes: dict[str, Sequence[int]], weights: Mapping[str, Node]
-) -> list[Node]:
-    inputs = []
-    for proto in graph.input:
-        if proto.name in weights:  # before IR version 4 weights are listed as inputs too
-            continue
-        inputs.append(_input(proto, shapes.pop(proto.name, None)))
-    if shapes:
-        known = ", ".join(repr(node.name) for node in inputs)
-        raise MdlcError(
-            f"the model has no input {next(iter(shapes))!r}",
-            node="--shape",
-            hint=f"its inputs are {known}",
+def _import_graph(
+    model: onnx.ModelProto, folder: Path | None, shapes: Mapping[str, Sequence[int]], name: str
+) -> Graph:
+    proto = model.graph
+    check_operators(proto.node, Op.importers)
+    importer = _Importer(opset_of(model) or 0, folder)
+    nodes = ordered_nodes(proto)
+    values = importer.weights(proto, nodes)
+    weights = {tensor.name for tensor in proto.initializer}
+    inputs = import_inputs([i for i in proto.input if i.name not in weights], shapes)
+    values.update((node.name, node) for node in inputs)
+    outputs = importer.run(nodes, proto, values)
+    check_declared(proto, weights, values)
+    return Graph(tuple(inputs), tuple(outputs), tuple(o.name for o in proto.output), name)
+
+
+@dataclass(frozen=True)
+class _Importer:
+    """Imports nodes of one model.
+
+    Attributes:
+        opset: version of the ONNX operator set.
+        folder: where external data lies, if there is a folder.
+    """
+
+    opset: int
+    folder: Path | None
+
+    def weights(self, graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> dict[str, Node]:
+        """The initialisers that are used."""
+        used = {name for node in nodes for name in names_read(node)}
+        used.update(output.name for output in graph.output)
+        found = initializers(graph, self.folder, used)
+        return {name: constant(value, name) for name, value in found}
+
+    def run(
+        self, nodes: Sequence[onnx.NodeProto], graph: onnx.GraphProto, values: dict[str, Node]
+    ) -> list[Node]:
+        """Imports nodes in order into `values`; returns the graph's outputs."""
+        for proto in nodes:
+            made = self.branch(proto, values) if proto.op_type == "If" else self.node(proto, values)
+            for name, node in zip(proto.output, made, strict=False):
+                if name:
+                    values[name] = node
+        for output in graph.output:
+            if output.name not in values:
+                raise MdlcError("is not computed by the operators that mdlc has",
+                                node=f"output {output.name!r}",
+                                hint="cut the model before it")  # fmt: skip
+        return [values[output.name] for output in graph.output]
+
+    def branch(self, proto: onnx.NodeProto, values: Mapping[str, Node]) -> list[Node]:
+        """The outputs of the branch that an If takes, its condition being a constant."""
+        where = describe(proto)
+        condition = values.get(proto.input[0]) if proto.input else None
+        known = condition.constant if condition is not None else None
+        if known is None or known.size != 1:
+            raise MdlcError("its condition is computed at run time", node=where,
+                            hint="export the model without control flow, or fix dimensions "
+                            "with --shape")  # fmt: skip
+        attributes = attributes_of(proto, self.folder, where)
+        body = attributes.get("then_branch" if bool(known.reshape(-1)[0]) else "else_branch")
+        if not isinstance(body, onnx.GraphProto) or len(body.output) != len(proto.output):
+            raise MdlcError("its branches are ill-formed", node=where, hint=EXPORT_AGAIN)
+        check_operators(body.node, Op.importers)
+        # Names that the body makes hide those around it.
+        own = {output for node in body.node for output in node.output}
+        scope = {name: node for name, node in values.items() if name not in own}
+        nodes = ordered_nodes(body, scope)
+        scope.update(self.weights(body, nodes))
+        return self.run(nodes, body, scope)
+
+    def node(self, proto: onnx.NodeProto, values: Mapping[str, Node]) -> list[Node]:
+        """The nodes for the outputs of an ONNX node, folded where they can be."""
+        where = describe(proto)
+        inputs: list[Node | None] = []
+        for name in proto.input:
+            if name and name not in values:
+                raise MdlcError(f"reads the tensor {name!r}, an output that mdlc does not compute",
+                                node=where, hint="cut the model before it")  # fmt: skip
+            inputs.append(values[name] if name else None)
+        while inputs and inputs[-1] is None:
+            inputs.pop()
+        attributes = attributes_of(proto, self.folder, where)
+        n = OnnxNode(
+            proto.op_type, self.opset, inputs, tuple(proto.output), attributes, node_label(proto)
         )
-    return inputs
-
-
-def _input(proto: onnx.ValueInfoProto, given: Sequence[int] | None) -> Node:
-    where = f"input {proto.name!r}"
-    kind = proto.type.tensor_type
-    if not proto.type.HasField("tensor_type") or not kind.elem_type:
-        raise MdlcError("is not a tensor", node=where, hint="mdlc takes tensors only")
-    try:
-        dtype = DType.from_numpy(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
-    except (KeyError, TypeError, ValueError):
-        name = onnx.TensorProto.DataType.Name(kind.elem_type)
-        raise MdlcError(f"element type {name} is not supported", node=where) from None
-    declared = [d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim]
-    if given is not None:
-        if not kind.HasField("shape"):
-            declared = [None] * len(given)
-        if len(given) != len(declared):
-            raise MdlcError(
-                f"--shape gives {len(given)} dimensions, the model has {len(declared)}", node=where
-            )
-        for position, (d, g) in enumerate(zip(declared, given, strict=True)):
-            if d is not None and d > 0 and d != g:
-                raise MdlcError(
-                    f"--shape gives {g} for dimension {position}, which the model fixes at {d}",
-                    node=where,
-                )
-        shape = [int(g) for g in given]
-    else:
-        if not kind.HasField("shape"):
-            raise MdlcError("has no shape", node=where,
-                            hint=f"give it with --shape {proto.name}=1,3,224,224")  # fmt: skip
-        shape = []
-        for position, dim in enumerate(declared):
-            if dim is not None and dim > 0:
-                shape.append(int(dim))
-            elif position == 0:
-                shape.append(1)  # the batch
-            else:
-                example = ",".join("1" if i == 0 else str(d or 224) for i, d in enumerate(declared))
-                raise MdlcError(f"dimension {position} is open", node=where,
-                                hint=f"fix it, as in --shape {proto.name}={example}")  # fmt: skip
-    check_shape(shape, where)
-    return graph_input(proto.name, tuple(shape), dtype)
-
-
-def _import(proto: onnx.NodeProto, opset: int, values: Mapping[str, Node]) -> list[Node]:
-    inputs: list[Node | None] = [values.get(name) if name else None for name in proto.input]
-    for name, node in zip(proto.input, inputs, strict=True):
-        if name and node is None:
-            raise MdlcError(
-                f"reads the tensor {name!r}, an output that mdlc does not compute",
-                node=f"node {node_label(proto)!r} ({proto.op_type})",
-            )
-    while inputs and inputs[-1] is None:
-        inputs.pop()
-    onnx_node = OnnxNode(
-        proto.op_type,
-        opset,
-        inputs,
-        tuple(proto.output),
-        attributes_of(proto),
-        node_label(proto),
-    )
-    try:
-        made = Op.importers[proto.op_type].from_onnx(onnx_node)
-    except MdlcError as error:
-        if error.node and error.node.startswith("node "):
-            raise
-        raise onnx_node.error(error.reason, error.hint) from error
-    except (
-        TypeError,
-        ValueError,
-        IndexError,
-        KeyError,
-        AttributeError,
-        ZeroDivisionError,
-    ) as error:
-        raise onnx_node.error(f"its attributes or inputs are ill-formed ({error})") from error
-    except (OverflowError, MemoryError) as error:
-        raise onnx_node.error(f"its attributes or inputs are absurd ({error})") from error
-    found = [made] if isinstance(made, Node) else list(made)
-    for node in found:
-        check_shape(node.shape, onnx_node.error("").node or "", allow_empty=True)
-    return _folded(found, inputs)
+        check_node(n, proto)
+        try:
+            made = Op.importers[proto.op_type].from_onnx(n)
+            found = [made] if isinstance(made, Node) else list(made)
+            for node in found:
+                check_shape(node.shape, where, allow_empty=True)
+            return _folded(found, inputs)
+        except MdlcError as error:
+            if error.node and error.node.startswith("node "):
+                raise
+            raise n.error(error.reason, error.hint) from error
+        except (MemoryError, OverflowError) as error:
+            raise n.error("its attributes or inputs are absurd", EXPORT_AGAIN) from error
+        except Exception as error:  # whatever Python and numpy make of damaged attributes
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise n.error(
+                f"its attributes or inputs are ill-formed ({reason})", EXPORT_AGAIN
+            ) from error
 
 
 def _folded(nodes: list[Node], inputs: Sequence[Node | None]) -> list[Node]:
@@ -194,22 +186,3 @@ def _folded(nodes: list[Node], inputs: Sequence[Node | None]) -> list[Node]:
         return done[node]
 
     return [fold(node) for node in nodes]
-
-
-def _check_declared(proto: onnx.ValueInfoProto, node: Node) -> None:
-    """The declared shape of an output against the one that follows from the operators."""
-    kind = proto.type.tensor_type
-    if not kind.HasField("shape"):
-        return
-    declared = [d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim]
-    agrees = len(declared) == len(node.shape) and all(
-        d is None or d <= 0 or i == 0 or d == s
-        for i, (d, s) in enumerate(zip(declared, node.shape, strict=False))
-    )
-    if not agrees:
-        shown = [d if d else "?" for d in declared]
-        raise MdlcError(
-            f"the model declares shape {shown}, but its operators give {list(node.shape)}",
-            node=f"output {proto.name!r}",
-            hint="export the model again",
-        )

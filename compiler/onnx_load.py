@@ -4,86 +4,91 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import networkx as nx
-import numpy as np
 import onnx
 import onnx.inliner
 from google.protobuf.message import DecodeError
 from mdlc.compiler.errors import MdlcError
-from mdlc.compiler.types import Array, DType
 
 Source = str | os.PathLike[str] | bytes | onnx.ModelProto
 
 OLDEST_OPSET = 7
-# Larger tensors are no network's; what asks for them is a damaged file.
-MOST_ELEMENTS = 2**31 - 1
 ONNX_DOMAINS = ("", "ai.onnx")
+# Local functions that call each other can stand for exponentially many nodes.
+MOST_INLINED_NODES = 1_000_000
+EXPORT_AGAIN = "export the model again"
 
 
 def load_model(source: Source) -> tuple[onnx.ModelProto, Path | None]:
-    """The model and the folder of its external data (None for bytes and protos).
+    """The model, its local functions inlined, and the folder of its external data (None for
+    bytes and protos).
 
     Raises:
         MdlcError: it cannot be read or is no ONNX model.
     """
+    folder: Path | None = None
+    name = "the model"
     if isinstance(source, onnx.ModelProto):
-        model, folder, name = source, None, "the model"
+        model = source
     elif isinstance(source, bytes):
-        model, folder, name = _parse(source, "the model"), None, "the model"
+        model = _parse(source, name)
     else:
         path = Path(source)
         name = str(path)
-        try:
-            data = path.read_bytes()
-        except FileNotFoundError:
-            raise MdlcError("there is no such file", node=name, hint="check the path") from None
-        except IsADirectoryError:
-            raise MdlcError("this is a folder, not a model", node=name) from None
-        except OSError as error:
-            raise MdlcError(f"cannot be read: {error.strerror}", node=name) from None
-        model, folder = _parse(data, name), path.parent
-    _check_versions(model, name)
-    if model.functions:
-        try:
-            model = onnx.inliner.inline_local_functions(model)
-        except Exception as error:
-            raise MdlcError(f"its local functions cannot be inlined: {_first_line(error)}",
-                            node=name) from error  # fmt: skip
-    return model, folder
+        model, folder = _parse(_read(path), name), path.parent
+    _check_model(model, name)
+    return (_inlined(model, name) if model.functions else model), folder
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise MdlcError("there is no such file", node=str(path), hint="check the path") from None
+    except IsADirectoryError:
+        raise MdlcError("this is a folder, not a model", node=str(path),
+                        hint="give the .onnx file in it") from None  # fmt: skip
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "the path is ill-formed"
+        raise MdlcError(f"cannot be read: {reason}", node=str(path),
+                        hint="check the path") from None  # fmt: skip
 
 
 def _parse(data: bytes, name: str) -> onnx.ModelProto:
     model = onnx.ModelProto()
     if not data:
-        raise MdlcError("the file is empty", node=name, hint="export the model again")
+        raise MdlcError("the file is empty", node=name, hint=EXPORT_AGAIN)
     try:
         model.ParseFromString(data)
     except (DecodeError, ValueError, RuntimeError):
         raise MdlcError("not an ONNX model: truncated, damaged or another format", node=name,
                         hint="export the model again, or convert it to ONNX") from None  # fmt: skip
-    if not model.HasField("graph") or not model.opset_import:
-        raise MdlcError("not an ONNX model: it has no graph or no operator set", node=name,
-                        hint="export the model again, or convert it to ONNX")  # fmt: skip
     return model
 
 
-def _check_versions(model: onnx.ModelProto, name: str) -> None:
+def _check_model(model: onnx.ModelProto, name: str) -> None:
+    if not model.HasField("graph") or not model.opset_import:
+        raise MdlcError("not an ONNX model: it has no graph or no operator set", node=name,
+                        hint="export the model again, or convert it to ONNX")  # fmt: skip
     newest = onnx.defs.onnx_opset_version()
     opset = opset_of(model)
     if opset is None:
-        raise MdlcError("the model uses no operators of the ONNX domain", node=name)
+        raise MdlcError("the model uses no operator set of the ONNX domain", node=name,
+                        hint="export it with standard operators")  # fmt: skip
     if not OLDEST_OPSET <= opset <= newest:
         raise MdlcError(f"operator set {opset} is not supported", node=name,
                         hint=f"export it with one from {OLDEST_OPSET} to {newest}")  # fmt: skip
     if not model.graph.output:
-        raise MdlcError("the model has no outputs", node=name)
-    if model.graph.sparse_initializer:
-        raise MdlcError("sparse initialisers are not supported", node=name,
-                        hint="export the weights dense")  # fmt: skip
+        raise MdlcError("the model has no outputs", node=name, hint=EXPORT_AGAIN)
+    for what, values in (("input", model.graph.input), ("output", model.graph.output)):
+        names = Counter(value.name for value in values)
+        repeated = next((n for n in names if names[n] > 1 or not n), None)
+        if repeated is not None:
+            problem = "is listed twice" if repeated else "has no name"
+            raise MdlcError(problem, node=f"{what} {repeated!r}", hint=EXPORT_AGAIN)
 
 
 def opset_of(model: onnx.ModelProto) -> int | None:
@@ -92,152 +97,146 @@ def opset_of(model: onnx.ModelProto) -> int | None:
     return int(max(versions)) if versions else None
 
 
+def _inlined(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
+    """The model with calls of its local functions replaced by their bodies."""
+    bodies = {(f.domain, f.name): f for f in model.functions}
+    calls = nx.MultiDiGraph()
+    calls.add_nodes_from(bodies)
+    for key, function in bodies.items():
+        for node in _all_nodes(function.node):
+            if (node.domain, node.op_type) in bodies:
+                calls.add_edge(key, (node.domain, node.op_type))
+    try:
+        order = list(nx.topological_sort(calls))
+    except nx.NetworkXUnfeasible:
+        raise MdlcError("its local functions call themselves", node=name,
+                        hint=EXPORT_AGAIN) from None  # fmt: skip
+    sizes: dict[tuple[str, str], int] = {}
+    for key in reversed(order):
+        sizes[key] = len(bodies[key].node) + sum(sizes[used] for _, used in calls.out_edges(key))
+    total = sum(sizes.get((n.domain, n.op_type), 1) for n in _all_nodes(model.graph.node))
+    if total > MOST_INLINED_NODES:
+        raise MdlcError(f"its local functions stand for {total} nodes", node=name,
+                        hint=f"at most {MOST_INLINED_NODES} are supported")  # fmt: skip
+    try:
+        return onnx.inliner.inline_local_functions(model)
+    except Exception as error:  # the C++ inliner raises what it likes
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise MdlcError(f"its local functions cannot be inlined: {reason}", node=name,
+                        hint="export it without functions") from error  # fmt: skip
+
+
+def subgraphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
+    """The bodies of a control-flow node."""
+    return [a.g for a in node.attribute if a.type == onnx.AttributeProto.GRAPH]
+
+
+def _all_nodes(nodes: Iterable[onnx.NodeProto]) -> list[onnx.NodeProto]:
+    """Nodes and those of their subgraphs."""
+    found = list(nodes)
+    for node in found:  # grows while it is walked
+        for body in subgraphs(node):
+            found.extend(body.node)
+    return found
+
+
+def names_read(node: onnx.NodeProto) -> set[str]:
+    """Tensors that a node reads, those that its subgraphs capture among them."""
+    names = {name for name in node.input if name}
+    for body in subgraphs(node):
+        names.update(output.name for output in body.output)
+        for inner in _all_nodes(body.node):
+            names.update(name for name in inner.input if name)
+            names.update(o.name for g in subgraphs(inner) for o in g.output)
+    return names
+
+
 def node_label(node: onnx.NodeProto) -> str:
     """What a node is called in messages: its name, or its first output."""
     return str(node.name or next((o for o in node.output if o), node.op_type))
 
 
-def ordered_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+def describe(node: onnx.NodeProto) -> str:
+    """Where an error is, for MdlcError.node."""
+    return f"node {node_label(node)!r} ({printable(node.op_type)})"
+
+
+def printable(name: str) -> str:
+    """A name on one line, short."""
+    return name if name.isprintable() and len(name) <= 80 else repr(name[:80])
+
+
+def ordered_nodes(graph: onnx.GraphProto, outer: Collection[str] = ()) -> list[onnx.NodeProto]:
     """The nodes, each after what it reads (ONNX demands it, exporters do not always comply).
+
+    Args:
+        outer: tensors of the graph around a subgraph.
 
     Raises:
         MdlcError: a cycle, a tensor that no one makes, or one that two make.
     """
     made: dict[str, int] = {}
-    known = {i.name for i in graph.input} | {i.name for i in graph.initializer}
+    known = {i.name for i in graph.input} | {i.name for i in graph.initializer} | set(outer)
+    known.update(i.values.name for i in graph.sparse_initializer)
     for index, node in enumerate(graph.node):
         for output in filter(None, node.output):
             if output in made or output in known:
-                raise MdlcError(f"tensor {output!r} is made twice", node=_describe(node))
+                raise MdlcError(f"tensor {output!r} is made twice", node=describe(node),
+                                hint=EXPORT_AGAIN)  # fmt: skip
             made[output] = index
     dependencies = nx.DiGraph()
     dependencies.add_nodes_from(range(len(graph.node)))
     for index, node in enumerate(graph.node):
         for name in filter(None, node.input):
-            if name in made:
-                dependencies.add_edge(made[name], index)
-            elif name not in known:
+            if name not in made and name not in known:
                 raise MdlcError(f"reads the tensor {name!r}, which nothing makes",
-                                node=_describe(node))  # fmt: skip
+                                node=describe(node), hint=EXPORT_AGAIN)  # fmt: skip
+        for name in sorted(names_read(node) & made.keys()):
+            # A name that a subgraph makes for itself may hide one of ours: no dependency then.
+            if made[name] != index or name in node.input:
+                dependencies.add_edge(made[name], index)
     for output in graph.output:
         if output.name not in made and output.name not in known:
-            raise MdlcError(f"output {output.name!r} is made by nothing")
+            raise MdlcError("is made by nothing", node=f"output {output.name!r}",
+                            hint=EXPORT_AGAIN)  # fmt: skip
     try:
         return [graph.node[i] for i in nx.lexicographical_topological_sort(dependencies)]
     except nx.NetworkXUnfeasible:
         first = nx.find_cycle(dependencies)[0][0]
-        raise MdlcError("the graph has a cycle", node=_describe(graph.node[first])) from None
-
-
-def _describe(node: onnx.NodeProto) -> str:
-    return f"node {node_label(node)!r} ({node.op_type})"
+        raise MdlcError("the graph has a cycle", node=describe(graph.node[first]),
+                        hint=EXPORT_AGAIN) from None  # fmt: skip
 
 
 def check_operators(nodes: Sequence[onnx.NodeProto], known: Mapping[str, object]) -> None:
     """Raises one MdlcError that names every operator that is missing, with its nodes."""
     missing: dict[str, list[str]] = {}
+    hints: dict[str, None] = {}
     for node in nodes:
         foreign = node.domain not in ONNX_DOMAINS
-        if foreign or node.op_type not in known:
-            name = f"{node.domain}.{node.op_type}" if foreign else node.op_type
-            missing.setdefault(name, []).append(node_label(node))
+        if not foreign and (node.op_type in known or node.op_type == "If"):
+            continue
+        name = f"{node.domain}.{node.op_type}" if foreign else node.op_type
+        missing.setdefault(printable(name), []).append(node_label(node))
+        hints[_hint(node)] = None
     if not missing:
         return
     parts = []
     for name, where in sorted(missing.items()):
-        shown = ", ".join(repr(w) for w in where[:3]) + (", ..." if len(where) > 3 else "")
+        shown = ", ".join(repr(w[:80]) for w in where[:3]) + (", ..." if len(where) > 3 else "")
         parts.append(f"{name} ({len(where)}x: {shown})")
-    raise MdlcError(
-        f"operators that mdlc does not have: {'; '.join(parts)}",
-        hint="export the model without them, or cut it before them",
-    )
+    raise MdlcError(f"operators that mdlc does not have: {'; '.join(parts)}",
+                    hint="; ".join(sorted(hints)))  # fmt: skip
 
 
-def initializers(graph: onnx.GraphProto, folder: Path | None) -> Iterator[tuple[str, Array]]:
-    """Names and values of the weights; external data is read from `folder`.
-
-    Raises:
-        MdlcError: a weight's data is missing, too short, or of a type without a numpy dtype.
-    """
-    twice = [name for name, n in Counter(i.name for i in graph.initializer).items() if n > 1]
-    if twice:
-        raise MdlcError(f"weight {twice[0]!r} is defined twice")
-    for tensor in graph.initializer:
-        yield tensor.name, tensor_value(tensor, folder)
-
-
-def tensor_value(tensor: onnx.TensorProto, folder: Path | None) -> Array:
-    """The numpy array of an ONNX tensor."""
-    where = f"weight {tensor.name!r}"
-    check_shape(tensor.dims, where, allow_empty=True)
-    try:
-        if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            return _external(tensor, folder, where)
-        value = onnx.numpy_helper.to_array(tensor)
-        DType.from_numpy(value.dtype)
-        return value
-    except MdlcError:
-        raise
-    except Exception as error:
-        kind = onnx.TensorProto.DataType.Name(tensor.data_type) if tensor.data_type in (
-            onnx.TensorProto.DataType.values()) else str(tensor.data_type)  # fmt: skip
-        raise MdlcError(
-            f"its data does not fit element type {kind} and shape {list(tensor.dims)}", node=where
-        ) from error
-
-
-def _external(tensor: onnx.TensorProto, folder: Path | None, where: str) -> Array:
-    entries = {e.key: e.value for e in tensor.external_data}
-    location = entries.get("location", "")
-    if folder is None:
-        raise MdlcError(f"its data lies in a file {location!r} beside the model", node=where,
-                        hint="give mdlc the path of the model")  # fmt: skip
-    path = (folder / location).resolve()
-    if not location or not path.is_relative_to(folder.resolve()):
-        raise MdlcError(f"external data {location!r} lies outside the model's folder", node=where)
-    dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
-    count = int(np.prod(tensor.dims, dtype=np.int64))
-    wanted = count * dtype.itemsize
-    offset = int(entries.get("offset", 0))
-    try:
-        with path.open("rb") as file:
-            file.seek(offset)
-            data = file.read(wanted)
-    except OSError:
-        raise MdlcError(f"external data {location!r} is missing", node=where,
-                        hint="keep it beside the model") from None  # fmt: skip
-    if len(data) < wanted or int(entries.get("length", wanted)) < wanted:
-        raise MdlcError(f"external data {location!r} is too short", node=where,
-                        hint="export the model again")  # fmt: skip
-    DType.from_numpy(dtype)
-    return np.frombuffer(data, dtype.newbyteorder("<")).astype(dtype).reshape(tensor.dims)
-
-
-def check_shape(dims: Sequence[int], where: str, *, allow_empty: bool = False) -> None:
-    """Raises MdlcError for dimensions that no network has."""
-    if any(d < 0 or (d == 0 and not allow_empty) for d in dims):
-        raise MdlcError(f"shape {list(dims)} has a dimension below 1", node=where)
-    total = 1
-    for d in dims:
-        total *= d
-        if total > MOST_ELEMENTS:
-            raise MdlcError(f"shape {list(dims)} is too large", node=where)
-
-
-def attributes_of(node: onnx.NodeProto) -> dict[str, Any]:
-    """Attributes as Python values: bytes decoded, tensors as arrays; subgraphs stay protos."""
-    found: dict[str, Any] = {}
-    for attribute in node.attribute:
-        value = onnx.helper.get_attribute_value(attribute)
-        if isinstance(value, bytes):
-            value = value.decode("utf-8", "replace")
-        elif isinstance(value, onnx.TensorProto):
-            value = tensor_value(value, None)
-        elif attribute.type in (onnx.AttributeProto.INTS, onnx.AttributeProto.FLOATS):
-            value = list(value)
-        found[attribute.name] = value
-    return found
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+def _hint(node: onnx.NodeProto) -> str:
+    name = node.op_type
+    if "training" in node.domain:
+        return "export the model for inference, not for training"
+    if node.domain not in ONNX_DOMAINS:
+        return f"export the model with standard operators, without those of {node.domain!r}"
+    if name in ("Loop", "Scan", "SequenceMap"):
+        return "unroll loops when exporting"
+    if name.startswith(("Sequence", "Optional")) or name in ("ConcatFromSequence",
+                                                             "SplitToSequence"):  # fmt: skip
+        return "export the model with tensors instead of sequences and optionals"
+    return "export the model without them, or cut it before them"

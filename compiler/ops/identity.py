@@ -11,6 +11,7 @@ from mdlc.compiler.ir import Node
 from mdlc.compiler.onnx_node import OnnxNode
 from mdlc.compiler.op import Op
 from mdlc.compiler.ops.constant import constant
+from mdlc.compiler.ops.expand import Expand
 
 
 @dataclass(frozen=True)
@@ -23,5 +24,5 @@ class Identity(Op):
     def from_onnx(cls, n: OnnxNode) -> Sequence[Node]:
         x = n.input(0)
         if len(n.outputs) > 1:  # Dropout's mask: nothing is dropped
-            return x, constant(np.ones(x.shape, np.bool_), name=n.outputs[1])
+            return x, n.make(Expand(x.shape), constant(np.array(True)), output=1)
         return (x,)

@@ -10,7 +10,10 @@ from mdlc.compiler.ir import Node
 from mdlc.compiler.onnx_node import OnnxNode
 from mdlc.compiler.op import Op
 from mdlc.compiler.ops.constant import constant
+from mdlc.compiler.ops.expand import Expand
 from mdlc.compiler.types import Array
+
+LONGEST_RANGE = 2**24
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,8 @@ class Shape(Op):
 
     @classmethod
     def from_onnx(cls, n: OnnxNode) -> Node:
+        if n.op_type == "ConstantOfShape":
+            return cls._constant_of_shape(n)
         value: Array = getattr(cls, f"_{n.op_type.lower()}")(n)
         return constant(value, name=n.outputs[0])
 
@@ -34,15 +39,22 @@ class Shape(Op):
         return np.array(n.input(0).type.size, np.int64)
 
     @staticmethod
-    def _constantofshape(n: OnnxNode) -> Array:
+    def _constant_of_shape(n: OnnxNode) -> Node:
         value = n.attr("value", np.zeros(1, np.float32))
+        if value.size != 1:
+            raise n.error(f"value has {value.size} elements, not one")
         shape = tuple(int(d) for d in n.const(0).reshape(-1))
-        return np.full(shape, value.reshape(-1)[0], value.dtype)
+        if min(shape, default=1) < 0:
+            raise n.error(f"shape {list(shape)} has a negative dimension")
+        # Nothing is made of a shape that may be absurd: the importer folds what is small.
+        return n.make(Expand(shape), constant(value.reshape(())))
 
     @staticmethod
     def _range(n: OnnxNode) -> Array:
-        start, limit, delta = (n.const(i) for i in range(3))
-        return np.arange(start.item(), limit.item(), delta.item(), dtype=start.dtype)
+        start, limit, delta = (n.const(i).item() for i in range(3))
+        if delta == 0 or not (limit - start) / delta <= LONGEST_RANGE:
+            raise n.error(f"a range from {start} to {limit} in steps of {delta} is absurd")
+        return np.arange(start, limit, delta, dtype=n.const(0).dtype)
 
     @staticmethod
     def _constant(n: OnnxNode) -> Array:

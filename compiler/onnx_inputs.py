@@ -1,0 +1,160 @@
+"""Inputs of an ONNX model with static shapes, and declared shapes against those inferred."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+import onnx
+from mdlc.compiler.errors import MdlcError
+from mdlc.compiler.ir import Node
+from mdlc.compiler.onnx_load import EXPORT_AGAIN
+from mdlc.compiler.onnx_tensors import check_shape, element_type
+from mdlc.compiler.ops.input import graph_input
+
+OPEN_SIZE = 224  # what hints propose for an open dimension
+
+
+def import_inputs(
+    protos: Sequence[onnx.ValueInfoProto], shapes: Mapping[str, Sequence[int]]
+) -> list[Node]:
+    """Input nodes; open dimensions come from `shapes`, through a dimension's name also from
+    another input's, and an open first dimension is 1.
+
+    Raises:
+        MdlcError: an input is no tensor, stays open, or `shapes` do not fit.
+    """
+    unknown = [name for name in shapes if name not in {p.name for p in protos}]
+    if unknown:
+        known = ", ".join(repr(p.name) for p in protos) or "none"
+        raise MdlcError(f"the model has no input {unknown[0]!r}", node="--shape",
+                        hint=f"its inputs are {known}")  # fmt: skip
+    named: dict[str, int] = {}
+    given = {p.name: _given(p, shapes[p.name], named) for p in protos if p.name in shapes}
+    inputs = []
+    for proto in protos:
+        where = f"input {proto.name!r}"
+        dtype = element_type(_tensor(proto, where).elem_type, where)
+        shape = given[proto.name] if proto.name in given else _static(proto, named)
+        check_shape(shape, where)
+        inputs.append(graph_input(proto.name, shape, dtype))
+    return inputs
+
+
+def _tensor(proto: onnx.ValueInfoProto, where: str) -> onnx.TypeProto.Tensor:
+    if not proto.type.HasField("tensor_type"):
+        kind = str(proto.type.WhichOneof("value") or "value of no type").removesuffix("_type")
+        raise MdlcError(f"is a {kind}, not a tensor", node=where,
+                        hint="export the model with tensors only")  # fmt: skip
+    return proto.type.tensor_type
+
+
+def _dims(kind: onnx.TypeProto.Tensor, where: str) -> list[int | None]:
+    """Dimensions; None where one is open."""
+    dims = [d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim]
+    # Exporters write 0 and -1 for open dimensions.
+    if any(d is not None and d < -1 for d in dims):
+        raise MdlcError(f"shape {dims} has a dimension below 1", node=where, hint=EXPORT_AGAIN)
+    return [d if d is not None and d > 0 else None for d in dims]
+
+
+def _given(
+    proto: onnx.ValueInfoProto, given: Sequence[int], named: dict[str, int]
+) -> tuple[int, ...]:
+    where = f"input {proto.name!r}"
+    shape = tuple(int(d) for d in given)
+    kind = _tensor(proto, where)
+    if not kind.HasField("shape"):
+        return shape
+    dims = _dims(kind, where)
+    if len(shape) != len(dims):
+        raise MdlcError(f"--shape gives {len(shape)} dimensions, the model has {len(dims)}",
+                        node=where, hint=f"as in --shape {_example(proto.name, dims)}")  # fmt: skip
+    for position, (fixed, size, dim) in enumerate(zip(dims, shape, kind.shape.dim, strict=True)):
+        if fixed is not None and fixed != size:
+            raise MdlcError(
+                f"--shape gives {size} for dimension {position}, which the model fixes at {fixed}",
+                node=where,
+                hint=f"as in --shape {_example(proto.name, dims)}",
+            )
+        if dim.dim_param and named.setdefault(dim.dim_param, size) != size:
+            raise MdlcError(
+                f"--shape gives {size} for {dim.dim_param!r}, which is {named[dim.dim_param]} in "
+                "another input",
+                node=where,
+                hint="give dimensions of one name one size",
+            )
+    return shape
+
+
+def _static(proto: onnx.ValueInfoProto, named: dict[str, int]) -> tuple[int, ...]:
+    where = f"input {proto.name!r}"
+    kind = _tensor(proto, where)
+    if not kind.HasField("shape"):
+        raise MdlcError("has no shape", node=where,
+                        hint=f"give it with --shape {proto.name}=1,3,224,224")  # fmt: skip
+    dims = _dims(kind, where)
+    shape = []
+    for position, (fixed, dim) in enumerate(zip(dims, kind.shape.dim, strict=True)):
+        size = fixed or named.get(dim.dim_param)
+        if size is None and position == 0:
+            size = 1  # the batch
+            if dim.dim_param:
+                named[dim.dim_param] = size
+        if size is None:
+            called = f" ({dim.dim_param})" if dim.dim_param else ""
+            raise MdlcError(f"dimension {position}{called} is open", node=where,
+                            hint=f"fix it, as in --shape {_example(proto.name, dims)}")  # fmt: skip
+        shape.append(int(size))
+    return tuple(shape)
+
+
+def _example(name: str, dims: Sequence[int | None]) -> str:
+    sizes = (d or (1 if i == 0 else OPEN_SIZE) for i, d in enumerate(dims))
+    return f"{name}={','.join(map(str, sizes))}"
+
+
+def check_declared(
+    graph: onnx.GraphProto, weights: Collection[str], values: Mapping[str, Node]
+) -> None:
+    """The shapes and types that a model declares against those that follow from its operators.
+
+    Where an input has open dimensions, what exporters traced for inner tensors no longer holds:
+    then only outputs are looked at, and not their batch.
+
+    Raises:
+        MdlcError: they disagree.
+    """
+    inputs = [i for i in graph.input if i.name not in weights]
+    is_open = any(None in _dims(i.type.tensor_type, i.name) for i in inputs)
+    for proto in graph.output:
+        _tensor(proto, f"output {proto.name!r}")
+        _check_value(f"output {proto.name!r}", proto, values[proto.name], is_open)
+    if not is_open:
+        for proto in graph.value_info:
+            if proto.name in values and proto.type.HasField("tensor_type"):
+                _check_value(f"tensor {proto.name!r}", proto, values[proto.name], False)
+
+
+def _check_value(where: str, proto: onnx.ValueInfoProto, node: Node, is_open: bool) -> None:
+    kind = proto.type.tensor_type
+    if kind.elem_type and element_type(kind.elem_type, where) != node.type.dtype:
+        raise MdlcError(
+            f"the model declares {element_type(kind.elem_type, where).value} elements, but its "
+            f"operators give {node.type.dtype.value}",
+            node=where,
+            hint=EXPORT_AGAIN,
+        )
+    if not kind.HasField("shape"):
+        return
+    declared = [d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim]
+    agrees = len(declared) == len(node.shape) and all(
+        d is None or d <= 0 or (is_open and i == 0) or d == s
+        for i, (d, s) in enumerate(zip(declared, node.shape, strict=False))
+    )
+    if not agrees:
+        shown = f"[{', '.join(str(d) if d else '?' for d in declared)}]"
+        raise MdlcError(
+            f"the model declares shape {shown}, but its operators give {list(node.shape)}",
+            node=where,
+            hint=EXPORT_AGAIN,
+        )
