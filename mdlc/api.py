@@ -19,7 +19,7 @@ from mdlc.compiler.ir import Graph
 from mdlc.compiler.onnx_import import import_model
 from mdlc.naming import checked_class_name, class_name
 from mdlc.output import write_files
-from mdlc.pipeline import optimise
+from mdlc.pipeline import stages
 from mdlc.preprocess import INPUT_FORMATS, Preprocess, parse_numbers, preprocess
 from mdlc.report import Report, report_of
 from mdlc.sources import Model, read_model
@@ -135,9 +135,12 @@ def compile(
     source = read_model(model, example_inputs)
     imported = import_model(source.path or source.onnx, shapes=shapes)
     tell("optimising the graph")
-    graph = optimise(
+    passed = stages(
         preprocess(imported, how), dump=None if dump is None else Path(dump), check=check
     )
+    for stage in passed[1:]:
+        tell(f"  {stage.name}: {stage.seconds * 1e3:.1f} ms")
+    graph = passed[-1].graph
     class_ = checked or class_name(source.stem)
     tell(f"choosing kernels for {isa.name}")
     plan = lower(graph, isa, class_)

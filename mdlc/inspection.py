@@ -27,4 +27,4 @@ def graph_at_stage(options: ModelOptions, stage: str | None) -> Graph:
     graph = preprocess(graph, how)
     if stage is None:
         return graph
-    return optimise(graph, dump=options.dump, check=options.check, until=stage)
+    return optimise(graph, dump=options.dump, check=options.check, stop_after=stage)

@@ -234,7 +234,7 @@ def test_inspect(capsys: Captured, tmp_path: Path) -> None:
 
 def test_inspect_after_a_pass(capsys: Captured) -> None:
     before = succeeded(capsys, "inspect", DIGITS)
-    after = succeeded(capsys, "inspect", DIGITS, "--stage", "fold_batch_norm")
+    after = succeeded(capsys, "inspect", DIGITS, "--stage", "lower_batch_norm")
     assert "BatchNormalization" in before
     assert "BatchNormalization(" not in after
 
@@ -292,6 +292,7 @@ def test_verbose_tells_the_stages(capsys: Captured, tmp_path: Path) -> None:
     assert invoke([DIGITS, "-t", "generic", "-o", str(tmp_path), "-v"]) == 0
     told = capsys.readouterr().err
     assert "reading the model" in told
+    assert "fuse_pad: " in told
     assert "choosing kernels for generic" in told
     assert "MAC" in told
 

@@ -31,8 +31,8 @@ from mdlc.output import write_file
 def command(options: ModelOptions, stage: str | None, picture: Path | None) -> None:
     """Print the layers of MODEL with their shapes, multiply-adds and parameters.
 
-    A stage is the name of a pass, such as fold_batch_norm, as `--dump` numbers them; the last
-    pass is what code is made from.
+    A stage is the name of a pass, such as lower_batch_norm; what the last one, assign_layout,
+    leaves is what code is made from.
     """
     graph = graph_at_stage(options, stage)
     if picture is not None:
