@@ -24,7 +24,8 @@ squares += value * value;
 {end}
 const double mean = sum / {count};
 const double variance = squares / {count} - mean * mean;
-const float factor = static_cast<float>(1.0 / std::sqrt((variance > 0.0 ? variance : 0.0) + {epsilon!r}));
+const double above = variance > 0.0 ? variance : 0.0;
+const float factor = static_cast<float>(1.0 / std::sqrt(above + {epsilon!r}));
 const float center = static_cast<float>(mean);
 {loop}
 {y} = ({x} - center) * factor * {scale} + {bias};

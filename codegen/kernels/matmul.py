@@ -1,0 +1,137 @@
+"""MatMul of two run-time tensors: the right side is packed at run time, then as a convolution."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from mdlc.codegen.epilogue import Epilogue
+from mdlc.codegen.isa import Isa
+from mdlc.codegen.kernel import Kernel, LayerCode, Microkernel, Schedule, Step, View
+from mdlc.codegen.product import (
+    Product,
+    Steps,
+    channel_blocks,
+    cycles,
+    emit_loops,
+    packed_length,
+    schedules,
+)
+from mdlc.codegen.strides import Dim, broadcast_strides, nest, pointer
+from mdlc.compiler.ir import Node
+from mdlc.compiler.ops.matmul import MatMul
+from mdlc.compiler.types import Array, DType, Layout
+
+_PACK = """\
+// packed[k][n] = b[k][n] for kWidth columns, zeros beyond kUsed: a panel of the right side.
+template <int kDepth, int kStep, int kUsed, int kWidth>
+inline void pack_panel_f32(const float* b, float* packed) {
+  for (int k = 0; k < kDepth; ++k) {
+    for (int n = 0; n < kUsed; ++n) packed[n] = b[n];
+    for (int n = kUsed; n < kWidth; ++n) packed[n] = 0.0F;
+    b += kStep;
+    packed += kWidth;
+  }
+}
+"""
+
+
+class MatMulKernel(Kernel):
+    """Batched, with broadcasting over the batch."""
+
+    name = "matmul"
+    layer = "MatMul"
+
+    def matches(self, node: Node, isa: Isa) -> bool:
+        return (
+            isinstance(node.op, MatMul)
+            and node.type.dtype is DType.F32
+            and all(source.type.layout is Layout.PLAIN for source in (node, *node.inputs))
+        )
+
+    def _product(self, node: Node) -> Product:
+        rows, depth = node.inputs[0].shape[-2:]
+        columns = node.shape[-1]
+        return Product(
+            1, 1, rows, 1, columns, depth, (), Steps(0, 0, depth, 0), Steps(0, 0, columns, 0)
+        )
+
+    def schedules(self, node: Node, isa: Isa) -> Sequence[Schedule]:
+        return [Schedule("packed", s.tile) for s in schedules(self._product(node), isa)]
+
+    def cost(self, node: Node, schedule: Schedule, isa: Isa) -> float:
+        batch = math.prod(node.shape[:-2])
+        product = self._product(node)
+        return batch * (cycles(product, schedule, isa) + 2.0 * product.depth * product.channels)
+
+    def scratch(self, node: Node, schedule: Schedule, isa: Isa) -> int:
+        return packed_length(self._product(node), schedule, isa) * 4
+
+    def pack(self, node: Node, schedule: Schedule, isa: Isa) -> dict[str, Array]:
+        packed: dict[str, Array] = {}
+        for name, source in zip("ab", node.inputs, strict=True):
+            if source.constant is not None:
+                packed[f"constant_{name}"] = source.constant
+        packed["bias"] = np.zeros(-(-node.shape[-1] // isa.lanes) * isa.lanes, np.float32)
+        return packed
+
+    def emit(self, step: Step, isa: Isa) -> LayerCode:
+        node = step.node
+        product = self._product(node)
+        loops, tiles = emit_loops(product, step.schedule, isa, Epilogue(), "a")
+        rank = len(node.shape)
+        views = iter(step.inputs)
+        strides = []
+        for source in node.inputs:
+            view = View.of(source.type, 0) if source.constant is not None else next(views)
+            strides.append(broadcast_strides(view, rank))
+        own = broadcast_strides(step.output, rank)
+        dims = [
+            Dim(count, (strides[0][axis], strides[1][axis], own[axis]))
+            for axis, count in enumerate(node.shape[:-2])
+            if count > 1
+        ]
+        lines = [
+            f"const float* a = {pointer('all_a', dims, 0)};",
+            f"const float* b = {pointer('all_b', dims, 1)};",
+            f"float* y = {pointer('all_y', dims, 2)};",
+        ]
+        for block in channel_blocks(product, step.schedule, isa):
+            width = block.vectors * isa.lanes
+            used = width - (isa.lanes - block.part if block.part else 0)
+            numbers = f"{product.depth}, {product.channels}, {used}, {width}"
+            source = f"b + {block.first}" if block.first else "b"
+            target = f"weights + {block.offset}" if block.offset else "weights"
+            if block.count > 1:
+                source, target = (
+                    f"{source} + n * {width}",
+                    f"{target} + n * {width * product.depth}",
+                )
+            call = f"pack_panel_f32<{numbers}>({source}, {target});"
+            if block.count > 1:
+                call = f"for (int n = 0; n < {block.count}; ++n) {{\n{call}\n}}"
+            lines.append(call)
+        body = nest([dim.count for dim in dims], "\n".join([*lines, loops]))
+        shapes = "_by_".join("x".join(map(str, s.shape)) for s in node.inputs)
+        name = f"matmul_{shapes}"
+        constants = [
+            f"const float* all_{letter}"
+            for letter, source in zip("ab", node.inputs, strict=True)
+            if source.constant is not None
+        ]
+        runtime = [
+            f"const float* all_{letter}"
+            for letter, source in zip("ab", node.inputs, strict=True)
+            if source.constant is None
+        ]
+        arguments = [*constants, "const float* bias", *runtime, "float* all_y"]
+        text = (
+            f"// {step.schedule}: b is packed into panels of {step.schedule.tile[1]} columns.\n"
+            f"void {name}({', '.join(arguments)}, unsigned char* scratch) {{\n"
+            f"float* weights = reinterpret_cast<float*>(scratch);\n{body}\n}}\n"
+        )
+        return LayerCode(name, text, (*tiles, Microkernel("pack_panel_f32", _PACK)))
+
+
+KERNELS = (MatMulKernel(),)
