@@ -7,18 +7,29 @@ from pathlib import Path
 import click
 
 from mdlc.codegen.host import host_isa
-from mdlc.codegen.isa import Isa, isas
+from mdlc.codegen.isa import Isa, find_isa, isas
 from mdlc.codegen.toolchain import find_toolchain
 from mdlc.commands.console import out, table
+from mdlc.commands.options import TargetType
 from mdlc.compiler.errors import MdlcError
 
 
 @click.command("targets")
-def command() -> None:
+@click.option(
+    "--flags",
+    "target",
+    type=TargetType(),
+    metavar="TARGET",
+    help="Print only the compiler flags that this target's files need.",
+)
+def command(target: str | None) -> None:
     """List the targets, and what each needs to be built and run on this machine.
 
     Compiling to C++ needs none of it.
     """
+    if target is not None:
+        click.echo(" ".join(find_isa(target).flags))
+        return
     known = isas()
     best = host_isa(known.values())
     shown = table("target", "what", "compiler flags", "built by", "run by")
