@@ -6,14 +6,15 @@ import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import networkx as nx
 import onnx
 import onnx.inliner
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from mdlc.compiler.errors import MdlcError
 
-Source = str | os.PathLike[str] | bytes | onnx.ModelProto
+Source: TypeAlias = "str | os.PathLike[str] | bytes | onnx.ModelProto"
 
 OLDEST_OPSET = 7
 ONNX_DOMAINS = ("", "ai.onnx")
