@@ -60,8 +60,5 @@ ISA = Isa(
         "_mm512_set1_epi32(0x007FFFFF)), _mm512_set1_epi32(0x3F800000)))",
         "load_part": "_mm512_maskz_loadu_ps((1U << {1}) - 1U, {0})",
         "store_part": "_mm512_mask_storeu_ps({0}, (1U << {2}) - 1U, {1})",
-        "reduce_add": "_mm512_reduce_add_ps({0})",
-        "reduce_max": "_mm512_reduce_max_ps({0})",
-        "reduce_min": "_mm512_reduce_min_ps({0})",
     },
 )

@@ -1,0 +1,18 @@
+"""The targets that this machine can build for and run; tests for others skip and say why."""
+
+from __future__ import annotations
+
+import pytest
+from mdlc.codegen.isa import find_isa, isas
+from mdlc.codegen.toolchain import find_toolchain
+from mdlc.compiler.errors import MdlcError
+
+TARGETS = tuple(isas())
+
+
+def require(target: str) -> None:
+    """Skips the test where the target cannot be built or run, with the reason."""
+    try:
+        find_toolchain(find_isa(target))
+    except MdlcError as error:
+        pytest.skip(f"{target}: {error}")

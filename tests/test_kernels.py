@@ -1,0 +1,108 @@
+"""Derived from every operator's samples: generated code against the reference, on every target.
+
+All samples of an operator are parts of one network, so that each (operator, target) is one
+compilation.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from mdlc.codegen.executable import Executable
+from mdlc.codegen.isa import find_isa
+from mdlc.codegen.kernel import candidates
+from mdlc.codegen.lowering import is_alias, lower
+from mdlc.compiler.interpreter import run
+from mdlc.compiler.ir import Graph, Node, make
+from mdlc.compiler.op import Op
+from mdlc.compiler.ops.constant import constant
+from mdlc.compiler.ops.input import graph_input
+from mdlc.compiler.types import Array, DType
+from mdlc.passes.canonicalise import lower_batch_norm
+from mdlc.passes.layout import assign_layout
+
+from tests.op_samples import sampled_ops
+from tests.targets import TARGETS, require
+
+# Scalar and vector forms of functions round differently.
+RTOL, ATOL = 1e-4, 2e-5
+
+
+def network_of(cls: type[Op]) -> tuple[Graph, dict[str, Array]]:
+    """A network whose outputs are the operator's samples, and its inputs' values."""
+    inputs: list[Node] = []
+    outputs: list[Node] = []
+    values: dict[str, Array] = {}
+    for number, sample in enumerate(cls.samples()):
+        operands = []
+        for index, value in enumerate(sample.inputs):
+            if index in sample.constant:
+                operands.append(constant(value))
+                continue
+            node = graph_input(f"s{number}_{index}", value.shape, DType.from_numpy(value.dtype))
+            values[node.name] = value
+            inputs.append(node)
+            operands.append(node)
+        outputs.append(make(sample.op, *operands, name=f"y{number}"))
+    names = tuple(f"y{number}" for number in range(len(outputs)))
+    return Graph(tuple(inputs), tuple(outputs), names, cls.__name__), values
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("cls", sampled_ops(), ids=lambda cls: cls.__name__)
+def test_generated_code_agrees_with_reference(cls: type[Op], target: str) -> None:
+    require(target)
+    graph, values = network_of(cls)
+    expected = run(graph, values)
+    plan = lower(assign_layout(lower_batch_norm(graph)), find_isa(target), "Samples")
+    actual = Executable(plan, flags=("-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror"))(
+        values
+    )
+    for number, sample in enumerate(cls.samples()):
+        name = f"y{number}"
+        label = f"{sample.op} {sample.label}"
+        assert actual[name].dtype == expected[name].dtype, label
+        if expected[name].dtype.kind == "f":
+            np.testing.assert_allclose(
+                actual[name].astype(np.float64),
+                expected[name].astype(np.float64),
+                rtol=max(sample.rtol, RTOL),
+                atol=max(sample.atol, ATOL),
+                err_msg=label,
+            )
+        else:
+            np.testing.assert_array_equal(actual[name], expected[name], err_msg=label)
+
+
+def test_every_operator_has_a_kernel_on_every_target() -> None:
+    for target in TARGETS:
+        isa = find_isa(target)
+        for cls in sampled_ops():
+            graph, _ = network_of(cls)
+            for node in assign_layout(lower_batch_norm(graph)).order():
+                if node.inputs and node.constant is None and not is_alias(node):
+                    assert candidates(node, isa), f"{node} on {target}"
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_convolution_schedule_agrees_with_reference(target: str) -> None:
+    """All candidates, not only the winners, on the awkward shapes among the samples."""
+    require(target)
+    isa = find_isa(target)
+    from mdlc.compiler.ops.conv2d import Conv2D
+
+    graph, values = network_of(Conv2D)
+    graph = assign_layout(graph)
+    expected = run(graph, values)
+    convolutions = [node for node in graph.order() if isinstance(node.op, Conv2D)]
+    found = {node.name: candidates(node, isa) for node in convolutions}
+    most = max(len(each) for each in found.values())
+    for round_ in range(0, most, max(1, most // 4)):
+        chosen = {
+            name: each[min(round_, len(each) - 1)].schedule for name, each in found.items()
+        }
+        actual = Executable(lower(graph, isa, "Schedules", schedules=chosen))(values)
+        for name, value in expected.items():
+            np.testing.assert_allclose(
+                actual[name], value, rtol=RTOL, atol=ATOL, err_msg=f"{name} {chosen}"
+            )
