@@ -46,11 +46,7 @@ def import_model(source: Source, *, shapes: Mapping[str, Sequence[int]] | None =
         MdlcError: the model is damaged or uses what mdlc does not have; see onnx_load.
     """
     model, folder = load_model(source)
-    name = str(source) if isinstance(source, str | os.PathLike) else "the model"
-    try:
-        return _import_graph(model, folder, shapes or {}, _name_of(source, model))
-    except UnicodeError:
-        raise MdlcError("a name in it is no UTF-8 text", node=name, hint=EXPORT_AGAIN) from None
+    return _import_graph(model, folder, shapes or {}, _name_of(source, model))
 
 
 def _name_of(source: Source, model: onnx.ModelProto) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 import onnx
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Node
-from mdlc.compiler.onnx_load import EXPORT_AGAIN
+from mdlc.compiler.onnx_load import EXPORT_AGAIN, printable
 from mdlc.compiler.onnx_tensors import check_shape, element_type
 from mdlc.compiler.ops.input import graph_input
 
@@ -90,8 +90,8 @@ def _static(proto: onnx.ValueInfoProto, named: dict[str, int]) -> tuple[int, ...
     where = f"input {proto.name!r}"
     kind = _tensor(proto, where)
     if not kind.HasField("shape"):
-        raise MdlcError("has no shape", node=where,
-                        hint=f"give it with --shape {proto.name}=1,3,224,224")  # fmt: skip
+        example = _example(proto.name, (1, 3, None, None))
+        raise MdlcError("has no shape", node=where, hint=f"give it with --shape {example}")
     dims = _dims(kind, where)
     shape = []
     for position, (fixed, dim) in enumerate(zip(dims, kind.shape.dim, strict=True)):
@@ -101,7 +101,7 @@ def _static(proto: onnx.ValueInfoProto, named: dict[str, int]) -> tuple[int, ...
             if dim.dim_param:
                 named[dim.dim_param] = size
         if size is None:
-            called = f" ({dim.dim_param})" if dim.dim_param else ""
+            called = f" ({printable(dim.dim_param)})" if dim.dim_param else ""
             raise MdlcError(f"dimension {position}{called} is open", node=where,
                             hint=f"fix it, as in --shape {_example(proto.name, dims)}")  # fmt: skip
         shape.append(int(size))
@@ -110,7 +110,7 @@ def _static(proto: onnx.ValueInfoProto, named: dict[str, int]) -> tuple[int, ...
 
 def _example(name: str, dims: Sequence[int | None]) -> str:
     sizes = (d or (1 if i == 0 else OPEN_SIZE) for i, d in enumerate(dims))
-    return f"{name}={','.join(map(str, sizes))}"
+    return f"{printable(name)}={','.join(map(str, sizes))}"
 
 
 def check_declared(

@@ -11,7 +11,7 @@ from typing import TypeAlias
 import networkx as nx
 import onnx
 import onnx.inliner
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError, Message  # type: ignore[import-untyped]
 from mdlc.compiler.errors import MdlcError
 
 Source: TypeAlias = "str | os.PathLike[str] | bytes | onnx.ModelProto"
@@ -38,23 +38,25 @@ def load_model(source: Source) -> tuple[onnx.ModelProto, Path | None]:
         model = _parse(source, name)
     else:
         path = Path(source)
-        name = str(path)
+        name = printable(str(path))
         model, folder = _parse(_read(path), name), path.parent
     _check_model(model, name)
+    _check_names(model, name)
     return (_inlined(model, name) if model.functions else model), folder
 
 
 def _read(path: Path) -> bytes:
+    name = printable(str(path))
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        raise MdlcError("there is no such file", node=str(path), hint="check the path") from None
+        raise MdlcError("there is no such file", node=name, hint="check the path") from None
     except IsADirectoryError:
-        raise MdlcError("this is a folder, not a model", node=str(path),
+        raise MdlcError("this is a folder, not a model", node=name,
                         hint="give the .onnx file in it") from None  # fmt: skip
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "the path is ill-formed"
-        raise MdlcError(f"cannot be read: {reason}", node=str(path),
+        raise MdlcError(f"cannot be read: {reason}", node=name,
                         hint="check the path") from None  # fmt: skip
 
 
@@ -90,6 +92,21 @@ def _check_model(model: onnx.ModelProto, name: str) -> None:
         if repeated is not None:
             problem = "is listed twice" if repeated else "has no name"
             raise MdlcError(problem, node=f"{what} {repeated!r}", hint=EXPORT_AGAIN)
+
+
+def _check_names(model: onnx.ModelProto, where: str) -> None:
+    """Raises MdlcError for text that is not UTF-8: protobuf hands it out as bytes."""
+    pending: list[Message] = [model]
+    while pending:
+        message = pending.pop()
+        for field, value in message.ListFields():
+            if field.type == field.TYPE_MESSAGE:
+                pending.extend([value] if isinstance(value, Message) else value)
+            elif field.type == field.TYPE_STRING:
+                texts = [value] if isinstance(value, str | bytes) else value
+                if any(isinstance(text, bytes) for text in texts):
+                    raise MdlcError(f"the field {field.name!r} in it is not UTF-8 text", node=where,
+                                    hint=EXPORT_AGAIN)  # fmt: skip
 
 
 def opset_of(model: onnx.ModelProto) -> int | None:
@@ -163,8 +180,8 @@ def describe(node: onnx.NodeProto) -> str:
 
 
 def printable(name: str) -> str:
-    """A name on one line, short."""
-    return name if name.isprintable() and len(name) <= 80 else repr(name[:80])
+    """A name on one line: as it is, or with what is not printable escaped."""
+    return name if name.isprintable() else repr(name)
 
 
 def ordered_nodes(graph: onnx.GraphProto, outer: Collection[str] = ()) -> list[onnx.NodeProto]:

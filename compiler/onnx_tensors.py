@@ -93,7 +93,7 @@ def _external(tensor: onnx.TensorProto, dtype: DType, folder: Path | None, where
         with path.open("rb") as file:
             file.seek(offset)
             data = file.read(wanted)
-    except (OSError, OverflowError):
+    except (OSError, OverflowError, ValueError):
         raise MdlcError(f"external data {location!r} is missing", node=where,
                         hint="keep it beside the model") from None  # fmt: skip
     if len(data) < wanted or length < wanted:
