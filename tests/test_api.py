@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,8 @@ import pytest
 
 import mdlc
 from mdlc.output import depfile, write_files
+from mdlc.pictures import random_inputs
+from mdlc.verification import verify
 
 ROOT = Path(__file__).parent.parent
 DIGITS = ROOT / "examples" / "digits_mobilenet.onnx"
@@ -192,3 +195,22 @@ def test_errors_are_one_sentence(arguments: dict[str, object], told: str) -> Non
     with pytest.raises(mdlc.MdlcError, match=told) as caught:
         mdlc.compile(**{"target": "generic", **arguments})
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("position", [0, 5, -1])
+def test_verify_finds_the_layer_with_wrong_weights(
+    compiled: mdlc.CompiledModel, position: int
+) -> None:
+    steps = list(compiled.plan.steps)
+    with_weights = [i for i, step in enumerate(steps) if step.weights]
+    chosen = with_weights[position]
+    step = steps[chosen]
+    field, array = next(iter(step.weights.items()))
+    wrong = array.copy()
+    wrong.reshape(-1)[np.flatnonzero(wrong)[0]] *= 1.5
+    steps[chosen] = replace(step, weights={**step.weights, field: wrong})
+    damaged = replace(compiled, plan=replace(compiled.plan, steps=tuple(steps)))
+    found = verify(damaged, [random_inputs(compiled.graph, compiled.how)])
+    assert found.first_off is not None
+    assert found.first_off.step == step.name
+    assert verify(compiled, [random_inputs(compiled.graph, compiled.how)]).ok
