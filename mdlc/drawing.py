@@ -39,18 +39,21 @@ def svg(graph: Graph) -> str:
     column, row = _places(flow)
     columns = max((max(c, 0) for c in column.values()), default=0) + 1
     rows = max(row.values(), default=0) + 1
-    # Edges that skip rows bow out to the right of everything.
-    longest = max((row[b] - row[a] for a, b in flow.edges), default=1)
-    bow = 30 + 12 * min(longest, 12)
+    # Edges that skip rows bow out: to the left of the first column, to the right of others.
+    bow = _bow(max((row[b] - row[a] for a, b in flow.edges), default=1))
+    left = MARGIN + bow
     corner = {
-        node: (MARGIN + column[node] * (BOX_WIDTH + GAP_X), MARGIN + row[node] * _PITCH)
+        node: (left + column[node] * (BOX_WIDTH + GAP_X), MARGIN + row[node] * _PITCH)
         for node in order
     }
     boxes = [_box(node, *corner[node]) for node in order]
-    paths = [_edge(corner[a], corner[b], row[b] - row[a]) for a, b in flow.edges]
+    paths = [
+        _edge(corner[a], corner[b], row[b] - row[a], column[a] == column[b] == 0)
+        for a, b in flow.edges
+    ]
     return render(
         "svg/graph.j2",
-        width=2 * MARGIN + columns * (BOX_WIDTH + GAP_X) + bow,
+        width=left + columns * (BOX_WIDTH + GAP_X) + bow + MARGIN,
         height=2 * MARGIN + rows * _PITCH,
         title=html.escape(graph.name),
         boxes=boxes,
@@ -82,16 +85,29 @@ def _places(flow: nx.DiGraph) -> tuple[dict[Node, int], dict[Node, int]]:
     return column, row
 
 
-def _edge(start: tuple[int, int], end: tuple[int, int], rows: int) -> str:
-    """An SVG path from the bottom of one box to the top of another, or round what is between."""
+def _bow(rows: int) -> int:
+    """How far an edge over so many rows swings out."""
+    return 30 + 12 * min(rows, 12) if rows > 1 else 0
+
+
+def _edge(start: tuple[int, int], end: tuple[int, int], rows: int, first: bool) -> str:
+    """An SVG path from the bottom of one box to the top of another, or round what is between.
+
+    Args:
+        rows: how many rows down it goes; first: whether both are in the first column.
+    """
     if rows <= 1:
         x0, y0 = start[0] + BOX_WIDTH // 2, start[1] + BOX_HEIGHT
         x1, y1 = end[0] + BOX_WIDTH // 2, end[1]
         middle = (y0 + y1) // 2
         return f"M{x0} {y0}C{x0} {middle} {x1} {middle} {x1} {y1}"
-    x0, y0 = start[0] + BOX_WIDTH, start[1] + BOX_HEIGHT // 2
-    x1, y1 = end[0] + BOX_WIDTH, end[1] + BOX_HEIGHT // 2
-    side = max(x0, x1) + 30 + 12 * min(rows, 12)
+    y0, y1 = start[1] + BOX_HEIGHT // 2, end[1] + BOX_HEIGHT // 2
+    if first:
+        x0, x1 = start[0], end[0]
+        side = x0 - _bow(rows)
+    else:
+        x0, x1 = start[0] + BOX_WIDTH, end[0] + BOX_WIDTH
+        side = max(x0, x1) + _bow(rows)
     return f"M{x0} {y0}C{side} {y0} {side} {y1} {x1} {y1}"
 
 
