@@ -103,7 +103,8 @@ def _from_pt2(path: Path) -> Model:
     if not path.exists():
         raise MdlcError("there is no such file", node=str(path), hint="check the path")
     try:
-        program = torch.export.load(str(path))
+        with _EXPORTING, _quiet():
+            program = torch.export.load(str(path))
     except Exception as error:
         raise MdlcError(
             "is no program that torch.export.load reads",
@@ -168,15 +169,17 @@ def _exported(torch: Any, program: Any, args: tuple[Any, ...], where: str) -> on
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without torch's warnings about itself."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _torch(purpose: str) -> Any:

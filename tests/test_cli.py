@@ -311,3 +311,57 @@ def test_shell_completion() -> None:
         check=False,
     )
     assert done.stdout.split() == ["plain,x86-avx2", "plain,x86-avx512"]
+
+
+def test_dump_and_check(capsys: Captured, tmp_path: Path) -> None:
+    dump = tmp_path / "dump"
+    succeeded(
+        capsys, DIGITS, "-t", "generic", "-o", str(tmp_path / "out"), "--dump", str(dump), "--check"
+    )
+    texts = sorted(path.name for path in dump.glob("*.mdl"))
+    assert texts[0] == "000_import.mdl"
+    assert texts[-1].endswith("_assign_layout.mdl")
+    assert len(texts) > 10
+    assert "BatchNormalization" in (dump / texts[0]).read_text()
+    assert "BatchNormalization" not in (dump / texts[-1]).read_text()
+
+
+def test_torch_export_file(capsys: Captured, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason="the torch extra is not installed")
+    pytest.importorskip("onnxscript", reason="the torch extra is not installed")
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.Hardswish()).eval()
+    x = torch.randn(1, 3, 9, 9)
+    torch.export.save(torch.export.export(module, (x,)), tmp_path / "net.pt2")
+    np.savez(tmp_path / "x.npz", x=x.numpy())
+    succeeded(
+        capsys,
+        "run",
+        str(tmp_path / "net.pt2"),
+        "--input",
+        str(tmp_path / "x.npz"),
+        "--output",
+        str(tmp_path / "y.npz"),
+    )
+    with np.load(tmp_path / "y.npz") as found, torch.no_grad():
+        (name,) = found.files
+        np.testing.assert_allclose(found[name], module(x).numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_bad_torch_export_file(capsys: Captured, tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="the torch extra is not installed")
+    (tmp_path / "bad.pt2").write_bytes(b"PK\x03\x04")
+    assert "torch.export.load" in failed(capsys, str(tmp_path / "bad.pt2"))
+
+
+def test_open_dimensions_are_given_by_shape(capsys: Captured, tmp_path: Path) -> None:
+    graph = helper.make_graph(
+        [helper.make_node("Relu", ["x"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, "h", "w"])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 3, "h", "w"])],
+    )
+    path = tmp_path / "open.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), path)
+    assert "--shape x=" in failed(capsys, str(path), "-o", str(tmp_path))
+    shown = succeeded(capsys, "verify", str(path), "--shape", "x=1,3,5,7")
+    assert shown.splitlines()[-1].startswith("every layer is within its bound")
