@@ -156,10 +156,20 @@ class _Importer:
         except (MemoryError, OverflowError) as error:
             raise n.error("its attributes or inputs are absurd", EXPORT_AGAIN) from error
         except Exception as error:  # whatever Python and numpy make of damaged attributes
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise n.error(
-                f"its attributes or inputs are ill-formed ({reason})", EXPORT_AGAIN
-            ) from error
+            raise n.error(f"its attributes and inputs do not fit: {_shown(n)}", EXPORT_AGAIN) from (
+                error
+            )
+
+
+def _shown(n: OnnxNode) -> str:
+    """Inputs and attributes of a node, short."""
+    inputs = ", ".join("none" if node is None else str(node.type) for node in n.inputs)
+    attributes = "".join(
+        f", {name} {value!r:.60}"
+        for name, value in sorted(n.attributes.items())
+        if isinstance(value, int | float | str | list)
+    )
+    return f"inputs {inputs or 'none'}{attributes}"
 
 
 def _folded(nodes: list[Node], inputs: Sequence[Node | None]) -> list[Node]:

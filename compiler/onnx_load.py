@@ -139,8 +139,7 @@ def _inlined(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
     try:
         return onnx.inliner.inline_local_functions(model)
     except Exception as error:  # the C++ inliner raises what it likes
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise MdlcError(f"its local functions cannot be inlined: {reason}", node=name,
+        raise MdlcError("its local functions are ill-formed and cannot be inlined", node=name,
                         hint="export it without functions") from error  # fmt: skip
 
 
@@ -181,7 +180,7 @@ def describe(node: onnx.NodeProto) -> str:
 
 def printable(name: str) -> str:
     """A name on one line: as it is, or with what is not printable escaped."""
-    return name if name.isprintable() else repr(name)
+    return name if name and name.isprintable() else repr(name)
 
 
 def ordered_nodes(graph: onnx.GraphProto, outer: Collection[str] = ()) -> list[onnx.NodeProto]:

@@ -103,6 +103,36 @@ class Op:
         """The meaning, in numpy, on logical arrays; the result has the inferred shape and dtype."""
         raise NotImplementedError(type(self).__name__)
 
+    def channel_map(
+        self, inputs: Sequence[TensorType], output: TensorType
+    ) -> tuple[Array | None, ...] | None:
+        """Which input channel each output channel (both axis 1) lives and dies with.
+
+        Returns:
+            For each input an array of the input's channel for every output channel, or None
+            where the input has no channels of its own (weights, broadcast operands); None
+            altogether where the operator mixes channels. The default ties the channels of a
+            channelwise operator.
+        """
+        if not self.channelwise or output.rank < 2:
+            return None
+        count = output.shape[1]
+        maps: list[Array | None] = []
+        for source in inputs:
+            axis = 1 - (output.rank - source.rank)
+            own = source.shape[axis] if axis >= 0 and source.rank else 1
+            maps.append(np.arange(count) if own == count and count > 1 else None)
+        return tuple(maps)
+
+    def with_channels(self, inputs: Sequence[TensorType], kept: Array) -> Op:
+        """The operator for inputs of which only some channels are left.
+
+        Args:
+            inputs: the types that are left.
+            kept: indices of the output channels that are left.
+        """
+        return self
+
     def cost(self, inputs: Sequence[TensorType], output: TensorType) -> Cost:
         """Multiply-adds and bytes; the default counts data movement only."""
         return Cost(0, sum(t.nbytes for t in inputs) + output.nbytes)

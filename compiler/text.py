@@ -30,7 +30,7 @@ from mdlc.compiler.types import Array, DType, Layout, TensorType
 from mdlc.compiler.window import Window
 
 _LINE = re.compile(r"%(\w+): (\w+)\[([\d,]*)\](?:@(\w+))? = (.*)")
-_TAIL = re.compile(r'^(.*?)(?:\(((?:%\w+(?:, )?)*)\))?(?: ("(?:[^"\\]|\\.)*"))?$')
+_TAIL = re.compile(r'^(.*?)(?:\((%\w+(?:, %\w+)*)\))?(?: ("(?:[^"\\]|\\.)*"))?$')
 
 
 def print_graph(graph: Graph) -> str:

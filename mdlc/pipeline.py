@@ -9,6 +9,7 @@ from mdlc.compiler.ir import Graph
 from mdlc.passes.canonicalise import canonicalise, lower_batch_norm
 from mdlc.passes.common_subexpressions import merge_common_subexpressions
 from mdlc.passes.constant_folding import fold_constants
+from mdlc.passes.dead_channels import remove_dead_channels
 from mdlc.passes.fold_scale_shift import fold_scale_shift
 from mdlc.passes.fuse_activation import fuse_activation, fuse_residual
 from mdlc.passes.fuse_pad import fuse_pad
@@ -36,6 +37,8 @@ PASSES: tuple[GraphPass, ...] = (
     # the convolution then.
     fuse_residual,
     fuse_activation,
+    # Channels that nobody reads, or whose value is known.
+    remove_dead_channels,
     # Memory order, last: it describes the graph that is left.
     flatten_channels_last,
     fold_constants,

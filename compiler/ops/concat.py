@@ -41,6 +41,19 @@ class Concat(Op):
             shape[self.axis] += other.shape[self.axis]
         return TensorType(tuple(shape), first.dtype)
 
+    def channel_map(
+        self, inputs: Sequence[TensorType], output: TensorType
+    ) -> tuple[Array | None, ...] | None:
+        if self.axis != 1:
+            return tuple(np.arange(output.shape[1]) for _ in inputs) if output.rank > 1 else None
+        maps, at = [], 0
+        for source in inputs:
+            own = np.full(output.shape[1], -1)
+            own[at : at + source.shape[1]] = np.arange(source.shape[1])
+            maps.append(own)
+            at += source.shape[1]
+        return tuple(maps)
+
     def reference(self, *inputs: Array) -> Array:
         return np.concatenate(inputs, axis=self.axis)
 

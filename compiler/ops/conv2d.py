@@ -99,6 +99,18 @@ class Conv2D(Op):
             raise MdlcError(f"residual {inputs[-1]} does not fit the output {result}")
         return result
 
+    def channel_map(
+        self, inputs: Sequence[TensorType], output: TensorType
+    ) -> tuple[Array | None, ...] | None:
+        channels, filters = inputs[0].shape[1], output.shape[1]
+        if self.groups != channels:
+            return None
+        own: list[Array | None] = [np.arange(filters) // (filters // channels)]
+        own += [None] * (len(inputs) - 1)
+        if self.residual:
+            own[-1] = np.arange(filters)
+        return tuple(own)
+
     def reference(self, *inputs: Array) -> Array:
         x, w, b = inputs[:3]
         filters, per_group, kh, kw = w.shape

@@ -75,6 +75,12 @@ class Pad(Op):
         shape = tuple(d + b + e for d, b, e in zip(x.shape, self.begins, self.ends, strict=True))
         return TensorType(shape, x.dtype)
 
+    def channel_map(
+        self, inputs: Sequence[TensorType], output: TensorType
+    ) -> tuple[Array | None, ...] | None:
+        padded = output.rank < 2 or self.begins[1] or self.ends[1]
+        return None if padded else (np.arange(output.shape[1]),)
+
     def source_index(self, axis: int, length: int) -> Array:
         """Index in x of every position of y along an axis; -1 where it is `value`."""
         position = np.arange(-self.begins[axis], length + self.ends[axis])

@@ -87,6 +87,12 @@ class Reduce(Op):
             shape = [d for i, d in enumerate(x.shape) if i not in self.axes]
         return TensorType(tuple(shape), x.dtype)
 
+    def channel_map(
+        self, inputs: Sequence[TensorType], output: TensorType
+    ) -> tuple[Array | None, ...] | None:
+        alone = self.keepdims and output.rank > 1 and not {0, 1} & set(self.axes)
+        return (np.arange(output.shape[1]),) if alone else None
+
     def reference(self, *inputs: Array) -> Array:
         x = inputs[0]
         wide = x.astype(np.float64) if x.dtype.kind == "f" else x

@@ -85,6 +85,18 @@ class Reshape(Op):
     def reference(self, *inputs: Array) -> Array:
         return inputs[0].reshape(self.shape)
 
+    def channel_map(
+        self, inputs: Sequence[TensorType], output: TensorType
+    ) -> tuple[Array | None, ...] | None:
+        """A flattening [N, C, ...] -> [N, C * rest] ties every feature to its channel."""
+        x = inputs[0]
+        if x.rank < 2 or output.rank != 2 or x.shape[0] != output.shape[0]:
+            return None
+        return (np.repeat(np.arange(x.shape[1]), output.shape[1] // x.shape[1]),)
+
+    def with_channels(self, inputs: Sequence[TensorType], kept: Array) -> Op:
+        return Reshape((self.shape[0], len(kept)))
+
     def to_onnx(self) -> OnnxForm:
         return "Reshape", {}, (np.array(self.shape, np.int64),)
 

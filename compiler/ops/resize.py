@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -171,6 +171,15 @@ class Resize(Op):
             inside = (source >= 0) & (source <= length - 1)
             weights = weights * inside[:, None]
         return np.clip(indices, 0, length - 1).astype(np.int64), weights
+
+    def channel_map(
+        self, inputs: Sequence[TensorType], output: TensorType
+    ) -> tuple[Array | None, ...] | None:
+        alike = output.rank > 1 and self.untouched(1, inputs[0].shape[1])
+        return (np.arange(output.shape[1]),) if alike else None
+
+    def with_channels(self, inputs: Sequence[TensorType], kept: Array) -> Op:
+        return replace(self, sizes=(self.sizes[0], len(kept), *self.sizes[2:]))
 
     def reference(self, *inputs: Array) -> Array:
         x = inputs[0]

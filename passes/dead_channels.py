@@ -1,0 +1,290 @@
+"""Dead channels go, from their producer and from all who carry or read them.
+
+A channel is dead if no one reads it (every weight on it is zero), or if it is constant and its
+readers can take the constant into their biases. Channels that element-wise operators,
+depthwise convolutions, sums, concats and the like tie together live and die together: they form
+classes (union-find over (tensor, channel)), and a class goes only as a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from mdlc.compiler.ir import Graph, Node, make
+from mdlc.compiler.op import Elementwise
+from mdlc.compiler.ops.average_pool2d import AveragePool2D
+from mdlc.compiler.ops.concat import Concat
+from mdlc.compiler.ops.constant import constant
+from mdlc.compiler.ops.conv2d import Conv2D
+from mdlc.compiler.ops.dense import Dense
+from mdlc.compiler.ops.max_pool2d import MaxPool2D
+from mdlc.compiler.ops.reduce import Reduce
+from mdlc.compiler.ops.reshape import Reshape
+from mdlc.compiler.types import Array
+from networkx.utils import UnionFind
+
+MOST_ROUNDS = 32
+Kept = Callable[[Node], Array]
+_Key = tuple[Node, int]
+
+
+def remove_dead_channels(graph: Graph) -> Graph:
+    """Removes dead channels until there are none; the network's outputs stay whole."""
+    for _ in range(MOST_ROUNDS):
+        found = _Channels(graph).dead()
+        if not found:
+            break
+        graph = _remove(graph, found)
+    return graph
+
+
+def _channels(node: Node) -> int:
+    return node.shape[1] if node.type.rank >= 2 else 0
+
+
+def _weighted(node: Node) -> bool:
+    """Whether the node mixes channels by constant weights [M, C, ...]."""
+    op = node.op
+    if not isinstance(op, Conv2D | Dense) or (isinstance(op, Dense) and node.type.rank != 2):
+        return False
+    if any(source.constant is None for source in node.inputs[1:3]):
+        return False
+    return isinstance(op, Dense) or op.groups == 1
+
+
+@dataclass
+class _Channels:
+    """What is known of every channel of a graph."""
+
+    graph: Graph
+    constants: dict[Node, Array] = field(default_factory=dict)
+    classes: UnionFind[_Key] = field(default_factory=UnionFind)
+
+    def dead(self) -> dict[Node, Array]:
+        """For each node that loses channels, a mask of those that stay."""
+        order = [node for node in self.graph.order() if _channels(node)]
+        for node in order:
+            self.constants[node] = _constant_channels(node, self.constants)
+        required: set[_Key] = set()
+        for node in self.graph.order():
+            self._tie(node)
+        for node in self.graph.order():
+            required |= self._required(node)
+        for node in (*self.graph.outputs, *self.graph.inputs):
+            required |= {(node, c) for c in range(_channels(node))}
+        alive = {self.classes[key] for key in required}
+        masks: dict[Node, Array] = {}
+        for node in order:
+            mask = np.array([self.classes[node, c] in alive for c in range(_channels(node))])
+            if not mask.all() and node.constant is None:
+                masks[node] = mask
+        return self._without_empty(masks)
+
+    def _without_empty(self, masks: dict[Node, Array]) -> dict[Node, Array]:
+        """A tensor keeps at least one channel, and so does all that is tied to it."""
+        empty = [node for node, mask in masks.items() if not mask.any()]
+        saved = {self.classes[node, 0] for node in empty}
+        if not saved:
+            return masks
+        result = {}
+        for node, mask in masks.items():
+            kept = mask | np.array([self.classes[node, c] in saved for c in range(len(mask))])
+            if not kept.all():
+                result[node] = kept
+        return result
+
+    def _maps(self, node: Node) -> tuple[Array | None, ...] | None:
+        if not _channels(node) or not node.inputs:
+            return None
+        return node.op.channel_map([source.type for source in node.inputs], node.type)
+
+    def _tie(self, node: Node) -> None:
+        maps = self._maps(node)
+        if maps is None:
+            if isinstance(node.op, Conv2D) and node.op.residual:
+                for c in range(_channels(node)):
+                    self.classes.union((node, c), (node.inputs[-1], c))
+            return
+        for source, own in zip(node.inputs, maps, strict=True):
+            if own is None or source.constant is not None:
+                continue
+            for c, tied in enumerate(own.tolist()):
+                if tied >= 0:
+                    self.classes.union((node, c), (source, tied))
+
+    def _required(self, node: Node) -> set[_Key]:
+        """Channels that this node cannot do without."""
+        found: set[_Key] = set()
+        if _weighted(node):
+            x, weights = node.inputs[0], node.inputs[1].constant
+            assert weights is not None
+            read = np.any(weights.reshape(*weights.shape[:2], -1) != 0, axis=(0, 2))
+            known = self.constants[x]
+            padded = isinstance(node.op, Conv2D) and any(node.op.pads)
+            folds = known == 0 if padded else ~np.isnan(known)
+            return {(x, c) for c in np.flatnonzero(read & ~folds).tolist()}
+        maps = self._maps(node)
+        for index, source in enumerate(node.inputs):
+            tied = maps is not None and maps[index] is not None
+            if not tied and source.constant is None:
+                found |= {(source, c) for c in range(_channels(source))}
+        if maps is None:  # an operator that can make no fewer channels than it does
+            found |= {(node, c) for c in range(_channels(node))}
+        return found
+
+
+def _constant_channels(node: Node, known: Mapping[Node, Array]) -> Array:
+    """The value of every channel that is the same everywhere; NaN for the others."""
+    count = _channels(node)
+    unknown = np.full(count, np.nan)
+    op = node.op
+    if node.type.rank not in (2, 4) or not node.inputs or node.constant is not None:
+        return unknown
+    if isinstance(op, Conv2D | Dense) and all(s.constant is not None for s in node.inputs[1:3]):
+        return _constant_filters(node, known)
+    sources = [known.get(source) for source in node.inputs]
+    x = sources[0]
+    if isinstance(op, Elementwise) and node.type.dtype.is_float:
+        operands = []
+        for source in node.inputs:
+            value = _per_channel(source, node, known)
+            if value is None:
+                return unknown
+            operands.append(value)
+        with np.errstate(all="ignore"):
+            return np.asarray(op.reference(*operands), np.float64)
+    if isinstance(op, Concat) and op.axis == 1 and all(s is not None for s in sources):
+        return np.concatenate([s for s in sources if s is not None])
+    if x is None or len(node.inputs) != 1:
+        return unknown
+    maps = op.channel_map([node.inputs[0].type], node.type)
+    if maps is None or maps[0] is None:
+        return unknown
+    moved: Array = x[maps[0]]
+    if isinstance(op, AveragePool2D) and op.include_pad:
+        return np.where(moved == 0, 0.0, np.nan)
+    keeps = isinstance(op, MaxPool2D | Reshape | AveragePool2D)
+    keeps |= isinstance(op, Reduce) and op.kind in ("mean", "max", "min")
+    return moved if keeps else unknown
+
+
+def _per_channel(source: Node, node: Node, known: Mapping[Node, Array]) -> Array | None:
+    """An operand of an element-wise node as one number per channel; None if it varies."""
+    count = _channels(node)
+    value = source.constant
+    if value is not None:
+        full = value.reshape((1,) * (node.type.rank - value.ndim) + value.shape)
+        if any(d != 1 for i, d in enumerate(full.shape) if i != 1):
+            return None
+        return np.broadcast_to(full.reshape(-1), (count,)).astype(np.float32)
+    if source.type.rank != node.type.rank or _channels(source) != count:
+        return None
+    return known[source].astype(np.float32)
+
+
+def _constant_filters(node: Node, known: Mapping[Node, Array]) -> Array:
+    op = node.op
+    assert isinstance(op, Conv2D | Dense)
+    x, w, b = node.inputs[:3]
+    weights, bias = w.constant, b.constant
+    assert weights is not None
+    assert bias is not None
+    unknown = np.full(_channels(node), np.nan)
+    if _channels(node) != len(bias):
+        return unknown
+    values = known.get(x, np.full(_channels(x), np.nan))
+    sums = weights.reshape(*weights.shape[:2], -1).astype(np.float64)
+    if isinstance(op, Conv2D) and op.groups > 1:
+        if op.groups != x.shape[1]:
+            return unknown
+        values = values[np.arange(len(bias)) // (len(bias) // op.groups)][:, None]
+    padded = isinstance(op, Conv2D) and any(op.pads)
+    usable = values == 0 if padded else ~np.isnan(values)
+    varies = np.any(sums != 0, axis=2) & ~usable
+    fixed = (sums.sum(2) * np.where(usable, values, 0)).sum(1) + bias
+    result = np.where(varies.any(1), np.nan, fixed).astype(np.float32)
+    if isinstance(op, Conv2D) and op.residual:
+        result = result + known[node.inputs[-1]].astype(np.float32)
+    if op.activation is not None:
+        slope = (node.inputs[3].constant,) if op.has_slope else ()
+        with np.errstate(all="ignore"):
+            result = op.activation.reference(result, *slope)  # type: ignore[arg-type]
+    return np.asarray(result, np.float64)
+
+
+def _remove(graph: Graph, masks: Mapping[Node, Array]) -> Graph:
+    constants = _Channels(graph)
+    for node in graph.order():
+        if _channels(node):
+            constants.constants[node] = _constant_channels(node, constants.constants)
+    done: dict[Node, Node] = {}
+
+    def kept(node: Node) -> Array:
+        return masks.get(node, np.ones(_channels(node), np.bool_))
+
+    for node in graph.order():
+        sources = [done[source] for source in node.inputs]
+        touched = node in masks or any(source in masks for source in node.inputs)
+        if not touched:
+            done[node] = node.with_inputs(sources)
+        elif isinstance(node.op, Conv2D | Dense):
+            done[node] = _smaller(node, sources, kept, constants.constants)
+        else:
+            done[node] = _carried(node, sources, kept)
+    return graph.with_outputs(done[node] for node in graph.outputs)
+
+
+def _smaller(node: Node, sources: list[Node], kept: Kept, constants: Mapping[Node, Array]) -> Node:
+    """A convolution or dense layer on the channels that are left."""
+    op, x = node.op, node.inputs[0]
+    assert isinstance(op, Conv2D | Dense)
+    weights, bias = node.inputs[1].constant, node.inputs[2].constant
+    assert weights is not None
+    assert bias is not None
+    filters, channels = kept(node), kept(x)
+    if isinstance(op, Conv2D) and op.groups == x.shape[1]:
+        weights = weights[filters]
+        op = replace(op, groups=int(channels.sum()))
+    else:
+        gone = np.where(channels, 0.0, np.nan_to_num(constants[x]))
+        extra = (weights.reshape(*weights.shape[:2], -1).sum(2) * gone).sum(1)
+        bias = (bias + extra).astype(bias.dtype)
+        weights = weights[filters][:, channels] if op_mixes(op) else weights[filters]
+    rest = []
+    for old, new in zip(node.inputs[3:], sources[3:], strict=True):
+        value = old.constant
+        rest.append(constant(value[filters], old.name) if value is not None else new)
+    return make(
+        op,
+        sources[0],
+        constant(weights, node.inputs[1].name),
+        constant(bias[filters], node.inputs[2].name),
+        *rest,
+        name=node.name,
+    )
+
+
+def op_mixes(op: Conv2D | Dense) -> bool:
+    """Whether every output channel reads every input channel."""
+    return isinstance(op, Dense) or op.groups == 1
+
+
+def _carried(node: Node, sources: list[Node], kept: Kept) -> Node:
+    """Any other operator on the channels that are left; constant operands lose theirs too."""
+    mask = kept(node)
+    operands = []
+    maps = node.op.channel_map([source.type for source in node.inputs], node.type)
+    for index, (old, new) in enumerate(zip(node.inputs, sources, strict=True)):
+        value = old.constant
+        if value is None or maps is None or maps[index] is None:
+            operands.append(new)
+            continue
+        axis = 1 - (node.type.rank - value.ndim)
+        own = maps[index]
+        assert own is not None
+        used = own[mask]
+        operands.append(constant(np.take(value, used[used >= 0], axis=axis), old.name))
+    op = node.op.with_channels([o.type for o in operands], np.flatnonzero(mask))
+    return make(op, *operands, name=node.name)
