@@ -1,7 +1,7 @@
 """What happens to a picture before the network sees it: as graph nodes, and as numpy.
 
 `--input-format`, `--mean` and `--std` put nodes in front of the network, so that the emitted
-class takes a camera buffer as it comes; the passes then fold them into the first layers.
+class takes a camera buffer as it comes; the passes fold what they can of it into the first layers.
 """
 
 from __future__ import annotations
