@@ -118,8 +118,9 @@ def check_declared(
 ) -> None:
     """The shapes and types that a model declares against those that follow from its operators.
 
-    Where an input has open dimensions, what exporters traced for inner tensors no longer holds:
-    then only outputs are looked at, and not their batch.
+    Where an input has open dimensions, what exporters traced for inner tensors no longer holds,
+    nor does a rank where sizes of 1 are squeezed: then only outputs are looked at, and not their
+    batch.
 
     Raises:
         MdlcError: they disagree.
@@ -147,6 +148,8 @@ def _check_value(where: str, proto: onnx.ValueInfoProto, node: Node, is_open: bo
     if not kind.HasField("shape"):
         return
     declared = [d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim]
+    if is_open and len(declared) != len(node.shape):
+        return
     agrees = len(declared) == len(node.shape) and all(
         d is None or d <= 0 or (is_open and i == 0) or d == s
         for i, (d, s) in enumerate(zip(declared, node.shape, strict=False))

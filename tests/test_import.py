@@ -178,6 +178,32 @@ def test_shape_arithmetic_is_folded() -> None:
     assert_as_onnxruntime(proto, graph)
 
 
+def test_ranges_that_pytorch_counts() -> None:
+    """Its opset 9 spells arange(n) with NonZero."""
+    proto = model(
+        [
+            node("Shape", "x", "s"),
+            node("ConstantOfShape", "s", "ones", value=weight("", [1])),
+            node("NonZero", "ones", "indices"),
+            node("Transpose", "indices", "t", perm=[1, 0]),
+            node("Cast", "t", "range", to=TensorProto.FLOAT),
+            node("Squeeze", "range", "flat", axes=[1]),
+            node("Add", "x flat", "y"),
+        ],
+        [value("x", ("N",))],
+        [value("y", ("N",))],
+        opset=9,
+    )
+    graph = import_model(proto, shapes={"x": (6,)})
+    assert kinds(graph) == ["Add"]
+    assert_as_onnxruntime(proto, graph)
+
+
+def test_squeezed_batch_may_change_the_declared_rank() -> None:
+    proto = model([node("Squeeze", "x", "y")], [value("x", ("N", 4))], [value("y", ("N", 4))])
+    assert import_model(proto).outputs[0].shape == (4,)
+
+
 def test_large_constants_are_not_folded() -> None:
     proto = model(
         [node("ConstantOfShape", "s", "c"), node("Add", "x c", "y")],

@@ -1,4 +1,4 @@
-"""Shape, Size, ConstantOfShape, Range and Constant: folded when the model is imported."""
+"""Shape, Size, ConstantOfShape, Range, NonZero, Constant: folded when a model is imported."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ LONGEST_RANGE = 2**24
 
 @dataclass(frozen=True)
 class Shape(Op):
-    """Imported as constants: shapes are static. Sources: ONNX specification, the five operators."""
+    """Imported as constants: shapes are static. Sources: ONNX specification, these operators."""
 
-    onnx: ClassVar[tuple[str, ...]] = ("Shape", "Size", "ConstantOfShape", "Range", "Constant")
+    onnx: ClassVar[tuple[str, ...]] = (
+        "Shape", "Size", "ConstantOfShape", "Range", "NonZero", "Constant",
+    )  # fmt: skip
 
     @classmethod
     def from_onnx(cls, n: OnnxNode) -> Node:
@@ -55,6 +57,11 @@ class Shape(Op):
         if delta == 0 or not (limit - start) / delta <= LONGEST_RANGE:
             raise n.error(f"a range from {start} to {limit} in steps of {delta} is absurd")
         return np.arange(start, limit, delta, dtype=n.const(0).dtype)
+
+    @staticmethod
+    def _nonzero(n: OnnxNode) -> Array:
+        value = n.const(0)  # PyTorch counts with it: the indices of ones, shaped like a range
+        return np.array(np.nonzero(np.atleast_1d(value)), np.int64)[: value.ndim]
 
     @staticmethod
     def _constant(n: OnnxNode) -> Array:
