@@ -31,6 +31,8 @@ from mdlc.compiler.window import Window
 
 _LINE = re.compile(r"%(\w+): (\w+)\[([\d,]*)\](?:@(\w+))? = (.*)")
 _TAIL = re.compile(r'^(.*?)(?:\((%\w+(?:, %\w+)*)\))?(?: ("(?:[^"\\]|\\.)*"))?$')
+_RETURNED = re.compile(r'("(?:[^"\\]|\\.)*"|\w+)=%(\w+)')
+_RETURN = re.compile(f"return {_RETURNED.pattern}(?:, {_RETURNED.pattern})*")
 
 
 def print_graph(graph: Graph) -> str:
@@ -51,7 +53,10 @@ def print_graph(graph: Graph) -> str:
 
 
 def _quote(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    """A Python string literal on one line: ONNX names may hold any character."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    shown = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in escaped)
+    return f'"{"".join(shown)}"'
 
 
 def large_constants(graph: Graph) -> dict[str, Array]:
@@ -80,7 +85,9 @@ def parse_graph(text: str, data: Mapping[str, Array] | None = None) -> Graph:
             continue
         where = f"line {number}"
         if line.startswith("return "):
-            pairs = re.findall(r'("(?:[^"\\]|\\.)*"|\w+)=%(\w+)', line)
+            if _RETURN.fullmatch(line) is None:
+                raise MdlcError(f"cannot parse {line!r}", node=where)
+            pairs = _RETURNED.findall(line)
             names = [ast.literal_eval(n) if n.startswith('"') else n for n, _ in pairs]
             missing = [key for _, key in pairs if key not in nodes]
             if missing:
@@ -90,8 +97,13 @@ def parse_graph(text: str, data: Mapping[str, Array] | None = None) -> Graph:
         if found is None:
             raise MdlcError(f"is no node: {line!r}", node=where)
         key, dtype, dims, layout, rest = found.groups()
+        if key in nodes:
+            raise MdlcError(f"%{key} is defined twice", node=where)
         shape = tuple(int(d) for d in dims.split(",") if d)
-        kind = TensorType(shape, DType(dtype), Layout(layout or "plain"))
+        try:
+            kind = TensorType(shape, DType(dtype), Layout(layout or "plain"))
+        except ValueError as error:
+            raise MdlcError(f"no type: {error}", node=where) from error
         node = _node(rest, kind, nodes, data or {}, where)
         if node.type.shape != shape or node.type.dtype is not kind.dtype:
             raise MdlcError(f"says {kind}, but {node.type} follows", node=where)
@@ -115,8 +127,8 @@ def _node(
             raise MdlcError(f"reads %{key}, which is not defined", node=where)
     try:
         call = ast.parse(expression, mode="eval").body
-        assert isinstance(call, ast.Call)
-        assert isinstance(call.func, ast.Name)
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
+            raise ValueError("not an operator with its attributes in brackets")
         head = call.func.id
         if head == "Input":
             return make(Input(kind.shape, kind.dtype), name=label)
@@ -124,7 +136,11 @@ def _node(
             value = _constant(head, ast_value(call.args[0]), kind, data)
             return make(Constant(value), name=label)
         op = ast_value(call)
-    except (SyntaxError, AssertionError, KeyError, TypeError, ValueError) as error:
+        if not isinstance(op, Op):
+            raise ValueError(f"{head} is no operator")
+    except KeyError as error:
+        raise MdlcError(f"cannot parse {expression!r}: there is no {error}", node=where) from error
+    except (SyntaxError, IndexError, TypeError, ValueError) as error:
         raise MdlcError(f"cannot parse {expression!r} ({error})", node=where) from error
     return make(op, *(nodes[key] for key in keys), name=label)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Graph
 from mdlc.passes.canonicalise import canonicalise, lower_batch_norm
+from mdlc.passes.channel_shuffle import fold_channel_shuffle
 from mdlc.passes.common_subexpressions import merge_common_subexpressions
 from mdlc.passes.constant_folding import fold_constants
 from mdlc.passes.dead_channels import remove_dead_channels
@@ -28,6 +29,8 @@ PASSES: tuple[GraphPass, ...] = (
     # Transposes of exporters that think in NHWC cancel each other.
     sink_transposes,
     canonicalise,
+    # Shuffles of channels into the order of weights.
+    fold_channel_shuffle,
     # Work that disappears into weights and padding.
     fuse_pad,
     fold_scale_shift,

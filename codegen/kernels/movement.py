@@ -16,6 +16,7 @@ from mdlc.codegen.kernel import Kernel, LayerCode, Schedule, Step
 from mdlc.codegen.strides import C_TYPES, Dim, joined, logical_strides, nest, pointer
 from mdlc.compiler.ir import Node
 from mdlc.compiler.op import Op
+from mdlc.compiler.ops.channel_shuffle import ChannelShuffle
 from mdlc.compiler.ops.concat import Concat
 from mdlc.compiler.ops.convert_layout import ConvertLayout
 from mdlc.compiler.ops.depth_to_space import DepthToSpace
@@ -116,6 +117,19 @@ def _space_to_depth(op: SpaceToDepth, node: Node, x: Sequence[Strides], y: Strid
     ]
 
 
+def _shuffle(op: ChannelShuffle, node: Node, x: Sequence[Strides], y: Strides) -> list[Block]:
+    n, c, h, w = node.shape
+    rest = c // op.groups
+    (xn, xc, xh, xw), (yn, yc, yh, yw) = x[0], y
+    return [
+        Block(
+            (n, rest, op.groups, h, w),
+            (yn, yc * op.groups, yc, yh, yw),
+            (xn, xc, xc * rest, xh, xw),
+        )
+    ]
+
+
 def _pad(op: Pad, node: Node, x: Sequence[Strides], y: Strides) -> list[Block]:
     shape = node.inputs[0].shape
     per_axis = [_runs(op.source_index(axis, length).tolist()) for axis, length in enumerate(shape)]
@@ -163,6 +177,7 @@ _BLOCKS: dict[type[Op], Callable[..., list[Block]]] = {
     DepthToSpace: _depth_to_space,
     SpaceToDepth: _space_to_depth,
     Pad: _pad,
+    ChannelShuffle: _shuffle,
 }
 
 

@@ -46,7 +46,10 @@ class Constant(Op):
         if self.value.size <= 16:
             return f"Constant({self.value.tolist()!r})"
         first = self.value.reshape(-1)[0]
-        if np.all(self.value == first):
+        same = bool(np.all(self.value == first))
+        if same and self.value.dtype.kind == "f":  # 0.0 and -0.0 are equal, but not the same
+            same = bool(np.all(np.signbit(self.value) == np.signbit(first)))
+        if same:
             return f"Full({first.item()!r})"
         return f"Data({self.digest[:16]!r})"
 
