@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import pytest
+from mdlc.passes.fold_scale_shift import fold_scale_shift
+
+from tests.passes.ir import graph, operators, same_values
+
+STATISTICS = """
+    %s: f32[{c}] = Random(11)
+    %t: f32[{c}] = Random(12)
+    %m: f32[{c}] = Random(13)
+    %v: f32[{c}] = Full(0.7)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "out"),
+    [
+        (
+            "Conv2D",
+            "%w: f32[6,4,3,3] = Random(1)\n%b: f32[6] = Random(2)\n"
+            "%c: f32[1,6,8,8] = Conv2D(pads=(1, 1, 1, 1))(%x, %w, %b)",
+            "1,6,8,8",
+        ),
+        (
+            "Conv2D",
+            "%w: f32[6,2,3,3] = Random(1)\n%b: f32[6] = Random(2)\n"
+            "%c: f32[1,6,6,6] = Conv2D(groups=2)(%x, %w, %b)",
+            "1,6,6,6",
+        ),
+        (
+            "ConvTranspose2D",
+            "%w: f32[4,3,2,2] = Random(1)\n%b: f32[6] = Random(2)\n"
+            "%c: f32[1,6,16,16] = ConvTranspose2D(stride=(2, 2), groups=2)(%x, %w, %b)",
+            "1,6,16,16",
+        ),
+    ],
+)
+def test_batch_norm_behind(name: str, body: str, out: str) -> None:
+    before = graph(
+        '%x: f32[1,4,8,8] = Input() "x"\n'
+        + body
+        + STATISTICS.format(c=6).replace("\n    ", "\n")
+        + f"%y: f32[{out}] = BatchNormalization()(%c, %s, %t, %m, %v)\nreturn y=%y"
+    )
+    after = fold_scale_shift(before)
+    assert operators(after) == [name]
+    same_values(before, after)
+
+
+def test_batch_norm_behind_dense() -> None:
+    before = graph(
+        '%x: f32[2,5] = Input() "x"\n%w: f32[6,5] = Random(1)\n%b: f32[6] = Random(2)\n'
+        "%c: f32[2,6] = Dense()(%x, %w, %b)"
+        + STATISTICS.format(c=6).replace("\n    ", "\n")
+        + "%y: f32[2,6] = BatchNormalization()(%c, %s, %t, %m, %v)\nreturn y=%y"
+    )
+    after = fold_scale_shift(before)
+    assert operators(after) == ["Dense"]
+    same_values(before, after)
+
+
+BEFORE_CONV = """
+    %x: f32[1,3,8,8] = Input() "x"
+    %k: f32[3,1,1] = Random(5)
+    %a: f32[1,3,8,8] = {op}()(%x, %k)
+    %w: f32[6,3,3,3] = Random(1)
+    %b: f32[6] = Random(2)
+    %y: f32[1,6,{size},{size}] = Conv2D(pads=({pad}, {pad}, {pad}, {pad}))(%a, %w, %b)
+    return y=%y
+"""
+
+
+@pytest.mark.parametrize(
+    ("op", "pad", "expected"),
+    [
+        ("Mul", 0, ["Conv2D"]),
+        ("Mul", 1, ["Conv2D"]),
+        ("Add", 0, ["Conv2D"]),
+        ("Add", 1, ["Add", "Conv2D"]),  # zeros of the padding would be shifted
+    ],
+)
+def test_before_a_convolution(op: str, pad: int, expected: list[str]) -> None:
+    before = graph(BEFORE_CONV.format(op=op, pad=pad, size=6 + 2 * pad))
+    after = fold_scale_shift(before)
+    assert operators(after) == expected
+    same_values(before, after)
+
+
+def test_a_convolution_with_two_users_stays() -> None:
+    before = graph("""
+        %x: f32[1,3,4,4] = Input() "x"
+        %w: f32[3,3,1,1] = Random(1)
+        %b: f32[3] = Random(2)
+        %c: f32[1,3,4,4] = Conv2D()(%x, %w, %b)
+        %k: f32[3,1,1] = Random(3)
+        %y: f32[1,3,4,4] = Mul()(%c, %k)
+        return y=%y, z=%c
+    """)
+    assert operators(fold_scale_shift(before)) == ["Conv2D", "Mul"]
+
+
+def test_a_factor_per_pixel_stays() -> None:
+    before = graph("""
+        %x: f32[1,3,4,4] = Input() "x"
+        %w: f32[3,3,1,1] = Random(1)
+        %b: f32[3] = Random(2)
+        %c: f32[1,3,4,4] = Conv2D()(%x, %w, %b)
+        %k: f32[1,1,4,4] = Random(3)
+        %y: f32[1,3,4,4] = Mul()(%c, %k)
+        return y=%y
+    """)
+    assert operators(fold_scale_shift(before)) == ["Conv2D", "Mul"]
+
+
+def test_sum_then_product_reaches_the_weights() -> None:
+    before = graph("""
+        %x: f32[1,3,4,4] = Input() "x"
+        %a: f32[] = Full(-127.0)
+        %c: f32[] = Full(0.0078125)
+        %s: f32[1,3,4,4] = Add()(%x, %a)
+        %m: f32[1,3,4,4] = Mul()(%s, %c)
+        %w: f32[2,3,1,1] = Random(1)
+        %b: f32[2] = Random(2)
+        %y: f32[1,2,4,4] = Conv2D()(%m, %w, %b)
+        return y=%y
+    """)
+    after = fold_scale_shift(before)
+    assert operators(after) == ["Conv2D"]
+    same_values(before, after)

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import pytest
+from mdlc.passes.fuse_pad import fuse_pad
+
+from tests.passes.ir import graph, operators, same_values
+
+BEFORE = """
+    %x: f32[1,3,6,6] = Input() "x"
+    %p: f32[1,3,8,9] = Pad((0, 0, 1, 1), (0, 0, 1, 2){value})(%x)
+    {body}
+    return y=%y
+"""
+CONV = (
+    "%w: f32[4,3,3,3] = Random(1)\n    %b: f32[4] = Random(2)\n"
+    "    %y: f32[1,4,6,7] = Conv2D()(%p, %w, %b)"
+)
+AVERAGE = "%y: f32[1,3,6,7] = AveragePool2D(Window((3, 3)))(%p)"
+MAX = "%y: f32[1,3,6,7] = MaxPool2D(Window((3, 3)))(%p)"
+
+
+@pytest.mark.parametrize(
+    ("body", "value", "expected"),
+    [
+        (CONV, "", ["Conv2D"]),
+        (CONV, ", 1.0", ["Pad", "Conv2D"]),
+        (AVERAGE, "", ["AveragePool2D"]),
+        (MAX, ", -inf", ["MaxPool2D"]),
+        (MAX, "", ["Pad", "MaxPool2D"]),
+    ],
+)
+def test_borders(body: str, value: str, expected: list[str]) -> None:
+    before = graph(BEFORE.format(body=body, value=value))
+    after = fuse_pad(before)
+    assert operators(after) == expected
+    same_values(before, after)
