@@ -19,8 +19,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import mdlc.compiler.ops  # noqa: F401  (fills the registry)
 import numpy as np
+
+import mdlc.compiler.ops  # noqa: F401  (fills the registry)
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Graph, Node, make
 from mdlc.compiler.op import Op

@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 
 import numpy as np
+
 from mdlc.compiler.ir import Node, make
 from mdlc.compiler.op import Op
 from mdlc.compiler.types import Array, DType, TensorType
