@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import platformdirs
+
 from mdlc.codegen.emit_cpp import MAT_TYPES, Info, emit
 from mdlc.codegen.format import format_cpp
 from mdlc.codegen.kernel import View

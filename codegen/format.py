@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import clang_format
+
 from mdlc.compiler.errors import MdlcError
 
 STYLE = (

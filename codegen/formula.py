@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
 from mdlc.codegen.isa import Isa
 from mdlc.codegen.isas.generic import ISA as SCALAR
 from mdlc.codegen.kernel import Microkernel

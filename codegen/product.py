@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
+
 from mdlc.codegen.epilogue import Epilogue
 from mdlc.codegen.isa import Isa
 from mdlc.codegen.kernel import Microkernel, Schedule

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import networkx as nx
+
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.types import Array, TensorType
 

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import mdlc.compiler.ops  # noqa: F401  (fills the registry)
 import numpy as np
 import onnx
+
+import mdlc.compiler.ops  # noqa: F401  (fills the registry)
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Graph, Node
 from mdlc.compiler.onnx_inputs import check_declared, import_inputs

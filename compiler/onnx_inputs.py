@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 import onnx
+
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Node
 from mdlc.compiler.onnx_load import EXPORT_AGAIN, printable

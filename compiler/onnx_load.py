@@ -12,6 +12,7 @@ import networkx as nx
 import onnx
 import onnx.inliner
 from google.protobuf.message import DecodeError, Message  # type: ignore[import-untyped]
+
 from mdlc.compiler.errors import MdlcError
 
 Source: TypeAlias = "str | os.PathLike[str] | bytes | onnx.ModelProto"

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from functools import cache
 
 import onnx
+
 from mdlc.compiler.ir import Node
 from mdlc.compiler.onnx_node import OnnxNode
 from mdlc.compiler.types import DType

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.types import Array, DType
 

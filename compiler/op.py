@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.expr import Expr
 from mdlc.compiler.types import Array, DType, TensorType

@@ -75,10 +75,15 @@ class Decline:
 
 @dataclass(frozen=True)
 class Match:
-    """What a pattern matched: the root, and nodes by the names bound."""
+    """What a pattern matched: the root, and nodes by the names bound.
+
+    Attributes:
+        order: for the nodes up to the root, where they stand in the order of computation.
+    """
 
     root: Node
     bound: Mapping[str, Node]
+    order: Mapping[Node, int] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Node:
         return self.bound[name]
@@ -218,16 +223,18 @@ def _sweep(graph: Graph, rules: Sequence[Rule], budget: Budget) -> tuple[Graph, 
     users = graph.users()
     outputs = set(graph.outputs)
     uses: dict[Node, int] = {}
+    order: dict[Node, int] = {}
     fired = 0
 
     def visit(old: Node, fresh: Node) -> Node:
         nonlocal fired
         count = len(users[old]) + (old in outputs)
         uses[fresh] = count if fresh not in uses else uses[fresh] + count
+        order.setdefault(fresh, len(order))
         for rule in rules:
             if budget.left == 0:
                 break
-            result = _try(rule, fresh, uses, budget)
+            result = _try(rule, fresh, uses, order, budget)
             if result is None:
                 continue
             fired += 1
@@ -238,16 +245,23 @@ def _sweep(graph: Graph, rules: Sequence[Rule], budget: Budget) -> tuple[Graph, 
                 if result.name != fresh.name and fresh.name:
                     result = replace(result, name=fresh.name)
                 uses[result] = count
+                order[result] = len(order)
             return result
         return fresh
 
     return graph.rebuild(visit), fired
 
 
-def _try(rule: Rule, node: Node, uses: Mapping[Node, int], budget: Budget) -> Node | None:
+def _try(
+    rule: Rule,
+    node: Node,
+    uses: Mapping[Node, int],
+    order: Mapping[Node, int],
+    budget: Budget,
+) -> Node | None:
     matcher = _Matcher(uses)
     for bound in matcher.match(rule.pattern, node, {}, 0):
-        result = rule.handler(Match(node, bound))
+        result = rule.handler(Match(node, bound, order))
         if isinstance(result, Decline):
             matcher.fail(1000, result.reason)
             continue

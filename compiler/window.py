@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.types import Array, TensorType
 

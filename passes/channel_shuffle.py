@@ -7,6 +7,7 @@ order of its filters. A part of a shuffled concat is a shuffle of the concatenat
 from __future__ import annotations
 
 import numpy as np
+
 from mdlc.compiler.ir import Graph, Node, make
 from mdlc.compiler.ops.channel_shuffle import ChannelShuffle
 from mdlc.compiler.ops.concat import Concat

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from mdlc.compiler.ir import Graph, Node
 from mdlc.compiler.ops.constant import constant
 

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from networkx.utils import UnionFind
+
 from mdlc.compiler.ir import Graph, Node, make
 from mdlc.compiler.op import Elementwise
 from mdlc.compiler.ops.average_pool2d import AveragePool2D
@@ -23,7 +25,6 @@ from mdlc.compiler.ops.max_pool2d import MaxPool2D
 from mdlc.compiler.ops.reduce import Reduce
 from mdlc.compiler.ops.reshape import Reshape
 from mdlc.compiler.types import Array
-from networkx.utils import UnionFind
 
 MOST_ROUNDS = 32
 Kept = Callable[[Node], Array]

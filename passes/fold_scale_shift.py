@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+
 from mdlc.compiler.ir import Graph, Node, make
 from mdlc.compiler.op import Op
 from mdlc.compiler.ops.add import Add

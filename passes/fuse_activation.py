@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+
 from mdlc.compiler.ir import Graph, Node, make
 from mdlc.compiler.op import Elementwise
 from mdlc.compiler.ops.cast import Cast
@@ -45,6 +46,8 @@ def _prelu(m: Match) -> Node | Decline:
 
 def _residual(m: Match) -> Node | Decline:
     """Adds the other operand in the epilogue of the convolution that comes later."""
+    if m.order[m["other"]] > m.order[m["conv"]] and _takes(m["other"]):
+        return Decline("the other convolution is computed later")
     conv, other = m["conv"], m["other"]
     if other.shape != m.root.shape or conv.shape != m.root.shape:
         return Decline("the sum is broadcast")
@@ -53,6 +56,10 @@ def _residual(m: Match) -> Node | Decline:
     op = conv.op
     assert isinstance(op, Conv2D)
     return make(replace(op, residual=True), *conv.inputs, other)
+
+
+def _takes(node: Node) -> bool:
+    return isinstance(node.op, Conv2D) and node.op.activation is None and not node.op.residual
 
 
 _CONV = pat(WEIGHTED, bind="conv", where=_free)
@@ -81,17 +88,5 @@ def fuse_residual(graph: Graph, *, budget: Budget | None = None) -> Graph:
     """
     from mdlc.compiler.ops.add import Add
 
-    position = {node: index for index, node in enumerate(graph.order())}
-
-    def handler(m: Match) -> Node | Decline:
-        conv, other = m["conv"], m["other"]
-        if position.get(conv, 1 << 30) < position.get(other, -1) and _takes(other):
-            return Decline("the other convolution is computed later")
-        return _residual(m)
-
-    rule = Rule("residual", pat(Add, _BARE, Var("other")), handler)
+    rule = Rule("residual", pat(Add, _BARE, Var("other")), _residual)
     return rewrite(graph, (rule,), budget)
-
-
-def _takes(node: Node) -> bool:
-    return isinstance(node.op, Conv2D) and node.op.activation is None and not node.op.residual

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import networkx as nx
 import numpy as np
+
 from mdlc.compiler.ir import Graph, Node, make
 from mdlc.compiler.op import LayoutRule
 from mdlc.compiler.ops.constant import constant

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.interpreter import run
 from mdlc.compiler.ir import Graph

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+
 from mdlc.compiler.ir import Graph, Node, make
 from mdlc.compiler.op import Elementwise
 from mdlc.compiler.ops.concat import Concat

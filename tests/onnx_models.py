@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnxruntime
+from onnx import TensorProto, helper, numpy_helper
+
 from mdlc.compiler.interpreter import run
 from mdlc.compiler.ir import Graph
-from onnx import TensorProto, helper, numpy_helper
 
 Array = npt.NDArray[Any]
 FLOAT = TensorProto.FLOAT

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import mdlc.compiler.ops
 import onnx
 import pytest
+
+import mdlc.compiler.ops
 from mdlc.compiler.op import OnnxForm, Op, Sample
 from mdlc.compiler.types import Array
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from mdlc.codegen.isa import find_isa, isas
 from mdlc.codegen.toolchain import find_toolchain
 from mdlc.compiler.errors import MdlcError

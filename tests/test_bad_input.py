@@ -11,10 +11,10 @@ import onnx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from mdlc.compiler.errors import MdlcError
-from mdlc.compiler.onnx_import import import_model
 from onnx import TensorProto, helper
 
+from mdlc.compiler.errors import MdlcError
+from mdlc.compiler.onnx_import import import_model
 from tests.onnx_models import model, node, value, weight
 from tests.shared_data import model_path, needs_shared
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
+
 from mdlc.compiler.interpreter import run
 from mdlc.compiler.ir import Graph
 from mdlc.compiler.onnx_import import import_model
 from mdlc.compiler.types import DType
-from onnx import TensorProto, helper, numpy_helper
-
 from tests.onnx_models import Array, assert_as_onnxruntime, model, node, value, weight
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from mdlc.codegen.executable import Executable
 from mdlc.codegen.isa import find_isa
 from mdlc.codegen.kernel import candidates
@@ -20,7 +21,6 @@ from mdlc.compiler.ops.input import graph_input
 from mdlc.compiler.types import Array, DType
 from mdlc.passes.canonicalise import lower_batch_norm
 from mdlc.passes.layout import assign_layout
-
 from tests.op_samples import sampled_ops
 from tests.targets import TARGETS, require
 
@@ -98,9 +98,7 @@ def test_every_convolution_schedule_agrees_with_reference(target: str) -> None:
     found = {node.name: candidates(node, isa) for node in convolutions}
     most = max(len(each) for each in found.values())
     for round_ in range(0, most, max(1, most // 4)):
-        chosen = {
-            name: each[min(round_, len(each) - 1)].schedule for name, each in found.items()
-        }
+        chosen = {name: each[min(round_, len(each) - 1)].schedule for name, each in found.items()}
         actual = Executable(lower(graph, isa, "Schedules", schedules=chosen))(values)
         for name, value in expected.items():
             np.testing.assert_allclose(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import onnxruntime
 import pytest
+
 from mdlc.compiler.interpreter import run
 from mdlc.compiler.ir import Graph
 from mdlc.compiler.onnx_import import import_model
-
 from tests.shared_data import (
     MODELS,
     Array,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import mdlc.compiler.ops  # noqa: F401
 import numpy as np
 import onnxruntime
 import pytest
+
+import mdlc.compiler.ops  # noqa: F401
 from mdlc.compiler.op import Op, Sample
 from mdlc.compiler.types import DType, TensorType
-
 from tests.op_samples import feeds, onnx_model, sampled_ops, samples
 
 # Operators that no single ONNX operator of opset 20 means, or that ONNX Runtime lacks there.

@@ -8,14 +8,14 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from onnx import TensorProto, helper
+from PIL import Image
+
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.interpreter import run
 from mdlc.compiler.ir import Graph
 from mdlc.compiler.onnx_import import import_model
 from mdlc.compiler.types import DType
-from onnx import TensorProto, helper
-from PIL import Image
-
 from mdlc.pictures import load_inputs, load_npz, load_picture, random_inputs
 from mdlc.preprocess import Preprocess, model_values, parse_numbers, picture_input, preprocess
 

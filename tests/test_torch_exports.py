@@ -10,8 +10,8 @@ from typing import Any
 
 import onnx
 import pytest
-from mdlc.compiler.onnx_import import import_model
 
+from mdlc.compiler.onnx_import import import_model
 from tests.onnx_models import assert_as_onnxruntime
 
 REASON = "the torch extra is not installed"

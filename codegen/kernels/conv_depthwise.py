@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
 from mdlc.codegen.epilogue import Epilogue
 from mdlc.codegen.isa import Isa
 from mdlc.codegen.kernel import Kernel, LayerCode, Microkernel, Schedule, Step

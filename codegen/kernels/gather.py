@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+
 from mdlc.codegen.isa import Isa
 from mdlc.codegen.kernel import Kernel, LayerCode, Schedule, Step
 from mdlc.codegen.strides import C_TYPES, nest

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+
 from mdlc.codegen.epilogue import Epilogue
 from mdlc.codegen.isa import Isa
 from mdlc.codegen.kernel import Kernel, LayerCode, Microkernel, Schedule, Step, View

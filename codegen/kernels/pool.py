@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+
 from mdlc.codegen.formula import literal
 from mdlc.codegen.isa import Isa
 from mdlc.codegen.isas.generic import ISA as SCALAR

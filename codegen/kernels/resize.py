@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from mdlc.codegen.isa import Isa
 from mdlc.codegen.isas.generic import ISA as SCALAR
 from mdlc.codegen.kernel import Kernel, LayerCode, Microkernel, Schedule, Step

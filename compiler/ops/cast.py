@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 import onnx
+
 from mdlc.compiler.expr import Expr
 from mdlc.compiler.ir import Node
 from mdlc.compiler.onnx_node import OnnxNode

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.op import LayoutRule, Op, Sample, random_array
 from mdlc.compiler.types import Array, TensorType

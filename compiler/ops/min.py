@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+
 from mdlc.compiler.expr import Expr, minimum
 from mdlc.compiler.ir import Node
 from mdlc.compiler.onnx_node import OnnxNode

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Node
 from mdlc.compiler.onnx_node import OnnxNode

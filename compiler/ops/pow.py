@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+
 from mdlc.compiler.expr import Expr, call
 from mdlc.compiler.op import Elementwise, Sample, binary_samples
 from mdlc.compiler.types import Array

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+
 from mdlc.compiler.expr import Expr, call
 from mdlc.compiler.op import Elementwise
 from mdlc.compiler.types import Array

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from textwrap import dedent
 
 import numpy as np
+
 from mdlc.compiler.interpreter import run
 from mdlc.compiler.ir import Graph
 from mdlc.compiler.text import difference, parse_graph, print_graph

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from mdlc.passes.canonicalise import canonicalise, lower_batch_norm
 
+from mdlc.passes.canonicalise import canonicalise, lower_batch_norm
 from tests.passes.ir import check, graph, operators, same_values
 
 UNARY = """

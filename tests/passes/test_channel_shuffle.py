@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from mdlc.passes.channel_shuffle import fold_channel_shuffle
-
 from tests.passes.ir import check, graph, operators, same_values
 
 

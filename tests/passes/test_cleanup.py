@@ -7,7 +7,6 @@ from mdlc.passes.common_subexpressions import merge_common_subexpressions
 from mdlc.passes.constant_folding import fold_constants
 from mdlc.passes.sink_transposes import sink_transposes
 from mdlc.passes.widen_half import widen_half
-
 from tests.passes.ir import check, graph, operators, same_values
 
 

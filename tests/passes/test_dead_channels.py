@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from mdlc.compiler.ir import Graph, Node, make
 from mdlc.compiler.ops.constant import constant
 from mdlc.passes.dead_channels import remove_dead_channels
-
 from tests.passes.ir import graph, same_values
 
 BLOCK = """

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from mdlc.passes.fold_scale_shift import fold_scale_shift
 
+from mdlc.passes.fold_scale_shift import fold_scale_shift
 from tests.passes.ir import graph, operators, same_values
 
 STATISTICS = """

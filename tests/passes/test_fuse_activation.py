@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from mdlc.passes.fuse_activation import fuse_activation, fuse_residual
 
+from mdlc.passes.fuse_activation import fuse_activation, fuse_residual
 from tests.passes.ir import check, graph, operators, same_values
 
 CONV = """

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from mdlc.passes.fuse_pad import fuse_pad
 
+from mdlc.passes.fuse_pad import fuse_pad
 from tests.passes.ir import graph, operators, same_values
 
 BEFORE = """

@@ -3,7 +3,6 @@ from __future__ import annotations
 from mdlc.compiler.ops.convert_layout import ConvertLayout
 from mdlc.compiler.types import Layout
 from mdlc.passes.layout import assign_layout, flatten_channels_last
-
 from tests.passes.ir import check, graph, operators, same_values
 
 
