@@ -182,8 +182,10 @@ def _ordered(codes: Sequence[LayerCode]) -> Iterator[Microkernel]:
 
 def _includes(codes: Sequence[LayerCode], microkernels: Sequence[Microkernel]) -> set[str]:
     found: set[str] = set()
-    for item in (*codes, *microkernels):
-        found.update(item.includes)
+    for code in codes:
+        found.update(code.includes)
+    for microkernel in microkernels:
+        found.update(microkernel.includes)
     return found - {"cstddef", "cstdint", "cstring"}
 
 

@@ -73,10 +73,9 @@ def find_toolchain(isa: Isa) -> Toolchain:
             node="--target",
             hint="install qemu-user, or copy the emitted files to an ARM machine",
         )
-    runner = (emulator, "-cpu", isa.qemu_cpu)
     root = Path("/usr") / isa.triple
-    if root.exists():
-        runner = (emulator, "-L", str(root), "-cpu", isa.qemu_cpu)
+    libraries = ("-L", str(root)) if root.exists() else ()
+    runner = (emulator, *libraries, "-cpu", isa.qemu_cpu)
     return Toolchain(compiler, runner, _label(compiler))
 
 

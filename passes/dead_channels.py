@@ -211,7 +211,7 @@ def _constant_filters(node: Node, known: Mapping[Node, Array]) -> Array:
     if op.activation is not None:
         slope = (node.inputs[3].constant,) if op.has_slope else ()
         with np.errstate(all="ignore"):
-            result = op.activation.reference(result, *slope)  # type: ignore[arg-type]
+            result = op.activation.reference(result, *slope)
     return np.asarray(result, np.float64)
 
 

@@ -102,14 +102,12 @@ class MatMulKernel(Kernel):
             width = block.vectors * isa.lanes
             used = width - (isa.lanes - block.part if block.part else 0)
             numbers = f"{product.depth}, {product.channels}, {used}, {width}"
-            source = f"b + {block.first}" if block.first else "b"
+            panel = f"b + {block.first}" if block.first else "b"
             target = f"weights + {block.offset}" if block.offset else "weights"
             if block.count > 1:
-                source, target = (
-                    f"{source} + n * {width}",
-                    f"{target} + n * {width * product.depth}",
-                )
-            call = f"pack_panel_f32<{numbers}>({source}, {target});"
+                panel = f"{panel} + n * {width}"
+                target = f"{target} + n * {width * product.depth}"
+            call = f"pack_panel_f32<{numbers}>({panel}, {target});"
             if block.count > 1:
                 call = f"for (int n = 0; n < {block.count}; ++n) {{\n{call}\n}}"
             lines.append(call)

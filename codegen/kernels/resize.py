@@ -74,7 +74,8 @@ class ResizeKernel(Kernel):
 
     def cost(self, node: Node, schedule: Schedule, isa: Isa) -> float:
         taps = self._taps(node)
-        return node.type.size / isa.lanes * taps[0][0].shape[1] * taps[1][0].shape[1]
+        per_pixel = int(taps[0][0].shape[1]) * int(taps[1][0].shape[1])
+        return node.type.size / isa.lanes * per_pixel
 
     @staticmethod
     def _taps(node: Node) -> list[tuple[Array, Array]]:

@@ -59,7 +59,7 @@ class AveragePool2D(Op):
     def reference(self, *inputs: Array) -> Array:
         x = inputs[0]
         total = self.window.patches(x, 0.0).sum((4, 5), dtype=np.float64)
-        return (total / self.counts(x.shape[2:])).astype(x.dtype)
+        return np.asarray(total / self.counts(x.shape[2:]), x.dtype)
 
     def cost(self, inputs: Sequence[TensorType], output: TensorType) -> Cost:
         return Cost(0, inputs[0].nbytes + output.nbytes)

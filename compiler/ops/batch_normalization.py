@@ -56,7 +56,7 @@ class BatchNormalization(Op):
         x = inputs[0]
         shape = (1, -1) + (1,) * (x.ndim - 2)
         scale, bias, mean, var = (s.reshape(shape) for s in inputs[1:])
-        return (scale * (x - mean) / np.sqrt(var + self.epsilon) + bias).astype(x.dtype)
+        return np.asarray(scale * (x - mean) / np.sqrt(var + self.epsilon) + bias, x.dtype)
 
     def to_onnx(self) -> OnnxForm:
         return "BatchNormalization", {"epsilon": self.epsilon}, ()

@@ -56,15 +56,17 @@ class Clip(Elementwise):
             info = np.iinfo(x.dtype)
             low = info.min if self.low == -math.inf else int(self.low)
             high = info.max if self.high == math.inf else int(self.high)
-            return np.minimum(np.maximum(x, x.dtype.type(low)), x.dtype.type(high))
-        return np.minimum(np.maximum(x, x.dtype.type(self.low)), x.dtype.type(self.high))
+            return np.asarray(np.minimum(np.maximum(x, x.dtype.type(low)), x.dtype.type(high)))
+        return np.asarray(
+            np.minimum(np.maximum(x, x.dtype.type(self.low)), x.dtype.type(self.high))
+        )
 
     def to_onnx(self) -> OnnxForm:
         bounds = (self.low, self.high)
         return (
             "Clip",
             {},
-            tuple(None if math.isinf(b) else np.float32(b).reshape(()) for b in bounds),
+            tuple(None if math.isinf(b) else np.array(b, np.float32) for b in bounds),
         )
 
     @classmethod

@@ -61,7 +61,8 @@ class Conv2D(Op):
             w = n.make(Reshape((w.shape[0], w.shape[1], 1, w.shape[2])), w)
             strides, dilations = (1, *strides), (1, *dilations)
             pads = (0, pads[0], 0, pads[1])
-        op = cls(tuple(strides), tuple(pads), tuple(dilations), n.attr("group", 1))
+        top, left, bottom, right = pads
+        op = cls(tuple(strides), (top, left, bottom, right), tuple(dilations), n.attr("group", 1))
         y = n.make(op, x, w, b)
         return y if rank == 4 else n.make(Reshape((y.shape[0], y.shape[1], y.shape[3])), y)
 
@@ -126,7 +127,7 @@ class Conv2D(Op):
         if self.activation is not None:
             extra = (inputs[3][None, :, None, None],) if self.has_slope else ()
             y = self.activation.reference(y.astype(x.dtype), *extra)
-        return y.astype(x.dtype)
+        return np.asarray(y, x.dtype)
 
     def cost(self, inputs: Sequence[TensorType], output: TensorType) -> Cost:
         _, per_group, kh, kw = inputs[1].shape

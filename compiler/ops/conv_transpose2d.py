@@ -58,7 +58,8 @@ class ConvTranspose2D(Op):
             w = n.make(Reshape((*w.shape[:2], 1, w.shape[2])), w)
             strides, dilations, extra = (1, *strides), (1, *dilations), (0, *extra)
             pads = (0, pads[0], 0, pads[1])
-        op = cls(tuple(strides), tuple(pads), tuple(dilations), groups, extra)
+        top, left, bottom, right = pads
+        op = cls(tuple(strides), (top, left, bottom, right), tuple(dilations), groups, extra)
         y = n.make(op, x, w, b)
         return y if rank == 2 else n.make(Reshape((*y.shape[:2], y.shape[3])), y)
 

@@ -49,7 +49,7 @@ class Dense(Op):
                 b = n.make(Transpose((1, 0)), b)
             y = n.make(MatMul(), a, b)
             if alpha != 1:
-                y = n.make(Mul(), y, constant(alpha))
+                y = n.make(Mul(), y, constant(np.asarray(alpha)))
         else:
             weights = (value if n.attr("transB", 0) else value.T) * alpha.astype(value.dtype)
             bias = np.zeros(weights.shape[0], weights.dtype)
@@ -61,7 +61,7 @@ class Dense(Op):
         if c is None:
             return y
         if beta != 1:
-            c = n.make(Mul(), c, constant(beta))
+            c = n.make(Mul(), c, constant(np.asarray(beta)))
         return n.make(Add(), y, c)
 
     @property

@@ -24,4 +24,4 @@ class Erf(Elementwise):
 
     def reference(self, *inputs: Array) -> Array:
         x = inputs[0]
-        return np.vectorize(math.erf, otypes=[np.float64])(x).astype(x.dtype)
+        return np.asarray(np.vectorize(math.erf, otypes=[np.float64])(x), x.dtype)

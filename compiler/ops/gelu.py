@@ -38,7 +38,7 @@ class Gelu(Elementwise):
             y = 0.5 * x * (1 + np.tanh(inner))
         else:
             y = 0.5 * x * (1 + np.vectorize(math.erf, otypes=[np.float64])(x / math.sqrt(2)))
-        return y.astype(inputs[0].dtype)
+        return np.asarray(y, inputs[0].dtype)
 
     @classmethod
     def samples(cls) -> Sequence[Sample]:

@@ -45,7 +45,7 @@ class InstanceNormalization(Op):
         wide = x.astype(np.float64)
         mean, var = wide.mean(axes, keepdims=True), wide.var(axes, keepdims=True)
         y = (wide - mean) / np.sqrt(var + self.epsilon)
-        return (y * scale.reshape(shape) + bias.reshape(shape)).astype(x.dtype)
+        return np.asarray(y * scale.reshape(shape) + bias.reshape(shape), x.dtype)
 
     def to_onnx(self) -> OnnxForm:
         return "InstanceNormalization", {"epsilon": self.epsilon}, ()

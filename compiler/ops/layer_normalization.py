@@ -56,7 +56,7 @@ class LayerNormalization(Op):
         axes = tuple(range(self.axis, x.ndim))
         wide = x.astype(np.float64)
         mean, var = wide.mean(axes, keepdims=True), wide.var(axes, keepdims=True)
-        return ((wide - mean) / np.sqrt(var + self.epsilon) * scale + bias).astype(x.dtype)
+        return np.asarray((wide - mean) / np.sqrt(var + self.epsilon) * scale + bias, x.dtype)
 
     def row(self, shape: Sequence[int]) -> int:
         """Number of elements normalised together."""

@@ -25,7 +25,7 @@ class Pow(Elementwise):
 
     def reference(self, *inputs: Array) -> Array:
         a, b = inputs
-        return np.power(a, b.astype(a.dtype)).astype(a.dtype)
+        return np.asarray(np.power(a, b.astype(a.dtype)), a.dtype)
 
     @classmethod
     def samples(cls) -> Sequence[Sample]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -97,7 +97,7 @@ class Reduce(Op):
     def reference(self, *inputs: Array) -> Array:
         x = inputs[0]
         wide = x.astype(np.float64) if x.dtype.kind == "f" else x
-        over = {"axis": self.axes, "keepdims": self.keepdims}
+        over: dict[str, Any] = {"axis": self.axes, "keepdims": self.keepdims}
         if self.kind in ("max", "min", "prod", "sum", "mean"):
             y = getattr(np, self.kind)(wide, **over)
         elif self.kind == "l1":

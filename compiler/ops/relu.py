@@ -22,4 +22,4 @@ class Relu(Elementwise):
         return maximum(x[0], 0)
 
     def reference(self, *inputs: Array) -> Array:
-        return np.maximum(inputs[0], inputs[0].dtype.type(0))
+        return np.asarray(np.maximum(inputs[0], inputs[0].dtype.type(0)))

@@ -53,9 +53,9 @@ class Resize(Op):
         if n.op_type == "Upsample" or n.opset < 11:
             given = n.attr("scales") if n.op_type == "Upsample" and n.opset < 9 else n.const(1)
             scales = tuple(float(s) for s in given)
-            sizes = tuple(math.floor(d * s) for d, s in zip(x.shape, scales, strict=True))
+            scaled = tuple(math.floor(d * s) for d, s in zip(x.shape, scales, strict=True))
             mode = {"bilinear": "linear"}.get(mode, mode)
-            return n.make(cls(sizes, scales, mode, "asymmetric", "floor"), x)
+            return n.make(cls(scaled, scales, mode, "asymmetric", "floor"), x)
         if n.attr("antialias", 0):
             raise n.error("antialias is not supported", hint="export with antialias=0")
         rank = len(x.shape)
@@ -141,11 +141,11 @@ class Resize(Op):
         source = self._source(axis, length)
         if self.mode == "nearest":
             rounded = {
-                "round_prefer_floor": lambda s: np.ceil(s - 0.5),
-                "round_prefer_ceil": lambda s: np.floor(s + 0.5),
-                "floor": np.floor,
-                "ceil": np.ceil,
-            }[self.nearest](source)
+                "round_prefer_floor": np.ceil(source - 0.5),
+                "round_prefer_ceil": np.floor(source + 0.5),
+                "floor": np.floor(source),
+                "ceil": np.ceil(source),
+            }[self.nearest]
             indices, weights = rounded[:, None], np.ones((len(source), 1))
         elif self.mode == "linear":
             low = np.floor(source)

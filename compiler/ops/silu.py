@@ -23,7 +23,7 @@ class Silu(Elementwise):
 
     def reference(self, *inputs: Array) -> Array:
         x = inputs[0]
-        return (x / (1 + np.exp(-x.astype(np.float64)))).astype(x.dtype)
+        return np.asarray(x / (1 + np.exp(-x.astype(np.float64))), x.dtype)
 
     def to_onnx(self) -> None:
         # ONNX has Swish from opset 24 on; the derived tests use opset 20.

@@ -49,7 +49,7 @@ class Softmax(Op):
         shifted = x - x.max(self.axis, keepdims=True)
         total = np.exp(shifted).sum(self.axis, keepdims=True)
         y = shifted - np.log(total) if self.log else np.exp(shifted) / total
-        return y.astype(inputs[0].dtype)
+        return np.asarray(y, inputs[0].dtype)
 
     def cost(self, inputs: Sequence[TensorType], output: TensorType) -> Cost:
         return Cost(output.size * 12, inputs[0].nbytes + output.nbytes)

@@ -23,4 +23,4 @@ class Softsign(Elementwise):
 
     def reference(self, *inputs: Array) -> Array:
         x = inputs[0]
-        return (x / (1 + np.abs(x))).astype(x.dtype)
+        return np.asarray(x / (1 + np.abs(x)), x.dtype)
