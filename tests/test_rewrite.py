@@ -205,7 +205,7 @@ def test_the_budget_stops_after_so_many_rewrites(limit: int) -> None:
 def test_rules_that_undo_each_other_are_a_bug_that_is_told() -> None:
     there = Rule("there", pat(Neg, Var("x")), lambda m: make(Abs(), m["x"]))
     back = Rule("back", pat(Abs, Var("x")), lambda m: make(Neg(), m["x"]))
-    with pytest.raises(RuntimeError, match="there.*back"):
+    with pytest.raises(RuntimeError, match=r"there.*back"):
         rewrite(graph("%a: f32[4] = Neg()(%x)", "return y=%a"), (there, back))
 
 
