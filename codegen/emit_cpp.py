@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -12,7 +13,7 @@ from mdlc.codegen import weights_file
 from mdlc.codegen.format import format_cpp
 from mdlc.codegen.kernel import LayerCode, Microkernel, Step, View
 from mdlc.codegen.memory import lower_bound
-from mdlc.codegen.plan import ALIGNMENT, Plan, Port
+from mdlc.codegen.plan import ALIGNMENT, CLASS_MEMBERS, SOURCE_NAMES, Plan, Port
 from mdlc.codegen.strides import C_TYPES
 from mdlc.codegen.templates import render
 from mdlc.compiler.types import DType
@@ -25,6 +26,11 @@ MAT_TYPES = {
     DType.I32: "kInt32",
     DType.I64: "kInt64",
     DType.BOOL: "kBool",
+    DType.F64: "kFloat64",
+    DType.I16: "kInt16",
+    DType.U16: "kUint16",
+    DType.U32: "kUint32",
+    DType.U64: "kUint64",
 }
 
 
@@ -75,7 +81,7 @@ def emit(
         instrument: call `trace` after every layer (for verify and bench; never shipped).
     """
     codes = [step.kernel.emit(step, plan.isa) for step in plan.steps]
-    functions, calls = _functions(codes)
+    functions, calls = _functions(codes, {step.name for step in plan.steps})
     structs, members = _members(plan)
     weights = weights_file.weights_file(plan)
     context = {
@@ -89,7 +95,9 @@ def emit(
         "instrument": instrument,
         "weights": weights,
     }
-    header = format_cpp(render("cpp/header.h.j2", **context, describe=_describe_port))
+    header = format_cpp(
+        render("cpp/header.h.j2", **context, manual=_manual(plan, info, embed_weights))
+    )
     microkernels = list(_ordered(codes))
     source = render(
         "cpp/source.cpp.j2",
@@ -189,10 +197,13 @@ def _includes(codes: Sequence[LayerCode], microkernels: Sequence[Microkernel]) -
     return found - {"cstddef", "cstdint", "cstring"}
 
 
-def _functions(codes: Sequence[LayerCode]) -> tuple[list[str], list[str]]:
-    """Layer functions, those of equal text once, and the name that each layer calls."""
+def _functions(codes: Sequence[LayerCode], members: set[str]) -> tuple[list[str], list[str]]:
+    """Layer functions, those of equal text once, and the name that each layer calls.
+
+    A member of the class hides a function of the same name, so none gets the name of one.
+    """
     by_text: dict[str, str] = {}
-    taken: set[str] = set()
+    taken = set(members)
     functions, calls = [], []
     for code in codes:
         if code.text not in by_text:
@@ -245,9 +256,38 @@ def describe(step: Step) -> str:
     return f"{node.op}: {source} -> {target}.{work} {step.kernel.name}, {step.schedule}."
 
 
+def _manual(plan: Plan, info: Info, embed: bool) -> list[str]:
+    """The table at the top of the header, in lines that clang-format has no reason to refill."""
+    flags = " ".join(plan.isa.flags)
+    rows = [
+        ("model", info.model),
+        ("SHA-256", info.sha256),
+        ("command", info.command),
+        ("target", f"{plan.isa.name} ({plan.isa.description})"),
+        *([("flags", flags)] if flags else []),
+        ("work", f"{plan.macs / 1e6:.2f} million multiply-adds, {len(plan.steps)} layers"),
+        (
+            "memory",
+            f"{plan.arena_bytes} bytes of working memory, "
+            f"{plan.weight_bytes} bytes of weights{' (embedded)' if embed else ''}",
+        ),
+    ]
+    for port in plan.inputs:
+        note = info.notes.get(port.name)
+        rows.append(("in", f"{_describe_port(port)}{'; ' + note if note else ''}"))
+    rows += [("out", _describe_port(port)) for port in plan.outputs]
+    lines = []
+    for label, text in rows:
+        wrapped = textwrap.wrap(text, 82, break_long_words=False, break_on_hyphens=False)
+        for number, line in enumerate(wrapped or [""]):
+            lines.append(f"{'' if number else label:<11}{line}".rstrip())
+    return lines
+
+
 def _describe_port(port: Port) -> str:
     height, width, channels = port.dims
-    return f"{port.type.dtype.value}, height {height}, width {width}, channels {channels}"
+    size = f"height {height}, width {width}, channels {channels}"
+    return f"{port.identifier}: {port.type.dtype.value}, {size}"
 
 
 def _constant(name: str) -> str:
@@ -275,9 +315,11 @@ def _offsets(plan: Plan) -> list[dict[str, object]]:
 
 def _constants(plan: Plan) -> list[str]:
     names: list[str] = []
+    # Inside the class, a member of that name would be meant and not the constant.
+    taken = CLASS_MEMBERS | SOURCE_NAMES | {step.name for step in plan.steps}
     for buffer in plan.buffers:
         name, number = _constant(buffer.name), 1
-        while name in names:
+        while name in names or name in taken:
             number += 1
             name = f"{_constant(buffer.name)}V{number}"
         names.append(name)

@@ -13,9 +13,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from mdlc.codegen.isa import Isa
-from mdlc.codegen.kernel import Candidate, Schedule, Step, View, candidates, row_length
+from mdlc.codegen.kernel import Candidate, Schedule, Step, View, candidates, kernels, row_length
 from mdlc.codegen.memory import place
-from mdlc.codegen.plan import Buffer, Names, Plan, Port, identifier
+from mdlc.codegen.plan import (
+    CLASS_MEMBERS,
+    SOURCE_NAMES,
+    Buffer,
+    Names,
+    Plan,
+    Port,
+    identifier,
+)
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Graph, Node
 from mdlc.compiler.ops.concat import Concat
@@ -48,7 +56,9 @@ def lower(
         if not isinstance(node.op, Input) and not is_alias(node)
     }
     views, sizes = _assign_views(graph, order, choice)
-    names = Names({"input": 0})
+    structs = {kernel.layer for kernel in kernels()}
+    reserved = CLASS_MEMBERS | SOURCE_NAMES | structs | {name}
+    names = Names({taken.lower(): 1 for taken in reserved})
     inputs = tuple(
         Port(node.name, names.unique(identifier(node.name or "input")), views[node])
         for node in graph.inputs
@@ -57,6 +67,8 @@ def lower(
         Port(onnx_name, names.unique(identifier(onnx_name)), views[node])
         for onnx_name, node in zip(graph.output_names, graph.outputs, strict=True)
     )
+    for port in (*inputs, *outputs_):
+        names.unique(f"{port.identifier}_mat")  # the parameter of infer
     steps: list[Step] = []
     for node in order:
         if node not in choice or _views_its_inputs(node, views):

@@ -132,6 +132,23 @@ CPP_KEYWORDS = frozenset(
 )
 
 
+# What the emitted class and its source declare; a layer of that name would hide it.
+CLASS_MEMBERS = frozenset(
+    """
+    At Init Input Mat Release Shape arena_ error input kArenaBytes kWeightBytes mapped_
+    mapped_bytes_ memory_ modelpath past trace trace_context weights ErrorText Error kOk
+    kFileMissing kFileTruncated kFileForeign kFileVersion kOtherTarget kOtherModel kFileCorrupt
+    kOutOfMemory kNotInitialised kBadInput kBadOutput kUnsupportedCpu
+    """.split()  # noqa: SIM905
+)
+SOURCE_NAMES = frozenset(
+    """
+    Check CopyIn CopyOut Crc32 CrcTables Fits Load32 Map Unmap close fstat kCrc kHeaderBytes
+    kMagic kMost kPlan kTarget kWeights mmap munmap open stat
+    """.split()  # noqa: SIM905
+)
+
+
 def identifier(text: str) -> str:
     """A readable C++ identifier from an ONNX name: the last path components, sanitised."""
     parts = [part for part in re.split(r"[/:;]+", text) if part]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from mdlc.codegen.plan import CPP_KEYWORDS
+from mdlc.codegen.kernel import kernels
+from mdlc.codegen.plan import CLASS_MEMBERS, CPP_KEYWORDS, SOURCE_NAMES
 from mdlc.compiler.errors import MdlcError
 
 
@@ -14,17 +15,28 @@ def class_name(stem: str) -> str:
     name = "".join(word[0].upper() + word[1:] for word in words) or "Model"
     if name[0].isdigit():
         name = f"Model{name}"
-    return name
+    return f"{name}Model" if name in taken_class_names() else name
+
+
+def taken_class_names() -> frozenset[str]:
+    """Names of what stands in an emitted class or beside it."""
+    return CLASS_MEMBERS | SOURCE_NAMES | {kernel.layer for kernel in kernels()}
 
 
 def checked_class_name(name: str) -> str:
     """The name that a user gave.
 
     Raises:
-        MdlcError: it is no C++ identifier.
+        MdlcError: it is no C++ identifier, or names something in the emitted files.
     """
     if not re.fullmatch(r"[A-Za-z][0-9A-Za-z_]*", name) or "__" in name or name in CPP_KEYWORDS:
         raise MdlcError(
             f"{name!r} is no C++ class name", node="--name", hint="use letters and digits"
+        )
+    if name in taken_class_names():
+        raise MdlcError(
+            f"{name!r} names a part of every emitted class",
+            node="--name",
+            hint=f"choose another name, such as {name}Network",
         )
     return name

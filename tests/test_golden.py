@@ -1,0 +1,44 @@
+"""The emitted text of a small network, as a reviewer reads it.
+
+`UPDATE_GOLDEN=1 pytest tests/test_golden.py` renews the files in tests/golden/.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+
+import pytest
+
+import mdlc
+from tests.emitted_code import block_model
+
+GOLDEN = Path(__file__).parent / "golden"
+NAMES = ("Block.h", "Block.cpp", "main.cpp", "CMakeLists.txt")
+
+
+def _without_version(text: str) -> str:
+    """The text for any version of mdlc, and for any serialisation of the model."""
+    compiled = text.replace(f"mdlc {mdlc.__version__}", "mdlc VERSION")
+    lines = compiled.splitlines(keepends=True)
+    return "".join("//   SHA-256    ...\n" if "SHA-256" in line else line for line in lines)
+
+
+@pytest.mark.parametrize("target", ["arm-neon", "x86-avx2"])
+def test_text_is_as_reviewed(target: str) -> None:
+    files = mdlc.compile(block_model(), target, name="Block").files()
+    folder = GOLDEN / target
+    if os.environ.get("UPDATE_GOLDEN"):
+        folder.mkdir(parents=True, exist_ok=True)
+    changes = []
+    for name in NAMES:
+        new = _without_version(files[name].decode())
+        path = folder / name
+        if os.environ.get("UPDATE_GOLDEN"):
+            path.write_text(new)
+        old = path.read_text()
+        changes += difflib.unified_diff(
+            old.splitlines(), new.splitlines(), f"{target}/{name}", "now", lineterm=""
+        )
+    assert not changes, "\n".join([*changes[:200], "renew with UPDATE_GOLDEN=1 if it is right"])
