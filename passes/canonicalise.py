@@ -14,7 +14,9 @@ from mdlc.compiler.ops.cast import Cast
 from mdlc.compiler.ops.clip import Clip
 from mdlc.compiler.ops.constant import constant
 from mdlc.compiler.ops.div import Div
+from mdlc.compiler.ops.erf import Erf
 from mdlc.compiler.ops.expand import Expand
+from mdlc.compiler.ops.gelu import Gelu
 from mdlc.compiler.ops.hard_sigmoid import HardSigmoid
 from mdlc.compiler.ops.hard_swish import HardSwish
 from mdlc.compiler.ops.max import Max
@@ -121,9 +123,14 @@ def _clip_to_relu(m: Match) -> Node:
 
 def _div_to_mul(m: Match) -> Node | Decline:
     c = m.value("c")
-    if c.dtype.kind != "f" or np.any(c == 0):
-        return Decline("not a division by floats other than 0")
-    return make(Mul(), m["x"], constant((1 / c.astype(np.float64)).astype(c.dtype)))
+    if c.dtype.kind != "f":
+        return Decline("a division of integers")
+    with np.errstate(all="ignore"):
+        inverse = (1 / c.astype(np.float64)).astype(c.dtype)
+    tiny = np.finfo(c.dtype).tiny
+    if not np.all(np.isfinite(inverse) & (np.abs(inverse) >= tiny) & (np.abs(c) >= tiny)):
+        return Decline("the inverse overflows or loses digits")
+    return make(Mul(), m["x"], constant(inverse))
 
 
 def _sub_to_add(m: Match) -> Node | Decline:
@@ -135,10 +142,10 @@ def _hard_sigmoid(m: Match) -> Node | Decline:
     """Clip(x + 3, 0, 6) / 6 is HardSigmoid with slope 1/6."""
     scale, shift = _scalar(m, "scale"), _scalar(m, "shift")
     clip = m["clip"].op
-    if scale is None or shift is None:
-        return Decline("not scalars")
+    if scale is None or shift is None or m["x"].shape != m.root.shape:
+        return Decline("not scalars, or the result is broadcast")
     low, high = _bounds(clip)
-    if low != 0 or not math.isclose(high * scale, 1, rel_tol=1e-5):
+    if low != 0 or high <= 0 or not math.isclose(high * scale, 1, rel_tol=1e-5):
         return Decline("the bounds are not 0 and 1 after scaling")
     return make(HardSigmoid(float(np.float32(scale)), shift * scale), m["x"])
 
@@ -156,9 +163,21 @@ def _hard_swish_scaled(m: Match) -> Node | Decline:
     scale, shift, clip = _scalar(m, "scale"), _scalar(m, "shift"), m["clip"].op
     if scale is None or shift != 3 or _bounds(clip) != (0, 6):
         return Decline("other constants")
+    if m["x"].shape != m.root.shape:
+        return Decline("the result is broadcast")
     if not math.isclose(scale, 1 / 6, rel_tol=1e-5):
         return Decline("another scale")
     return make(HardSwish(), m["x"])
+
+
+def _gelu(m: Match) -> Node | Decline:
+    """x * (1 + erf(x / sqrt(2))) / 2, as exporters without the operator spell it."""
+    inner, one, half = (_scalar(m, name) for name in ("inner", "one", "half"))
+    if m["x"].shape != m.root.shape or one != 1 or half != 0.5:
+        return Decline("other constants, or the result is broadcast")
+    if inner is None or not math.isclose(inner, math.sqrt(0.5), rel_tol=1e-5):
+        return Decline("erf of another multiple")
+    return make(Gelu(), m["x"])
 
 
 def _pow(m: Match) -> Node | Decline:
@@ -196,6 +215,7 @@ def _keepdims(m: Match) -> Node | Decline:
 _X, _C = Var("x"), Const("c")
 _MOVES = (Transpose, Reshape, Expand, Tile, Slice, Pad, Resize, Cast)
 _CLIPS = (Clip, Relu)
+_CDF = pat(Add, pat(Erf, pat(Mul, _X, Const("inner"))), Const("one"))
 _PLUS_3 = pat(_CLIPS, pat(Add, _X, Const("shift")), bind="clip")
 
 RULES = (
@@ -235,6 +255,9 @@ RULES = (
     ),
     Rule("silu", pat(Mul, _X, pat(Sigmoid, _X)), lambda m: make(Silu(), m["x"])),
     Rule("mish", pat(Mul, _X, pat(Tanh, pat(Softplus, _X))), lambda m: make(Mish(), m["x"])),
+    Rule("gelu", pat(Mul, pat(Mul, _X, _CDF), Const("half")), _gelu),
+    Rule("gelu_half_first", pat(Mul, pat(Mul, _X, Const("half")), _CDF), _gelu),
+    Rule("gelu_half_inside", pat(Mul, _X, pat(Mul, _CDF, Const("half"))), _gelu),
     Rule("pow", pat(Pow, _X, _C), _pow),
     Rule("keepdims", pat(Reduce, _X), _keepdims),
 )

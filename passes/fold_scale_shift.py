@@ -168,8 +168,9 @@ def _two(op: type[Op]) -> object:
 
 
 _X, _C = Var("x"), Const("c")
+_WEIGHTS = (Const("_w"), Const("_b"))
 _STATISTICS = (Const("s"), Const("b"), Const("mean"), Const("var"))
-_CONV = pat(WEIGHTED, Var("_"), Const("_w"), Const("_b"), bind="conv", where=_plain)
+_CONV = pat(WEIGHTED, Var("_"), *_WEIGHTS, bind="conv", where=_plain)
 
 RULES = (
     Rule("batch_norm_after", pat(BatchNormalization, _CONV, *_STATISTICS), _batch_norm_after),
@@ -178,14 +179,14 @@ RULES = (
     Rule("add_add", pat(Add, pat(Add, _X, Const("a")), _C), _two(Add)),  # type: ignore[arg-type]
     Rule("mul_mul", pat(Mul, pat(Mul, _X, Const("a")), _C), _two(Mul)),  # type: ignore[arg-type]
     Rule("add_then_mul", pat(Mul, pat(Add, _X, Const("a")), _C), _add_then_mul),
-    Rule("mul_before", pat((Conv2D, Dense), pat(Mul, _X, _C), Const("_w"), ...), _mul_before),
-    Rule("add_before", pat((Conv2D, Dense), pat(Add, _X, _C), Const("_w"), ...), _add_before),
+    Rule("mul_before", pat((Conv2D, Dense), pat(Mul, _X, _C), *_WEIGHTS, ...), _mul_before),
+    Rule("add_before", pat((Conv2D, Dense), pat(Add, _X, _C), *_WEIGHTS, ...), _add_before),
     Rule(
         "batch_norm_before",
         pat(
             (Conv2D, Dense),
             pat(BatchNormalization, _X, *_STATISTICS, bind="norm"),
-            Const("_w"),
+            *_WEIGHTS,
             ...,
         ),
         _batch_norm_before,

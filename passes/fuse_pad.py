@@ -55,6 +55,8 @@ def _max(m: Match) -> Node | Decline:
     assert isinstance(op, MaxPool2D)
     if isinstance(pads, Decline):
         return pads
+    if op.window.ceil_mode:
+        return Decline("windows that start in trailing padding would be dropped")
     return make(MaxPool2D(replace(op.window, pads=_sum(op.window.pads, pads))), m["x"])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -24,7 +25,7 @@ class Constant(Op):
             frozen.flags.writeable = False
             object.__setattr__(self, "value", frozen)
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 of type and bytes, hexadecimal."""
         return hashlib.sha256(

@@ -118,3 +118,101 @@ def test_batch_norm_alone_becomes_product_and_sum() -> None:
     after = lower_batch_norm(before)
     assert operators(after) == ["Mul", "Add"]
     same_values(before, after)
+
+
+INNER = """
+        %c: f32[] = Full({divisor})
+        %d: f32[8] = Div()(%x, %c)
+        %e: f32[8] = Erf()(%d)
+        %one: f32[] = Full(1.0)
+        %half: f32[] = Full(0.5)
+        %a: f32[8] = Add()(%e, %one)
+"""
+
+
+@pytest.mark.parametrize(
+    "outer",
+    [
+        "%m: f32[8] = Mul()(%x, %a)\n        %y: f32[8] = Mul()(%m, %half)",
+        "%m: f32[8] = Mul()(%x, %half)\n        %y: f32[8] = Mul()(%m, %a)",
+        "%m: f32[8] = Mul()(%half, %a)\n        %y: f32[8] = Mul()(%m, %x)",
+    ],
+)
+@pytest.mark.parametrize(("divisor", "found"), [(1.4142135381698608, True), (1.5, False)])
+def test_gelu_spelled_out(outer: str, divisor: float, found: bool) -> None:
+    text = f'\n        %x: f32[8] = Input() "x"{INNER.format(divisor=divisor)}        {outer}\n'
+    before = graph(text + "        return y=%y")
+    after = canonicalise(before)
+    assert (operators(after) == ["Gelu"]) == found
+    same_values(before, after)
+
+
+def test_hard_swish_that_broadcasts_is_none() -> None:
+    before = graph("""
+        %x: f32[3] = Input() "x"
+        %three: f32[] = Full(3.0)
+        %a: f32[3] = Add()(%x, %three)
+        %k: f32[3] = Clip(low=0.0, high=6.0)(%a)
+        %m: f32[3] = Mul()(%x, %k)
+        %s: f32[2,1] = Full(0.1666666716337204)
+        %y: f32[2,3] = Mul()(%m, %s)
+        return y=%y
+    """)
+    after = canonicalise(before)
+    assert operators(after) == ["Add", "Clip", "Mul", "Mul"]
+    same_values(before, after)
+
+
+def test_hard_sigmoid_that_broadcasts_is_none() -> None:
+    before = graph("""
+        %x: f32[3] = Input() "x"
+        %three: f32[2,1] = Full(3.0)
+        %a: f32[2,3] = Add()(%x, %three)
+        %k: f32[2,3] = Clip(low=0.0, high=6.0)(%a)
+        %s: f32[] = Full(0.1666666716337204)
+        %y: f32[2,3] = Mul()(%k, %s)
+        return y=%y
+    """)
+    after = canonicalise(before)
+    assert operators(after) == ["Add", "Clip", "Mul"]
+    same_values(before, after)
+
+
+@pytest.mark.parametrize("divisor", [0.0, 1e-40, 3e38])
+def test_a_division_whose_inverse_overflows_stays(divisor: float) -> None:
+    before = graph(f"""
+        %x: f32[4] = Input() "x"
+        %zero: f32[4] = Constant([0.0, 1.0, 2.0, 3.0])
+        %m: f32[4] = Mul()(%x, %zero)
+        %c: f32[] = Full({divisor})
+        %y: f32[4] = Div()(%m, %c)
+        return y=%y
+    """)
+    assert operators(canonicalise(before)) == ["Mul", "Div"]
+
+
+@pytest.mark.parametrize(
+    ("inner", "outer", "merged"),
+    [
+        ("Clip(low=-1.0, high=1.0)", "Clip(low=0.0, high=6.0)", "Clip(low=0.0, high=1.0)"),
+        ("Clip(low=0.0, high=6.0)", "Relu()", "Clip(low=0.0, high=6.0)"),
+        ("Relu()", "Clip(high=6.0)", "Clip(low=0.0, high=6.0)"),
+        ("Clip(low=0.5, high=0.75)", "Clip(low=-1.0, high=0.25)", "Clip(low=0.25, high=0.25)"),
+        ("Relu()", "Relu()", "Relu()"),
+    ],
+)
+def test_bounds_merge(inner: str, outer: str, merged: str) -> None:
+    check(
+        canonicalise,
+        f"""
+        %x: f32[9] = Input() "x"
+        %a: f32[9] = {inner}(%x)
+        %b: f32[9] = {outer}(%a)
+        return y=%b
+        """,
+        f"""
+        %x: f32[9] = Input() "x"
+        %b: f32[9] = {merged}(%x)
+        return y=%b
+        """,
+    )

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from mdlc.passes.constant_folding import fold_constants
 from mdlc.passes.fold_scale_shift import fold_scale_shift
-from tests.passes.ir import graph, operators, same_values
+from tests.passes.ir import check, graph, operators, same_values
 
 STATISTICS = """
     %s: f32[{c}] = Random(11)
@@ -128,3 +129,62 @@ def test_sum_then_product_reaches_the_weights() -> None:
     after = fold_scale_shift(before)
     assert operators(after) == ["Conv2D"]
     same_values(before, after)
+
+
+def test_a_bias_that_is_no_constant_stays() -> None:
+    before = graph("""
+        %x: f32[1,2,3,3] = Input() "x"
+        %b: f32[2] = Input() "b"
+        %k: f32[] = Full(3.0)
+        %a: f32[1,2,3,3] = Mul()(%x, %k)
+        %w: f32[2,2,1,1] = Random(1)
+        %c: f32[1,2,3,3] = Conv2D()(%a, %w, %b)
+        %y: f32[1,2,3,3] = Mul()(%c, %k)
+        return y=%y
+    """)
+    assert operators(fold_scale_shift(before)) == ["Mul", "Conv2D", "Mul"]
+
+
+def test_the_numbers_in_the_weights() -> None:
+    check(
+        fold_scale_shift,
+        """
+        %x: f32[1,2,3,3] = Input() "x"
+        %w: f32[2,2,1,1] = Constant([1.0, 2.0, 3.0, 4.0])
+        %b: f32[2] = Constant([1.0, -1.0])
+        %c: f32[1,2,3,3] = Conv2D()(%x, %w, %b)
+        %k: f32[2,1,1] = Constant([2.0, 10.0])
+        %m: f32[1,2,3,3] = Mul()(%c, %k)
+        %t: f32[1,2,1,1] = Constant([0.5, 0.25])
+        %y: f32[1,2,3,3] = Add()(%m, %t)
+        return y=%y
+        """,
+        """
+        %x: f32[1,2,3,3] = Input() "x"
+        %w: f32[2,2,1,1] = Constant([2.0, 4.0, 30.0, 40.0])
+        %b: f32[2] = Constant([2.5, -9.75])
+        %y: f32[1,2,3,3] = Conv2D()(%x, %w, %b)
+        return y=%y
+        """,
+    )
+
+
+def test_a_normalisation_without_shift_goes_through_padding() -> None:
+    text = """
+        %x: f32[1,2,4,4] = Input() "x"
+        %s: f32[2] = Constant([2.0, 3.0])
+        %t: f32[2] = Full({shift})
+        %m: f32[2] = Full(0.0)
+        %v: f32[2] = Random(7)
+        %u: f32[2] = Mul()(%v, %v)
+        %n: f32[1,2,4,4] = BatchNormalization()(%x, %s, %t, %m, %u)
+        %w: f32[3,2,3,3] = Random(1)
+        %b: f32[3] = Random(2)
+        %y: f32[1,3,4,4] = Conv2D(pads=(1, 1, 1, 1))(%n, %w, %b)
+        return y=%y
+    """
+    for shift, expected in ((0.0, ["Conv2D"]), (0.5, ["BatchNormalization", "Conv2D"])):
+        before = fold_constants(graph(text.format(shift=shift)))
+        after = fold_scale_shift(before)
+        assert operators(after) == expected
+        same_values(before, after)

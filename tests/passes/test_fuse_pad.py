@@ -34,3 +34,40 @@ def test_borders(body: str, value: str, expected: list[str]) -> None:
     after = fuse_pad(before)
     assert operators(after) == expected
     same_values(before, after)
+
+
+@pytest.mark.parametrize(
+    ("border", "pool", "out", "expected"),
+    [
+        (
+            "-inf",
+            "MaxPool2D(window=Window(kernel=(2, 2), stride=(3, 3), ceil_mode=True))",
+            "1,2,3,3",
+            ["Pad", "MaxPool2D"],
+        ),
+        (
+            "0.0",
+            "AveragePool2D(window=Window(kernel=(3, 3), pads=(1, 1, 1, 1)))",
+            "1,2,7,7",
+            ["Pad", "AveragePool2D"],
+        ),
+        (
+            "0.0",
+            "AveragePool2D(window=Window(kernel=(3, 3), pads=(1, 1, 1, 1)), include_pad=True)",
+            "1,2,7,7",
+            ["AveragePool2D"],
+        ),
+    ],
+)
+def test_pooling_with_padding_of_its_own(
+    border: str, pool: str, out: str, expected: list[str]
+) -> None:
+    before = graph(f"""
+        %x: f32[1,2,4,4] = Input() "x"
+        %p: f32[1,2,7,7] = Pad((0, 0, 1, 0), (0, 0, 2, 3), value={border})(%x)
+        %y: f32[{out}] = {pool}(%p)
+        return y=%y
+    """)
+    after = fuse_pad(before)
+    assert operators(after) == expected
+    same_values(before, after)
