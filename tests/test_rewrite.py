@@ -239,3 +239,32 @@ def test_deep_graphs_need_no_recursion_and_linear_time() -> None:
 
     # Quadratic time would be 16 times as long, linear time is 4 times.
     assert seconds(4000) < 9 * max(min(seconds(1000), seconds(1000)), 0.02)
+
+
+def test_the_root_may_have_many_users() -> None:
+    expect(
+        graph(
+            "%a: f32[4] = Neg()(%x)",
+            "%b: f32[4] = Relu()(%a)",
+            "%c: f32[4] = Add()(%b, %b)",
+            "return y=%c, z=%b",
+        ),
+        (RELU_OF_NEG,),
+        "%b: f32[4] = Exp()(%x)",
+        "%c: f32[4] = Add()(%b, %b)",
+        "return y=%c, z=%b",
+    )
+
+
+def test_users_that_are_taken_over_count_at_once() -> None:
+    """Neg has one user, the difference; when that goes, it has the two users of the difference."""
+    to_x = Rule("neutral", pat(Sub, Var("x"), Const("c")), lambda m: m["x"])
+    before = graph(
+        "%a: f32[4] = Neg()(%x)",
+        "%c: f32[4] = Full(0.0)",
+        "%s: f32[4] = Sub()(%a, %c)",
+        "%b: f32[4] = Relu()(%s)",
+        "return y=%b, z=%s",
+    )
+    lines = ("%a: f32[4] = Neg()(%x)", "%b: f32[4] = Relu()(%a)", "return y=%b, z=%a")
+    expect(before, (to_x, RELU_OF_NEG), *lines)

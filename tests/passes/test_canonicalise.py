@@ -216,3 +216,58 @@ def test_bounds_merge(inner: str, outer: str, merged: str) -> None:
         return y=%b
         """,
     )
+
+
+def test_transposes_that_do_not_commute_merge_in_the_right_order() -> None:
+    check(
+        canonicalise,
+        """
+        %x: f32[2,3,4] = Input() "x"
+        %a: f32[3,4,2] = Transpose((1, 2, 0))(%x)
+        %b: f32[4,3,2] = Transpose((1, 0, 2))(%a)
+        return y=%b
+        """,
+        """
+        %x: f32[2,3,4] = Input() "x"
+        %b: f32[4,3,2] = Transpose((2, 1, 0))(%x)
+        return y=%b
+        """,
+    )
+
+
+@pytest.mark.parametrize(
+    "operator",
+    [
+        "Slice((3, 0), (4, 3), (-1, 1))",
+        "Resize((4, 3), (1.0, 1.0), mode='linear', coordinates='tf_crop_and_resize', "
+        "roi=(0.25, 0.0, 0.75, 1.0))",
+        "Transpose((1, 0))",
+    ],
+)
+def test_an_operator_that_keeps_the_shape_but_not_the_elements_stays(operator: str) -> None:
+    shape = "4,4" if operator.startswith("Transpose") else "4,3"
+    before = graph(f"""
+        %x: f32[{shape}] = Input() "x"
+        %y: f32[{shape}] = {operator}(%x)
+        return y=%y
+    """)
+    after = canonicalise(before)
+    assert operators(after) == [operator.split("(")[0]]
+    same_values(before, after)
+
+
+@pytest.mark.parametrize(("shift", "high", "divisor"), [(2, 6, 6), (3, 5, 6), (3, 6, 5)])
+def test_other_constants_are_no_hard_swish(shift: int, high: int, divisor: int) -> None:
+    before = graph(f"""
+        %x: f32[9] = Input() "x"
+        %t: f32[] = Full({shift}.0)
+        %a: f32[9] = Add()(%x, %t)
+        %k: f32[9] = Clip(low=0.0, high={high}.0)(%a)
+        %m: f32[9] = Mul()(%x, %k)
+        %s: f32[] = Full({divisor}.0)
+        %y: f32[9] = Div()(%m, %s)
+        return y=%y
+    """)
+    after = canonicalise(before)
+    assert operators(after) == ["Add", "Clip", "Mul", "Mul"]
+    same_values(before, after)

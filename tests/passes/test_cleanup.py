@@ -126,3 +126,17 @@ def test_transposes_sink_through_concat_reduce_and_pad() -> None:
     after = sink_transposes(before)
     assert operators(after) == ["Concat", "Pad", "Reduce", "Transpose"]
     same_values(before, after)
+
+
+def test_operands_in_another_order_are_another_expression() -> None:
+    before = graph("""
+        %x: f32[3] = Input() "x"
+        %z: f32[3] = Input() "z"
+        %a: f32[3] = Sub()(%x, %z)
+        %b: f32[3] = Sub()(%z, %x)
+        %y: f32[3] = Mul()(%a, %b)
+        return y=%y
+    """)
+    after = merge_common_subexpressions(before)
+    assert operators(after) == ["Sub", "Sub", "Mul"]
+    same_values(before, after)

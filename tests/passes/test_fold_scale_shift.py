@@ -188,3 +188,22 @@ def test_a_normalisation_without_shift_goes_through_padding() -> None:
         after = fold_scale_shift(before)
         assert operators(after) == expected
         same_values(before, after)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "more", "kept"),
+    [("activation=Relu()", "", "Conv2D"), ("residual=True", ", %x", "Conv2D")],
+)
+def test_what_has_an_epilogue_takes_no_factor(attributes: str, more: str, kept: str) -> None:
+    before = graph(f"""
+        %x: f32[1,3,4,4] = Input() "x"
+        %w: f32[3,3,1,1] = Random(1)
+        %b: f32[3] = Random(2)
+        %c: f32[1,3,4,4] = Conv2D({attributes})(%x, %w, %b{more})
+        %k: f32[3,1,1] = Random(3)
+        %y: f32[1,3,4,4] = Mul()(%c, %k)
+        return y=%y
+    """)
+    after = fold_scale_shift(before)
+    assert operators(after) == [kept, "Mul"]
+    same_values(before, after)

@@ -71,3 +71,30 @@ def test_pooling_with_padding_of_its_own(
     after = fuse_pad(before)
     assert operators(after) == expected
     same_values(before, after)
+
+
+def test_a_window_beyond_the_border_would_count_it_otherwise() -> None:
+    before = graph("""
+        %x: f32[1,2,4,4] = Input() "x"
+        %p: f32[1,2,6,6] = Pad((0, 0, 1, 1), (0, 0, 1, 1))(%x)
+        %y: f32[1,2,2,2] = AveragePool2D(Window((4, 4), (3, 3), ceil_mode=True))(%p)
+        return y=%y
+    """)
+    after = fuse_pad(before)
+    assert operators(after) == ["Pad", "AveragePool2D"]
+    same_values(before, after)
+
+
+@pytest.mark.parametrize("mode", ["reflect", "edge", "wrap"])
+def test_a_border_of_the_tensors_own_elements_stays(mode: str) -> None:
+    before = graph(f"""
+        %x: f32[1,2,4,4] = Input() "x"
+        %p: f32[1,2,6,6] = Pad((0, 0, 1, 1), (0, 0, 1, 1), mode={mode!r})(%x)
+        %w: f32[3,2,3,3] = Random(1)
+        %b: f32[3] = Random(2)
+        %y: f32[1,3,4,4] = Conv2D()(%p, %w, %b)
+        return y=%y
+    """)
+    after = fuse_pad(before)
+    assert operators(after) == ["Pad", "Conv2D"]
+    same_values(before, after)
