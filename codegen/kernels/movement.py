@@ -108,10 +108,11 @@ def _space_to_depth(op: SpaceToDepth, node: Node, x: Sequence[Strides], y: Strid
     b = op.block
     xn, xc, xh, xw = x[0]
     yn, yc, yh, yw = y
+    row, column, channel = (b * c, c, 1) if op.mode == "DCR" else (b, 1, b * b)
     return [
         Block(
             (n, c, h // b, b, w // b, b),
-            (yn, yc, yh, yc * b * c, yw, yc * c),
+            (yn, yc * channel, yh, yc * row, yw, yc * column),
             (xn, xc, xh * b, xh, xw * b, xw),
         )
     ]

@@ -49,17 +49,23 @@ class ConvTranspose2D(Op):
                           hint="1-D and 2-D convolutions are supported")  # fmt: skip
         ones = (1,) * rank
         strides, dilations = n.attr("strides", ones), n.attr("dilations", ones)
-        extra = tuple(n.attr("output_padding", (0,) * rank))
+        extra = list(n.attr("output_padding", (0,) * rank))
         pads = cls._pads(n, x.shape[2:], w.shape[2:], strides, dilations, extra)
         groups = n.attr("group", 1)
         b = n.optional(2) or constant(np.zeros(w.shape[1] * groups, np.float32))
         if rank == 1:
             x = n.make(Reshape((*x.shape[:2], 1, x.shape[2])), x)
             w = n.make(Reshape((*w.shape[:2], 1, w.shape[2])), w)
-            strides, dilations, extra = (1, *strides), (1, *dilations), (0, *extra)
+            strides, dilations, extra = (1, *strides), (1, *dilations), [0, *extra]
             pads = (0, pads[0], 0, pads[1])
         top, left, bottom, right = pads
-        op = cls(tuple(strides), (top, left, bottom, right), tuple(dilations), groups, extra)
+        op = cls(
+            tuple(strides),
+            (top, left, bottom, right),
+            tuple(dilations),
+            groups,
+            (extra[0], extra[1]),
+        )
         y = n.make(op, x, w, b)
         return y if rank == 2 else n.make(Reshape((*y.shape[:2], y.shape[3])), y)
 
@@ -70,7 +76,7 @@ class ConvTranspose2D(Op):
         kernel: Sequence[int],
         strides: Sequence[int],
         dilations: Sequence[int],
-        extra: Sequence[int],
+        extra: list[int],
     ) -> tuple[int, ...]:
         rank = len(kernel)
         mode, wanted = n.attr("auto_pad", "NOTSET"), n.attr("output_shape")
@@ -83,8 +89,9 @@ class ConvTranspose2D(Op):
             target = wanted[-rank:][i] if wanted else size[i] * strides[i]
             full = strides[i] * (size[i] - 1) + extra[i] + (kernel[i] - 1) * dilations[i] + 1
             total = full - target
-            if total < 0:
-                raise n.error(f"output_shape {list(wanted or ())} is larger than what is computed")
+            if total < 0:  # the last rows or columns are the bias alone
+                extra[i] -= total
+                total = 0
             small, large = total // 2, total - total // 2
             upper = mode == "SAME_UPPER"
             begins.append(small if upper else large)

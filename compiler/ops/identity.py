@@ -24,6 +24,9 @@ class Identity(Op):
     @classmethod
     def from_onnx(cls, n: OnnxNode) -> Sequence[Node]:
         x = n.input(0)
+        training = n.optional_const(2) if n.op_type == "Dropout" and n.opset >= 12 else None
+        if training is not None and training.any():
+            raise n.error("training mode is not supported", "export the model in evaluation mode")
         if len(n.outputs) > 1:  # Dropout's mask: nothing is dropped
             return x, n.make(Expand(x.shape), constant(np.array(True)), output=1)
         return (x,)

@@ -8,7 +8,12 @@ from typing import ClassVar
 import numpy as np
 
 from mdlc.compiler.expr import Expr, call
+from mdlc.compiler.ir import Node
+from mdlc.compiler.onnx_node import OnnxNode
 from mdlc.compiler.op import Elementwise
+from mdlc.compiler.ops.constant import constant
+from mdlc.compiler.ops.mul import Mul
+from mdlc.compiler.ops.sigmoid import Sigmoid
 from mdlc.compiler.types import Array
 
 
@@ -17,6 +22,14 @@ class Silu(Elementwise):
     """y = x * sigmoid(x). Source: ONNX specification, operator Swish."""
 
     onnx: ClassVar[tuple[str, ...]] = ("Swish",)
+
+    @classmethod
+    def from_onnx(cls, n: OnnxNode) -> Node:
+        x, alpha = n.input(0), n.attr("alpha", 1.0)
+        if alpha == 1:
+            return n.make(cls(), x)
+        scaled = n.make(Mul(), x, constant(np.array(alpha, x.type.dtype.numpy)))
+        return n.make(Mul(), x, n.make(Sigmoid(), scaled))
 
     def expr(self, *x: Expr) -> Expr:
         return x[0] * call("sigmoid", x[0])

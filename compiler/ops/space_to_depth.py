@@ -17,34 +17,43 @@ from mdlc.compiler.types import Array, TensorType
 
 @dataclass(frozen=True)
 class SpaceToDepth(Op):
-    """[N, C, H, W] to [N, C * b^2, H / b, W / b]. Source: ONNX specification, SpaceToDepth."""
+    """[N, C, H, W] to [N, C * b^2, H / b, W / b]; mode as in DepthToSpace.
+
+    Source: ONNX specification, operator SpaceToDepth.
+    """
 
     block: int
+    mode: str = "DCR"
 
     onnx: ClassVar[tuple[str, ...]] = ("SpaceToDepth",)
     layout_rule: ClassVar[LayoutRule] = LayoutRule.FOLLOWS
 
     @classmethod
     def from_onnx(cls, n: OnnxNode) -> Node:
-        return n.make(cls(n.attr("blocksize")), n.input(0))
+        return n.make(cls(n.attr("blocksize"), n.attr("mode", "DCR")), n.input(0))
 
     def infer(self, *inputs: TensorType) -> TensorType:
         x = inputs[0]
         b = self.block
         if x.rank != 4 or b < 1 or x.shape[2] % b or x.shape[3] % b:
             raise MdlcError(f"blocks of {b} do not fit the pixels of {x}")
+        if self.mode not in ("DCR", "CRD"):
+            raise MdlcError(f"mode {self.mode!r} is neither DCR nor CRD")
         n, c, h, w = x.shape
         return TensorType((n, c * b * b, h // b, w // b), x.dtype)
 
     def reference(self, *inputs: Array) -> Array:
         n, c, h, w = inputs[0].shape
         b = self.block
-        y = inputs[0].reshape(n, c, h // b, b, w // b, b).transpose(0, 3, 5, 1, 2, 4)
+        axes = (0, 3, 5, 1, 2, 4) if self.mode == "DCR" else (0, 1, 3, 5, 2, 4)
+        y = inputs[0].reshape(n, c, h // b, b, w // b, b).transpose(axes)
         return np.ascontiguousarray(y).reshape(n, c * b * b, h // b, w // b)
 
-    def to_onnx(self) -> OnnxForm:
-        return "SpaceToDepth", {"blocksize": self.block}, ()
+    def to_onnx(self) -> OnnxForm | None:
+        # The mode came with opset 26; the derived tests use opset 20.
+        return ("SpaceToDepth", {"blocksize": self.block}, ()) if self.mode == "DCR" else None
 
     @classmethod
     def samples(cls) -> Sequence[Sample]:
-        return (Sample(cls(2), (random_array(1, 2, 3, 4, 6),)),)
+        x = random_array(1, 2, 3, 4, 6)
+        return (Sample(cls(2), (x,), label="dcr"), Sample(cls(2, "CRD"), (x,), label="crd"))

@@ -1,0 +1,107 @@
+"""The onnx package's own node tests, through the importer and the reference interpreter.
+
+A case is either computed right or refused with a reason; the refusals are counted against the
+table below, so that nothing is lost unseen.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+
+import numpy as np
+import onnx
+import onnx.backend.test.loader
+import pytest
+
+from mdlc.compiler.errors import MdlcError
+from mdlc.compiler.interpreter import run
+from mdlc.compiler.onnx_import import import_model
+from mdlc.compiler.op import Op
+from mdlc.compiler.types import Array
+
+# Why cases of operators that mdlc has are refused: a pattern of the message, and what it means.
+REFUSED = (
+    (r"must be a constant", "shapes, axes, pads and the like computed at run time"),
+    (r"does not have", "other operators in the same case (sequences, optional values, functions)"),
+    (r"element type|FLOAT|BFLOAT|INT4|STRING|is not a tensor", "types without arithmetic here"),
+    (r"operator set \d+ is not supported", "newer than the importer's newest"),
+    (r"rank-?\d|1-D and 2-D|rank-4|does not fit", "3-D convolution and pooling"),
+    (r"Indices|training|statistics|Mean and InvStdDev|mask", "outputs for training"),
+    (r"pieces .*\b0\b|reshape to .*\b0\b", "tensors without elements"),
+    (r"antialias|below 1|nothing is left|empty|dimension \d+ is open", "no elements, antialias"),
+)
+
+
+def cases() -> list[pytest.ParameterSet]:
+    """Cases all of whose operators mdlc imports."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        every = onnx.backend.test.loader.load_model_tests(kind="node")
+    found = []
+    for case in every:
+        nodes = case.model.graph.node
+        used = {node.op_type for node in nodes}
+        foreign = any(node.domain not in ("", "ai.onnx") for node in nodes)
+        if used and not foreign and used <= set(Op.importers):
+            found.append(pytest.param(case, id=case.name))
+    return found
+
+
+def value(given: object) -> Array:
+    """A case's value as an array; what is no tensor stays what it is."""
+    if isinstance(given, onnx.TensorProto):
+        return onnx.numpy_helper.to_array(given)
+    return np.asarray(given) if isinstance(given, np.generic) else given  # type: ignore[return-value]
+
+
+CASES = cases()
+
+
+def test_there_are_cases() -> None:
+    assert len(CASES) > 500
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_node(case: onnx.backend.test.loader.TestCase) -> None:
+    model = case.model
+    given, wanted = case.data_sets[0]
+    inputs = {p.name: value(v) for p, v in zip(model.graph.input, given, strict=False)}
+    if not all(isinstance(v, np.ndarray) for v in inputs.values()):
+        pytest.skip("refused: sequences and optional values")
+    try:
+        # Inputs that hold shapes or axes become constants, as exporters write them.
+        graph = import_model(_with_constants(model, inputs))
+        values = {node.name: inputs[node.name] for node in graph.inputs}
+        actual = run(graph, values)
+    except MdlcError as error:
+        reasons = [why for pattern, why in REFUSED if re.search(pattern, str(error))]
+        if not reasons:
+            raise
+        pytest.skip(f"refused: {reasons[0]}")
+    for proto, given_output in zip(model.graph.output, wanted, strict=True):
+        expected = value(given_output)
+        assert actual[proto.name].shape == expected.shape
+        if expected.dtype.kind == "f":
+            np.testing.assert_allclose(
+                actual[proto.name].astype(np.float64),
+                expected.astype(np.float64),
+                rtol=max(case.rtol, 2e-3 if expected.dtype == np.float16 else 1e-4),
+                atol=max(case.atol, 1e-3 if expected.dtype == np.float16 else 1e-5),
+            )
+        else:
+            np.testing.assert_array_equal(actual[proto.name], expected)
+
+
+def _with_constants(model: onnx.ModelProto, inputs: dict[str, Array]) -> onnx.ModelProto:
+    """The model with its integer inputs of rank 0 and 1, and all but the first, as initialisers."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for index, proto in enumerate(model.graph.input):
+        array = inputs[proto.name]
+        if index and array.ndim <= 1 and (array.dtype.kind == "i" or array.size <= 1):
+            copy.graph.initializer.append(onnx.numpy_helper.from_array(array, proto.name))
+            kept = [p for p in copy.graph.input if p.name != proto.name]
+            del copy.graph.input[:]
+            copy.graph.input.extend(kept)
+    return copy
