@@ -7,7 +7,7 @@ import json
 import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mdlc.codegen import weights_file
 from mdlc.codegen.format import format_cpp
@@ -16,6 +16,7 @@ from mdlc.codegen.memory import lower_bound
 from mdlc.codegen.plan import ALIGNMENT, CLASS_MEMBERS, SOURCE_NAMES, Plan, Port
 from mdlc.codegen.strides import C_TYPES
 from mdlc.codegen.templates import render
+from mdlc.compiler.ops.conv2d import Conv2D
 from mdlc.compiler.types import DType
 
 MAT_TYPES = {
@@ -247,13 +248,25 @@ def _braces(values: Sequence[int]) -> str:
 
 
 def describe(step: Step) -> str:
-    """A layer in one line: what it computes, from what to what, its work, and how."""
+    """A layer in a few words: its ONNX name, what it computes and fuses, its work, and how."""
     node = step.node
+    activation, residual = getattr(node.op, "activation", None), getattr(node.op, "residual", False)
+    fused = ["the sum with another layer"] if residual else []
+    fused += [str(activation)] if activation is not None else []
+    bare = replace(node.op, activation=None) if activation else node.op  # type: ignore[call-arg]
+    bare = replace(bare, residual=False) if residual else bare  # type: ignore[call-arg]
+    what = str(bare)
+    if isinstance(node.op, Conv2D):
+        what = what.replace("Conv2D(", f"Conv2D {'x'.join(map(str, node.inputs[1].shape[2:]))} (")
+    what = what.replace(" ()", "")
+    name = f"{node.name}: " if node.name else ""
+    with_ = f", fused: {' and '.join(fused)}" if fused else ""
     macs = node.op.cost([s.type for s in node.inputs], node.type).macs
     work = f" {macs / 1e6:.2f} M MAC." if macs >= 5000 else ""
     first = step.inputs[0] if step.inputs else step.output
     source, target = ("x".join(map(str, dims(v))) for v in (first, step.output))
-    return f"{node.op}: {source} -> {target}.{work} {step.kernel.name}, {step.schedule}."
+    how = f"{step.kernel.name}, {step.schedule}"
+    return f"{name}{what}{with_}; {source} -> {target}.{work} {how}."
 
 
 def _manual(plan: Plan, info: Info, embed: bool) -> list[str]:

@@ -151,6 +151,7 @@ SOURCE_NAMES = frozenset(
 
 def identifier(text: str) -> str:
     """A readable C++ identifier from an ONNX name: the last path components, sanitised."""
+    text = re.sub(r"(_output_\d+|:\d+)$", "", text)  # exporters number a node's outputs
     parts = [part for part in re.split(r"[/:;]+", text) if part]
     name = "_".join(parts[-2:]) if parts else "layer"
     name = re.sub(r"[^0-9A-Za-z]+", "_", name).strip("_") or "layer"

@@ -117,7 +117,7 @@ class Block {
   static constexpr std::size_t kWeightBytes = 4352;
 
   Input input{{16, 16, 3}};
-  /// Dense(): 1x1x16 -> 1x1x10. conv_direct, direct 1x12 block 1.
+  /// logits: Dense(); 1x1x16 -> 1x1x10. conv_direct, direct 1x12 block 1.
   Convolution logits_2{{1, 1, 16}, {1, 1, 10}};
 
   Block() = default;
@@ -135,15 +135,16 @@ class Block {
   static const char* ErrorText(int error);
 
  private:
-  /// Conv2D(stride=(2, 2), pads=(1, 1, 1, 1), activation=Clip(low=0.0, high=6.0)): 16x16x3 ->
-  /// 8x8x16. 0.03 M MAC. conv_direct, direct 4x16 block 8.
+  /// stem: Conv2D 3x3 (stride=(2, 2), pads=(1, 1, 1, 1)), fused: Clip(low=0.0, high=6.0); 16x16x3
+  /// -> 8x8x16. 0.03 M MAC. conv_direct, direct 4x16 block 8.
   Convolution stem{{16, 16, 3}, {8, 8, 16}};
-  /// Conv2D(pads=(1, 1, 1, 1), groups=16, activation=Clip(low=0.0, high=6.0)): 8x8x16 -> 8x8x16.
-  /// 0.01 M MAC. conv_depthwise, rows 8x4.
+  /// dw: Conv2D 3x3 (pads=(1, 1, 1, 1), groups=16), fused: Clip(low=0.0, high=6.0); 8x8x16 ->
+  /// 8x8x16. 0.01 M MAC. conv_depthwise, rows 8x4.
   ConvolutionDepthWise dw{{8, 8, 16}, {8, 8, 16}};
-  /// Conv2D(residual=True): 8x8x16 -> 8x8x16. 0.02 M MAC. conv_direct, direct 5x16 block 5.
+  /// pw: Conv2D 1x1, fused: the sum with another layer; 8x8x16 -> 8x8x16. 0.02 M MAC. conv_direct,
+  /// direct 5x16 block 5.
   Convolution pw{{8, 8, 16}, {8, 8, 16}};
-  /// Reduce(kind='mean', axes=(2, 3)): 8x8x16 -> 1x1x16. reduce, reduce.
+  /// pooled: Reduce(kind='mean', axes=(2, 3)); 8x8x16 -> 1x1x16. reduce, reduce.
   [[maybe_unused]] Reduction pooled{{8, 8, 16}, {1, 1, 16}};
 
   template <class T>
