@@ -15,6 +15,7 @@ from mdlc.compiler.ops.conv2d import Conv2D
 from mdlc.compiler.ops.conv_transpose2d import ConvTranspose2D
 from mdlc.compiler.ops.dense import Dense
 from mdlc.compiler.ops.mul import Mul
+from mdlc.compiler.ops.transpose import Transpose
 from mdlc.compiler.rewrite import Budget, Const, Decline, Match, Rule, Var, pat, rewrite
 from mdlc.compiler.types import Array
 
@@ -90,7 +91,7 @@ def _add_after(m: Match) -> Node | Decline:
 
 
 def scale_inputs(node: Node, x: Node, factor: Array, shift: Array) -> Node | Decline:
-    """The convolution of factor * x + shift (per input channel) as one of x."""
+    """The layer of factor * x + shift (per input channel) as one of x."""
     op = node.op
     w, b = node.inputs[1], node.inputs[2]
     weights, bias = w.constant, b.constant
@@ -110,7 +111,11 @@ def scale_inputs(node: Node, x: Node, factor: Array, shift: Array) -> Node | Dec
         scaled = weights * factor
         extra = weights.astype(np.float64) @ shift
     else:
-        return Decline("not a convolution or a dense layer")
+        assert isinstance(op, ConvTranspose2D)
+        if np.any(shift != 0):
+            return Decline("pixels at the border see fewer of the filter's weights")
+        scaled = weights * factor.reshape(-1, 1, 1, 1)  # C, M/g, kH, kW
+        extra = np.zeros(bias.shape)
     return make(
         op,
         x,
@@ -146,6 +151,33 @@ def _batch_norm_before(m: Match) -> Node | Decline:
     return _before(m, *op.scale_shift(*(m.value(name) for name in ("s", "b", "mean", "var"))))
 
 
+def _mul_add_before(m: Match) -> Node | Decline:
+    """Padding keeps x * c + a out of the weights, but (x + a / c) * c leaves only a sum outside."""
+    conv, x, c, a = m.root, m["x"], m.value("c"), m.value("a")
+    shape = conv.inputs[0].shape
+    factor, shift = per_channel(c, shape, 1), per_channel(a, shape, 1)
+    if factor is None or shift is None or x.shape != shape:
+        return Decline("not one number per channel")
+    with np.errstate(all="ignore"):
+        before = (shift / factor).astype(a.dtype)
+    if not np.all(np.isfinite(before)):
+        return Decline("the summand before the product is not finite")
+    # No name: this is none of the model's tensors.
+    summed = make(Add(), x, constant(before.reshape(-1, 1, 1)))
+    return scale_inputs(conv, summed, factor, np.zeros_like(factor))
+
+
+def _behind_transpose(m: Match) -> Node | Decline:
+    """Moves arithmetic per channel towards a convolution: t(x * c) = t(x) * c'."""
+    turn, inner, x = m.root, m["inner"], m["x"]
+    assert isinstance(turn.op, Transpose)
+    value = per_channel(m.value("c"), x.shape, turn.op.perm[1]) if x.type.rank == 4 else None
+    if value is None or inner.shape != x.shape:
+        return Decline("not one number per channel")
+    own = constant(value.reshape(-1, 1, 1).astype(m.value("c").dtype))
+    return make(inner.op, make(turn.op, x), own)
+
+
 def _add_then_mul(m: Match) -> Node | Decline:
     """(x + a) * c = x * c + a * c, so that the product can go on towards the weights before."""
     a, c = m.value("a"), m.value("c")
@@ -179,12 +211,22 @@ RULES = (
     Rule("add_add", pat(Add, pat(Add, _X, Const("a")), _C), _two(Add)),  # type: ignore[arg-type]
     Rule("mul_mul", pat(Mul, pat(Mul, _X, Const("a")), _C), _two(Mul)),  # type: ignore[arg-type]
     Rule("add_then_mul", pat(Mul, pat(Add, _X, Const("a")), _C), _add_then_mul),
-    Rule("mul_before", pat((Conv2D, Dense), pat(Mul, _X, _C), *_WEIGHTS, ...), _mul_before),
+    Rule(
+        "behind_transpose",
+        pat(Transpose, pat((Mul, Add), _X, _C, bind="inner")),
+        _behind_transpose,
+    ),
+    Rule("mul_before", pat(WEIGHTED, pat(Mul, _X, _C), *_WEIGHTS, ...), _mul_before),
     Rule("add_before", pat((Conv2D, Dense), pat(Add, _X, _C), *_WEIGHTS, ...), _add_before),
+    Rule(
+        "mul_add_before",
+        pat(Conv2D, pat(Add, pat(Mul, _X, _C), Const("a")), *_WEIGHTS, ...),
+        _mul_add_before,
+    ),
     Rule(
         "batch_norm_before",
         pat(
-            (Conv2D, Dense),
+            WEIGHTED,
             pat(BatchNormalization, _X, *_STATISTICS, bind="norm"),
             *_WEIGHTS,
             ...,

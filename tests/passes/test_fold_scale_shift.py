@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+from mdlc.compiler.interpreter import evaluate
 from mdlc.passes.constant_folding import fold_constants
 from mdlc.passes.fold_scale_shift import fold_scale_shift
+from mdlc.passes.pipeline import random_inputs
 from tests.passes.ir import check, graph, operators, same_values
 
 STATISTICS = """
@@ -207,3 +210,67 @@ def test_what_has_an_epilogue_takes_no_factor(attributes: str, more: str, kept: 
     after = fold_scale_shift(before)
     assert operators(after) == [kept, "Mul"]
     same_values(before, after)
+
+
+NORMALISED = """
+    %x: f32[1,6,6,2] = Input() "x"
+    %k: f32[2] = Constant([0.5, {factor}])
+    %m: f32[1,6,6,2] = Mul()(%x, %k)
+    %t: f32[{width}2] = {shift}
+    %a: f32[1,6,6,2] = Add()(%m, %t)
+    %n: f32[1,2,6,6] = Transpose((0, 3, 1, 2))(%a)
+    %w: f32[3,2,3,3] = Random(1)
+    %b: f32[3] = Random(2)
+    %y: f32[1,3,6,6] = Conv2D(pads=(1, 1, 1, 1))(%n, %w, %b)
+    return y=%y
+"""
+
+
+@pytest.mark.parametrize(
+    ("factor", "width", "shift", "expected"),
+    [
+        (0.25, "", "Constant([-1.0, 1.0])", ["Transpose", "Add", "Conv2D"]),
+        (0.25, "", "Full(0.0)", ["Transpose", "Conv2D"]),
+        # 1 / 0: the product must stay; a sum per column does not go through the transpose.
+        (0.0, "", "Constant([-1.0, 1.0])", ["Transpose", "Mul", "Add", "Conv2D"]),
+        (0.25, "6,", "Random(5)", ["Mul", "Add", "Transpose", "Conv2D"]),
+    ],
+)
+def test_normalisation_of_a_transposed_picture_before_padding(
+    factor: float, width: str, shift: str, expected: list[str]
+) -> None:
+    before = graph(NORMALISED.format(factor=factor, width=width, shift=shift))
+    after = fold_scale_shift(before)
+    assert operators(after) == expected
+    same_values(before, after)
+
+
+@pytest.mark.parametrize(("op", "expected"), [("Mul", []), ("Add", ["Add"])])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_before_a_transposed_convolution(op: str, expected: list[str], groups: int) -> None:
+    before = graph(f"""
+        %x: f32[1,4,5,5] = Input() "x"
+        %k: f32[4,1,1] = Random(5)
+        %a: f32[1,4,5,5] = {op}()(%x, %k)
+        %w: f32[4,3,3,3] = Random(1)
+        %b: f32[{3 * groups}] = Random(2)
+        %y: f32[1,{3 * groups},11,11] = ConvTranspose2D(stride=(2, 2), groups={groups})(%a, %w, %b)
+        return y=%y
+    """)
+    after = fold_scale_shift(before)
+    assert operators(after) == [*expected, "ConvTranspose2D"]
+    same_values(before, after)
+
+
+def test_a_name_stands_for_the_models_own_tensor() -> None:
+    """`mdlc verify` compares a layer with the tensor whose name it carries."""
+    text = NORMALISED.format(factor=0.25, width="", shift="Constant([-1.0, 1.0])")
+    for op in ("Mul()(%x, %k)", "Add()(%m, %t)", "Transpose((0, 3, 1, 2))(%a)"):
+        text = text.replace(op, f'{op} "{op[:3]}"')
+    before = graph(text)
+    after = fold_scale_shift(before)
+    inputs = random_inputs(before)
+    original = {n.name: value for n, value in evaluate(before, inputs).items() if n.name}
+    for node, value in evaluate(after, inputs).items():
+        if node.name:
+            np.testing.assert_allclose(value, original[node.name], rtol=1e-4, atol=1e-5)
