@@ -8,11 +8,12 @@ transposes, constants that are neutral or broadcast, tensors with several users.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from mdlc.compiler.interpreter import run
+from mdlc.compiler.interpreter import evaluate, run
 from mdlc.compiler.ir import Graph, Node, make
 from mdlc.compiler.op import Op
 from mdlc.compiler.ops.add import Add
@@ -87,7 +88,7 @@ class Grower:
             at = -1 if self.chance(0.75) else self.integer(0, len(self.pool))
             made = growers[self.integer(0, len(growers))](self.pool[at])
             if made is not None and made.type.size <= 4096:
-                self.pool.append(made)
+                self.pool.append(replace(made, name=f"t{len(self.pool)}"))
         outputs = [self.pool[-1]]
         if self.chance(0.3):
             outputs.append(self.pool[self.integer(0, len(self.pool))])
@@ -234,8 +235,14 @@ def test_all_passes_one_after_the_other(seed: int) -> None:
     graph = Grower(seed).grow(24)
     inputs = random_inputs(graph, seed)
     expected = run(graph, inputs)
+    tensors = {n.name: v for n, v in evaluate(graph, inputs).items() if n.name}
     for stage in run_passes(graph, PASSES):
         assert_same(expected, run(stage.graph, inputs))
+        # A name says which of the model's tensors this is (less dead channels).
+        found = evaluate(stage.graph, inputs)
+        named = {n.name: v for n, v in found.items() if n.name and n.constant is None}
+        alike = {k: v for k, v in named.items() if v.shape == tensors[k].shape}
+        assert_same({k: tensors[k] for k in alike}, alike)
 
 
 @pytest.mark.parametrize("seed", range(200, 220))
