@@ -1,4 +1,4 @@
-"""Zero borders into the padding of the convolution or pooling behind them."""
+"""Constant borders into the padding of the convolution or pooling behind them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ from dataclasses import replace
 
 from mdlc.compiler.ir import Graph, Node, make
 from mdlc.compiler.ops.average_pool2d import AveragePool2D
+from mdlc.compiler.ops.clip import Clip
 from mdlc.compiler.ops.conv2d import Conv2D
+from mdlc.compiler.ops.hard_sigmoid import HardSigmoid
 from mdlc.compiler.ops.max_pool2d import MaxPool2D
 from mdlc.compiler.ops.pad import Pad
+from mdlc.compiler.ops.relu import Relu
+from mdlc.compiler.ops.sigmoid import Sigmoid
 from mdlc.compiler.rewrite import Budget, Decline, Match, Rule, Var, pat, rewrite
 
 Pads = tuple[int, int, int, int]
@@ -51,13 +55,33 @@ def _average(m: Match) -> Node | Decline:
 
 
 def _max(m: Match) -> Node | Decline:
-    pads, op = _border(m, -math.inf), m.root.op
+    op, pad = m.root.op, m["pad"].op
     assert isinstance(op, MaxPool2D)
+    assert isinstance(pad, Pad)
+    pads = _border(m, pad.value)
     if isinstance(pads, Decline):
         return pads
     if op.window.ceil_mode:
         return Decline("windows that start in trailing padding would be dropped")
-    return make(MaxPool2D(replace(op.window, pads=_sum(op.window.pads, pads))), m["x"])
+    window = replace(op.window, pads=_sum(op.window.pads, pads))
+    if pad.value != -math.inf:
+        # A border that is nowhere above the image never wins, where a window sees some image.
+        if _least(m["x"]) < pad.value:
+            return Decline("the border may be larger than the image")
+        reach = (*window.extent, *window.extent)
+        if window.dilation != (1, 1) or any(
+            p >= e for p, e in zip(window.pads, reach, strict=True)
+        ):
+            return Decline("a window may see nothing but the border")
+    return make(MaxPool2D(window), m["x"])
+
+
+def _least(node: Node) -> float:
+    """A bound below which no element is, as far as the operator tells."""
+    op = node.op
+    if isinstance(op, Relu | Sigmoid | HardSigmoid):
+        return 0.0
+    return op.low if isinstance(op, Clip) and op.low <= op.high else -math.inf
 
 
 _PAD = pat(Pad, Var("x"), bind="pad", shared=True)

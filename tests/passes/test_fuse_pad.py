@@ -98,3 +98,32 @@ def test_a_border_of_the_tensors_own_elements_stays(mode: str) -> None:
     after = fuse_pad(before)
     assert operators(after) == ["Pad", "Conv2D"]
     same_values(before, after)
+
+
+@pytest.mark.parametrize(
+    ("activation", "border", "begin", "fuses"),
+    [
+        ("Relu()", 0.0, 1, True),
+        ("Sigmoid()", 0.0, 2, True),
+        ("Clip(low=0.5, high=6.0)", 0.5, 1, True),
+        ("Relu()", -1.0, 1, True),
+        ("Relu()", 0.5, 1, False),  # the border may win
+        ("Tanh()", 0.0, 1, False),
+        ("Relu()", 0.0, 3, False),  # the first window sees nothing but the border
+    ],
+)
+def test_a_border_that_never_wins_goes_into_max_pooling(
+    activation: str, border: float, begin: int, fuses: bool
+) -> None:
+    size = 7 + begin
+    out = (size - 3) // 2 + 1
+    before = graph(f"""
+        %x: f32[1,2,6,6] = Input() "x"
+        %r: f32[1,2,6,6] = {activation}(%x)
+        %p: f32[1,2,{size},{size}] = Pad((0, 0, {begin}, {begin}), (0, 0, 1, 1), {border})(%r)
+        %y: f32[1,2,{out},{out}] = MaxPool2D(Window((3, 3), (2, 2)))(%p)
+        return y=%y
+    """)
+    after = fuse_pad(before)
+    assert ("Pad" not in operators(after)) == fuses
+    same_values(before, after)
