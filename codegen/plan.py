@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from mdlc.codegen.isa import Isa
 from mdlc.codegen.kernel import Step, View
 from mdlc.compiler.ir import Graph
@@ -111,11 +113,15 @@ class Plan:
         return -(-(blobs[-1].offset + blobs[-1].nbytes) // ALIGNMENT) * ALIGNMENT if blobs else 0
 
     def digest(self) -> bytes:
-        """SHA-256 of what a weights file must agree with: ISA, layers, schedules, blobs."""
+        """SHA-256 of what a weights file must agree with: ISA, layers, schedules, blobs, values."""
         text = [self.name, self.isa.name]
         text += [f"{s.name} {s.node.op} {s.schedule} {s.node.type}" for s in self.steps]
         text += [str(blob) for blob in self.blobs()]
-        return hashlib.sha256("\n".join(text).encode()).digest()
+        total = hashlib.sha256("\n".join(text).encode())
+        for step in self.steps:
+            for array in step.weights.values():
+                total.update(np.ascontiguousarray(array).view(np.uint8))
+        return total.digest()
 
 
 CPP_KEYWORDS = frozenset(

@@ -158,6 +158,13 @@ def test_of_another_model(probe: Probe, tmp_path: Path) -> None:
     assert probe.codes([(tmp_path / "Other.weights").read_bytes()]) == [OTHER_MODEL]
 
 
+def test_of_the_same_layers_with_other_values(probe: Probe, tmp_path: Path) -> None:
+    compile_to(tmp_path, block_model(seed=1), "generic")
+    other = (tmp_path / "Block.weights").read_bytes()
+    assert len(other) == len(probe.good)
+    assert probe.codes([other]) == [OTHER_MODEL]
+
+
 def test_no_regular_file(probe: Probe, tmp_path: Path) -> None:
     missing = tmp_path / "missing"
     assert probe.of_paths([str(missing), str(tmp_path), "/dev/null", ""]) == [MISSING] * 4

@@ -973,8 +973,8 @@ constexpr std::size_t kHeaderBytes = 64;
 constexpr unsigned char kMagic[8] = {'M', 'D', 'L', 'C', 'W', 'T', 'S', 0};
 constexpr unsigned char kTarget[16] = {97, 114, 109, 45, 110, 101, 111, 110,
                                        0,  0,   0,   0,  0,   0,   0,   0};
-constexpr unsigned char kPlan[16] = {184, 174, 63,  154, 204, 158, 248, 212,
-                                     195, 96,  111, 22,  233, 64,  213, 119};
+constexpr unsigned char kPlan[16] = {49,  42,  14, 231, 4,  35,  5,   163,
+                                     134, 215, 17, 41,  99, 138, 130, 153};
 
 // Tables for CRC-32 (ISO 3309) eight bytes at a time.
 struct CrcTables {

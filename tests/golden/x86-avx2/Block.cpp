@@ -587,8 +587,8 @@ void CopyOut(const unsigned char* from, const Block::Mat& mat, std::size_t rows,
 constexpr std::size_t kHeaderBytes = 64;
 constexpr unsigned char kMagic[8] = {'M', 'D', 'L', 'C', 'W', 'T', 'S', 0};
 constexpr unsigned char kTarget[16] = {120, 56, 54, 45, 97, 118, 120, 50, 0, 0, 0, 0, 0, 0, 0, 0};
-constexpr unsigned char kPlan[16] = {54,  138, 34,  80,  224, 193, 139, 64,
-                                     157, 212, 189, 218, 124, 59,  151, 227};
+constexpr unsigned char kPlan[16] = {41,  216, 160, 70,  67, 62, 33,  73,
+                                     241, 223, 163, 228, 93, 23, 252, 133};
 
 // Tables for CRC-32 (ISO 3309) eight bytes at a time.
 struct CrcTables {
