@@ -7,8 +7,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
 from mdlc.codegen.isa import Isa
 from mdlc.codegen.kernel import Step, View
 from mdlc.compiler.ir import Graph
@@ -120,7 +118,7 @@ class Plan:
         total = hashlib.sha256("\n".join(text).encode())
         for step in self.steps:
             for array in step.weights.values():
-                total.update(np.ascontiguousarray(array).view(np.uint8))
+                total.update(array.tobytes())
         return total.digest()
 
 
