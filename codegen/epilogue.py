@@ -12,10 +12,11 @@ from mdlc.compiler.op import Elementwise
 
 @dataclass(frozen=True)
 class Epilogue:
-    """y = activation(accumulator [+ residual] [, the activation's per-channel operand])."""
+    """y = activation(bias + accumulator [+ residual] [, the activation's per-channel operand])."""
 
     activation: Elementwise | None = None
     residual: bool = False
+    bias: bool = True
 
     @property
     def slope(self) -> bool:
@@ -30,7 +31,8 @@ class Epilogue:
     @property
     def suffix(self) -> str:
         """The ending of names of functions with this epilogue: _add_relu, _relu6 or nothing."""
-        parts = ["add"] if self.residual else []
+        parts = [] if self.bias else ["nobias"]
+        parts += ["add"] if self.residual else []
         parts += [self.stem] if self.stem else []
         return "".join(f"_{part}" for part in parts)
 

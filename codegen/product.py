@@ -227,12 +227,12 @@ def pack_per_channel(values: Array, groups: int, isa: Isa) -> Array:
 
 
 def emit_loops(
-    product: Product, schedule: Schedule, isa: Isa, epilogue: Epilogue, x: str
+    product: Product, schedule: Schedule, isa: Isa, epilogue: Epilogue, x: str, y: str = "y"
 ) -> tuple[str, list[Microkernel]]:
     """The loop nest around the register tiles inside the loop over images, and the tiles.
 
     Args:
-        x: C++ name of the pointer that product.x counts from.
+        x, y: C++ names of the pointers that product.x and product.y count from.
     """
     blocks = channel_blocks(product, schedule, isa)
     found = regions(product, schedule)
@@ -265,7 +265,8 @@ def emit_loops(
         call=call,
         epilogue=epilogue,
         lanes=isa.lanes,
-        x=x,
+        x_name=x,
+        y_name=y,
         group_weights=packed_length(product, schedule, isa),
         group_bias=-(-product.channels // isa.lanes) * isa.lanes,
     )

@@ -61,7 +61,8 @@ class Tile:
         part = self.part
         activation = epilogue.function(isa)
         needs = [activation] if activation else []
-        arguments = ["const float* a", "const float* b", "const float* bias"]
+        arguments = ["const float* a", "const float* b"]
+        arguments += ["const float* bias"] if epilogue.bias else []
         arguments += ["const float* slope"] if epilogue.slope else []
         arguments += ["const float* residual"] if epilogue.residual else []
         loaded, stored = load_part(isa, part), store_part(isa, part)
@@ -69,7 +70,8 @@ class Tile:
             needs += [helper for helper in (stored.helper,) if helper]
             needs += [helper for helper in (loaded.helper,) if helper and epilogue.residual]
         taps = ["k", "tap][k", "tap_y][tap_x][k"][self.taps]
-        sum_of_products = f"bias[n] + sum(a[p][{taps}] * b[{taps}][n])"
+        start = "bias[n] + " if epilogue.bias else ""
+        sum_of_products = f"{start}sum(a[p][{taps}] * b[{taps}][n])"
         text = render(
             "cpp/kernels/gemm_tile.j2",
             formula=f"y[p][n] = {epilogue.formula(sum_of_products)}",
@@ -86,6 +88,7 @@ class Tile:
             params=self.template_parameters(epilogue),
             arguments=[*arguments, "float* y"],
             depth=lambda: "\n".join(depth),
+            bias=epilogue.bias,
             residual=epilogue.residual,
             slope=epilogue.slope,
             activation=activation.name if activation else "",
