@@ -46,15 +46,16 @@ class Builder:
         groups: int = 1,
         act: str = "Relu",
         norm: bool = True,
+        pad: int | None = None,
     ) -> str:
-        """A convolution with padding, normalisation (or a bias) and an activation ("" for none)."""
+        """A convolution with padding (half the kernel unless given), normalisation (or a bias) and an activation ("" for none)."""
         per_group = self.channels[x] // groups
         scale = np.sqrt(2.0 / (per_group * kernel * kernel))
         shape = (filters, per_group, kernel, kernel)
         inputs = [x, self.weight(self._random.normal(0, scale, shape))]
         if not norm:
             inputs.append(self.weight(self._random.uniform(-0.1, 0.1, filters)))
-        pad = kernel // 2
+        pad = kernel // 2 if pad is None else pad
         y = self.node("Conv", *inputs, channels=filters, strides=[stride] * 2, pads=[pad] * 4,
                       group=groups, kernel_shape=[kernel] * 2)  # fmt: skip
         if norm:
@@ -156,7 +157,7 @@ def resnet_50() -> onnx.ModelProto:
 def squeezenet() -> onnx.ModelProto:
     """SqueezeNet 1.1: 0.35 G MAC."""
     b = Builder()
-    x = b.conv("input", 64, 3, 2, norm=False)
+    x = b.conv("input", 64, 3, 2, norm=False, pad=0)
     for index, (squeeze, expand) in enumerate(((16, 64), (16, 64), (32, 128), (32, 128), (48, 192),
                                                (48, 192), (64, 256), (64, 256))):  # fmt: skip
         if index in (0, 2, 4):
