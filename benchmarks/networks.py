@@ -48,7 +48,10 @@ class Builder:
         norm: bool = True,
         pad: int | None = None,
     ) -> str:
-        """A convolution with padding (half the kernel unless given), normalisation (or a bias) and an activation ("" for none)."""
+        """A convolution with normalisation (or a bias) and an activation ("" for none).
+
+        Padding is half the kernel unless given.
+        """
         per_group = self.channels[x] // groups
         scale = np.sqrt(2.0 / (per_group * kernel * kernel))
         shape = (filters, per_group, kernel, kernel)
