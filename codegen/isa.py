@@ -31,12 +31,14 @@ class Isa:
         cpu_check: a C++ condition (gcc and clang) that the processor has it, or "".
         triple: GNU triple of the machine it runs on, or "" for any.
         spell: format strings of the hooks. Always: load(p), store(p, v), set1(x), and the
-            primitives of compiler/expr.py; `fma`(a, b, c) is a * b + c.
+            primitives of compiler/expr.py; `fma`(a, b, c) is a * b + c. Where the ISA has it:
+            prefetch(p), a statement that brings a cache line nearer.
         lane_fma: `v = lane_fma(acc, b, a, lane)`: acc + b * a[lane], where the ISA has it, else
             "": kernels then broadcast from memory.
         fma_per_cycle: vector multiply-adds a core of the class starts per cycle.
         loads_per_cycle: vector loads likewise.
         issue_width: instructions started per cycle.
+        stream_bytes: what a core reads from main memory per cycle.
         l1_bytes, l2_bytes: data caches of one core, for blocking.
         qemu_cpu: `-cpu` of qemu-user for it where the host cannot run it, or "".
     """
@@ -56,6 +58,7 @@ class Isa:
     fma_per_cycle: float = 2.0
     loads_per_cycle: float = 2.0
     issue_width: float = 6.0
+    stream_bytes: float = 4.0
     l1_bytes: int = 32 * 1024
     l2_bytes: int = 512 * 1024
     qemu_cpu: str = ""

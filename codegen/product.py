@@ -176,7 +176,7 @@ def _block(product: Product, rows: int, isa: Isa) -> tuple[int, ...]:
 
 
 def cycles(product: Product, schedule: Schedule, isa: Isa) -> float:
-    """Estimated cycles on one core, everything in cache."""
+    """Estimated cycles on one core: of the arithmetic, or of streaming the weights if more."""
     total = 0.0
     blocks = channel_blocks(product, schedule, isa)
     for region in regions(product, schedule):
@@ -195,7 +195,10 @@ def cycles(product: Product, schedule: Schedule, isa: Isa) -> float:
                 once = 6 + 3 * fmas + (8 * chunk.size if block.part else 0)
                 tiles = region.count * region.rows * chunk.count * block.count
                 total += tiles * (product.depth * step + once)
-    return total * product.images * product.groups
+    weights = packed_length(product, schedule, isa) * product.groups * 4
+    streamed = weights / isa.stream_bytes if weights > isa.l2_bytes else 0.0
+    total *= product.images * product.groups
+    return max(total, streamed) + 0.1 * min(total, streamed)
 
 
 def pack_matrix(matrix: Array, product: Product, schedule: Schedule, isa: Isa) -> Array:
@@ -238,8 +241,12 @@ def emit_loops(
     found = regions(product, schedule)
     tail = product.run % isa.lanes if isa.lane_fma else 0
 
+    # Weights that do not stay in cache from one inference to the next are fetched a panel ahead.
+    streamed = packed_length(product, schedule, isa) * product.groups * 4 > isa.l2_bytes
+    ahead = streamed and "prefetch" in isa.spell
+
     def tile(chunk: Chunk, block: ChannelBlock) -> Tile:
-        return Tile(chunk.size, block.vectors, block.part, len(product.taps), tail)
+        return Tile(chunk.size, block.vectors, block.part, len(product.taps), tail, ahead)
 
     def call(chunk: Chunk, block: ChannelBlock) -> str:
         values = {
@@ -247,6 +254,7 @@ def emit_loops(
             "kPixelStep": product.x.pixel,
             "kOutStep": product.y.pixel,
             "kResidualStep": product.residual.pixel if product.residual else 0,
+            "kAhead": _ahead(block.vectors * isa.lanes * product.depth, isa),
         }
         if len(product.taps) == 1:
             values["kTaps"], values["kTapStep"] = product.taps[0]
@@ -277,6 +285,11 @@ def emit_loops(
         for block in blocks
     ]
     return text, list(dict.fromkeys(microkernels))
+
+
+def _ahead(panel: int, isa: Isa) -> int:
+    """Floats from a weight to the one fetched meanwhile: the next panel's, if both fit in cache."""
+    return panel if panel * 4 <= isa.l2_bytes // 4 else 4096
 
 
 def offset(base: str, *loops: tuple[int, str, int], fixed: int = 0) -> str:

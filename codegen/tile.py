@@ -26,6 +26,7 @@ class Tile:
         vectors: vectors of output channels.
         part: channels used of the last vector; 0 means all.
         taps: loops over filter taps around the loop over the contiguous run (0, 1 or 2).
+        ahead: whether the panel of b that comes next is prefetched meanwhile.
         tail: steps of the run left over by lane-wise unrolling (0 on ISAs that broadcast).
     """
 
@@ -34,6 +35,7 @@ class Tile:
     part: int = 0
     taps: int = 0
     tail: int = 0
+    ahead: bool = False
 
     def channels(self, isa: Isa) -> int:
         """Output channels that the tile writes."""
@@ -43,7 +45,9 @@ class Tile:
         """Such as conv_relu_f32_14x32_avx512."""
         kind = ("gemm", "conv", "conv2d")[self.taps]
         tail = f"_tail{self.tail}" if self.tail else ""
-        return f"{kind}{epilogue.suffix}_f32_{self.rows}x{self.channels(isa)}{tail}_{isa.suffix}"
+        ahead = "_ahead" if self.ahead else ""
+        size = f"{self.rows}x{self.channels(isa)}"
+        return f"{kind}{epilogue.suffix}_f32_{size}{tail}{ahead}_{isa.suffix}"
 
     def template_parameters(self, epilogue: Epilogue) -> list[str]:
         """Names of the compile-time integers, in order."""
@@ -53,6 +57,8 @@ class Tile:
         ]
         if epilogue.residual and self.rows > 1:
             names.append("kResidualStep")
+        if self.ahead:
+            names.append("kAhead")
         return names
 
     def microkernel(self, isa: Isa, epilogue: Epilogue) -> Microkernel:
@@ -107,6 +113,10 @@ class Tile:
     def _load_b(self, isa: Isa) -> Iterator[str]:
         for v in range(self.vectors):
             yield f"const {isa.vector} b{v} = {isa.load(f'b + {v * isa.lanes}')};"
+        if self.ahead:  # a vector of f32 is at most a cache line
+            line = 64 // 4
+            for offset in range(0, self.vectors * isa.lanes, line):
+                yield f"{isa.op('prefetch', f'b + kAhead + {offset}')};"
         yield f"b += {self.vectors * isa.lanes};"
 
     def _depth_by_broadcast(self, isa: Isa) -> Iterator[str]:

@@ -20,6 +20,7 @@ ISA = Isa(
         "load": "_mm256_loadu_ps({0})",
         "store": "_mm256_storeu_ps({0}, {1})",
         "set1": "_mm256_set1_ps({0})",
+        "prefetch": "_mm_prefetch(reinterpret_cast<const char*>({0}), _MM_HINT_T1)",
         "add": "_mm256_add_ps({0}, {1})",
         "sub": "_mm256_sub_ps({0}, {1})",
         "mul": "_mm256_mul_ps({0}, {1})",

@@ -13,6 +13,7 @@ ISA = Isa(
     header="immintrin.h",
     flags=("-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mavx2", "-mfma"),
     triple="x86_64-linux-gnu",
+    l2_bytes=1024 * 1024,
     cpu_flags=frozenset({"avx512f", "avx512dq", "avx512bw", "avx512vl"}),
     guard=("__AVX512F__", "__AVX512DQ__", "__AVX512BW__", "__AVX512VL__"),
     cpu_check='__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && '
@@ -23,6 +24,7 @@ ISA = Isa(
         "load": "_mm512_loadu_ps({0})",
         "store": "_mm512_storeu_ps({0}, {1})",
         "set1": "_mm512_set1_ps({0})",
+        "prefetch": "_mm_prefetch(reinterpret_cast<const char*>({0}), _MM_HINT_T1)",
         "add": "_mm512_add_ps({0}, {1})",
         "sub": "_mm512_sub_ps({0}, {1})",
         "mul": "_mm512_mul_ps({0}, {1})",

@@ -107,9 +107,12 @@ class ConvWinograd(Kernel):
             row_bytes = (outputs + 2) ** 2 * columns * (channels + filters) * 4
             block = max(1, min(rows, isa.l2_bytes // 2 // row_bytes))
             block = -(-rows // -(-rows // block))  # blocks of nearly equal height
-            part = Tiling(TRANSFORMS[outputs], rows, columns, block)
-            candidates = schedules(self._product(node, part, block, filters, channels), isa)
-            found += [Schedule("winograd", s.tile, (outputs, block)) for s in candidates]
+            for height in sorted({block, rows}):  # in cache, or the weights read only once
+                part = Tiling(TRANSFORMS[outputs], rows, columns, height)
+                product = self._product(node, part, height, filters, channels)
+                found += [
+                    Schedule("winograd", s.tile, (outputs, height)) for s in schedules(product, isa)
+                ]
         return found
 
     @staticmethod
@@ -138,9 +141,9 @@ class ConvWinograd(Kernel):
         for _, count, rows in part.blocks():
             product = self._product(node, part, rows, filters, channels)
             total += count * cycles(product, self._flat(schedule), isa)
-            # The filters of all products pass by once for every block.
-            filter_bytes = part.products * filters * channels * 4
-            total += count * (filter_bytes / 32 if filter_bytes > isa.l2_bytes // 2 else 0)
+        transformed = part.products * part.tiles * (channels + filters) * 4
+        if transformed > isa.l2_bytes:  # written and read again from beyond the second cache
+            total += 2 * len(part.blocks()) * transformed / 16
         tiles = part.rows * part.columns
         total += tiles * channels / isa.lanes * (2.6 * size * size + 12)
         total += tiles * filters / isa.lanes * (size * (size + outputs) * 1.3 + 12)
