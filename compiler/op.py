@@ -189,7 +189,7 @@ class Elementwise(Op):
     def samples(cls) -> Sequence[Sample]:
         if not cls.onnx:
             return ()
-        return (unary_sample(cls()),) if cls.arity == 1 else binary_samples(cls())
+        return (unary_sample(cls()),) if cls.arity == 1 else binary_samples(cls(), integers=True)
 
     def expr(self, *x: Expr) -> Expr:
         """The formula on one element of each input."""
@@ -239,12 +239,18 @@ def unary_sample(op: Op, *, low: float = -4.0, high: float = 4.0) -> Sample:
 
 
 def binary_samples(
-    op: Op, *, low: float = -2.0, high: float = 2.0, broadcast_first: bool = True
+    op: Op,
+    *,
+    low: float = -2.0,
+    high: float = 2.0,
+    broadcast_first: bool = True,
+    integers: bool = False,
 ) -> tuple[Sample, ...]:
     """Samples of a binary operator: equal shapes, and every kind of broadcasting.
 
     Args:
         broadcast_first: whether the first input may be the smaller one.
+        integers: also int32 and int64, of both signs; the second input has no zeros.
     """
 
     def sample(
@@ -263,4 +269,9 @@ def binary_samples(
     if broadcast_first:
         cases.append(sample("both", (1, 5, 1, 7), (2, 1, 3, 1)))
         cases.append(sample("first", (6,), (4, 6)))
+    if integers:
+        for dtype in (np.int32, np.int64):
+            a, b = np.arange(-10, 10, dtype=dtype).reshape(4, 5), np.array([-7, -2, 1, 3, 9], dtype)
+            cases.append(Sample(op, (a, b), label=dtype.__name__))
+            cases.append(Sample(op, (a, b[3]), (1,), label=f"{dtype.__name__}_scalar"))
     return tuple(cases)

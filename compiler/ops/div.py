@@ -33,4 +33,4 @@ class Div(Elementwise):
 
     @classmethod
     def samples(cls) -> Sequence[Sample]:
-        return binary_samples(cls(), low=0.5, high=2.0)
+        return binary_samples(cls(), low=0.5, high=2.0, integers=True)

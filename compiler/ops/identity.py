@@ -28,5 +28,6 @@ class Identity(Op):
         if training is not None and training.any():
             raise n.error("training mode is not supported", "export the model in evaluation mode")
         if len(n.outputs) > 1:  # Dropout's mask: nothing is dropped
-            return x, n.make(Expand(x.shape), constant(np.array(True)), output=1)
+            kind = np.dtype(np.bool_) if n.opset >= 10 else x.type.dtype.numpy
+            return x, n.make(Expand(x.shape), constant(np.array(1, kind)), output=1)
         return (x,)

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from mdlc.compiler.expr import Expr, call
-from mdlc.compiler.op import Elementwise, Sample, binary_samples
+from mdlc.compiler.op import Elementwise, Sample, binary_samples, random_array
 from mdlc.compiler.types import Array
 
 
@@ -25,8 +25,18 @@ class Pow(Elementwise):
 
     def reference(self, *inputs: Array) -> Array:
         a, b = inputs
+        if a.dtype.kind in "iu":  # the exponent may be fractional or negative: truncated at the end
+            with np.errstate(all="ignore"):
+                return np.asarray(np.power(a.astype(np.float64), b)).astype(a.dtype)
         return np.asarray(np.power(a, b.astype(a.dtype)), a.dtype)
 
     @classmethod
     def samples(cls) -> Sequence[Sample]:
-        return binary_samples(cls(), low=0.1, high=2.0)
+        whole = np.array([0, 1, 4, 9, 16, 100])
+        return (
+            *binary_samples(cls(), low=0.1, high=2.0),
+            Sample(cls(), (whole, np.array([3, 5, 2, 0, 1, 4])), label="int64"),
+            Sample(cls(), (whole, np.array(0.5, np.float32)), (1,), label="root_of_int64"),
+            Sample(cls(), (np.array([-1, 1, 2]), np.array([-3, -2, 5])), label="negative"),
+            Sample(cls(), (random_array(1, 3, 4), np.array([1, 2, 3, 0])), label="by_int64"),
+        )

@@ -12,11 +12,15 @@ from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Node
 from mdlc.compiler.onnx_node import OnnxNode
 from mdlc.compiler.op import Cost, LayoutRule, OnnxForm, Op, Sample, normalize_axis, random_array
+from mdlc.compiler.ops.abs import Abs
 from mdlc.compiler.ops.add import Add
+from mdlc.compiler.ops.cast import Cast
 from mdlc.compiler.ops.exp import Exp
+from mdlc.compiler.ops.log import Log
+from mdlc.compiler.ops.mul import Mul
 from mdlc.compiler.ops.reshape import Reshape
 from mdlc.compiler.ops.sub import Sub
-from mdlc.compiler.types import Array, TensorType
+from mdlc.compiler.types import Array, DType, TensorType
 
 KINDS = {
     "sum": "ReduceSum",
@@ -65,13 +69,34 @@ class Reduce(Op):
         by_input = n.opset >= (13 if kind == "sum" else 18)
         given = n.optional_const(1) if by_input else n.attr("axes")
         if given is None or len(given) == 0:
-            if n.attr("noop_with_empty_axes", 0):
-                return x
-            given = range(rank)
+            # Without axes nothing is summed, but ReduceL1 still takes absolute values, and so on.
+            given = () if n.attr("noop_with_empty_axes", 0) else range(rank)
         axes = tuple(sorted({normalize_axis(int(a), rank) for a in given}))
         keepdims = bool(n.attr("keepdims", 1))
-        if kind != "log_sum_exp":
-            return n.make(cls(kind, axes, keepdims), x)
+        if kind.startswith("log") and not x.type.dtype.is_float:
+            wide = cls._made(n, kind, n.make(Cast(DType.F32), x), axes, keepdims)
+            return n.make(Cast(x.type.dtype), wide)
+        return cls._made(n, kind, x, axes, keepdims)
+
+    @classmethod
+    def _made(cls, n: OnnxNode, kind: str, x: Node, axes: tuple[int, ...], keepdims: bool) -> Node:
+        if not axes:
+            return cls._of_one(n, kind, x)
+        if kind == "log_sum_exp":
+            return cls._log_sum_exp(n, x, axes, keepdims)
+        return n.make(cls(kind, axes, keepdims), x)
+
+    @staticmethod
+    def _of_one(n: OnnxNode, kind: str, x: Node) -> Node:
+        """What a reduction makes of each element when there is nothing to combine."""
+        if kind in ("l1", "l2"):
+            return n.make(Abs(), x)
+        if kind == "sum_square":
+            return n.make(Mul(), x, x)
+        return n.make(Log(), x) if kind == "log_sum" else x
+
+    @classmethod
+    def _log_sum_exp(cls, n: OnnxNode, x: Node, axes: tuple[int, ...], keepdims: bool) -> Node:
         # log(sum(exp(x))) = top + log(sum(exp(x - top))), which does not overflow
         top = n.make(cls("max", axes), x)
         powers = n.make(Exp(), n.make(Sub(), x, top))
@@ -119,6 +144,7 @@ class Reduce(Op):
     @classmethod
     def samples(cls) -> Sequence[Sample]:
         x = random_array(1, 2, 19, 4, 5, low=0.1, high=2.0)
+        whole = np.arange(-12, 12).reshape(2, 3, 4)
         every = tuple(
             Sample(cls(kind, (2, 3), keepdims), (x,), label=f"{kind}_{keepdims}")
             for kind in KINDS
@@ -130,4 +156,9 @@ class Reduce(Op):
             Sample(cls("sum", (3,), False), (x,), label="last"),
             Sample(cls("max", (0, 1, 2, 3), False), (x,), label="all"),
             Sample(cls("mean", (0, 2)), (x,), label="mixed"),
+            *(
+                Sample(cls(kind, (1,)), (whole.astype(dtype),), label=f"{kind}_{dtype.__name__}")
+                for kind in ("sum", "max", "min", "prod")
+                for dtype in (np.int32, np.int64)
+            ),
         )

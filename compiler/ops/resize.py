@@ -21,6 +21,13 @@ _COORDINATES = (
 )  # fmt: skip
 
 
+def _scaled(length: int, scale: float) -> int:
+    """The length of a scaled axis; in float32 (10 by 1.3 is 13), as ONNX Runtime does;
+    onnx's shape inference multiplies in float64, and finds 12.
+    """
+    return math.floor(np.float32(length) * np.float32(scale))
+
+
 @dataclass(frozen=True)
 class Resize(Op):
     """Separable interpolation to `sizes`.
@@ -28,7 +35,8 @@ class Resize(Op):
     Attributes:
         scales: output over input, per axis, as the model gives them.
         mode: "nearest", "linear" or "cubic"; coordinates: ONNX's coordinate_transformation_mode.
-        nearest: rounding for nearest; roi: (starts..., ends...) for tf_crop_and_resize.
+        nearest: rounding for nearest ("simple", before operator set 11: up where it shrinks, else
+            down); roi: (starts..., ends...) for tf_crop_and_resize.
 
     Sources: ONNX specification, operators Resize and Upsample.
     """
@@ -53,9 +61,9 @@ class Resize(Op):
         if n.op_type == "Upsample" or n.opset < 11:
             given = n.attr("scales") if n.op_type == "Upsample" and n.opset < 9 else n.const(1)
             scales = tuple(float(s) for s in given)
-            scaled = tuple(math.floor(d * s) for d, s in zip(x.shape, scales, strict=True))
+            scaled = tuple(_scaled(d, s) for d, s in zip(x.shape, scales, strict=True))
             mode = {"bilinear": "linear"}.get(mode, mode)
-            return n.make(cls(scaled, scales, mode, "asymmetric", "floor"), x)
+            return n.make(cls(scaled, scales, mode, "asymmetric", "simple"), x)
         if n.attr("antialias", 0):
             raise n.error("antialias is not supported", hint="export with antialias=0")
         rank = len(x.shape)
@@ -67,7 +75,10 @@ class Resize(Op):
         if sizes_in is not None and sizes_in.size:
             wanted = [int(d) for d in sizes_in]
             policy = n.attr("keep_aspect_ratio_policy", "stretch")
-            ratios = [w / x.shape[a] for w, a in zip(wanted, axes, strict=True)]
+            ratios = [
+                float(np.float32(w) / np.float32(x.shape[a]))
+                for w, a in zip(wanted, axes, strict=True)
+            ]
             if policy != "stretch":
                 ratio = min(ratios) if policy == "not_larger" else max(ratios)
                 ratios = [ratio] * len(axes)
@@ -77,7 +88,7 @@ class Resize(Op):
         elif scales_in is not None and scales_in.size:
             for axis, scale in zip(axes, scales_in, strict=True):
                 scale_list[axis] = float(scale)
-                sizes[axis] = math.floor(x.shape[axis] * float(scale))
+                sizes[axis] = _scaled(x.shape[axis], float(scale))
         else:
             raise n.error("neither scales nor sizes are given")
         roi = [0.0] * rank + [1.0] * rank
@@ -106,9 +117,12 @@ class Resize(Op):
         return TensorType(self.sizes, x.dtype)
 
     def _source(self, axis: int, length: int) -> Array:
-        """The position in x of every position of y along an axis."""
-        count, scale = self.sizes[axis], self.scales[axis]
-        at = np.arange(count, dtype=np.float64)
+        """The position in x of every position of y along an axis.
+
+        In float32, as scales are in ONNX: which pixel is nearest depends on how 1.5 / 0.6 rounds.
+        """
+        count, scale = self.sizes[axis], np.float32(self.scales[axis])
+        at = np.arange(count, dtype=np.float32)
         if self.coordinates == "align_corners":
             return at * (length - 1) / (count - 1) if count > 1 else at * 0
         if self.coordinates == "asymmetric":
@@ -124,8 +138,10 @@ class Resize(Op):
                 return start * (length - 1) + at * (end - start) * (length - 1) / (count - 1)
             return at + 0.5 * (start + end) * (length - 1)
         if self.coordinates == "half_pixel_symmetric":
-            adjustment = count / (scale * length)
-            return length / 2 * (1 - adjustment) + (at + 0.5) / scale - 0.5
+            adjustment = np.float32(count) / (scale * np.float32(length))
+            offset = np.float32(length / 2) * (1 - adjustment)
+            centred = (at.astype(np.float64) + 0.5) / np.float64(scale) - 0.5
+            return (np.float64(offset) + centred).astype(np.float32)
         return (at + 0.5) / scale - 0.5
 
     def taps(self, axis: int, length: int) -> tuple[Array, Array]:
@@ -140,11 +156,16 @@ class Resize(Op):
         """
         source = self._source(axis, length)
         if self.mode == "nearest":
+            low = np.floor(source)
+            # In between two pixels, as far as float32 can tell; ONNX Runtime has the same bound.
+            tie = np.abs(source - low - 0.5) <= 1e-6
+            above = source - low > 0.5
             rounded = {
-                "round_prefer_floor": np.ceil(source - 0.5),
-                "round_prefer_ceil": np.floor(source + 0.5),
-                "floor": np.floor(source),
+                "round_prefer_floor": low + (above & ~tie),
+                "round_prefer_ceil": low + (above | tie),
+                "floor": low,
                 "ceil": np.ceil(source),
+                "simple": np.ceil(source) if self.scales[axis] < 1 else low,
             }[self.nearest]
             indices, weights = rounded[:, None], np.ones((len(source), 1))
         elif self.mode == "linear":
@@ -214,11 +235,13 @@ class Resize(Op):
         taps = {"nearest": 0, "linear": 4, "cubic": 16}[self.mode]
         return Cost(output.size * taps, inputs[0].nbytes + output.nbytes)
 
-    def to_onnx(self) -> OnnxForm:
+    def to_onnx(self) -> OnnxForm | None:
+        if self.nearest == "simple" and self.mode == "nearest":
+            return None
         attributes = {
             "mode": self.mode,
             "coordinate_transformation_mode": self.coordinates,
-            "nearest_mode": self.nearest,
+            "nearest_mode": "floor" if self.nearest == "simple" else self.nearest,
             "cubic_coeff_a": self.cubic,
             "exclude_outside": int(self.exclude_outside),
             "extrapolation_value": self.extrapolation,
@@ -238,6 +261,7 @@ class Resize(Op):
         return (
             Sample(to(2, 2, coordinates="asymmetric", nearest="floor"), (x,), label="upsample"),
             *(Sample(to(1.75, 0.6, nearest=m), (x,), label=m) for m in nearest),
+            Sample(to(1.75, 0.6, coordinates="asymmetric", nearest="simple"), (x,), label="simple"),
             *(
                 Sample(to(2, 3, mode="linear", coordinates=c), (x,), label=f"linear_{c}")
                 for c in _COORDINATES

@@ -33,4 +33,8 @@ class Where(Elementwise):
     def samples(cls) -> Sequence[Sample]:
         mask = random_array(1, 2, 3, 9) > 0
         a, b = random_array(2, 2, 3, 9), random_array(3, 3, 1)
-        return (Sample(cls(), (mask, a, b), label="broadcast"),)
+        whole = np.arange(9)
+        return (
+            Sample(cls(), (mask, a, b), label="broadcast"),
+            Sample(cls(), (mask, whole, np.array(-1)), (2,), label="int64"),
+        )
