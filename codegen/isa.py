@@ -10,8 +10,16 @@ import importlib
 import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from mdlc.compiler.errors import MdlcError
+
+
+class PanelLoop(Protocol):
+    """Spells accumulators = start + sum over k of a[k][row] * b[k][channel]; see panels.py."""
+
+    def __call__(self, rows: int, vectors: int, rest: int, *, loop: bool, bias: bool) -> str:
+        """A C++ statement on accR_V, a, b, kTrips and, with `bias`, bias."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,8 @@ class Isa:
             prefetch(p), a statement that brings a cache line nearer.
         lane_fma: `v = lane_fma(acc, b, a, lane)`: acc + b * a[lane], where the ISA has it, else
             "": kernels then broadcast from memory.
+        panel_loop: where the depth of a product is best written in assembly, the function that
+            does so (codegen/panels.py); such ISAs copy a product's left side into panels.
         fma_per_cycle: vector multiply-adds a core of the class starts per cycle.
         loads_per_cycle: vector loads likewise.
         issue_width: instructions started per cycle.
@@ -55,6 +65,7 @@ class Isa:
     triple: str
     spell: Mapping[str, str]
     lane_fma: str = ""
+    panel_loop: PanelLoop | None = None
     fma_per_cycle: float = 2.0
     loads_per_cycle: float = 2.0
     issue_width: float = 6.0

@@ -24,16 +24,18 @@ class Schedule:
         algorithm: short name, as printed by `mdlc explain`.
         tile: register tile, in the kernel's own terms (pixels x channels for convolutions).
         block: cache block, likewise; () where the kernel does not block.
+        panels: whether a product's left side is copied into panels first (codegen/panels.py).
     """
 
     algorithm: str
     tile: tuple[int, ...] = ()
     block: tuple[int, ...] = ()
+    panels: bool = False
 
     def __str__(self) -> str:
         tile = " " + "x".join(map(str, self.tile)) if self.tile else ""
         block = " block " + "x".join(map(str, self.block)) if self.block else ""
-        return f"{self.algorithm}{tile}{block}"
+        return f"{self.algorithm}{tile}{block}{' panels' if self.panels else ''}"
 
 
 @dataclass(frozen=True)

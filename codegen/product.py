@@ -15,6 +15,15 @@ import numpy as np
 from mdlc.codegen.epilogue import Epilogue
 from mdlc.codegen.isa import Isa
 from mdlc.codegen.kernel import Microkernel, Schedule
+from mdlc.codegen.panels import (
+    PackTile,
+    PanelTile,
+    pack_instructions,
+    padded_run,
+    panel_pitch,
+    step_instructions,
+    tile_heights,
+)
 from mdlc.codegen.splits import Chunk, split_evenly
 from mdlc.codegen.templates import render
 from mdlc.codegen.tile import Tile
@@ -62,6 +71,11 @@ class Product:
         """Length of each sum of products."""
         return self.run * math.prod(count for count, _ in self.taps)
 
+    def packed_depth(self, schedule: Schedule) -> int:
+        """The depth as weights are packed for a schedule: panels pad each run."""
+        run = padded_run(self.run) if schedule.panels else self.run
+        return run * math.prod(count for count, _ in self.taps)
+
     @property
     def pixels(self) -> int:
         """Output pixels of one image."""
@@ -97,13 +111,13 @@ class ChannelBlock:
 
 def channel_blocks(product: Product, schedule: Schedule, isa: Isa) -> list[ChannelBlock]:
     """Output channels cut into full blocks and one narrower rest."""
-    width = schedule.tile[1]
+    width, depth = schedule.tile[1], product.packed_depth(schedule)
     full, rest = divmod(product.channels, width)
     blocks = [ChannelBlock(full, 0, width // isa.lanes, 0, 0)] if full else []
     if rest:
         start = full * width
         blocks.append(
-            ChannelBlock(1, start, -(-rest // isa.lanes), rest % isa.lanes, start * product.depth)
+            ChannelBlock(1, start, -(-rest // isa.lanes), rest % isa.lanes, start * depth)
         )
     return blocks
 
@@ -162,13 +176,17 @@ def schedules(product: Product, isa: Isa) -> list[Schedule]:
             if height >= 1:
                 block = _block(product, height, isa)
                 found.add(Schedule("direct", (height, vectors * isa.lanes), block))
-    return sorted(found, key=lambda schedule: schedule.tile)
+        for height in tile_heights(vectors, isa):
+            block = _block(product, height, isa, panels=True)
+            found.add(Schedule("direct", (height, vectors * isa.lanes), block, panels=True))
+    return sorted(found, key=lambda schedule: (schedule.panels, schedule.tile))
 
 
-def _block(product: Product, rows: int, isa: Isa) -> tuple[int, ...]:
+def _block(product: Product, rows: int, isa: Isa, *, panels: bool = False) -> tuple[int, ...]:
     """Pixels whose inputs stay in cache while all weights pass by; () for all of them."""
     weights = product.depth * product.channels * 4
-    inputs = max(product.x.pixel * 4, 1)  # bytes of input that a further pixel brings
+    # Bytes of input that a further pixel brings.
+    inputs = max((product.depth if panels else product.x.pixel) * 4, 1)
     if weights <= isa.l1_bytes // 2:
         return (rows,) if product.rows == 1 else (product.columns,)
     block = max(isa.l2_bytes // 2 // inputs // rows, 1) * rows
@@ -179,38 +197,53 @@ def cycles(product: Product, schedule: Schedule, isa: Isa) -> float:
     """Estimated cycles on one core: of the arithmetic, or of streaming the weights if more."""
     total = 0.0
     blocks = channel_blocks(product, schedule, isa)
+    depth = product.packed_depth(schedule)
     for region in regions(product, schedule):
         for chunk in region.chunks:
+            step = once = 0.0
             for block in blocks:
                 fmas = chunk.size * block.vectors
-                a_loads = chunk.size / isa.lanes if isa.lane_fma else chunk.size
-                loads = block.vectors + a_loads
-                # A multiply-add waits 4 cycles for the one before it on its accumulator.
-                step = max(
-                    fmas / isa.fma_per_cycle,
-                    loads / isa.loads_per_cycle,
-                    (fmas + loads) / isa.issue_width,
-                    4.0,
-                )
-                once = 6 + 3 * fmas + (8 * chunk.size if block.part else 0)
-                tiles = region.count * region.rows * chunk.count * block.count
-                total += tiles * (product.depth * step + once)
+                step += block.count * _step_cycles(chunk.size, block.vectors, schedule, isa)
+                once += block.count * (6 + 3 * fmas + (8 * chunk.size if block.part else 0))
+            if schedule.panels:
+                step += pack_instructions(chunk.size) / isa.issue_width
+            total += region.count * region.rows * chunk.count * (depth * step + once)
     weights = packed_length(product, schedule, isa) * product.groups * 4
     streamed = weights / isa.stream_bytes if weights > isa.l2_bytes else 0.0
     total *= product.images * product.groups
     return max(total, streamed) + 0.1 * min(total, streamed)
 
 
+def _step_cycles(rows: int, vectors: int, schedule: Schedule, isa: Isa) -> float:
+    """Cycles of one step of a tile's depth."""
+    fmas = rows * vectors
+    loads = vectors + (rows / isa.lanes if isa.lane_fma or schedule.panels else rows)
+    if schedule.panels:
+        started = step_instructions(rows, vectors)
+    else:
+        started = fmas + (vectors / 2 + (rows + 3) / isa.lanes if isa.lane_fma else loads)
+    # A multiply-add waits 4 cycles for the one before it on its accumulator.
+    return max(
+        fmas / isa.fma_per_cycle, loads / isa.loads_per_cycle, started / isa.issue_width, 4.0
+    )
+
+
 def pack_matrix(matrix: Array, product: Product, schedule: Schedule, isa: Isa) -> Array:
     """Weights [groups, depth, channels] as panels of [depth][tile channels], zero-filled."""
     panels = []
+    depth = product.packed_depth(schedule)
+    if depth != product.depth:
+        runs = matrix.reshape(product.groups, -1, product.run, product.channels)
+        padding = padded_run(product.run) - product.run
+        matrix = np.pad(runs, ((0, 0), (0, 0), (0, padding), (0, 0)))
+        matrix = matrix.reshape(product.groups, depth, product.channels)
     for group in matrix:
         for block in channel_blocks(product, schedule, isa):
             width = block.vectors * isa.lanes
             for index in range(block.count):
                 first = block.first + index * width
                 part = group[:, first : min(first + width, product.channels)]
-                panel = np.zeros((product.depth, width), np.float32)
+                panel = np.zeros((depth, width), np.float32)
                 panel[:, : part.shape[1]] = part
                 panels.append(panel.reshape(-1))
     return np.concatenate(panels)
@@ -219,7 +252,24 @@ def pack_matrix(matrix: Array, product: Product, schedule: Schedule, isa: Isa) -
 def packed_length(product: Product, schedule: Schedule, isa: Isa) -> int:
     """Floats of one group's packed weights."""
     blocks = channel_blocks(product, schedule, isa)
-    return sum(block.count * block.vectors * isa.lanes for block in blocks) * product.depth
+    width = sum(block.count * block.vectors * isa.lanes for block in blocks)
+    return width * product.packed_depth(schedule)
+
+
+def panel_floats(product: Product, schedule: Schedule) -> int:
+    """Floats of scratch memory that a schedule's panels take."""
+    if not schedule.panels:
+        return 0
+    return max(_region_panels(product, schedule, region) for region in regions(product, schedule))
+
+
+def _region_panels(product: Product, schedule: Schedule, region: Region) -> int:
+    return region.rows * _row_panels(product, schedule, region)
+
+
+def _row_panels(product: Product, schedule: Schedule, region: Region) -> int:
+    pitch = sum(chunk.count * panel_pitch(chunk.size) for chunk in region.chunks)
+    return pitch * product.packed_depth(schedule)
 
 
 def pack_per_channel(values: Array, groups: int, isa: Isa) -> Array:
@@ -235,35 +285,52 @@ def emit_loops(
     """The loop nest around the register tiles inside the loop over images, and the tiles.
 
     Args:
-        x, y: C++ names of the pointers that product.x and product.y count from.
+        x, y: C++ names of the pointers that product.x and product.y count from. Panels, if the
+            schedule has them, are written to `panels`.
     """
     blocks = channel_blocks(product, schedule, isa)
     found = regions(product, schedule)
     tail = product.run % isa.lanes if isa.lane_fma else 0
+    depth = product.packed_depth(schedule)
 
     # Weights that do not stay in cache from one inference to the next are fetched a panel ahead.
     streamed = packed_length(product, schedule, isa) * product.groups * 4 > isa.l2_bytes
     ahead = streamed and "prefetch" in isa.spell
+    numbers = {
+        "kRun": product.run,
+        "kPixelStep": product.x.pixel,
+        "kOutStep": product.y.pixel,
+        "kResidualStep": product.residual.pixel if product.residual else 0,
+    }
+    if len(product.taps) == 1:
+        numbers["kTaps"], numbers["kTapStep"] = product.taps[0]
+    elif product.taps:
+        numbers["kTapsY"], numbers["kTapStepY"] = product.taps[0]
+        numbers["kTapsX"], numbers["kTapStepX"] = product.taps[1]
 
-    def tile(chunk: Chunk, block: ChannelBlock) -> Tile:
+    def tile(chunk: Chunk, block: ChannelBlock) -> Tile | PanelTile:
+        if schedule.panels:
+            return PanelTile(chunk.size, block.vectors, block.part, depth)
         return Tile(chunk.size, block.vectors, block.part, len(product.taps), tail, ahead)
 
+    def pack(chunk: Chunk) -> PackTile:
+        return PackTile(chunk.size, len(product.taps), product.run)
+
+    def spelled(name: str, parameters: list[str], values: dict[str, int]) -> str:
+        listed = ", ".join(str(values[n]) for n in parameters)
+        return f"{name}<{listed}>" if listed else name
+
     def call(chunk: Chunk, block: ChannelBlock) -> str:
-        values = {
-            "kRun": product.run,
-            "kPixelStep": product.x.pixel,
-            "kOutStep": product.y.pixel,
-            "kResidualStep": product.residual.pixel if product.residual else 0,
-            "kAhead": _ahead(block.vectors * isa.lanes * product.depth, isa),
-        }
-        if len(product.taps) == 1:
-            values["kTaps"], values["kTapStep"] = product.taps[0]
-        elif product.taps:
-            values["kTapsY"], values["kTapStepY"] = product.taps[0]
-            values["kTapsX"], values["kTapStepX"] = product.taps[1]
         shape = tile(chunk, block)
-        names = shape.template_parameters(epilogue)
-        return f"{shape.name(isa, epilogue)}<{', '.join(str(values[n]) for n in names)}>"
+        values = dict(numbers)
+        if isinstance(shape, PanelTile):
+            values["kTrips"] = shape.trips
+        else:
+            values["kAhead"] = _ahead(block.vectors * isa.lanes * depth, isa)
+        return spelled(shape.name(isa, epilogue), shape.template_parameters(epilogue), values)
+
+    def pack_call(chunk: Chunk) -> str:
+        return spelled(pack(chunk).name(isa), pack(chunk).template_parameters(), numbers)
 
     text = render(
         "cpp/kernels/product.j2",
@@ -271,6 +338,11 @@ def emit_loops(
         blocks=blocks,
         regions=found,
         call=call,
+        pack_call=pack_call,
+        panels=schedule.panels,
+        panel_row=lambda region: _row_panels(product, schedule, region),
+        panel_size=lambda chunk: panel_pitch(chunk.size) * depth,
+        depth=depth,
         epilogue=epilogue,
         lanes=isa.lanes,
         x_name=x,
@@ -278,11 +350,10 @@ def emit_loops(
         group_weights=packed_length(product, schedule, isa),
         group_bias=-(-product.channels // isa.lanes) * isa.lanes,
     )
-    microkernels = [
-        tile(chunk, block).microkernel(isa, epilogue)
-        for region in found
-        for chunk in region.chunks
-        for block in blocks
+    chunks = [chunk for region in found for chunk in region.chunks]
+    microkernels = [pack(chunk).microkernel(isa) for chunk in chunks] if schedule.panels else []
+    microkernels += [
+        tile(chunk, block).microkernel(isa, epilogue) for chunk in chunks for block in blocks
     ]
     return text, list(dict.fromkeys(microkernels))
 

@@ -21,6 +21,7 @@ from mdlc.codegen.product import (
     emit_loops,
     pack_matrix,
     pack_per_channel,
+    panel_floats,
     schedules,
 )
 from mdlc.codegen.templates import render
@@ -133,10 +134,16 @@ class ConvDirect(Kernel):
         return packed
 
     def scratch(self, node: Node, schedule: Schedule, isa: Isa) -> int:
-        if not isinstance(node.op, Conv2D):
-            return 0
-        border = conv_border(node, node.inputs[0].shape[1])
-        return border.floats * 4 if border else 0
+        copied = panel_floats(conv_product(node), schedule)
+        return 4 * (self._padded_floats(node) + copied)
+
+    @staticmethod
+    def _padded_floats(node: Node) -> int:
+        """Floats of the padded copy, up to a cache line."""
+        border = None
+        if isinstance(node.op, Conv2D):
+            border = conv_border(node, node.inputs[0].shape[1])
+        return -(-border.floats // 16) * 16 if border else 0
 
     @staticmethod
     def _epilogue(node: Node) -> Epilogue:
@@ -163,6 +170,7 @@ class ConvDirect(Kernel):
             images=product.images,
             image_step=x.rows // product.images * x.pitch,
             pad=border.call if border else "",
+            panels=self._padded_floats(node) if step.schedule.panels else None,
             products=[loops],
         )
         needs = (*microkernels, border.microkernel) if border else tuple(microkernels)

@@ -153,7 +153,7 @@ class ConvTransposeKernel(Kernel):
 
     def schedules(self, node: Node, isa: Isa) -> Sequence[Schedule]:
         product = max((p for p, _, _ in self._products(node, node.shape[1])), key=lambda p: p.depth)
-        return [Schedule("phases", s.tile) for s in schedules(product, isa)]
+        return [Schedule("phases", s.tile) for s in schedules(product, isa) if not s.panels]
 
     def cost(self, node: Node, schedule: Schedule, isa: Isa) -> float:
         total = sum(cycles(p, schedule, isa) for p, _, _ in self._products(node, node.shape[1]))
@@ -212,6 +212,7 @@ class ConvTransposeKernel(Kernel):
             images=node.shape[0],
             image_step=math.prod(node.inputs[0].shape[2:]) * x.pitch,
             pad=border.call,
+            panels=None,
             products=bodies,
         )
         return LayerCode(name, text, (*dict.fromkeys(microkernels), border.microkernel))

@@ -24,6 +24,7 @@ from mdlc.codegen.product import (
     offset,
     pack_matrix,
     pack_per_channel,
+    panel_floats,
     schedules,
 )
 from mdlc.codegen.runs import Run, group_runs
@@ -111,7 +112,8 @@ class ConvWinograd(Kernel):
                 part = Tiling(TRANSFORMS[outputs], rows, columns, height)
                 product = self._product(node, part, height, filters, channels)
                 found += [
-                    Schedule("winograd", s.tile, (outputs, height)) for s in schedules(product, isa)
+                    Schedule("winograd", s.tile, (outputs, height), s.panels)
+                    for s in schedules(product, isa)
                 ]
         return found
 
@@ -131,7 +133,7 @@ class ConvWinograd(Kernel):
 
     def _flat(self, schedule: Schedule) -> Schedule:
         """The schedule of the products alone."""
-        return Schedule("direct", schedule.tile)
+        return Schedule("direct", schedule.tile, panels=schedule.panels)
 
     def cost(self, node: Node, schedule: Schedule, isa: Isa) -> float:
         part = tiling(node, schedule)
@@ -168,7 +170,11 @@ class ConvWinograd(Kernel):
         return aligned, count * channels, count * filters
 
     def scratch(self, node: Node, schedule: Schedule, isa: Isa) -> int:
-        return 4 * sum(self._floats(node, schedule))
+        part = tiling(node, schedule)
+        filters, channels = node.inputs[1].shape[:2]
+        product = self._product(node, part, part.block, filters, channels)
+        panels = panel_floats(product, self._flat(schedule))
+        return 4 * (sum(self._floats(node, schedule)) + panels)
 
     def pack(self, node: Node, schedule: Schedule, isa: Isa) -> dict[str, Array]:
         weights, bias = node.inputs[1].constant, node.inputs[2].constant
@@ -262,7 +268,7 @@ class ConvWinograd(Kernel):
                     call = f"{exit_.name}<{', '.join(map(str, numbers))}>({', '.join(arguments)});"
                     lines.append(_loops(("i1", down.count), ("i2", across.count), body=call))
             bodies.append(nest([count], "\n".join(lines)))
-        pad_floats, v_floats, _ = self._floats(node, schedule)
+        pad_floats, v_floats, m_floats = self._floats(node, schedule)
         name = f"conv3x3_{height}x{width}x{channels}_to_{filters}_winograd{outputs}"
         name += epilogue.suffix
         text = render(
@@ -275,6 +281,7 @@ class ConvWinograd(Kernel):
             pad=border.call,
             v_offset=pad_floats,
             m_offset=pad_floats + v_floats,
+            panels_offset=pad_floats + v_floats + m_floats if schedule.panels else 0,
             bodies=bodies,
             x_image=height * width * x.pitch,
             y_image=oh * ow * y.pitch,

@@ -59,7 +59,8 @@ class MatMulKernel(Kernel):
         )
 
     def schedules(self, node: Node, isa: Isa) -> Sequence[Schedule]:
-        return [Schedule("packed", s.tile) for s in schedules(self._product(node), isa)]
+        found = schedules(self._product(node), isa)
+        return [Schedule("packed", s.tile) for s in found if not s.panels]
 
     def cost(self, node: Node, schedule: Schedule, isa: Isa) -> float:
         batch = math.prod(node.shape[:-2])

@@ -547,14 +547,14 @@ constexpr std::size_t kDw = 4096;       // 4096 bytes; dw .. pw
 constexpr std::size_t kPw = 8192;       // 4096 bytes; pw .. pooled
 constexpr std::size_t kPooled = 0;      // 64 bytes; pooled .. logits_2
 constexpr std::size_t kLogits = 64;     // 40 bytes; logits_2 .. output
-constexpr std::size_t kScratch = 4096;  // 3468 bytes; stem .. stem
+constexpr std::size_t kScratch = 4096;  // 3520 bytes; stem .. stem
 static_assert(kImage % 64 == 0 && kImage + 3072 <= Block::kArenaBytes, "");
 static_assert(kStem % 64 == 0 && kStem + 4096 <= Block::kArenaBytes, "");
 static_assert(kDw % 64 == 0 && kDw + 4096 <= Block::kArenaBytes, "");
 static_assert(kPw % 64 == 0 && kPw + 4096 <= Block::kArenaBytes, "");
 static_assert(kPooled % 64 == 0 && kPooled + 64 <= Block::kArenaBytes, "");
 static_assert(kLogits % 64 == 0 && kLogits + 40 <= Block::kArenaBytes, "");
-static_assert(kScratch % 64 == 0 && kScratch + 3468 <= Block::kArenaBytes, "");
+static_assert(kScratch % 64 == 0 && kScratch + 3520 <= Block::kArenaBytes, "");
 
 bool Fits(const Block::Mat& mat, int height, int width, int channels, Block::Mat::Type type,
           std::size_t row) {
