@@ -16,6 +16,7 @@ from mdlc.codegen.memory import lower_bound
 from mdlc.codegen.plan import ALIGNMENT, CLASS_MEMBERS, SOURCE_NAMES, Plan, Port
 from mdlc.codegen.strides import C_TYPES
 from mdlc.codegen.templates import render
+from mdlc.codegen.threads import resolve
 from mdlc.compiler.ops.conv2d import Conv2D
 from mdlc.compiler.types import DType
 
@@ -33,6 +34,9 @@ MAT_TYPES = {
     DType.U32: "kUint32",
     DType.U64: "kUint64",
 }
+
+
+_THREADS = {"atomic", "condition_variable", "mutex", "thread"}
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ def emit(
         embed_weights: put the weights into the source instead of a file; Init takes nullptr.
         instrument: call `trace` after every layer (for verify and bench; never shipped).
     """
-    codes = [step.kernel.emit(step, plan.isa) for step in plan.steps]
+    codes = [resolve(step.kernel.emit(step, plan.isa), _threads(plan, step)) for step in plan.steps]
     functions, calls = _functions(codes, {step.name for step in plan.steps})
     structs, members = _members(plan)
     weights = weights_file.weights_file(plan)
@@ -105,10 +109,11 @@ def emit(
         **context,
         microkernels=[m.text for m in microkernels],
         functions=functions,
-        includes=sorted(_includes(codes, microkernels)),
+        includes=sorted(_includes(codes, microkernels) | (_THREADS if plan.threads > 1 else set())),
+        threads=plan.threads,
         calls=[
-            _call(plan, step, call, member)
-            for step, call, member in zip(plan.steps, calls, members, strict=True)
+            _call(plan, step, call, member, parallel=code.parallel)
+            for step, call, member, code in zip(plan.steps, calls, members, codes, strict=True)
         ],
         offsets=_offsets(plan),
         pointers=_pointers(plan),
@@ -157,6 +162,7 @@ def manifest(plan: Plan, info: Info, files: Mapping[str, bytes]) -> bytes:
         "model": {"file": info.model, "sha256": info.sha256},
         "inputs": [port(p) for p in plan.inputs],
         "outputs": [port(p) for p in plan.outputs],
+        "threads": plan.threads,
         "layers": len(plan.steps),
         "macs": plan.macs,
         "arena_bytes": plan.arena_bytes,
@@ -168,6 +174,16 @@ def manifest(plan: Plan, info: Info, files: Mapping[str, bytes]) -> bytes:
         },
     }
     return (json.dumps(content, indent=2) + "\n").encode()
+
+
+# Below about this many cycles, waking a thread costs more than it saves.
+_WORTH_SHARING = 20_000
+
+
+def _threads(plan: Plan, step: Step) -> int:
+    """Threads that share a step's loops."""
+    cycles = step.kernel.cost(step.node, step.schedule, plan.isa)
+    return plan.threads if cycles > _WORTH_SHARING else 1
 
 
 def _ordered(codes: Sequence[LayerCode]) -> Iterator[Microkernel]:
@@ -279,6 +295,7 @@ def _manual(plan: Plan, info: Info, embed: bool) -> list[str]:
         ("target", f"{plan.isa.name} ({plan.isa.description})"),
         *([("flags", flags)] if flags else []),
         ("work", f"{plan.macs / 1e6:.2f} million multiply-adds, {len(plan.steps)} layers"),
+        *([("threads", f"1 to {plan.threads}")] if plan.threads > 1 else []),
         (
             "memory",
             f"{plan.arena_bytes} bytes of working memory, "
@@ -352,8 +369,9 @@ def _stacked(port: Port) -> tuple[int, int]:
     return height, width * channels * port.type.dtype.size
 
 
-def _call(plan: Plan, step: Step, function: str, member: Member) -> str:
-    arguments = [f"{member.name}.{name}" for name in member.fields]
+def _call(plan: Plan, step: Step, function: str, member: Member, *, parallel: bool) -> str:
+    arguments = ["*workers_"] if parallel else []
+    arguments += [f"{member.name}.{name}" for name in member.fields]
     arguments += [_at(plan, view) for view in (*step.inputs, step.output)]
     if step.scratch is not None:
         arguments.append(_at(plan, step.scratch).replace("std::uint8_t", "unsigned char"))

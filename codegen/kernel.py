@@ -107,12 +107,14 @@ class LayerCode:
         text: its definition (internal linkage). Layers with equal text share one function.
         microkernels: what it calls.
         includes: standard headers it uses.
+        parallel: whether it takes the thread pool as its first argument.
     """
 
     name: str
     text: str
     microkernels: tuple[Microkernel, ...] = ()
     includes: tuple[str, ...] = ()
+    parallel: bool = False
 
 
 @dataclass(frozen=True)
@@ -173,7 +175,11 @@ class Kernel(ABC):
         return {}
 
     def scratch(self, node: Node, schedule: Schedule, isa: Isa) -> int:
-        """Bytes of scratch memory that a run needs."""
+        """Bytes of scratch memory that a run on one thread needs."""
+        return 0
+
+    def thread_scratch(self, node: Node, schedule: Schedule, isa: Isa) -> int:
+        """Bytes behind those that each further thread needs (see codegen/threads.py)."""
         return 0
 
     def in_place(self, node: Node) -> Sequence[int]:

@@ -37,13 +37,19 @@ from mdlc.compiler.types import DType, TensorType
 
 
 def lower(
-    graph: Graph, isa: Isa, name: str, *, schedules: Mapping[str, Schedule] | None = None
+    graph: Graph,
+    isa: Isa,
+    name: str,
+    *,
+    schedules: Mapping[str, Schedule] | None = None,
+    threads: int = 1,
 ) -> Plan:
     """Plans a graph whose layouts are assigned.
 
     Args:
         name: the emitted class.
         schedules: schedules to use instead of the cheapest, by node name.
+        threads: the most that the emitted class computes on.
 
     Raises:
         MdlcError: a node has no kernel on this ISA, or no such schedule.
@@ -83,10 +89,15 @@ def lower(
                 tuple(views[source] for source in node.inputs if source in views),
                 views[node],
                 kernel.pack(node, schedule, isa),
-                _scratch(kernel.scratch(node, schedule, isa), sizes),
+                _scratch(
+                    kernel.scratch(node, schedule, isa)
+                    + (threads - 1) * kernel.thread_scratch(node, schedule, isa),
+                    sizes,
+                ),
             )
         )
-    return _place(Plan(name, isa, graph, inputs, outputs_, tuple(steps), (), 0), sizes)
+    plan = Plan(name, isa, graph, inputs, outputs_, tuple(steps), (), 0, threads)
+    return _place(plan, sizes)
 
 
 def is_alias(node: Node) -> bool:

@@ -5,31 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mdlc.codegen.kernel import Microkernel
+from mdlc.codegen.product import offset
+from mdlc.codegen.threads import parallel
 
 _TEXT = """\
-// padded[y][x][c] = x[y - kTop][x - kLeft][c], zero outside: an NHWC image with a border.
-template <int kRows, int kColumns, int kChannels, int kWidth, int kPitch, int kTop, int kLeft,
-          int kPaddedHeight, int kPaddedWidth>
-inline void pad_f32(const float* x, float* padded) {
-  constexpr int kRow = kPaddedWidth * kChannels;
-  std::memset(padded, 0, sizeof(float) * kTop * kRow);
-  float* row = padded + kTop * kRow;
-  for (int i = 0; i < kRows; ++i) {
-    std::memset(row, 0, sizeof(float) * kLeft * kChannels);
-    float* to = row + kLeft * kChannels;
-    if (kPitch == kChannels) {
-      std::memcpy(to, x, sizeof(float) * kColumns * kChannels);
-    } else {
-      for (int j = 0; j < kColumns; ++j) {
-        std::memcpy(to + j * kChannels, x + j * kPitch, sizeof(float) * kChannels);
-      }
+// padded[y][c] = x[y - kLeft][c], zero outside: a row of an NHWC image with a border.
+template <int kColumns, int kChannels, int kPitch, int kLeft, int kPaddedWidth>
+inline void pad_row_f32(const float* x, float* padded) {
+  std::memset(padded, 0, sizeof(float) * kLeft * kChannels);
+  float* to = padded + kLeft * kChannels;
+  if (kPitch == kChannels) {
+    std::memcpy(to, x, sizeof(float) * kColumns * kChannels);
+  } else {
+    for (int j = 0; j < kColumns; ++j) {
+      std::memcpy(to + j * kChannels, x + j * kPitch, sizeof(float) * kChannels);
     }
-    std::memset(to + kColumns * kChannels, 0,
-                sizeof(float) * (kPaddedWidth - kLeft - kColumns) * kChannels);
-    x += kWidth * kPitch;
-    row += kRow;
   }
-  std::memset(row, 0, sizeof(float) * (kPaddedHeight - kTop - kRows) * kRow);
+  std::memset(to + kColumns * kChannels, 0,
+              sizeof(float) * (kPaddedWidth - kLeft - kColumns) * kChannels);
 }
 """
 
@@ -55,15 +48,28 @@ class Border:
         """Floats of the copy."""
         return self.padded[0] * self.padded[1] * self.channels
 
-    @property
-    def call(self) -> str:
-        """The function with its template arguments; its arguments are (x, padded)."""
+    def code(self, x: str) -> str:
+        """Statements that write the copy of the image at `x` to `padded`."""
         rows = min(self.size[0], self.padded[0] - self.before[0])
         columns = min(self.size[1], self.padded[1] - self.before[1])
-        numbers = (rows, columns, self.channels, self.size[1], self.pitch)
-        return f"pad_f32<{', '.join(map(str, (*numbers, *self.before, *self.padded)))}>"
+        row = self.padded[1] * self.channels
+        below = self.padded[0] - self.before[0] - rows
+        numbers = (columns, self.channels, self.pitch, self.before[1], self.padded[1])
+        source = offset(x, (rows, "row", self.size[1] * self.pitch))
+        target = offset("padded", (rows, "row", row), fixed=self.before[0] * row)
+        call = f"pad_row_f32<{', '.join(map(str, numbers))}>({source}, {target});"
+        lines = [parallel("row", rows, call)]
+        if self.before[0]:
+            lines.insert(0, _zeros("padded", self.before[0] * row))
+        if below:
+            lines.append(_zeros(f"padded + {(self.before[0] + rows) * row}", below * row))
+        return "\n".join(lines)
 
     @property
     def microkernel(self) -> Microkernel:
-        """The function's definition."""
-        return Microkernel("pad_f32", _TEXT, includes=("cstring",))
+        """What the code calls."""
+        return Microkernel("pad_row_f32", _TEXT, includes=("cstring",))
+
+
+def _zeros(where: str, count: int) -> str:
+    return f"std::memset({where}, 0, sizeof(float) * {count});"

@@ -85,6 +85,7 @@ class Plan:
     steps: tuple[Step, ...]
     buffers: tuple[Buffer, ...]
     arena_bytes: int
+    threads: int = 1
 
     @property
     def macs(self) -> int:
@@ -139,15 +140,17 @@ CPP_KEYWORDS = frozenset(
 # What the emitted class and its source declare; a layer of that name would hide it.
 CLASS_MEMBERS = frozenset(
     """
-    At Init Input Mat Release Shape arena_ error input kArenaBytes kWeightBytes mapped_
+    At Init Input Mat Release Shape Workers arena_ kThreads threads workers_ error input
+    kArenaBytes kWeightBytes mapped_
     mapped_bytes_ memory_ modelpath past trace trace_context weights ErrorText Error kOk
     kFileMissing kFileTruncated kFileForeign kFileVersion kOtherTarget kOtherModel kFileCorrupt
-    kOutOfMemory kNotInitialised kBadInput kBadOutput kUnsupportedCpu
+    kOutOfMemory kNotInitialised kBadInput kBadOutput kUnsupportedCpu kBadThreads
     """.split()  # noqa: SIM905
 )
 SOURCE_NAMES = frozenset(
     """
-    Check CopyIn CopyOut Crc32 CrcTables Fits Load32 Map Unmap close fstat kCrc kHeaderBytes
+    Check ThreadPool pool CopyIn CopyOut Crc32
+    CrcTables Fits Load32 Map Unmap close fstat kCrc kHeaderBytes
     kMagic kMost kPlan kTarget kWeights mmap munmap open stat
     """.split()  # noqa: SIM905
 )

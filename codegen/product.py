@@ -26,6 +26,7 @@ from mdlc.codegen.panels import (
 )
 from mdlc.codegen.splits import Chunk, split_evenly
 from mdlc.codegen.templates import render
+from mdlc.codegen.threads import CLOSE, best_level, open_parallel, own
 from mdlc.codegen.tile import Tile
 from mdlc.compiler.types import Array
 
@@ -279,14 +280,55 @@ def pack_per_channel(values: Array, groups: int, isa: Isa) -> Array:
     return np.pad(grouped, ((0, 0), (0, padding))).reshape(-1)
 
 
+def parallel_level(
+    product: Product, schedule: Schedule, isa: Isa, region: Region | None = None
+) -> str:
+    """The loop that threads share: group, or in a region block, n, row or column."""
+    if region is None:
+        first = regions(product, schedule)[0]
+        best = parallel_level(product, schedule, isa, first)
+        counts = dict(_levels(product, schedule, isa, first))
+        found = best_level([("group", product.groups), (best, counts[best])])
+        return found if found == "group" else ""
+    return best_level(_levels(product, schedule, isa, region))
+
+
+def _levels(
+    product: Product, schedule: Schedule, isa: Isa, region: Region
+) -> list[tuple[str, int]]:
+    blocks = channel_blocks(product, schedule, isa)
+    return [
+        ("block", region.count),
+        ("n", blocks[0].count),
+        ("row", region.rows),
+        ("column", region.chunks[0].count),
+    ]
+
+
+def thread_panels(product: Product, schedule: Schedule, isa: Isa) -> int:
+    """Floats of panels that every further thread needs: those of loops around them."""
+    levels = [parallel_level(product, schedule, isa, r) for r in regions(product, schedule)]
+    if parallel_level(product, schedule, isa) or "block" in levels:
+        return panel_floats(product, schedule)
+    return 0
+
+
 def emit_loops(
-    product: Product, schedule: Schedule, isa: Isa, epilogue: Epilogue, x: str, y: str = "y"
+    product: Product,
+    schedule: Schedule,
+    isa: Isa,
+    epilogue: Epilogue,
+    x: str,
+    y: str = "y",
+    *,
+    shared: bool = True,
 ) -> tuple[str, list[Microkernel]]:
     """The loop nest around the register tiles inside the loop over images, and the tiles.
 
     Args:
         x, y: C++ names of the pointers that product.x and product.y count from. Panels, if the
             schedule has them, are written to `panels`.
+        shared: whether threads may share these loops (not if they share one around them).
     """
     blocks = channel_blocks(product, schedule, isa)
     found = regions(product, schedule)
@@ -332,8 +374,21 @@ def emit_loops(
     def pack_call(chunk: Chunk) -> str:
         return spelled(pack(chunk).name(isa), pack(chunk).template_parameters(), numbers)
 
+    own_panels = thread_panels(product, schedule, isa)
+    by_group = shared and bool(parallel_level(product, schedule, isa))
+
+    def level(region: Region) -> str:
+        if by_group:
+            return "group"
+        return parallel_level(product, schedule, isa, region) if shared else ""
+
     text = render(
         "cpp/kernels/product.j2",
+        level=level,
+        by_group=by_group,
+        open_parallel=open_parallel,
+        close=CLOSE,
+        own=own(own_panels) if own_panels and shared else "",
         product=product,
         blocks=blocks,
         regions=found,

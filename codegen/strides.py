@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mdlc.codegen.kernel import View
+from mdlc.codegen.threads import CLOSE, best_level, open_parallel
 from mdlc.compiler.types import DType
 
 C_TYPES = {
@@ -79,14 +80,22 @@ def joined(shape: Sequence[int], strides: Sequence[Sequence[int]], by: int) -> l
     return found
 
 
-def nest(counts: Sequence[int], body: str, first: int = 0) -> str:
-    """`body` inside loops over i0, i1, ...; loops of one trip are left out."""
-    lines = [
-        f"for (int i{index} = 0; i{index} < {count}; ++i{index}) {{"
-        for index, count in enumerate(counts, first)
-        if count > 1
+def nest(counts: Sequence[int], body: str, first: int = 0, *, shared: bool = False) -> str:
+    """`body` inside loops over i0, i1, ...; loops of one trip are left out.
+
+    Args:
+        shared: the iterations are independent, and threads may share one of the loops.
+    """
+    loops = [(f"i{index}", count) for index, count in enumerate(counts, first) if count > 1]
+    chosen = best_level(loops) if shared and loops else ""
+    opened = [
+        open_parallel(name, count)
+        if name == chosen
+        else f"for (int {name} = 0; {name} < {count}; ++{name}) {{"
+        for name, count in loops
     ]
-    return "\n".join([*lines, body, *("}" for _ in lines)])
+    closed = [CLOSE if name == chosen else "}" for name, _ in reversed(loops)]
+    return "\n".join([*opened, body, *closed])
 
 
 def pointer(base: str, dims: Sequence[Dim], operand: int, fixed: int = 0, first: int = 0) -> str:

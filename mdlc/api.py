@@ -15,6 +15,7 @@ from mdlc.codegen.executable import Executable
 from mdlc.codegen.isa import find_isa
 from mdlc.codegen.lowering import lower
 from mdlc.codegen.plan import Plan
+from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Graph
 from mdlc.compiler.onnx_import import import_model
 from mdlc.naming import checked_class_name, class_name
@@ -96,6 +97,7 @@ def compile(
     std: Numbers = None,
     input_format: str | None = None,
     channel_order: str = "rgb",
+    threads: int = 1,
     embed_weights: bool = False,
     example_inputs: Sequence[Any] | None = None,
     dump: str | os.PathLike[str] | None = None,
@@ -116,6 +118,7 @@ def compile(
             channel, in units of what the caller passes (0..255 for 8-bit formats).
         input_format: rgb8, bgr8, rgba8, gray8 or float: what the caller passes; see Preprocess.
         channel_order: rgb or bgr: what the network was trained on.
+        threads: the most that the emitted class computes on; results do not depend on it.
         embed_weights: put the weights into the C++ text, so that there is no other file.
         example_inputs: tensors, for a torch.nn.Module.
         dump: folder for the graph after every pass, as text.
@@ -129,6 +132,8 @@ def compile(
     how = Preprocess(
         input_format, parse_numbers(mean, "--mean"), parse_numbers(std, "--std"), channel_order
     )
+    if not 1 <= threads <= 64:
+        raise MdlcError(f"{threads} threads", node="--threads", hint="choose from 1 to 64")
     isa = find_isa(target)
     checked = checked_class_name(name) if name else None
     tell("reading the model")
@@ -143,7 +148,7 @@ def compile(
     graph = passed[-1].graph
     class_ = checked or class_name(source.stem)
     tell(f"choosing kernels for {isa.name}")
-    plan = lower(graph, isa, class_)
+    plan = lower(graph, isa, class_, threads=threads)
     info = Info(
         source.file_name,
         source.sha256,
@@ -153,6 +158,7 @@ def compile(
             how,
             name=checked,
             shapes=shapes,
+            threads=threads,
             embed_weights=embed_weights,
         ),
         __version__,
@@ -168,6 +174,7 @@ def command_line(
     *,
     name: str | None = None,
     shapes: Shapes = None,
+    threads: int = 1,
     embed_weights: bool = False,
 ) -> str:
     """The command that compiles a model with these options, as the emitted header shows it."""
@@ -183,6 +190,8 @@ def command_line(
             words.append(f"{option}={','.join(f'{value:g}' for value in values)}")
     if how.channel_order != "rgb":
         words += ["--channel-order", how.channel_order]
+    if threads > 1:
+        words += ["--threads", str(threads)]
     if embed_weights:
         words.append("--embed-weights")
     return shlex.join(words)

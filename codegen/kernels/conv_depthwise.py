@@ -20,6 +20,7 @@ from mdlc.codegen.product import offset, pack_per_channel
 from mdlc.codegen.runs import Run, group_runs, inside_taps
 from mdlc.codegen.splits import split_evenly
 from mdlc.codegen.templates import render
+from mdlc.codegen.threads import CLOSE, open_parallel
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.conv2d import Conv2D
 from mdlc.compiler.types import Array, DType
@@ -296,6 +297,8 @@ class ConvDepthwise(Kernel):
             calls=calls,
             epilogue=epilogue,
             lanes=isa.lanes,
+            open_parallel=open_parallel,
+            close=CLOSE,
         )
         return LayerCode(name, text, tuple(dict.fromkeys(microkernels)))
 

@@ -23,6 +23,7 @@ from mdlc.codegen.product import (
     pack_per_channel,
     panel_floats,
     schedules,
+    thread_panels,
 )
 from mdlc.codegen.templates import render
 from mdlc.compiler.ir import Node
@@ -137,6 +138,9 @@ class ConvDirect(Kernel):
         copied = panel_floats(conv_product(node), schedule)
         return 4 * (self._padded_floats(node) + copied)
 
+    def thread_scratch(self, node: Node, schedule: Schedule, isa: Isa) -> int:
+        return 4 * thread_panels(conv_product(node), schedule, isa)
+
     @staticmethod
     def _padded_floats(node: Node) -> int:
         """Floats of the padded copy, up to a cache line."""
@@ -168,8 +172,11 @@ class ConvDirect(Kernel):
             schedule=step.schedule,
             epilogue=epilogue,
             images=product.images,
-            image_step=x.rows // product.images * x.pitch,
-            pad=border.call if border else "",
+            pad=border.code(
+                f"x + image * {x.rows // product.images * x.pitch}" if product.images > 1 else "x"
+            )
+            if border
+            else "",
             panels=self._padded_floats(node) if step.schedule.panels else None,
             products=[loops],
         )

@@ -210,8 +210,11 @@ class ConvTransposeKernel(Kernel):
             schedule=step.schedule,
             epilogue=epilogue,
             images=node.shape[0],
-            image_step=math.prod(node.inputs[0].shape[2:]) * x.pitch,
-            pad=border.call,
+            pad=border.code(
+                f"x + image * {math.prod(node.inputs[0].shape[2:]) * x.pitch}"
+                if node.shape[0] > 1
+                else "x"
+            ),
             panels=None,
             products=bodies,
         )

@@ -26,10 +26,12 @@ from mdlc.codegen.product import (
     pack_per_channel,
     panel_floats,
     schedules,
+    thread_panels,
 )
 from mdlc.codegen.runs import Run, group_runs
 from mdlc.codegen.strides import nest
 from mdlc.codegen.templates import render
+from mdlc.codegen.threads import best_level, own, parallel
 from mdlc.codegen.winograd import TRANSFORMS, Lines, Matrix, Transform
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.conv2d import Conv2D
@@ -176,6 +178,20 @@ class ConvWinograd(Kernel):
         panels = panel_floats(product, self._flat(schedule))
         return 4 * (sum(self._floats(node, schedule)) + panels)
 
+    @staticmethod
+    def _whole(part: Tiling, count: int) -> bool:
+        """Whether threads share the loop over `count` blocks of tile rows."""
+        return count > 1 and best_level([("blocks", count), ("inside", part.products)]) == "blocks"
+
+    def thread_scratch(self, node: Node, schedule: Schedule, isa: Isa) -> int:
+        part, flat = tiling(node, schedule), self._flat(schedule)
+        filters, channels = node.inputs[1].shape[:2]
+        product = self._product(node, part, part.block, filters, channels)
+        _, v_floats, m_floats = self._floats(node, schedule)
+        if any(self._whole(part, count) for _, count, _ in part.blocks()):
+            return 4 * (v_floats + m_floats + panel_floats(product, flat))
+        return 4 * thread_panels(product, flat, isa)
+
     def pack(self, node: Node, schedule: Schedule, isa: Isa) -> dict[str, Array]:
         weights, bias = node.inputs[1].constant, node.inputs[2].constant
         assert weights is not None
@@ -213,7 +229,11 @@ class ConvWinograd(Kernel):
         entry = input_microkernel(part.transform, isa)
         microkernels = [border.microkernel, entry]
         bodies = []
+        pad_floats, v_floats, m_floats = self._floats(node, schedule)
+        own_floats = self.thread_scratch(node, schedule, isa) // 4
         for first, count, rows in part.blocks():
+            # Blocks, if there are enough, are shared by threads as wholes; else the loops inside.
+            whole = self._whole(part, count)
             fixed = first * outputs * row_step
             source = offset(
                 "padded",
@@ -227,9 +247,15 @@ class ConvWinograd(Kernel):
             )
             call = f"{entry.name}<{channels}, {row_step}, {part.tiles * channels}>"
             call = f"{call}({source}, {target});"
-            lines = [_loops(("i1", rows), ("i2", part.columns), body=call)]
+            mine = own(own_floats) if whole else ""
+            lines = [f"float* v = padded + {pad_floats}{mine};", f"float* m = v + {v_floats};"]
+            if schedule.panels:
+                lines.append(f"float* panels = m + {m_floats};")
+            lines.append(_loops(("i1", rows), ("i2", part.columns), body=call, shared=not whole))
             product = self._product(node, part, rows, filters, channels)
-            loops, tiles = emit_loops(product, self._flat(schedule), isa, _PLAIN, "v", "m")
+            loops, tiles = emit_loops(
+                product, self._flat(schedule), isa, _PLAIN, "v", "m", shared=not whole
+            )
             lines.append(loops)
             microkernels += tiles
             for down in _runs(rows, first, part.rows, oh, outputs, count):
@@ -266,9 +292,10 @@ class ConvWinograd(Kernel):
                                 )
                             )
                     call = f"{exit_.name}<{', '.join(map(str, numbers))}>({', '.join(arguments)});"
-                    lines.append(_loops(("i1", down.count), ("i2", across.count), body=call))
-            bodies.append(nest([count], "\n".join(lines)))
-        pad_floats, v_floats, m_floats = self._floats(node, schedule)
+                    loops_out = ("i1", down.count), ("i2", across.count)
+                    lines.append(_loops(*loops_out, body=call, shared=not whole))
+            body = nest([count], "\n".join(lines), shared=whole)
+            bodies.append(f"{{\n{body}\n}}")
         name = f"conv3x3_{height}x{width}x{channels}_to_{filters}_winograd{outputs}"
         name += epilogue.suffix
         text = render(
@@ -278,10 +305,7 @@ class ConvWinograd(Kernel):
             size=size,
             epilogue=epilogue,
             images=images,
-            pad=border.call,
-            v_offset=pad_floats,
-            m_offset=pad_floats + v_floats,
-            panels_offset=pad_floats + v_floats + m_floats if schedule.panels else 0,
+            pad=border.code("x"),
             bodies=bodies,
             x_image=height * width * x.pitch,
             y_image=oh * ow * y.pitch,
@@ -290,9 +314,12 @@ class ConvWinograd(Kernel):
         return LayerCode(name, text, tuple(dict.fromkeys(microkernels)))
 
 
-def _loops(*loops: tuple[str, int], body: str) -> str:
+def _loops(*loops: tuple[str, int], body: str, shared: bool) -> str:
+    chosen = best_level(loops) if shared else ""
     for name, count in reversed(loops):
-        if count > 1:
+        if name == chosen:
+            body = parallel(name, count, body)
+        elif count > 1:
             body = f"for (int {name} = 0; {name} < {count}; ++{name}) {{\n{body}\n}}"
     return body
 

@@ -112,7 +112,7 @@ class ElementwiseKernel(Kernel):
             f"{len(dims)} loop{'s' if len(dims) > 1 else ''} after joining axes.\n"
             f"void {name}({', '.join([*parameters, *arguments])}"
             f"{', ' if parameters or arguments else ''}{C_TYPES[node.type.dtype]}* y) {{\n"
-            f"{nest([dim.count for dim in outer], body)}\n}}\n"
+            f"{nest([dim.count for dim in outer], body, shared=True)}\n}}\n"
         )
         return LayerCode(name, text, microkernels, includes)
 

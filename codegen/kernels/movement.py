@@ -249,7 +249,7 @@ class Movement(Kernel):
         dims = joined(step.node.shape, [logical_strides(step.output)], 0)
         value = f"static_cast<{kind}>({op.value!r})" if op.value else "0"
         body = f"{'*(' + pointer('y', dims, 0) + ')'} = {value};"
-        return nest([dim.count for dim in dims], body)
+        return nest([dim.count for dim in dims], body, shared=True)
 
     @staticmethod
     def _block(block: Block, source: str, kind: str, size: int) -> str:
@@ -259,10 +259,10 @@ class Movement(Kernel):
             to = pointer("y", dims[:-1], 0, block.to_offset)
             of = pointer(source, dims[:-1], 1, block.of_offset)
             body = f"std::memcpy({to}, {of}, {inner.count * size});"
-            return nest([dim.count for dim in dims[:-1]], body)
+            return nest([dim.count for dim in dims[:-1]], body, shared=True)
         to = pointer("y", dims, 0, block.to_offset)
         of = pointer(source, dims, 1, block.of_offset)
-        return nest([dim.count for dim in dims], f"*({to}) = *({of});")
+        return nest([dim.count for dim in dims], f"*({to}) = *({of});", shared=True)
 
 
 KERNELS = (Movement(),)

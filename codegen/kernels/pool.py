@@ -145,7 +145,7 @@ class Pool(Kernel):
                     arguments.append(literal(uniform) if uniform is not None else scale)
                 arguments.append(at("y", out, first * y.pitch))
                 call = f"{row.name}<{', '.join(map(str, numbers))}>({', '.join(arguments)});"
-                lines.append(nest([images, down.count, across.count], call))
+                lines.append(nest([images, down.count, across.count], call, shared=True))
         kh, kw = window.kernel
         stride = f"s{window.stride[0]}" if window.stride != (1, 1) else ""
         kind = "averagepool" if average else "maxpool"

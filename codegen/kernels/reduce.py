@@ -219,7 +219,7 @@ class ReduceKernel(Kernel):
             rest = f"for (int i = {full}; i < {inner.count}; ++i) {{\ntotal = {update};\n}}"
             lines.append(nest([dim.count for dim in outer], rest, len(kept)))
         lines.append(f"*({pointer('y', kept, 1)}) = {kind.after.format('total', count)};")
-        return nest([dim.count for dim in kept], "\n".join(lines))
+        return nest([dim.count for dim in kept], "\n".join(lines), shared=True)
 
     @staticmethod
     def _scalar(
@@ -234,7 +234,7 @@ class ReduceKernel(Kernel):
             nest([dim.count for dim in reduced], update, len(kept)),
             f"*({pointer('y', kept, 1)}) = {kind.after.format('acc', count)};",
         ]
-        return nest([dim.count for dim in kept], "\n".join(lines))
+        return nest([dim.count for dim in kept], "\n".join(lines), shared=True)
 
 
 KERNELS = (ReduceKernel(),)

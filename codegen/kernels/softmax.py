@@ -64,7 +64,7 @@ class SoftmaxKernel(Kernel):
             tail = isa.lanes > 1 and length % isa.lanes != 0
             row = softmax_microkernel(isa, op.log, tail)
             at = f" + i0 * {length}" if outer > 1 else ""
-            body = nest([outer], f"{row.name}<{length}>(x{at}, y{at});")
+            body = nest([outer], f"{row.name}<{length}>(x{at}, y{at});", shared=True)
             text = f"// {op}\nvoid {name}(const float* x, float* y) {{\n{body}\n}}\n"
             return LayerCode(name, text, (row,))
         result = "x[j] - top - log_total" if op.log else "std::exp(x[j] - top) * scale"
@@ -86,7 +86,7 @@ float total = 0.0F;
 {final}
 {loop}y[j] = {result};
 }}"""
-        body = nest([outer, inner], body)
+        body = nest([outer, inner], body, shared=True)
         text = f"// {op}\nvoid {name}(const float* all_x, float* all_y) {{\n{body}\n}}\n"
         return LayerCode(name, text, (), ("cmath",))
 

@@ -14,13 +14,6 @@ from mdlc.commands.options import ModelOptions, model_options
 @click.command("bench")
 @model_options()
 @click.option(
-    "--threads",
-    type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    help="Emitted classes compute on one thread; more are not used.",
-)
-@click.option(
     "--repeats",
     type=click.IntRange(1),
     default=50,
@@ -28,16 +21,12 @@ from mdlc.commands.options import ModelOptions, model_options
     help="Inferences; medians are shown.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-def command(options: ModelOptions, threads: int, repeats: int, as_json: bool) -> None:
+def command(options: ModelOptions, repeats: int, as_json: bool) -> None:
     """Build MODEL and time it on this machine, layer by layer.
 
     Shows GFLOP/s and the share of the peak of one core, which is measured in the same run with
     the target's multiply-adds, and the bytes of arena, weights and code.
     """
-    if threads > 1:
-        err().print(
-            f"mdlc: emitted classes compute on one thread; --threads {threads} measures that"
-        )
     compiled = options.compile()
     with progress(options.verbose) as tell:
         tell("building and timing")

@@ -49,6 +49,7 @@ class ModelOptions:
     dump: Path | None
     check: bool
     verbose: bool
+    threads: int = 1
     embed_weights: bool = False
 
     def compile(self) -> mdlc.CompiledModel:
@@ -63,6 +64,7 @@ class ModelOptions:
                 std=self.std,
                 input_format=self.input_format,
                 channel_order=self.channel_order,
+                threads=self.threads,
                 embed_weights=self.embed_weights,
                 dump=self.dump,
                 check=self.check,
@@ -134,6 +136,13 @@ def model_options(default_target: str = "host") -> Callable[[Command], Command]:
             default="rgb",
             show_default=True,
             help="Order of channels that the network was trained on.",
+        ),
+        click.option(
+            "--threads",
+            type=click.IntRange(1, 64),
+            default=1,
+            show_default=True,
+            help="Most threads that the emitted class computes on; Init may be told fewer.",
         ),
         click.option(
             "--dump",

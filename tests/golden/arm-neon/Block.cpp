@@ -200,29 +200,20 @@ inline void conv_clip_0_6_f32_4x16_tail1_neon(const float* a, const float* b, co
   vst1q_f32(y + 3 * kOutStep + 12, clip_0_6_f32_neon(acc3_3));
 }
 
-// padded[y][x][c] = x[y - kTop][x - kLeft][c], zero outside: an NHWC image with a border.
-template <int kRows, int kColumns, int kChannels, int kWidth, int kPitch, int kTop, int kLeft,
-          int kPaddedHeight, int kPaddedWidth>
-inline void pad_f32(const float* x, float* padded) {
-  constexpr int kRow = kPaddedWidth * kChannels;
-  std::memset(padded, 0, sizeof(float) * kTop * kRow);
-  float* row = padded + kTop * kRow;
-  for (int i = 0; i < kRows; ++i) {
-    std::memset(row, 0, sizeof(float) * kLeft * kChannels);
-    float* to = row + kLeft * kChannels;
-    if (kPitch == kChannels) {
-      std::memcpy(to, x, sizeof(float) * kColumns * kChannels);
-    } else {
-      for (int j = 0; j < kColumns; ++j) {
-        std::memcpy(to + j * kChannels, x + j * kPitch, sizeof(float) * kChannels);
-      }
+// padded[y][c] = x[y - kLeft][c], zero outside: a row of an NHWC image with a border.
+template <int kColumns, int kChannels, int kPitch, int kLeft, int kPaddedWidth>
+inline void pad_row_f32(const float* x, float* padded) {
+  std::memset(padded, 0, sizeof(float) * kLeft * kChannels);
+  float* to = padded + kLeft * kChannels;
+  if (kPitch == kChannels) {
+    std::memcpy(to, x, sizeof(float) * kColumns * kChannels);
+  } else {
+    for (int j = 0; j < kColumns; ++j) {
+      std::memcpy(to + j * kChannels, x + j * kPitch, sizeof(float) * kChannels);
     }
-    std::memset(to + kColumns * kChannels, 0,
-                sizeof(float) * (kPaddedWidth - kLeft - kColumns) * kChannels);
-    x += kWidth * kPitch;
-    row += kRow;
   }
-  std::memset(row, 0, sizeof(float) * (kPaddedHeight - kTop - kRows) * kRow);
+  std::memset(to + kColumns * kChannels, 0,
+              sizeof(float) * (kPaddedWidth - kLeft - kColumns) * kChannels);
 }
 
 // y[p][c] = clip_0_6(bias[c] + sum(x[row][p * 1 + k * 1][c] * w[row][k][c]))
@@ -876,7 +867,10 @@ inline void gemm_f32_1x10_neon(const float* a, const float* b, const float* bias
 void conv3x3s2_16x16x3_to_16_clip_0_6(const float* weights, const float* bias, const float* x,
                                       float* y, unsigned char* scratch) {
   float* padded = reinterpret_cast<float*>(scratch);
-  pad_f32<16, 16, 3, 16, 3, 1, 1, 17, 17>(x, padded);
+  std::memset(padded, 0, sizeof(float) * 51);
+  for (int row = 0; row < 16; ++row) {
+    pad_row_f32<16, 3, 3, 1, 17>(x + row * 48, padded + row * 51 + 51);
+  }
   for (int block = 0; block < 8; ++block) {
     for (int column = 0; column < 2; ++column) {
       conv_clip_0_6_f32_4x16_tail1_neon<9, 6, 16, 3, 51>(

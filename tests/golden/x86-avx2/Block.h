@@ -19,7 +19,7 @@
 //   if (error != Block::kOk) puts(Block::ErrorText(error));
 //
 // An instance computes one inference at a time; instances are independent of each other. Nothing
-// throws; infer neither allocates nor locks.
+// throws; infer does not allocate or lock.
 #pragma once
 
 #include <cstddef>
