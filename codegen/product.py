@@ -204,7 +204,11 @@ def cycles(product: Product, schedule: Schedule, isa: Isa) -> float:
             step = once = 0.0
             for block in blocks:
                 fmas = chunk.size * block.vectors
-                step += block.count * _step_cycles(chunk.size, block.vectors, schedule, isa)
+                busy = _step_cycles(chunk.size, block.vectors, schedule, isa)
+                row = block.vectors * isa.lanes * 4
+                if row * depth > isa.l2_bytes * 3 // 4:  # read anew from beyond it for every tile
+                    busy = max(busy, row / 16)
+                step += block.count * busy
                 once += block.count * (6 + 3 * fmas + (8 * chunk.size if block.part else 0))
             if schedule.panels:
                 step += pack_instructions(chunk.size) / isa.issue_width
@@ -377,10 +381,13 @@ def emit_loops(
     own_panels = thread_panels(product, schedule, isa)
     by_group = shared and bool(parallel_level(product, schedule, isa))
 
-    def level(region: Region) -> str:
+    def level(region: Region, block: ChannelBlock | None = None) -> str:
         if by_group:
             return "group"
-        return parallel_level(product, schedule, isa, region) if shared else ""
+        found = parallel_level(product, schedule, isa, region) if shared else ""
+        if found == "n" and block and block.count == 1:  # the rest of the channels
+            return best_level([("row", region.rows), ("column", region.chunks[0].count)])
+        return found
 
     text = render(
         "cpp/kernels/product.j2",

@@ -20,6 +20,7 @@ from tests.emitted_code import (
     DRIVERS,
     NATIVE,
     NO_RUNTIME,
+    WARNINGS,
     block_model,
     build,
     compile_to,
@@ -94,6 +95,14 @@ def test_two_instances_on_two_threads(target: str, tmp_path: Path) -> None:
     isa = compile_to(tmp_path, block_model(), target)
     sources = [tmp_path / "Block.cpp", DRIVERS / "threads.cpp"]
     flags = ("-O1", "-g", "-fsanitize=thread", "-pthread", *isa.flags)
+    run(build(tmp_path, require("g++"), sources, flags), tmp_path / "Block.weights")
+
+
+@pytest.mark.parametrize("target", NATIVE)
+def test_workers(target: str, tmp_path: Path) -> None:
+    isa = compile_to(tmp_path, block_model(), target, threads=3)
+    sources = [tmp_path / "Block.cpp", DRIVERS / "workers.cpp"]
+    flags = ("-O2", "-pthread", *NO_RUNTIME, *WARNINGS, *isa.flags)
     run(build(tmp_path, require("g++"), sources, flags), tmp_path / "Block.weights")
 
 

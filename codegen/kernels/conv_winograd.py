@@ -110,7 +110,9 @@ class ConvWinograd(Kernel):
             row_bytes = (outputs + 2) ** 2 * columns * (channels + filters) * 4
             block = max(1, min(rows, isa.l2_bytes // 2 // row_bytes))
             block = -(-rows // -(-rows // block))  # blocks of nearly equal height
-            for height in sorted({block, rows}):  # in cache, or the weights read only once
+            # In cache, so that two threads get as many blocks each; or the weights read only once.
+            even = [h for h in range(1, block + 1) if -(-rows // h) % 2 == 0]
+            for height in sorted({max(even, default=block), rows}):
                 part = Tiling(TRANSFORMS[outputs], rows, columns, height)
                 product = self._product(node, part, height, filters, channels)
                 found += [
