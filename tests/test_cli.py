@@ -214,11 +214,6 @@ def test_bench(capsys: Captured) -> None:
     assert len(table.splitlines()) == len(found["layers"]) + 2
 
 
-def test_bench_says_that_threads_are_not_used(capsys: Captured) -> None:
-    assert invoke(["bench", DIGITS, "--repeats", "1", "--threads", "4", "--json"]) == 0
-    assert "on one thread" in capsys.readouterr().err
-
-
 def test_inspect(capsys: Captured, tmp_path: Path) -> None:
     picture = tmp_path / "graph.svg"
     shown = succeeded(capsys, "inspect", DIGITS, "--svg", str(picture))
