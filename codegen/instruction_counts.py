@@ -6,14 +6,15 @@ import subprocess
 import tempfile
 from dataclasses import dataclass
 from functools import cache
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
 
 from mdlc.codegen.executable import Executable
 
+_SOURCE = "qemu/count_instructions.c"
 CLASSES = ("all", "fmla", "dot", "mmla", "load", "store", "branch", "simd")
-_SOURCE = Path(__file__).parent / "qemu" / "count_instructions.c"
 
 
 @dataclass(frozen=True)
@@ -27,9 +28,10 @@ class Counts:
 @cache
 def plugin() -> Path:
     """The plugin, built with the machine's C compiler."""
-    target = Path(tempfile.mkdtemp(prefix="mdlc-qemu-")) / "count_instructions.so"
-    command = ["cc", "-O2", "-shared", "-fPIC", str(_SOURCE), "-o", str(target)]
-    subprocess.run(command, check=True)
+    folder = Path(tempfile.mkdtemp(prefix="mdlc-qemu-"))
+    source, target = folder / "count_instructions.c", folder / "count_instructions.so"
+    source.write_bytes(resources.files("mdlc.runtime_templates").joinpath(_SOURCE).read_bytes())
+    subprocess.run(["cc", "-O2", "-shared", "-fPIC", str(source), "-o", str(target)], check=True)
     return target
 
 
