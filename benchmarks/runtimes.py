@@ -96,7 +96,7 @@ def ncnn_session(model: Path, threads: int) -> Session:
     net.load_param(str(model.with_name(f"{model.stem}.ncnn.param")))
     net.load_model(str(model.with_name(f"{model.stem}.ncnn.bin")))
     given = example_input()[0]
-    mat = ncnn.Mat(given)
+    mat = ncnn.Mat(given).clone()  # of its own: the array does not outlive this function
 
     def run() -> object:
         extractor = net.create_extractor()
@@ -116,10 +116,13 @@ def mnn_session(model: Path, threads: int) -> Session:
     )
     given = interpreter.getSessionInput(session)
     shape, kind, order = (1, 3, 224, 224), MNN.Halide_Type_Float, MNN.Tensor_DimensionType_Caffe
-    given.copyFrom(MNN.Tensor(shape, kind, example_input(), order))
+    values = example_input()
+    host = MNN.Tensor(shape, kind, values, order)
     found = interpreter.getSessionOutput(session)
 
-    def run() -> object:
+    def run(values: Array = values) -> object:  # which `host` may refer to
+        # Every time, because a session may reuse the memory of its input.
+        given.copyFrom(host)
         interpreter.runSession(session)
         return found
 
@@ -133,9 +136,7 @@ def output_of(result: object) -> Array:
 
         count = int(np.prod(result.getShape()))  # type: ignore[attr-defined]
         values = np.zeros((1, count), np.float32)
-        host = MNN.Tensor(
-            (1, count), MNN.Halide_Type_Float, values, MNN.Tensor_DimensionType_Caffe
-        )
+        host = MNN.Tensor((1, count), MNN.Halide_Type_Float, values, MNN.Tensor_DimensionType_Caffe)
         result.copyToHostTensor(host)
         return np.array(host.getNumpyData()).reshape(-1)
     return np.array(result).reshape(-1)

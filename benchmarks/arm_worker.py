@@ -1,6 +1,6 @@
 """Runs a peer inside an emulated machine, reading the clock around each inference.
 
-python -m benchmarks.count_worker RUNTIME MODEL INFERENCES OUTPUT
+python -m benchmarks.arm_worker RUNTIME MODEL INFERENCES OUTPUT
 
 A plugin of the emulator writes its counts to the standard error at each reading of the clock;
 the words written there from here say which readings are an inference's.
@@ -19,6 +19,7 @@ BEGIN, END = "INFERENCE BEGINS", "INFERENCE ENDS"
 
 
 def main() -> None:
+    """Runs the inferences and saves the last output."""
     runtime, model, inferences, output = sys.argv[1:]
     run = SESSIONS[runtime](Path(model), 1)
     result = None
