@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import mca
 from mdlc.codegen import cache_model, instruction_counts
 from mdlc.codegen.cache_model import CoreModel
 from mdlc.codegen.qemu_plugins import Reading, minus, readings, split, watch
@@ -142,3 +143,44 @@ def test_the_runners_readings_fall_apart_into_layers() -> None:
     found = split([(m, 2 * m) for m in moments], ["a", "b"])
     assert found.total == (100, 200)
     assert found.layers == {"a": (30, 60), "b": (70, 140)}
+
+
+REPORT = """
+[0] Code Region - loop0
+
+Iterations:        400
+Instructions:      9600
+Total Cycles:      4804
+
+[1] Code Region - loop1
+
+Iterations:        400
+Instructions:      400
+Total Cycles:      410
+"""
+
+
+def test_llvm_mcas_report_is_read_region_by_region() -> None:
+    assert mca.parse(REPORT) == [4804 / 400, 410 / 400]
+
+
+def test_a_loops_instructions_are_told_from_the_rest() -> None:
+    body = "1:\n\t.p2align 4\n\tfmla\tv0.4s, v1.4s, v2.s[0] // x\n\tfmla v3.2s, v1.2s, v2.s[0]\n\tb.ne 1b"
+    found = mca.instructions(body)
+    assert found[-1] == "b.ne 1b"
+    assert len(found) == 3
+    assert mca.Loop("loop", found).fmlas == 1
+
+
+def test_llvm_mca_has_a_cortex_a55_of_one_multiply_add_a_cycle() -> None:
+    program = next((p for p in ("llvm-mca-19", "llvm-mca") if shutil.which(p)), None)
+    if program is None:
+        pytest.skip("needs llvm-mca")
+    core = mca.CORES[0]
+    model, rate = mca.choose_model(program, core)
+    loop = mca.Loop("twelve", tuple(f"fmla v{i}.4s, v30.4s, v31.s[0]" for i in range(12)))
+    (found,) = mca.cycles(program, model, [loop])
+    assert abs(found * rate - 12) < 0.5
+    # A chain of additions waits for each.
+    chain = mca.Loop("chain", ("fmla v0.4s, v1.4s, v2.4s",) * 4)
+    assert mca.cycles(program, model, [chain])[0] >= 12
