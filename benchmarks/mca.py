@@ -23,7 +23,7 @@ from rich.table import Table
 
 import mdlc
 from benchmarks import assembly
-from benchmarks.arm_machine import Missing
+from benchmarks.cli import Missing, Plain
 from benchmarks.networks import NETWORKS
 from mdlc.codegen.isa import find_isa
 
@@ -149,7 +149,7 @@ def hot_loops(networks: Sequence[str], folder: Path) -> list[Loop]:
     return loops
 
 
-@click.command()
+@click.command(cls=Plain)
 @click.option("--network", "networks", multiple=True, type=click.Choice(list(NETWORKS)))
 @click.option("--mca", help="An llvm-mca, instead of the newest on the PATH.")
 @click.option("--all", "every", is_flag=True, help="Loops with a single accumulator row too.")

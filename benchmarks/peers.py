@@ -36,6 +36,7 @@ from rich.progress import track
 from rich.table import Table
 
 import mdlc
+from benchmarks.cli import Plain
 from benchmarks.networks import NETWORKS
 from benchmarks.plots import bars
 from benchmarks.processes import Worker
@@ -202,7 +203,7 @@ def save(
     bars(heights, "time relative to the first", folder / "peers.svg")
 
 
-@click.command()
+@click.command(cls=Plain)
 @click.option("--network", "networks", multiple=True, type=click.Choice(list(NETWORKS)))
 @click.option("--runtime", "runtimes", multiple=True, type=click.Choice(["mdlc", *PEERS]))
 @click.option("--target", default="host", show_default=True)

@@ -165,7 +165,7 @@ def test_llvm_mcas_report_is_read_region_by_region() -> None:
 
 
 def test_a_loops_instructions_are_told_from_the_rest() -> None:
-    body = "1:\n\t.p2align 4\n\tfmla\tv0.4s, v1.4s, v2.s[0] // x\n\tfmla v3.2s, v1.2s, v2.s[0]\n\tb.ne 1b"
+    body = "1:\n\t.p2align 4\n\tfmla\tv0.4s, v1.4s, v2.4s // x\n\tfmla v3.2s, v1.2s, v2.2s\n\tb.ne 1b"
     found = mca.instructions(body)
     assert found[-1] == "b.ne 1b"
     assert len(found) == 3
