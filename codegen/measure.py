@@ -1,0 +1,280 @@
+"""Candidates of a layer, built into one program and measured.
+
+The program is an emitted class whose layers are all the same layer, once by each schedule, so
+that what is measured is what will be shipped. The first is there twice: its first run, whose
+caches differ, is not looked at. Before every run, a buffer of several times the second cache is
+walked and the inputs are written anew: weights come from beyond the second cache, as in a network
+larger than it, and inputs lie where the layer before would have left them. Rounds interleave the
+candidates; medians are kept.
+"""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from mdlc.codegen.emit_cpp import MAT_TYPES, emit
+from mdlc.codegen.executable import PRIVATE_INFO, failure
+from mdlc.codegen.format import format_cpp
+from mdlc.codegen.instruction_counts import CLASSES, readings
+from mdlc.codegen.isa import Isa
+from mdlc.codegen.kernel import Schedule
+from mdlc.codegen.lowering import lower
+from mdlc.codegen.strides import C_TYPES
+from mdlc.codegen.templates import render
+from mdlc.codegen.toolchain import BUILD_FLAGS, Toolchain, find_toolchain
+from mdlc.compiler.errors import MdlcError
+from mdlc.compiler.ir import Graph, Node
+from mdlc.compiler.ops.constant import constant
+from mdlc.compiler.ops.input import graph_input
+from mdlc.compiler.types import Array, TensorType
+
+# A program that runs longer than this has hung.
+_PATIENCE_S = 600
+_SEED = 1
+# Cycles that a miss costs, of those classes that the counting plugin knows.
+_PENALTIES = {"l1_miss": 10.0, "l2_miss": 40.0}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where programs are measured.
+
+    Attributes:
+        toolchain: what builds them, and the command in front of them.
+        push: the command that copies a file, {} standing for its path; None where the runner sees
+            this machine's files.
+        static: whether programs bring their libraries along.
+    """
+
+    toolchain: Toolchain
+    push: tuple[str, ...] | None = None
+    static: bool = False
+
+    @property
+    def emulated(self) -> bool:
+        """Whether instructions are counted in qemu, as its times say nothing."""
+        runner = self.toolchain.runner
+        return bool(runner) and Path(runner[0]).name.startswith("qemu-")
+
+    @property
+    def metric(self) -> str:
+        """What costs are, as tables name it."""
+        if not self.emulated:
+            return "nanoseconds"
+        misses = [f" + {_PENALTIES[name]:g} {name}" for name in CLASSES if name in _PENALTIES]
+        return "instructions" + "".join(misses)
+
+
+def find_machine(isa: Isa, runner: str | None = None, push: str | None = None) -> Machine:
+    """This machine or its emulator, or what a command prefix reaches.
+
+    Args:
+        runner: the prefix, such as "ssh phone"; programs are then linked statically, so that they
+            need nothing there.
+        push: the command that copies a file; programs then run as `RUNNER ./tuner ...`, in
+            whatever folder the runner starts.
+
+    Raises:
+        MdlcError: nothing here builds or runs programs for the ISA, or a command cannot be read.
+    """
+    if push is not None and runner is None:
+        raise MdlcError("is of use with --runner only", node="--push")
+    if runner is None:
+        return Machine(find_toolchain(isa))
+    copying = None if push is None else _words(push, "--push")
+    if copying is not None and not any("{}" in word for word in copying):
+        raise MdlcError(
+            f"{push!r} has no {{}} for the file",
+            node="--push",
+            hint="write --push 'scp {} phone:'",
+        )
+    return Machine(find_toolchain(isa, _words(runner, "--runner")), copying, static=True)
+
+
+def _words(command: str, option: str) -> tuple[str, ...]:
+    try:
+        words = tuple(shlex.split(command))
+    except ValueError as error:
+        raise MdlcError(f"{command!r} is no command ({error})", node=option) from None
+    if not words:
+        raise MdlcError("the command is empty", node=option)
+    return words
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Costs in the order of the schedules, and the processor as it calls itself."""
+
+    costs: tuple[float, ...]
+    processor: str
+
+
+class Program:
+    """A program that measures one layer by several schedules."""
+
+    def __init__(
+        self, node: Node, isa: Isa, schedules: Sequence[Schedule], machine: Machine, folder: Path
+    ) -> None:
+        """Builds it in an empty folder.
+
+        Raises:
+            MdlcError: it does not compile.
+        """
+        self.machine = machine
+        self.isa = isa
+        self.folder = folder
+        graph, values = copies(node, len(schedules) + 1)
+        names = [output.name for output in graph.outputs if output.inputs]
+        chosen = dict(zip(names, [schedules[0], *schedules], strict=True))
+        self.plan = lower(graph, isa, "Candidates", schedules=chosen)
+        assert [step.schedule for step in self.plan.steps] == list(chosen.values())
+        self._build(values)
+
+    def _build(self, values: Sequence[Array]) -> None:
+        plan = self.plan
+        text = render(
+            "cpp/tuner.cpp.j2",
+            plan=plan,
+            name=plan.name,
+            mat_types=MAT_TYPES,
+            c_types=C_TYPES,
+            others_bytes=4 * self.isa.l2_bytes,
+        )
+        files = emit(plan, PRIVATE_INFO, instrument=True)
+        for ending in ("h", "cpp"):
+            (self.folder / f"{plan.name}.{ending}").write_bytes(files[f"{plan.name}.{ending}"])
+        (self.folder / "tuner.cpp").write_text(format_cpp(text))
+        (self.folder / "tuner.weights").write_bytes(files[f"{plan.name}.weights"])
+        frames = [
+            port.type.to_physical(value).tobytes()
+            for port, value in zip(plan.inputs, values, strict=True)
+        ]
+        (self.folder / "tuner.input").write_bytes(b"".join(frames))
+        flags = [*BUILD_FLAGS, *self.isa.flags, *(["-static"] if self.machine.static else [])]
+        sources = [self.folder / f"{plan.name}.cpp", self.folder / "tuner.cpp"]
+        self.machine.toolchain.compile(sources, self.folder / "tuner", flags)
+
+    def run(self, rounds: int) -> Measurement:
+        """Measures every schedule `rounds` times, after a round that warms up.
+
+        Raises:
+            MdlcError: the program, or what runs it, fails.
+        """
+        files = [self.folder / name for name in ("tuner", "tuner.weights", "tuner.input")]
+        if self.machine.push is None:
+            words = [str(file) for file in files]
+        else:
+            for file in files:
+                _run([word.replace("{}", str(file)) for word in self.machine.push])
+            words = [f"./{files[0].name}", *(file.name for file in files[1:])]
+        runner = list(self.machine.toolchain.runner)
+        if self.machine.emulated:
+            return self._counted(words, runner)
+        lines = _run([*runner, *words, str(rounds + 1)]).splitlines()
+        try:
+            costs = tuple(float(line) for line in lines[1:])
+        except ValueError:
+            costs = ()
+        if len(costs) != len(self.plan.steps) - 1:
+            raise MdlcError(
+                "the measuring program printed something else than figures",
+                node=" ".join(runner) or None,
+            )
+        return Measurement(tuple(_rounded(cost) for cost in costs), lines[0].strip())
+
+    def _counted(self, words: list[str], runner: list[str]) -> Measurement:
+        """Costs by the counting plugin: exact, so that the round after the warm-up is enough."""
+        try:
+            seen = readings([*words, "2"], runner)
+        except (RuntimeError, OSError, subprocess.CalledProcessError) as error:
+            raise MdlcError(f"counting instructions failed: {error}", node=runner[0]) from error
+        count = len(self.plan.steps)
+        if len(seen) < 3 + 4 * count:
+            raise MdlcError("the counting plugin saw no readings of the clock", node=runner[0])
+        clock = _cost(seen[2]) - _cost(seen[1])
+        # Each layer ends with a reading and, after its preparations, the next starts with one.
+        second = [_cost(reading) for reading in seen[3 + 2 * count : 3 + 4 * count]]
+        costs = (second[2 * i] - second[2 * i - 1] - clock for i in range(1, count))
+        return Measurement(tuple(costs), f"{emulated_cpu(runner) or self.isa.qemu_cpu} in qemu")
+
+
+def emulated_cpu(runner: Sequence[str]) -> str:
+    """What follows -cpu in a qemu command, or ""."""
+    return dict(zip(runner, runner[1:], strict=False)).get("-cpu", "")
+
+
+def _cost(reading: Sequence[int]) -> float:
+    counts = dict(zip(CLASSES, reading, strict=False))
+    return counts["all"] + sum(
+        penalty * counts[name] for name, penalty in _PENALTIES.items() if name in counts
+    )
+
+
+def _rounded(nanoseconds: float) -> float:
+    """Three digits: more would be noise, and ties go to the cost model's order."""
+    rounded = float(f"{nanoseconds:.3g}")
+    return int(rounded) if rounded >= 100 else rounded
+
+
+def _run(command: Sequence[str]) -> str:
+    """A command's output.
+
+    Raises:
+        MdlcError: it cannot be started, fails or hangs.
+    """
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=_PATIENCE_S
+        )
+    except OSError as error:
+        raise MdlcError(f"cannot be run ({error.strerror})", node=command[0]) from error
+    except subprocess.TimeoutExpired:
+        raise MdlcError(f"did not end in {_PATIENCE_S} s", node=command[0]) from None
+    if done.returncode:
+        raise MdlcError(f"failed: {failure(done)}", node=command[0])
+    return done.stdout
+
+
+def copies(node: Node, count: int) -> tuple[Graph, list[Array]]:
+    """A network of `count` copies of a layer on the same random inputs, and the inputs' values.
+
+    The inputs are outputs, too, so that no copy computes over one. Floating-point constants are
+    random: a table must not depend on the values of one network's weights.
+    """
+    random = np.random.default_rng(_SEED)
+    fresh: dict[Node, Node] = {}
+    values: list[Array] = []
+    for source in node.inputs:
+        if source in fresh:
+            continue
+        value = source.constant
+        if value is None or source.type.dtype.is_float:
+            value = _random(source.type, random)
+        if source.constant is not None:
+            fresh[source] = replace(constant(value), type=source.type)
+            continue
+        made = graph_input(f"x{len(values)}", source.type.shape, source.type.dtype)
+        fresh[source] = replace(made, type=source.type)
+        values.append(value)
+    inputs = tuple(made for made in fresh.values() if made.constant is None)
+    operands = tuple(fresh[source] for source in node.inputs)
+    layers = tuple(replace(node, inputs=operands, name=f"c{i}") for i in range(count))
+    outputs = (*layers, *inputs)
+    names = tuple(f"y{i}" for i in range(len(outputs)))
+    return Graph(inputs, outputs, names, "candidates"), values
+
+
+def _random(kind: TensorType, random: np.random.Generator) -> Array:
+    """Values of ordinary magnitude: none is denormal."""
+    dtype = kind.dtype.numpy
+    if kind.dtype.is_float:
+        return random.uniform(-1, 1, kind.shape).astype(dtype)
+    if dtype.kind == "b":
+        return random.integers(0, 2, kind.shape).astype(dtype)
+    return random.integers(0, 100, kind.shape).astype(dtype)
