@@ -49,7 +49,8 @@ class Machine:
         toolchain: what builds them, and the command in front of them.
         push: the command that copies a file, {} standing for its path; None where the runner sees
             this machine's files.
-        static: whether programs bring their libraries along.
+        static: whether programs bring their libraries along, for machines that lack them; and in
+            an emulator, so that no function is looked up while instructions are counted.
     """
 
     toolchain: Toolchain
@@ -86,7 +87,8 @@ def find_machine(isa: Isa, runner: str | None = None, push: str | None = None) -
     if push is not None and runner is None:
         raise MdlcError("is of use with --runner only", node="--push")
     if runner is None:
-        return Machine(find_toolchain(isa))
+        machine = Machine(find_toolchain(isa))
+        return replace(machine, static=machine.emulated)
     copying = None if push is None else _words(push, "--push")
     if copying is not None and not any("{}" in word for word in copying):
         raise MdlcError(
@@ -189,18 +191,18 @@ class Program:
         return Measurement(tuple(_rounded(cost) for cost in costs), lines[0].strip())
 
     def _counted(self, words: list[str], runner: list[str]) -> Measurement:
-        """Costs by the counting plugin: exact, so that the round after the warm-up is enough."""
+        """Costs by the counting plugin: exact, so that one round is enough."""
         try:
-            seen = readings([*words, "2"], runner)
+            seen = readings([*words, "1"], runner)
         except (RuntimeError, OSError, subprocess.CalledProcessError) as error:
             raise MdlcError(f"counting instructions failed: {error}", node=runner[0]) from error
         count = len(self.plan.steps)
-        if len(seen) < 3 + 4 * count:
+        if len(seen) < 3 + 2 * count:
             raise MdlcError("the counting plugin saw no readings of the clock", node=runner[0])
         clock = _cost(seen[2]) - _cost(seen[1])
         # Each layer ends with a reading and, after its preparations, the next starts with one.
-        second = [_cost(reading) for reading in seen[3 + 2 * count : 3 + 4 * count]]
-        costs = (second[2 * i] - second[2 * i - 1] - clock for i in range(1, count))
+        at = [_cost(reading) for reading in seen[3 : 3 + 2 * count]]
+        costs = (at[2 * i] - at[2 * i - 1] - clock for i in range(1, count))
         return Measurement(tuple(costs), f"{emulated_cpu(runner) or self.isa.qemu_cpu} in qemu")
 
 

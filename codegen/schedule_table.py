@@ -103,9 +103,7 @@ def parse_table(data: bytes, target: str, where: str) -> ScheduleTable:
     if not isinstance(content, dict) or "layers" not in content or "format" not in content:
         raise MdlcError("is no table of schedules", node=where, hint=_AGAIN)
     if content["format"] != FORMAT:
-        raise MdlcError(
-            f"has format {content['format']!r}, not {FORMAT}", node=where, hint=_AGAIN
-        )
+        raise MdlcError(f"has format {content['format']!r}, not {FORMAT}", node=where, hint=_AGAIN)
     head = [content.get(name) for name in ("target", "metric", "processor", "compiler")]
     if not all(isinstance(text, str) for text in head):
         raise MdlcError(
