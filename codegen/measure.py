@@ -14,6 +14,7 @@ import shlex
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -203,12 +204,12 @@ class Program:
         # Each layer ends with a reading and, after its preparations, the next starts with one.
         at = [_cost(reading) for reading in seen[3 : 3 + 2 * count]]
         costs = (at[2 * i] - at[2 * i - 1] - clock for i in range(1, count))
-        return Measurement(tuple(costs), f"{emulated_cpu(runner) or self.isa.qemu_cpu} in qemu")
+        return Measurement(tuple(costs), f"{_emulated_cpu(runner)} in qemu")
 
 
-def emulated_cpu(runner: Sequence[str]) -> str:
-    """What follows -cpu in a qemu command, or ""."""
-    return dict(zip(runner, runner[1:], strict=False)).get("-cpu", "")
+def _emulated_cpu(runner: Sequence[str]) -> str:
+    """What qemu was told to emulate; it takes all it knows where it was not told."""
+    return dict(pairwise(runner)).get("-cpu", "max")
 
 
 def _cost(reading: Sequence[int]) -> float:

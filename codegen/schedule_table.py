@@ -105,17 +105,18 @@ def parse_table(data: bytes, target: str, where: str) -> ScheduleTable:
     if content["format"] != FORMAT:
         raise MdlcError(f"has format {content['format']!r}, not {FORMAT}", node=where, hint=_AGAIN)
     head = [content.get(name) for name in ("target", "metric", "processor", "compiler")]
-    if not all(isinstance(text, str) for text in head):
+    texts = [text for text in head if isinstance(text, str)]
+    if len(texts) < len(head):
         raise MdlcError(
             "is damaged: target, metric, processor or compiler is missing", node=where, hint=_AGAIN
         )
-    if head[0] != target:
+    if texts[0] != target:
         raise MdlcError(
-            f"is a table for {head[0]}, not for {target}",
+            f"is a table for {texts[0]}, not for {target}",
             node=where,
             hint="name the table of this target, or another --target",
         )
-    return ScheduleTable(*(str(text) for text in head), _layers(content["layers"], where))
+    return ScheduleTable(*texts, layers=_layers(content["layers"], where))
 
 
 def _layers(content: Any, where: str) -> dict[str, dict[str, float]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ class CompiledModel:
     how: Preprocess
     info: Info
     embed_weights: bool = False
-    tuned: Tuned = Tuned()
+    tuned: Tuned = field(default_factory=Tuned)
 
     @property
     def name(self) -> str:

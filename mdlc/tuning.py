@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mdlc.codegen.isa import Isa
-from mdlc.codegen.kernel import Candidate, candidates
+from mdlc.codegen.kernel import Candidate, Schedule, candidates
 from mdlc.codegen.measure import Machine, Measurement, Program
 from mdlc.codegen.plan import Plan
 from mdlc.codegen.schedule_table import ScheduleTable, Tuned, layer_key, read_table
@@ -55,8 +55,8 @@ class Layer:
         """
         if not top:
             return list(self.found)
-        kept = []
-        algorithms = set()
+        kept: list[Candidate] = []
+        algorithms: set[Schedule] = set()
         for candidate in self.found:
             if candidate.cycles > _FURTHEST * self.found[0].cycles:
                 break
