@@ -116,7 +116,8 @@ def parse_table(data: bytes, target: str, where: str) -> ScheduleTable:
             node=where,
             hint="name the table of this target, or another --target",
         )
-    return ScheduleTable(*texts, layers=_layers(content["layers"], where))
+    _, metric, processor, compiler = texts
+    return ScheduleTable(target, metric, processor, compiler, _layers(content["layers"], where))
 
 
 def _layers(content: Any, where: str) -> dict[str, dict[str, float]]:

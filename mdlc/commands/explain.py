@@ -47,7 +47,9 @@ def command(options: ModelOptions, wanted: str | None, everything: bool) -> None
         entry = tuned.entry(step.node, found)
         costs = entry.costs if entry else {}
         source = f"{entry.source} ({entry.table.processor})" if entry else "the cost model"
-        console.print(f"{step.name}: {step.node.op} -> {step.node.type}; chosen by {source}")
+        console.print(
+            f"{step.name}: {step.node.op} -> {step.node.type}; chosen by {source}", soft_wrap=True
+        )
         measured = (entry.table.metric,) if entry else ()
         figures = ("cycles", "MAC/cycle", *measured)
         shown = table("", "kernel", "schedule", *figures, right=figures)
