@@ -342,7 +342,7 @@ def test_explain_says_who_chose(model: str, table: Path, capsys: Captured) -> No
     assert str(ways[1].schedule) in winner
     assert winner.split()[-1] == "7"
     assert rows.index(winner) == 2
-    pool = next(line for line in shown.splitlines() if line.startswith("pool: "))
+    pool = next(line for line in shown.splitlines() if line.startswith("pooled: "))
     assert pool.endswith("chosen by the cost model")
     alone = succeeded(capsys, "explain", model, "-t", TARGET, "--no-tuned")
     assert "nanoseconds" not in alone
