@@ -62,7 +62,7 @@ class Machine:
     def emulated(self) -> bool:
         """Whether instructions are counted in qemu, as its times say nothing."""
         runner = self.toolchain.runner
-        return bool(runner) and Path(runner[0]).name.startswith("qemu-")
+        return bool(runner) and _is_qemu(runner[0])
 
     @property
     def metric(self) -> str:
@@ -97,7 +97,18 @@ def find_machine(isa: Isa, runner: str | None = None, push: str | None = None) -
             node="--push",
             hint="write --push 'scp {} phone:'",
         )
-    return Machine(find_toolchain(isa, _words(runner, "--runner")), copying, static=True)
+    words = _words(runner, "--runner")
+    if any(_is_qemu(word) for word in (words[1:] if push is None else words)):
+        raise MdlcError(
+            "instructions can only be counted in a qemu that this machine runs itself",
+            node="--runner",
+            hint="begin with qemu, and leave out --push",
+        )
+    return Machine(find_toolchain(isa, words), copying, static=True)
+
+
+def _is_qemu(word: str) -> bool:
+    return Path(word).name.startswith("qemu-")
 
 
 def _words(command: str, option: str) -> tuple[str, ...]:

@@ -228,8 +228,9 @@ def _measured(
 
         programs = list(pool.map(build, group, ways, folders))
         # Counts do not mind what else runs; times do.
-        together = machine.emulated and machine.push is None
-        results = (pool.map if together else map)(lambda program: program.run(repeats), programs)
+        results = (pool.map if machine.emulated else map)(
+            lambda program: program.run(repeats), programs
+        )
         yield from zip(group, results, strict=True)
 
 

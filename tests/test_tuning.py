@@ -371,6 +371,8 @@ def test_files_are_pushed_to_where_the_runner_starts(
         (("--runner", "ssh phone", "--push", "scp phone:"), "has no {} for the file"),
         (("--runner", "'"), '--runner: "\'" is no command'),
         (("--runner", ""), "--runner: the command is empty"),
+        (("--runner", "ssh box qemu-aarch64"), "instructions can only be counted in a qemu"),
+        (("--runner", "qemu-x86_64", "--push", "cp {} ."), "begin with qemu, and leave out --push"),
         (("--top", "-1"), "--top"),
         (("--repeats", "0"), "--repeats"),
         (("--minutes", "0"), "--minutes"),
