@@ -155,7 +155,7 @@ def tune(
     tell = progress or (lambda done, total, text: None)
     table = _continued(path, isa, machine)
     wanted = {layer.key: layer.worth_measuring(top) for layer in layers}
-    missing = [layer for layer in layers if not _known(table, layer.key, wanted[layer.key])]
+    missing = [layer for layer in layers if not _known(table, layer, wanted[layer.key])]
     kept = len(layers) - len(missing)
     measured = 0
     jobs = min(os.cpu_count() or 1, _MOST_JOBS)
@@ -201,10 +201,13 @@ def _mixed(path: Path, what: str, there: str, here: str) -> MdlcError:
     )
 
 
-def _known(table: ScheduleTable | None, key: str, wanted: Sequence[Candidate]) -> bool:
-    """Whether all candidates have been measured; figures of different runs are not compared."""
-    costs = table.layers.get(key, {}) if table else {}
-    return all(str(candidate.schedule) in costs for candidate in wanted)
+def _known(table: ScheduleTable | None, layer: Layer, wanted: Sequence[Candidate]) -> bool:
+    """Whether all that is wanted was measured, and nothing that is no candidate any more.
+
+    Else the layer is measured anew as a whole: figures of different runs are not compared.
+    """
+    costs = set(table.layers.get(layer.key, ())) if table else set()
+    return {str(c.schedule) for c in wanted} <= costs <= {str(c.schedule) for c in layer.found}
 
 
 def _measured(

@@ -330,6 +330,14 @@ def test_the_same_table_gives_the_same_bytes_everywhere(
     assert "--no-tuned" in alone
 
 
+def test_tables_are_dependencies(model: str, table: Path, tmp_path: Path) -> None:
+    dependencies = tmp_path / "block.d"
+    options = ("--tuned", str(table), "-o", str(tmp_path / "out"), "--depfile", str(dependencies))
+    assert invoke([model, "-t", TARGET, *options]) == 0
+    sources = dependencies.read_text().strip().partition(": ")[2]
+    assert sources.split() == [model, str(table)]
+
+
 def test_explain_says_who_chose(model: str, table: Path, capsys: Captured) -> None:
     shown = succeeded(capsys, "explain", model, "-t", TARGET, "--tuned", str(table))
     _, ways = choices()[0]

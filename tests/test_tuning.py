@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -229,10 +230,17 @@ def test_only_what_is_missing_is_measured(
     tune(layers, isa, table, machine, top=0)
     more = [layer.key for layer in layers if len(layer.found) > len(layer.worth_measuring(2))]
     assert [key for key, _ in programs] == more
-    costs = json.loads(table.read_text())["layers"]
+    content = json.loads(table.read_text())
     for layer in layers:
         if layer.key in more:
-            assert set(costs[layer.key]) == {str(c.schedule) for c in layer.found}
+            assert set(content["layers"][layer.key]) == {str(c.schedule) for c in layer.found}
+    # Schedules that are no more go.
+    content["layers"][lost]["direct 99x99"] = 1
+    table.write_text(json.dumps(content))
+    programs.clear()
+    tune(layers, isa, table, machine, top=0)
+    assert [key for key, _ in programs] == [lost]
+    assert "direct 99x99" not in table.read_text()
 
 
 def test_no_layer_is_begun_after_the_time(
@@ -286,7 +294,10 @@ def test_killed_in_the_middle_the_next_run_measures_the_rest(block: str, tmp_pat
     table = tmp_path / "t.json"
     command = [sys.executable, "-m", "mdlc", "tune", block, "-t", "generic", "--table", str(table)]
     command += ["--top", "2", "--repeats", "3"]
-    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    running = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+    )
     deadline = time.monotonic() + 120
     while not table.exists():
         assert running.poll() is None, running.communicate()

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
+from rich.table import Column
 
 from mdlc.codegen.measure import find_machine
 from mdlc.commands.console import count, err, out, table
@@ -102,9 +103,9 @@ def tuning_progress(verbose: bool) -> Iterator[Progress]:
 
         yield line
         return
-    task_text = TextColumn("{task.description}")
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), task_text)
-    with Bar(*columns, console=console, transient=True) as bar:
+    rest = TextColumn("{task.description}", table_column=Column(ratio=1, no_wrap=True))
+    columns = (BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn(), rest)
+    with Bar(*columns, console=console, transient=True, expand=True) as bar:
         task = bar.add_task("", total=None)
         yield lambda done, total, text: bar.update(
             task, completed=done, total=total, description=text
