@@ -101,14 +101,15 @@ def test_copies_of_a_layer_share_inputs_and_nothing_else(cls: type[Op], target: 
             continue
         graph, values = copies(node, 3)
         sources = dict.fromkeys(source for source in node.inputs if source.constant is None)
-        assert [made.type for made in graph.inputs] == [source.type for source in sources]
+        assert [made.type for made in graph.inputs[:-1]] == [source.type for source in sources]
         assert len(values) == len(graph.inputs)
         names = [f"c{i}" for i in range(3)]
         chosen = dict(zip(names, [found[i % len(found)].schedule for i in range(3)], strict=True))
         plan = lower(graph, isa, "Copies", schedules=chosen)
-        assert [step.schedule for step in plan.steps] == list(chosen.values())
-        assert {layer_key(step.node) for step in plan.steps} == {layer_key(node)}
-        outputs = [step.output.buffer for step in plan.steps]
+        layers = plan.steps[1:]
+        assert [step.schedule for step in layers] == list(chosen.values())
+        assert {layer_key(step.node) for step in layers} == {layer_key(node)}
+        outputs = [step.output.buffer for step in layers]
         assert len({*outputs, *(port.view.buffer for port in plan.inputs)}) == 3 + len(values)
 
 
@@ -146,12 +147,16 @@ def pointwise(size: int) -> onnx.ModelProto:
     )
 
 
-def test_counts_are_those_of_the_network(tmp_path: Path) -> None:
+def test_counts_are_those_of_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A candidate costs the instructions that the layer executes in a network of its own.
 
-    Nearly: how many registers a compiler spills depends on what else the function holds.
+    Nearly: what a compiler spills depends on what else stands in the function that it inlines a
+    layer into, by a per cent with clang and by eight with gcc 12.
     """
     require("arm-neon")
+    clang = shutil.which("clang++") is not None and Path("/usr/aarch64-linux-gnu").exists()
+    if clang:
+        monkeypatch.setenv("MDLC_CXX_ARM_NEON", "clang++ --target=aarch64-linux-gnu")
     isa = find_isa("arm-neon")
     plan = mdlc.compile(pointwise(20), "arm-neon", tuned=()).plan
     convolution = plan.steps[1]  # the input's copying-in counts as the first's
@@ -167,7 +172,7 @@ def test_counts_are_those_of_the_network(tmp_path: Path) -> None:
         whole = lower(plan.graph, isa, "One", schedules={node.name: schedule})
         layers = count(Executable(whole)).layers
         exact = layers[next(step.name for step in whole.steps if step.node is node)]
-        assert cost == pytest.approx(exact[CLASSES.index("all")], rel=0.07)
+        assert cost == pytest.approx(exact[CLASSES.index("all")], rel=0.02 if clang else 0.15)
 
 
 # --- the command
