@@ -18,7 +18,7 @@ from benchmarks.networks import NETWORKS
 from mdlc.codegen.measure import find_machine
 from mdlc.commands.console import err
 from mdlc.commands.tune import print_tuning, tuning_progress
-from mdlc.tuning import REPEATS, TOP, layers_of, tune
+from mdlc.tuning import REPEATS, layers_of, suited_top, tune
 
 TABLES = Path(__file__).parent.parent / "codegen" / "tuned"
 # Building and measuring a layer, on one core of a current server.
@@ -30,7 +30,7 @@ SECONDS_PER_LAYER = 4.0
 @click.option("--target", default="host", show_default=True)
 @click.option("--table", "path", type=click.Path(path_type=Path), help="Another file.")
 @click.option("--runner", help="As of mdlc tune.")
-@click.option("--top", default=TOP, show_default=True, help="As of mdlc tune.")
+@click.option("--top", type=int, help="As of mdlc tune.")
 @click.option("--repeats", default=REPEATS, show_default=True, help="As of mdlc tune.")
 @click.option("--minutes", default=10.0, show_default=True, help="Begin no layers after so long.")
 @click.option("--anew", is_flag=True, help="Forget the table that is there.")
@@ -40,7 +40,7 @@ def main(
     target: str,
     path: Path | None,
     runner: str | None,
-    top: int,
+    top: int | None,
     repeats: int,
     minutes: float,
     anew: bool,
@@ -56,6 +56,8 @@ def main(
     table = path or TABLES / f"{isa.name}.json"
     if anew:
         table.unlink(missing_ok=True)
+    machine = find_machine(isa, runner)
+    top = suited_top(machine) if top is None else top
     programs = sum(len(layer.worth_measuring(top)) for layer in layers)
     err().print(
         f"{len(layers)} layers, {programs} candidates; about "
@@ -66,7 +68,7 @@ def main(
             layers,
             isa,
             table,
-            find_machine(isa, runner),
+            machine,
             top=top,
             repeats=repeats,
             seconds=60 * minutes,

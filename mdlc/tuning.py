@@ -21,7 +21,8 @@ from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Node
 from mdlc.output import write_file
 
-TOP = 8
+# Candidates of a layer. Counting in an emulator takes long, and the cost model comes near counts.
+TOP, TOP_COUNTED = 8, 4
 REPEATS = 25
 # A candidate that the cost model puts further behind its favourite is left out.
 _FURTHEST = 2.0
@@ -82,6 +83,11 @@ def layers_of(plans: Iterable[Plan]) -> list[Layer]:
     return sorted(found.values(), key=lambda layer: (-layer.cycles, layer.key))
 
 
+def suited_top(machine: Machine) -> int:
+    """How many candidates of a layer a machine measures in acceptable time."""
+    return TOP_COUNTED if machine.emulated else TOP
+
+
 class Progress(Protocol):
     """Told before each group of layers, and at the end."""
 
@@ -132,7 +138,7 @@ def tune(
     path: Path,
     machine: Machine,
     *,
-    top: int = TOP,
+    top: int | None = None,
     repeats: int = REPEATS,
     seconds: float | None = None,
     progress: Progress | None = None,
@@ -144,7 +150,8 @@ def tune(
     Args:
         layers: in the order to measure them in.
         path: the table; one that is there is continued.
-        top: candidates of a layer, see Layer.worth_measuring.
+        top: candidates of a layer, see Layer.worth_measuring; None for a number that suits the
+            machine.
         repeats: measurements of each candidate, of which the median counts.
         seconds: no further layers are begun after so long.
 
@@ -154,7 +161,8 @@ def tune(
     began = time.monotonic()
     tell = progress or (lambda done, total, text: None)
     table = _continued(path, isa, machine)
-    wanted = {layer.key: layer.worth_measuring(top) for layer in layers}
+    few = suited_top(machine) if top is None else top
+    wanted = {layer.key: layer.worth_measuring(few) for layer in layers}
     missing = [layer for layer in layers if not _known(table, layer, wanted[layer.key])]
     kept = len(layers) - len(missing)
     measured = 0

@@ -15,7 +15,7 @@ from rich.table import Column
 from mdlc.codegen.measure import find_machine
 from mdlc.commands.console import count, err, out, table
 from mdlc.commands.options import ModelOptions, model_options
-from mdlc.tuning import REPEATS, TOP, Progress, Tuning, layers_of, tune
+from mdlc.tuning import REPEATS, TOP, TOP_COUNTED, Progress, Tuning, layers_of, tune
 
 
 @click.command("tune")
@@ -41,10 +41,8 @@ from mdlc.tuning import REPEATS, TOP, Progress, Tuning, layers_of, tune
 @click.option(
     "--top",
     type=click.IntRange(0),
-    default=TOP,
-    show_default=True,
     help="Candidates of a layer, the cheapest by the cost model and the best of each other "
-    "algorithm; 0 for all.",
+    f"algorithm; 0 for all. Default: {TOP}, or {TOP_COUNTED} where instructions are counted.",
 )
 @click.option(
     "--repeats",
@@ -63,7 +61,7 @@ def command(
     path: Path | None,
     runner: str | None,
     push: str | None,
-    top: int,
+    top: int | None,
     repeats: int,
     minutes: float | None,
 ) -> None:
