@@ -19,13 +19,14 @@ from pathlib import Path
 
 import numpy as np
 
+from mdlc.codegen import cache_model, instruction_counts
 from mdlc.codegen.emit_cpp import MAT_TYPES, emit
 from mdlc.codegen.executable import PRIVATE_INFO, failure
 from mdlc.codegen.format import format_cpp
-from mdlc.codegen.instruction_counts import CLASSES, readings
 from mdlc.codegen.isa import Isa
 from mdlc.codegen.kernel import Schedule
 from mdlc.codegen.lowering import lower
+from mdlc.codegen.qemu_plugins import Reading, build, readings, watch
 from mdlc.codegen.strides import C_TYPES
 from mdlc.codegen.templates import render
 from mdlc.codegen.toolchain import BUILD_FLAGS, Toolchain, find_toolchain
@@ -39,8 +40,10 @@ from mdlc.compiler.types import Array, DType, TensorType
 # A program that runs longer than this has hung.
 _PATIENCE_S = 600
 _SEED = 1
-# Cycles that a miss costs, of those classes that the counting plugin knows.
-_PENALTIES = {"l1_miss": 10.0, "l2_miss": 40.0}
+# What a line of 64 bytes costs, in instructions of a core that starts two per cycle and moves 8
+# bytes per cycle from memory, 32 from the second cache, half of it behind arithmetic. Latency is
+# taken to be hidden by prefetching.
+_L1_MISS, _L2_MISS = 2, 8
 
 
 @dataclass(frozen=True)
@@ -70,8 +73,8 @@ class Machine:
         """What costs are, as tables name it."""
         if not self.emulated:
             return "nanoseconds"
-        misses = [f" + {_PENALTIES[name]:g} {name}" for name in CLASSES if name in _PENALTIES]
-        return "instructions" + "".join(misses)
+        cores = ", ".join(core.name for core in cache_model.CORES)
+        return f"instructions + {_L1_MISS} L1 misses + {_L2_MISS} L2 misses (mean of {cores})"
 
 
 def find_machine(isa: Isa, runner: str | None = None, push: str | None = None) -> Machine:
@@ -203,19 +206,24 @@ class Program:
         return Measurement(tuple(_rounded(cost) for cost in costs), lines[0].strip())
 
     def _counted(self, words: list[str], runner: list[str]) -> Measurement:
-        """Costs by the counting plugin: exact, so that one round is enough."""
+        """Costs by plugins of qemu: instructions are exact, so that one round is enough."""
         try:
-            seen = readings([*words, "1"], runner)
-        except (RuntimeError, OSError, subprocess.CalledProcessError) as error:
-            raise MdlcError(f"counting instructions failed: {error}", node=runner[0]) from error
+            caches = ",".join([str(build(cache_model.PLUGIN)), *cache_model.options()])
+            qemu = [runner[0], "-plugin", caches, *runner[1:]]
+            lines = watch(instruction_counts.PLUGIN, qemu, [*words, "1"])
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise MdlcError(f"cannot be run with plugins ({error})", node=runner[0]) from error
+        counts = readings(lines, instruction_counts.WORD)
+        misses = readings(lines, cache_model.WORD)
+        at = [_cost(*pair) for pair in zip(counts, misses, strict=False)]
         count = len(self.plan.steps)
-        if len(seen) < 3 + 2 * count:
-            raise MdlcError("the counting plugin saw no readings of the clock", node=runner[0])
-        clock = _cost(seen[2]) - _cost(seen[1])
+        if len(at) < 3 + 2 * count:
+            raise MdlcError("the plugins saw too few readings of the clock", node=runner[0])
+        clock = at[2] - at[1]
         # Each layer ends with a reading and, after its preparations, the next starts with one.
-        at = [_cost(reading) for reading in seen[3 : 3 + 2 * count]]
+        at = at[3 : 3 + 2 * count]
         costs = (at[2 * i] - at[2 * i - 1] - clock for i in range(1, count))
-        return Measurement(tuple(costs), f"{_emulated_cpu(runner)} in qemu")
+        return Measurement(tuple(round(cost) for cost in costs), f"{_emulated_cpu(runner)} in qemu")
 
 
 def _emulated_cpu(runner: Sequence[str]) -> str:
@@ -223,11 +231,11 @@ def _emulated_cpu(runner: Sequence[str]) -> str:
     return dict(pairwise(runner)).get("-cpu", "max")
 
 
-def _cost(reading: Sequence[int]) -> float:
-    counts = dict(zip(CLASSES, reading, strict=False))
-    return counts["all"] + sum(
-        penalty * counts[name] for name, penalty in _PENALTIES.items() if name in counts
-    )
+def _cost(counts: Reading, caches: Reading) -> float:
+    """The metric of emulated machines."""
+    cores = cache_model.traffic(caches).misses.values()
+    missed = sum(_L1_MISS * core.l1 + _L2_MISS * core.l2 for core in cores)
+    return counts[instruction_counts.CLASSES.index("all")] + missed / len(cores)
 
 
 def _rounded(nanoseconds: float) -> float:
