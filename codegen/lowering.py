@@ -25,6 +25,7 @@ from mdlc.codegen.plan import (
     Port,
     identifier,
 )
+from mdlc.codegen.schedule_table import Tuned
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Graph, Node
 from mdlc.compiler.ops.concat import Concat
@@ -43,6 +44,7 @@ def lower(
     name: str,
     *,
     schedules: Mapping[str, Schedule] | None = None,
+    tuned: Tuned | None = None,
     threads: int = 1,
 ) -> Plan:
     """Plans a graph whose layouts are assigned.
@@ -50,15 +52,17 @@ def lower(
     Args:
         name: the emitted class.
         schedules: schedules to use instead of the cheapest, by node name.
+        tuned: measured tables, which decide for the layers that they know.
         threads: the most that the emitted class computes on.
 
     Raises:
-        MdlcError: a node has no kernel on this ISA, or no such schedule.
+        MdlcError: a node has no kernel on this ISA, or no such schedule, or a table that the
+            user named has schedules that are no more.
     """
     outputs = set(graph.outputs)
     order = [n for n in graph.order() if not isinstance(n.op, Constant) or n in outputs]
     choice = {
-        node: _choose(node, isa, (schedules or {}).get(node.name))
+        node: _choose(node, isa, (schedules or {}).get(node.name), tuned or Tuned())
         for node in order
         if not isinstance(node.op, Input) and not is_alias(node)
     }
@@ -124,10 +128,10 @@ def _row_major(tensor: TensorType) -> bool:
     return axes == sorted(axes)
 
 
-def _choose(node: Node, isa: Isa, wanted: Schedule | None) -> Candidate:
+def _choose(node: Node, isa: Isa, wanted: Schedule | None, tuned: Tuned) -> Candidate:
     found = candidates(node, isa)
     if wanted is None:
-        return found[0]
+        return tuned.choose(node, found)
     for candidate in found:
         if candidate.schedule == wanted:
             return candidate
