@@ -79,7 +79,7 @@ class PeerReadings:
         if key not in self.kept or self.again:
             taken = list(self._take(runtime, model, plugin, word, options))
             # Another run may have added to the file meanwhile.
-            self.kept = {**self._read_file(), key: taken}
+            self.kept = {**self.kept, **self._read_file(), key: taken}
             self.file.parent.mkdir(parents=True, exist_ok=True)
             self.file.write_text(json.dumps(self.kept, indent=1) + "\n")
         return tuple(self.kept[key])
