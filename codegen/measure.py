@@ -289,9 +289,8 @@ def copies(node: Node, count: int) -> tuple[Graph, list[Array]]:
     operands = tuple(fresh[source] for source in node.inputs)
     start = graph_input("start", (1,), DType.F32)
     values.append(_random(start.type, random))
-    layers = (make(Relu(), start, name="first"),)
-    layers += tuple(replace(node, inputs=operands, name=f"c{i}") for i in range(count))
-    outputs = (*layers, *inputs)
+    layers = (replace(node, inputs=operands, name=f"c{i}") for i in range(count))
+    outputs = (make(Relu(), start, name="first"), *layers, *inputs)
     names = tuple(f"y{i}" for i in range(len(outputs)))
     return Graph((*inputs, start), outputs, names, "candidates"), values
 
