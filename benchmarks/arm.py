@@ -29,6 +29,7 @@ from rich.table import Table
 
 import mdlc
 from benchmarks import arm_machine, arm_worker
+from benchmarks.cli import Missing, Plain
 from benchmarks.networks import NETWORKS
 from benchmarks.plots import bars
 from benchmarks.runtimes import PEERS, example_input, missing
@@ -83,7 +84,7 @@ class PeerReadings:
         packages, convert = PEERS[runtime]
         if convert is not None and (runtime, model) not in self.converted:
             if lacking := missing(packages):
-                raise arm_machine.Missing(f"{runtime}'s converter: install {' and '.join(lacking)}")
+                raise Missing(f"{runtime}'s converter: install {' and '.join(lacking)}")
             convert(model)
             self.converted.add((runtime, model))
         output = model.with_name(f"{runtime}.npy")
@@ -174,7 +175,7 @@ def layer_table(network: str, counts: Mapping[str, Reading], moved: Mapping[str,
     return table
 
 
-@click.command()
+@click.command(cls=Plain)
 @click.option("--network", "networks", multiple=True, type=click.Choice(list(NETWORKS)))
 @click.option("--runtime", "runtimes", multiple=True, type=click.Choice(RUNTIMES))
 @click.option("--cpu", default="cortex-a72", show_default=True, help="A core that qemu knows.")

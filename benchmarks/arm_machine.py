@@ -21,6 +21,8 @@ from pathlib import Path
 import click
 import platformdirs
 
+from benchmarks.cli import Missing
+
 PACKAGES = ("python3", "libgomp1", "libstdc++6")
 WHEELS = ("numpy", "ncnn", "MNN")
 # A Cortex-A72 of one core, as Linux describes it; programs that find an x86 processor here fail.
@@ -34,12 +36,6 @@ CPU part\t: 0xd08
 CPU revision\t: 3
 
 """
-
-
-class Missing(click.ClickException):
-    """Something is not installed; the message says what and how to get it."""
-
-    exit_code = 2
 
 
 @dataclass(frozen=True)

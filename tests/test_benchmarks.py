@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
+import click
 import pytest
 
+import mdlc
+from benchmarks import arm, arm_worker, mca, peers, plots, roofline
+from benchmarks.arm_machine import find
+from benchmarks.cli import Missing
+from benchmarks.networks import NETWORKS
+from benchmarks.peers import Measured
+from benchmarks.processes import Worker
 from mdlc.codegen import cache_model, instruction_counts
 from mdlc.codegen.cache_model import CoreModel
 from mdlc.codegen.qemu_plugins import Reading, minus, readings, split, watch
@@ -142,3 +151,126 @@ def test_the_runners_readings_fall_apart_into_layers() -> None:
     found = split([(m, 2 * m) for m in moments], ["a", "b"])
     assert found.total == (100, 200)
     assert found.layers == {"a": (30, 60), "b": (70, 140)}
+
+
+REPORT = """
+[0] Code Region - loop0
+
+Iterations:        400
+Instructions:      9600
+Total Cycles:      4804
+
+[1] Code Region - loop1
+
+Iterations:        400
+Instructions:      400
+Total Cycles:      410
+"""
+
+
+def test_llvm_mcas_report_is_read_region_by_region() -> None:
+    assert mca.parse(REPORT) == [4804 / 400, 410 / 400]
+
+
+def test_a_loops_instructions_are_told_from_the_rest() -> None:
+    body = "1:\n\t.p2align 4\n\tfmla\tv0.4s, v1.4s, v2.4s // x\n\tfmla v3.2s, v1.2s, v2.2s\n"
+    body += "\tb.ne 1b"
+    found = mca.instructions(body)
+    assert found[-1] == "b.ne 1b"
+    assert len(found) == 3
+    assert mca.Loop("loop", found).fmlas == 1
+
+
+def test_llvm_mca_has_a_cortex_a55_of_one_multiply_add_a_cycle() -> None:
+    program = next((p for p in ("llvm-mca-19", "llvm-mca") if shutil.which(p)), None)
+    if program is None:
+        pytest.skip("needs llvm-mca")
+    core = mca.CORES[0]
+    model, rate = mca.choose_model(program, core)
+    loop = mca.Loop("twelve", tuple(f"fmla v{i}.4s, v30.4s, v31.s[0]" for i in range(12)))
+    (found,) = mca.cycles(program, model, [loop])
+    assert abs(found * rate - 12) < 0.5
+    # A chain of additions waits for each.
+    chain = mca.Loop("chain", ("fmla v0.4s, v1.4s, v2.4s",) * 4)
+    assert mca.cycles(program, model, [chain])[0] >= 12
+
+
+def test_an_inference_is_found_between_the_workers_words() -> None:
+    lines = ["COUNTS 5 5", f"x{arm_worker.BEGIN}", "COUNTS 10 1", "COUNTS 11 1", "COUNTS 99 9"]
+    lines += [arm_worker.END, arm_worker.BEGIN, "COUNTS 110 10", "COUNTS 112 10"]
+    # The runtime reads the clock too.
+    lines += ["a word", "COUNTS 150 12", "COUNTS 214 20", arm_worker.END, "COUNTS 400 30"]
+    assert arm.inference(lines, "COUNTS") == (214 - 112 - 2, 10)
+
+
+def test_ratios_are_those_to_the_best_peer_of_each_round() -> None:
+    row = {
+        "mdlc": Measured((1.0, 4.0, 1.0), 1024, 0),
+        "a": Measured((2.0, 5.0, 9.0), 3072, 1024),
+        "b": Measured((4.0, 16.0, 2.0), 1024, 0),
+    }
+    assert peers.ratio_to_best(row) == 0.5
+    assert peers.ratio_to_best({"mdlc": row["mdlc"]}) is None
+    assert (row["a"].milliseconds, row["a"].megabytes) == (5.0, 2.0)
+    assert arm.to_best({"mdlc": 90, "ncnn": 100, "mnn": 120}) == 0.9
+    assert arm.to_best({"ncnn": 100}) is None
+
+
+def test_tables_have_a_row_for_each_network() -> None:
+    row = {"mdlc": (90, 80), "ncnn": (100, 85)}
+    table = arm.counts_table({"one": row, "two": row}, {"one": 70, "two": 70})
+    assert list(table.columns[-1].cells) == ["0.900", "0.900", "0.900"]
+    results = {"one": {"mdlc": Measured((1.0,), 1024, 0), "ncnn": Measured((2.0,), 4096, 1024)}}
+    assert list(peers.time_table(results).columns[-1].cells) == ["0.500"]
+    assert list(peers.memory_table(results).columns[2].cells) == ["3.0 (4)"]
+
+
+def test_a_layers_limit_is_the_larger_of_two() -> None:
+    layer = roofline.Layer("conv", "conv", "direct", 1000, 100, 40.0, 10.0, 20.0)
+    assert (layer.limit, layer.share, layer.intensity) == (20.0, 0.5, 10.0)
+    table = roofline.table_of([layer, layer], "us")
+    assert list(table.columns[7].cells) == ["memory", "memory", ""]
+    assert list(table.columns[8].cells) == ["50", "50", "50"]
+
+
+def test_a_layers_work_is_its_tensors_and_weights() -> None:
+    plan = mdlc.compile(NETWORKS["shufflenet_v2"](), "generic").plan
+    first = plan.steps[0]
+    macs, nbytes = roofline.work(first)
+    assert macs == 112 * 112 * 24 * 27
+    weights = sum(array.nbytes for array in first.weights.values())
+    assert nbytes == 4 * (3 * 224 * 224 + 24 * 112 * 112) + weights
+
+
+def test_plots_are_written(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    plots.bars({"one": {"a": 1.0, "b": 2.0}, "two": {"b": 1.5}}, "height", tmp_path / "bars.svg")
+    plots.roofline([(1.0, 5.0), (30.0, 90.0)], 100.0, 10.0, "GFLOP/s", tmp_path / "roof.svg")
+    for name in ("bars.svg", "roof.svg"):
+        text = (tmp_path / name).read_text()
+        assert text.count("<path") > 5
+
+
+ECHO = """
+import sys
+print("ready", flush=True)
+for line in sys.stdin:
+    if line == "end\\n":
+        sys.exit("had enough")
+    print(line.strip() * 2, flush=True)
+"""
+
+
+def test_a_worker_answers_and_says_why_it_ended(tmp_path: Path) -> None:
+    with Worker("echo", [sys.executable, "-c", ECHO], tmp_path / "errors") as worker:
+        assert worker.ask("ab") == "abab"
+        assert worker.ask("c") == "cc"
+        with pytest.raises(click.ClickException, match="had enough"):
+            worker.ask("end")
+
+
+def test_peers_that_are_missing_are_named(tmp_path: Path) -> None:
+    with pytest.raises(Missing, match="--fetch"):
+        find(tmp_path)
+    with pytest.raises(Missing, match="no program nosuch"):
+        mca.find_program("nosuch")
