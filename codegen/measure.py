@@ -14,7 +14,7 @@ import shlex
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +24,9 @@ from mdlc.codegen.emit_cpp import MAT_TYPES, emit
 from mdlc.codegen.executable import PRIVATE_INFO, failure
 from mdlc.codegen.format import format_cpp
 from mdlc.codegen.isa import Isa
-from mdlc.codegen.kernel import Schedule
+from mdlc.codegen.kernel import Schedule, Step, View
 from mdlc.codegen.lowering import lower
+from mdlc.codegen.plan import ALIGNMENT, Plan
 from mdlc.codegen.qemu_plugins import Reading, build, readings, watch
 from mdlc.codegen.strides import C_TYPES
 from mdlc.codegen.templates import render
@@ -137,9 +138,12 @@ class Program:
     """A program that measures one layer by several schedules."""
 
     def __init__(
-        self, node: Node, isa: Isa, schedules: Sequence[Schedule], machine: Machine, folder: Path
+        self, step: Step, isa: Isa, schedules: Sequence[Schedule], machine: Machine, folder: Path
     ) -> None:
         """Builds it in an empty folder.
+
+        Args:
+            step: the layer in its network, where it has pitches.
 
         Raises:
             MdlcError: it does not compile.
@@ -147,10 +151,10 @@ class Program:
         self.machine = machine
         self.isa = isa
         self.folder = folder
-        graph, values = copies(node, len(schedules))
+        graph, values = copies(step.node, len(schedules))
         chosen = {f"c{i}": schedule for i, schedule in enumerate(schedules)}
-        self.plan = lower(graph, isa, "Candidates", schedules=chosen)
-        assert [step.schedule for step in self.plan.steps[1:]] == list(schedules)
+        self.plan = _spread(lower(graph, isa, "Candidates", schedules=chosen), step)
+        assert [copy.schedule for copy in self.plan.steps[1:]] == list(schedules)
         self._build(values)
 
     def _build(self, values: Sequence[Array]) -> None:
@@ -162,6 +166,7 @@ class Program:
             mat_types=MAT_TYPES,
             c_types=C_TYPES,
             others_bytes=4 * self.isa.l2_bytes,
+            spread=list(zip(plan.inputs, _row_steps(plan), strict=True)),
         )
         files = emit(plan, PRIVATE_INFO, instrument=True)
         for ending in ("h", "cpp"):
@@ -293,6 +298,48 @@ def copies(node: Node, count: int) -> tuple[Graph, list[Array]]:
     outputs = (make(Relu(), start, name="first"), *layers, *inputs)
     names = tuple(f"y{i}" for i in range(len(outputs)))
     return Graph((*inputs, start), outputs, names, "candidates"), values
+
+
+def _spread(plan: Plan, step: Step) -> Plan:
+    """The plan of a step's copies with the pitches that the step has in its network.
+
+    All of them honour pitches, or the plan stays as it is. Nothing shares memory here, as every
+    tensor is an input or output of the network.
+    """
+    layers = plan.steps[1:]
+    sources = [source for source in step.node.inputs if source.constant is None]
+    kernels = {layer.kernel for layer in layers}
+    if len(sources) != len(step.inputs) or not all(
+        kernel.pitched_input and kernel.pitched_output for kernel in kernels
+    ):
+        return plan
+    pitches = {
+        copy.buffer: view.pitch for copy, view in zip(layers[0].inputs, step.inputs, strict=True)
+    }
+    pitches |= {layer.output.buffer: step.output.pitch for layer in layers}
+
+    def spread(view: View) -> View:
+        return replace(view, pitch=pitches[view.buffer])
+
+    steps = tuple(
+        replace(layer, inputs=tuple(map(spread, layer.inputs)), output=spread(layer.output))
+        for layer in layers
+    )
+    sizes = [buffer.nbytes for buffer in plan.buffers]
+    for view in (view for layer in steps for view in (*layer.inputs, layer.output)):
+        sizes[view.buffer] = view.rows * view.pitch * view.type.dtype.size
+    starts = list(accumulate((-(-size // ALIGNMENT) * ALIGNMENT for size in sizes), initial=0))
+    buffers = tuple(
+        replace(buffer, nbytes=size, offset=start)
+        for buffer, size, start in zip(plan.buffers, sizes, starts[:-1], strict=True)
+    )
+    return replace(plan, steps=(plan.steps[0], *steps), buffers=buffers, arena_bytes=starts[-1])
+
+
+def _row_steps(plan: Plan) -> list[int]:
+    """Bytes from one innermost row to the next of each input, as the layers see it."""
+    pitches = {view.buffer: view.pitch for step in plan.steps for view in step.inputs}
+    return [pitches[port.view.buffer] * port.type.dtype.size for port in plan.inputs]
 
 
 def _random(kind: TensorType, random: np.random.Generator) -> Array:
