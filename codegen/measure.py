@@ -41,6 +41,8 @@ from mdlc.compiler.types import Array, DType, TensorType
 # A program that runs longer than this has hung.
 _PATIENCE_S = 600
 _SEED = 1
+# Readings of the clock in a row at a program's start, which show what one takes.
+_READINGS = 16
 # What a line of 64 bytes costs, in instructions of a core that starts two per cycle and moves 8
 # bytes per cycle from memory, 32 from the second cache, half of it behind arithmetic. Latency is
 # taken to be hidden by prefetching.
@@ -166,6 +168,7 @@ class Program:
             mat_types=MAT_TYPES,
             c_types=C_TYPES,
             others_bytes=4 * self.isa.l2_bytes,
+            readings=_READINGS,
             spread=list(zip(plan.inputs, _row_steps(plan), strict=True)),
         )
         files = emit(plan, PRIVATE_INFO, instrument=True)
@@ -222,11 +225,11 @@ class Program:
         misses = readings(lines, cache_model.WORD)
         at = [_cost(*pair) for pair in zip(counts, misses, strict=False)]
         count = len(self.plan.steps)
-        if len(at) < 3 + 2 * count:
+        if len(at) < _READINGS + 2 * count:
             raise MdlcError("the plugins saw too few readings of the clock", node=runner[0])
-        clock = at[2] - at[1]
+        clock = at[_READINGS - 1] - at[_READINGS - 2]
         # Each layer ends with a reading and, after its preparations, the next starts with one.
-        at = at[3 : 3 + 2 * count]
+        at = at[_READINGS : _READINGS + 2 * count]
         costs = (at[2 * i] - at[2 * i - 1] - clock for i in range(1, count))
         return Measurement(tuple(round(cost) for cost in costs), f"{_emulated_cpu(runner)} in qemu")
 
