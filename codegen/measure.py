@@ -227,7 +227,7 @@ class Program:
         count = len(self.plan.steps)
         if len(at) < _READINGS + 2 * count:
             raise MdlcError("the plugins saw too few readings of the clock", node=runner[0])
-        clock = at[_READINGS - 1] - at[_READINGS - 2]
+        clock = min(later - earlier for earlier, later in pairwise(at[:_READINGS]))
         # Each layer ends with a reading and, after its preparations, the next starts with one.
         at = at[_READINGS : _READINGS + 2 * count]
         costs = (at[2 * i] - at[2 * i - 1] - clock for i in range(1, count))

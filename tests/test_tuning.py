@@ -388,7 +388,10 @@ def test_runner_in_an_emulator(small: str, tmp_path: Path, capsys: Captured) -> 
         tables.append(json.loads(path.read_text()))
     assert tables[0]["processor"] == "cortex-a53 in qemu"
     assert tables[0]["metric"].startswith("instructions")
-    assert tables[0] == tables[1]
+    for costs, again in zip(*(table["layers"].values() for table in tables), strict=True):
+        assert costs.keys() == again.keys()
+        # Instructions are exact; a line of the stack may be missed once more.
+        assert costs == pytest.approx(again, rel=1e-3)
 
 
 def test_files_are_pushed_to_where_the_runner_starts(
