@@ -174,6 +174,13 @@ class Kernel(ABC):
         """The node's constants as the kernel reads them, by field name, in call order."""
         return {}
 
+    def filter_transform(self, node: Node, schedule: Schedule) -> Array | None:
+        """The matrix G where `pack` packs G g G' of every 3x3 filter g, not g itself.
+
+        `weights` then holds each element of G g G' of all filters in turn, packed alike.
+        """
+        return None
+
     def scratch(self, node: Node, schedule: Schedule, isa: Isa) -> int:
         """Bytes of scratch memory that a run on one thread needs."""
         return 0

@@ -194,6 +194,9 @@ class ConvWinograd(Kernel):
             return 4 * (v_floats + m_floats + panel_floats(product, flat))
         return 4 * thread_panels(product, flat, isa)
 
+    def filter_transform(self, node: Node, schedule: Schedule) -> Array | None:
+        return np.array(tiling(node, schedule).transform.filter, np.float64)
+
     def pack(self, node: Node, schedule: Schedule, isa: Isa) -> dict[str, Array]:
         weights, bias = node.inputs[1].constant, node.inputs[2].constant
         assert weights is not None
