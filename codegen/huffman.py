@@ -34,7 +34,7 @@ def code_lengths(counts: Array, longest: int = LONGEST) -> Array:
     if len(used) == 1:
         neighbour = int(used[0]) ^ 1
         used = np.sort(np.append(used, neighbour))
-    leaves = sorted((int(counts[s]), (int(s),)) for s in used)
+    leaves: list[tuple[int, tuple[int, ...]]] = sorted((int(counts[s]), (int(s),)) for s in used)
     packages = list(leaves)
     for _ in range(longest - 1):
         pairs = zip(packages[::2], packages[1::2], strict=False)

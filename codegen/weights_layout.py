@@ -183,8 +183,11 @@ def _rows(owner: Array, valid: Array, join: str) -> list[Rows] | None:
     if len(firsts) > _MOST_GROUPS:
         return None
     repeats = np.diff(np.append(firsts, len(runs)))
-    blocks = _blocks([(*map(int, runs[i]), int(n)) for i, n in zip(firsts, repeats, strict=True)])
-    return _panels(blocks)
+    groups = [
+        (int(runs[i, 0]), int(runs[i, 1]), int(runs[i, 2]), int(n))
+        for i, n in zip(firsts, repeats, strict=True)
+    ]
+    return _panels(_blocks(groups))
 
 
 def _blocks(groups: list[tuple[int, int, int, int]]) -> list[Rows]:
