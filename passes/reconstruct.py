@@ -1,12 +1,12 @@
 """Least squares on calibration data: which channels to cut, and weights that make up for them.
 
 He, Zhang and Sun, "Channel Pruning for Accelerating Very Deep Neural Networks", arXiv 1707.06168:
-channels are chosen such that what a layer computes from those left, each scaled by a factor, is
-closest to what it computed; then its weights are fitted anew to the outputs of the original
-network, layer by layer from the input on, each on the inputs that the pruned network gives it
-(section 3.2), the sum with a residual included. Where the paper solves LASSO, channels are
-dropped one at a time here, each time the one whose loss the factors of the others best make up
-for.
+channels are chosen such that the layers that read them can best be reconstructed from those left;
+then weights are fitted anew to the outputs of the original network, layer by layer from the input
+on, each on the inputs that the pruned network gives it (section 3.2), the sum with a residual
+included. Where the paper chooses by LASSO on one factor a channel, channels are dropped one at a
+time here, each time the one whose loss all weights that are left can best make up for (the step of
+Hassibi and Stork, "Optimal Brain Surgeon", 1993, for all weights of a channel at once).
 """
 
 from __future__ import annotations
@@ -31,14 +31,6 @@ PIXELS = 10
 MOST_ROWS = 6000
 # Ridge on the change of weights, relative to the mean square of the inputs.
 RIDGE = 3e-3
-
-
-@dataclass(frozen=True)
-class _Sampled:
-    """A layer's linear part on some pixels: inputs [rows, C, kH*kW], weights [M, C, kH*kW]."""
-
-    inputs: Array
-    weights: Array
 
 
 def _patches(node: Node, x: Array, seed: int) -> Array:
@@ -83,53 +75,82 @@ def reconstruction_scores(graph: Graph, values: Values, seed: int = 0) -> Scores
     def scores(space: Space, stay: int) -> Array:
         if not space.readers:
             return filter_norms(space)
-        gram = np.zeros((len(space.channels),) * 2)
         sources = list(dict.fromkeys(node.inputs[0] for node in space.readers))
         rows: dict[Node, list[Array]] = {node: [] for node in space.readers}
         for number, found in enumerate(values(graph, sources)):
             for node in space.readers:
                 rows[node].append(_patches(node, found[node.inputs[0]], seed + number))
-        for node in space.readers:
-            own = space.of(node.inputs[0])
-            sampled = _Sampled(np.concatenate(rows[node])[:MOST_ROWS], _weights(node))
-            part = _gram(sampled)
-            total = part.sum() or 1.0
-            inside = own >= 0
-            gram[np.ix_(inside, inside)] += part[np.ix_(own[inside], own[inside])] / total
-        return _backward(gram, stay)
+        readers = [
+            _Reader.of(np.concatenate(rows[node])[:MOST_ROWS], _weights(node), own)
+            for node in space.readers
+            if (own := space.of(node.inputs[0])).max() >= 0
+        ]
+        return _order_of_loss(readers, len(space.channels), stay)
 
     return scores
 
 
-def _gram(sampled: _Sampled) -> Array:
-    """Inner products of what each two input channels add to a layer's output: [C, C]."""
-    c = sampled.inputs.shape[1]
-    x = sampled.inputs.reshape(len(sampled.inputs), -1)
-    w = sampled.weights.reshape(len(sampled.weights), -1)
-    taps = x.shape[1] // c
-    products = (x.T @ x) * (w.T @ w)
-    return products.reshape(c, taps, c, taps).sum(axis=(1, 3))
+@dataclass
+class _Reader:
+    """A layer's linear part, as channels of its input are dropped.
 
-
-def _backward(gram: Array, stay: int) -> Array:
-    """Scores by the order in which channels are dropped, the last `stay` of them by their loss.
-
-    Dropping channel i of the best factors b costs b_i^2 / H_ii, H the inverse of the Gram matrix;
-    without it H loses the part along i (Hassibi and Stork, "Optimal Brain Surgeon", 1993).
+    Attributes:
+        weights: [C, kH*kW, M]; inverse: of the Gram matrix of its inputs, [C, kH*kW, C, kH*kW].
+        own: for each channel of the space, that of the input, or -1.
+        energy: the mean square of its outputs.
     """
-    count = len(gram)
-    inverse = np.linalg.inv(gram + np.eye(count) * (1e-6 * np.trace(gram) / count + 1e-12))
-    factors = np.ones(count)
+
+    weights: Array
+    inverse: Array
+    own: Array
+    energy: float
+
+    @classmethod
+    def of(cls, inputs: Array, weights: Array, own: Array) -> _Reader:
+        """From inputs [rows, C, kH*kW] and weights [M, C, kH*kW]."""
+        rows, channels, taps = inputs.shape
+        flat = inputs.reshape(rows, -1)
+        matrix = weights.reshape(len(weights), -1).T
+        gram = flat.T @ flat / rows
+        energy = float(np.sum((gram @ matrix) * matrix)) or 1.0
+        gram[np.diag_indices_from(gram)] += RIDGE * np.trace(gram) / len(gram) + 1e-9
+        inverse = np.linalg.inv(gram).reshape(channels, taps, channels, taps)
+        return cls(matrix.reshape(channels, taps, -1), inverse, own, energy)
+
+    def losses(self) -> Array:
+        """Of every channel of the space: what the outputs lose if it goes and others make up."""
+        channels = np.arange(len(self.weights))
+        blocks = self.inverse[channels, :, channels]
+        solved = np.linalg.solve(blocks, self.weights)
+        loss = np.einsum("ctm,ctm->c", self.weights, solved) / self.energy
+        return np.where(self.own >= 0, loss[self.own], 0.0)
+
+    def drop(self, index: int) -> None:
+        """Takes a channel of the space out."""
+        c = int(self.own[index])
+        if c < 0:
+            return
+        count, taps = self.weights.shape[:2]
+        column = self.inverse[:, :, c].reshape(count * taps, taps)
+        scaled = np.linalg.solve(self.inverse[c, :, c], column.T).T  # column H_cc^-1
+        self.weights -= (scaled @ self.weights[c]).reshape(self.weights.shape)
+        self.inverse -= (scaled @ column.T).reshape(self.inverse.shape)
+        # What is gone is no longer looked at; its block stays invertible.
+        self.inverse[c, :, c] = np.eye(taps)
+        self.weights[c] = 0
+
+
+def _order_of_loss(readers: Sequence[_Reader], count: int, stay: int) -> Array:
+    """Scores that rank channels by the order in which they are dropped; those that stay are 0."""
     left = np.ones(count, np.bool_)
     scores = np.zeros(count)
     for dropped in range(count - stay):
-        diagonal = np.where(left, np.maximum(np.diag(inverse), 1e-30), 1.0)
-        loss = np.where(left, factors**2 / diagonal, np.inf)
-        worst = int(np.argmin(loss))
-        scores[worst] = dropped - count
-        factors -= inverse[:, worst] * (factors[worst] / diagonal[worst])
-        inverse -= np.outer(inverse[:, worst], inverse[worst]) / diagonal[worst]
+        loss = sum((reader.losses() for reader in readers), np.zeros(count))
+        worst = int(np.argmin(np.where(left, loss, np.inf)))
+        for reader in readers:
+            reader.drop(worst)
         left[worst] = False
+        scores[worst] = dropped - count
     return scores
 
 
