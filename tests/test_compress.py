@@ -50,7 +50,8 @@ def test_the_pruned_network_runs_elsewhere_and_here(
     small, report = tmp_path / "small.onnx", tmp_path / "report.html"
     arguments = ["compress", str(block), "--prune-channels", "0.5", "--calibrate", str(data),
                  "--test", str(data), "--weights-encoding", "int8+huffman", "-t", "generic",
-                 "--work", str(tmp_path / "work"), "--report", str(report), "-o", str(small)]  # fmt: skip
+                 "--work", str(tmp_path / "work"), "--report", str(report),
+                 "-o", str(small)]  # fmt: skip
     assert invoke(arguments) == 0, capsys.readouterr().err
     printed = capsys.readouterr().out
     model = onnx.load(small)
