@@ -126,6 +126,10 @@ class Op:
             maps.append(np.arange(count) if own == count and count > 1 else None)
         return tuple(maps)
 
+    def node_channel_map(self, node: Node) -> tuple[Array | None, ...] | None:
+        """The same of a node, for operators whose channels depend on a constant input."""
+        return self.channel_map([source.type for source in node.inputs], node.type)
+
     def with_channels(self, inputs: Sequence[TensorType], kept: Array) -> Op:
         """The operator for inputs of which only some channels are left.
 

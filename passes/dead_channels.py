@@ -113,7 +113,7 @@ class Channels:
     def _maps(self, node: Node) -> tuple[Array | None, ...] | None:
         if not channel_count(node) or not node.inputs:
             return None
-        return node.op.channel_map([source.type for source in node.inputs], node.type)
+        return node.op.node_channel_map(node)
 
     def _tie(self, node: Node) -> None:
         maps = self._maps(node)
@@ -295,7 +295,7 @@ def _carried(node: Node, sources: list[Node], kept: Kept) -> Node:
     """Any other operator on the channels that are left; constant operands lose theirs too."""
     mask = kept(node)
     operands = []
-    maps = node.op.channel_map([source.type for source in node.inputs], node.type)
+    maps = node.op.node_channel_map(node)
     for index, (old, new) in enumerate(zip(node.inputs, sources, strict=True)):
         value = old.constant
         if value is None or maps is None or maps[index] is None:

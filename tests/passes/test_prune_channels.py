@@ -190,3 +190,15 @@ def test_a_network_that_cannot_be_cut_is_refused() -> None:
         prune_channels(graph(BLOCK), 0.1, multiple=4)
     with pytest.raises(MdlcError, match="no layer 'nowhere' can be pruned"):
         prune_channels(graph(BLOCK), 0.5, skip=["nowhere"])
+
+
+def test_what_was_cut_once_can_be_cut_again() -> None:
+    # An irregular cut makes a Gather of the shuffle.
+    before = prune_channels(graph(WEB), 0.4, multiple=1).graph
+    assert "Gather" in {type(node.op).__name__ for node in before.order()}
+    pruned = prune_channels(before, 0.4, multiple=1)
+    inputs = random_inputs(before)
+    (after,) = run(pruned.graph, inputs).values()
+    expected = _masked(before, pruned.masks, inputs)
+    np.testing.assert_allclose(after, expected, rtol=1e-4, atol=1e-5)
+    assert channels(pruned.graph)["stem"] < channels(before)["stem"]
