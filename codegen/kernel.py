@@ -7,7 +7,7 @@ import math
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 
 from mdlc.codegen.isa import Isa
@@ -33,9 +33,16 @@ class Schedule:
     panels: bool = False
 
     def __str__(self) -> str:
-        tile = " " + "x".join(map(str, self.tile)) if self.tile else ""
-        block = " block " + "x".join(map(str, self.block)) if self.block else ""
-        return f"{self.algorithm}{tile}{block}{' panels' if self.panels else ''}"
+        """The fields that differ from their defaults; tuned tables name schedules by this text."""
+        words = [self.algorithm]
+        for each in fields(self)[1:]:
+            value = getattr(self, each.name)
+            if value == each.default:
+                continue
+            text = "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            label = () if each.name == "tile" else (each.name,)
+            words += label if value is True else (*label, text)
+        return " ".join(words)
 
 
 @dataclass(frozen=True)
@@ -175,11 +182,16 @@ class Kernel(ABC):
         return {}
 
     def filter_transform(self, node: Node, schedule: Schedule) -> Array | None:
-        """The matrix G where `pack` packs G g G' of every 3x3 filter g, not g itself.
+        """The matrix G where `pack` packs G g G' of every filter g, not g itself.
 
-        `weights` then holds each element of G g G' of all filters in turn, packed alike.
+        `weights` then holds each element of G g G' of all filters in turn, packed alike: row by
+        row, but those of the last column behind all others.
         """
         return None
+
+    def decodable(self, node: Node, schedule: Schedule) -> bool:
+        """Whether `weights` is the weights in another order, or `filter_transform` of them."""
+        return True
 
     def scratch(self, node: Node, schedule: Schedule, isa: Isa) -> int:
         """Bytes of scratch memory that a run on one thread needs."""

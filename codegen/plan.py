@@ -161,8 +161,8 @@ SOURCE_NAMES = frozenset(
     Check ThreadPool pool CopyIn CopyOut Crc32
     CrcTables Fits Load32 Map Unmap close fstat kCrc kHeaderBytes
     Decoder DecodeWeights FilterTransform Kind Plane Rows Section Stored Stream WeightFromHalf
-    kFilter2 kFilter4 kHalf kInt8 kLongestCode kPayloadBytes kRaw kRows kSections kShared
-    kStage kStored
+    kFilter0 kFilter1 kFilter2 kFilter3 kFilter4 kHalf kInt8 kLongestCode kPayloadBytes kRaw kRows
+    kSections kShared kStage kStored
     kMagic kMost kPlan kTarget kWeights mmap munmap open stat
     """.split()  # noqa: SIM905
 )

@@ -20,15 +20,14 @@ def weights_decoder(plan: Plan) -> str:
     used = {w.encoding.values for w in weights}
     any_codes = any(w.encoding.huffman or w.encoding.bits for w in weights)
     any_sparse = any(w.sparse for w in weights)
-    filters = {
-        len(w.layout.filter) - 2: w.layout.filter.tolist()
-        for w in weights
-        if w.layout.filter is not None
-    }
+    filters: list[list[list[float]]] = []
+    for w in weights:
+        if w.layout.filter is not None and w.layout.filter.tolist() not in filters:
+            filters.append(w.layout.filter.tolist())
     rows: list[Rows] = []
     sections = []
     for section in payload.sections:
-        fields = _fields(section, len(rows), any_codes, any_sparse, bool(filters))
+        fields = _fields(section, len(rows), any_codes, any_sparse, filters)
         sections.append((section.step, fields))
         rows.extend(section.weights.layout.rows)
     return render(
@@ -39,8 +38,18 @@ def weights_decoder(plan: Plan) -> str:
         any_sparse=any_sparse,
         uses_table=bool(used & {"int8", "clustered"}),
         most_planes=max(_PLANES[values] for values in used),
-        transforms=sorted(filters.items()),
-        widest_row=max(r.values for w in weights for r in w.layout.rows) if filters else 0,
+        transforms=[
+            {"size": len(matrix), "taps": len(matrix[0]), "rows": matrix} for matrix in filters
+        ],
+        filter_floats=max(
+            (
+                len(w.layout.filter[0]) ** 2 * r.values
+                for w in weights
+                if w.layout.filter is not None
+                for r in w.layout.rows
+            ),
+            default=0,
+        ),
         longest=LONGEST,
         all_rows=[
             (r.panels, r.blocks, r.rows, r.values, r.row_zeros, r.block_zeros, r.first)
@@ -52,7 +61,11 @@ def weights_decoder(plan: Plan) -> str:
 
 
 def _fields(
-    section: Section, first_row: int, any_codes: bool, any_sparse: bool, transforms: bool
+    section: Section,
+    first_row: int,
+    any_codes: bool,
+    any_sparse: bool,
+    filters: list[list[list[float]]],
 ) -> list[str]:
     """The initialiser of a Section, in the order of its fields in the template."""
     weights = section.weights
@@ -62,8 +75,8 @@ def _fields(
         fields.append(0 if encoding.huffman else encoding.bits or -1)
     if any_sparse:
         fields.append("true" if weights.sparse else "false")
-    if transforms:
-        fields.append(0 if layout.filter is None else len(layout.filter) - 2)
+    if filters:
+        fields.append(-1 if layout.filter is None else filters.index(layout.filter.tolist()))
     fields += [
         _PLANES[encoding.values],
         section.offset,

@@ -27,7 +27,7 @@ FIELD = "weights"
 _MOST_GROUPS = 1 << 14
 _FEW = 32
 _BASE = 1 << 12
-# Weights of a row whose filters are transformed; the decoder holds nine of each.
+# Weights of a row whose filters are transformed; the decoder holds all taps of each.
 _WIDEST = 256
 
 
@@ -62,9 +62,9 @@ class Layout:
     Attributes:
         rows: the packed array, or where weights are transformed, one element of every transform.
         order: for each weight as decoded, its index in the weights as they are in the model.
-        filter: the matrix G of a transform G g G' of every 3x3 filter, or None. The decoded
-            order of a row is then that of its nine taps, and the packed array holds as many
-            copies of `rows` as G g G' has elements.
+        filter: the matrix G of a transform G g G' of every filter, or None. The decoded order
+            of a row is then that of its taps one after the other, and the packed array holds as
+            many copies of `rows` as G g G' has elements (see Kernel.filter_transform).
         channels: output channels.
     """
 
@@ -111,6 +111,8 @@ def trace_layout(step: Step, isa: Isa, *, by_channel: bool) -> Layout | None:
             are as long as they can be.
     """
     node = step.node
+    if not step.kernel.decodable(node, step.schedule):
+        return None
     shape = node.inputs[1].shape
     transform = step.kernel.filter_transform(node, step.schedule)
     channels = output_channels(node)
@@ -145,18 +147,18 @@ def trace_layout(step: Step, isa: Isa, *, by_channel: bool) -> Layout | None:
         return None
     order = index[valid]
     if transform is not None:
-        order = _by_tap(order, rows)
+        order = _by_tap(order, rows, shape[2] * shape[3])
     if len(order) != math.prod(shape):
         return None
     return Layout(tuple(rows), order, transform, int(channels.max()) + 1)
 
 
-def _by_tap(order: Array, rows: Sequence[Rows]) -> Array:
-    """Every row once for each of the nine taps."""
+def _by_tap(order: Array, rows: Sequence[Rows], taps: int) -> Array:
+    """Every row once for each of the taps."""
     parts, at = [], 0
     for piece in rows:
         taken = order[at : at + piece.weights].reshape(-1, 1, piece.values)
-        parts.append((taken + np.arange(9)[None, :, None]).reshape(-1))
+        parts.append((taken + np.arange(taps)[None, :, None]).reshape(-1))
         at += piece.weights
     return np.concatenate(parts)
 

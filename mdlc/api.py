@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from mdlc.codegen.executable import Executable
 from mdlc.codegen.isa import find_isa
 from mdlc.codegen.lowering import lower
 from mdlc.codegen.plan import Plan
+from mdlc.codegen.schedule_table import Tuned, read_tables, shipped_tables
 from mdlc.codegen.weights_choice import encode_plan, encode_to_size
 from mdlc.codegen.weights_encoding import RAW, Encoding, parse_encoding
 from mdlc.compiler.errors import MdlcError
@@ -30,6 +31,7 @@ from mdlc.version import __version__
 
 Numbers = str | float | Sequence[float] | None
 Shapes = Mapping[str, Sequence[int]] | None
+Tables = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None
 Progress = Callable[[str], None]
 
 
@@ -45,6 +47,7 @@ class CompiledModel:
         how: what stands in front of the network.
         info: what the emitted files say of where they come from.
         embed_weights: whether the weights stand in the C++ text.
+        tuned: the tables that the schedules were chosen by.
     """
 
     model: Model
@@ -54,6 +57,7 @@ class CompiledModel:
     how: Preprocess
     info: Info
     embed_weights: bool = False
+    tuned: Tuned = field(default_factory=Tuned)
 
     @property
     def name(self) -> str:
@@ -100,6 +104,7 @@ def compile(
     input_format: str | None = None,
     channel_order: str = "rgb",
     threads: int = 1,
+    tuned: Tables = None,
     embed_weights: bool = False,
     weights_encoding: str = "raw",
     max_size: int | None = None,
@@ -123,6 +128,8 @@ def compile(
         input_format: rgb8, bgr8, rgba8, gray8 or float: what the caller passes; see Preprocess.
         channel_order: rgb or bgr: what the network was trained on.
         threads: the most that the emitted class computes on; results do not depend on it.
+        tuned: tables of measured schedules (`mdlc tune`), of which a later one overrides an
+            earlier; None for the table that comes with mdlc, () for the cost model alone.
         embed_weights: put the weights into the C++ text, so that there is no other file.
         weights_encoding: raw, fp16, int8 or clustered:BITS, with +huffman or not: how the
             weights are stored (arithmetic stays float32); or auto, the best for `max_size`.
@@ -143,6 +150,8 @@ def compile(
         raise MdlcError(f"{threads} threads", node="--threads", hint="choose from 1 to 64")
     encoding = _encoding(weights_encoding, max_size)
     isa = find_isa(target)
+    paths = _paths(tuned)
+    tables = shipped_tables(isa) if paths is None else read_tables(paths, isa)
     checked = checked_class_name(name) if name else None
     tell("reading the model")
     source = read_model(model, example_inputs)
@@ -156,7 +165,7 @@ def compile(
     graph = passed[-1].graph
     class_ = checked or class_name(source.stem)
     tell(f"choosing kernels for {isa.name}")
-    plan = lower(graph, isa, class_, threads=threads)
+    plan = lower(graph, isa, class_, tuned=tables, threads=threads, decodable=encoding != RAW)
     if encoding != RAW:
         tell("encoding the weights")
         if encoding is None:
@@ -174,6 +183,7 @@ def compile(
             name=checked,
             shapes=shapes,
             threads=threads,
+            tuned=paths,
             embed_weights=embed_weights,
             weights_encoding=weights_encoding,
             max_size=max_size,
@@ -181,7 +191,7 @@ def compile(
         __version__,
         {node.name: note for node in graph.inputs if (note := input_note(how))},
     )
-    return CompiledModel(source, imported, plan.graph, plan, how, info, embed_weights)
+    return CompiledModel(source, imported, plan.graph, plan, how, info, embed_weights, tables)
 
 
 def _encoding(text: str, max_size: int | None) -> Encoding | None:
@@ -195,6 +205,13 @@ def _encoding(text: str, max_size: int | None) -> Encoding | None:
     return None if text == "auto" else parse_encoding(text)
 
 
+def _paths(tuned: Tables) -> list[Path] | None:
+    if tuned is None:
+        return None
+    given = [tuned] if isinstance(tuned, str | os.PathLike) else tuned
+    return [Path(path) for path in given]
+
+
 def command_line(
     file_name: str,
     target: str,
@@ -203,6 +220,7 @@ def command_line(
     name: str | None = None,
     shapes: Shapes = None,
     threads: int = 1,
+    tuned: Sequence[Path] | None = None,
     embed_weights: bool = False,
     weights_encoding: str = "raw",
     max_size: int | None = None,
@@ -222,6 +240,8 @@ def command_line(
         words += ["--channel-order", how.channel_order]
     if threads > 1:
         words += ["--threads", str(threads)]
+    if tuned is not None:
+        words += [word for path in tuned for word in ("--tuned", path.name)] or ["--no-tuned"]
     if embed_weights:
         words.append("--embed-weights")
     if weights_encoding != "raw":

@@ -31,7 +31,7 @@ from mdlc.codegen.plan import Plan
 from mdlc.codegen.toolchain import find_toolchain
 from mdlc.codegen.weights_choice import encode_plan
 from mdlc.codegen.weights_encoding import Encoding, kmeans, parse_encoding, quantise
-from mdlc.codegen.weights_file import HEADER_BYTES
+from mdlc.codegen.weights_file import HEADER_BYTES, payload_of
 from mdlc.codegen.weights_layout import has_weights, output_channels, trace_layout
 from mdlc.codegen.weights_sections import MOST_GAP, split_gaps
 from mdlc.compiler.errors import MdlcError
@@ -64,7 +64,8 @@ def _model(seed: int = 0, sparse: float = 0.0) -> onnx.ModelProto:
 
     nodes = [
         conv("image", "stem", 16, 3, 3, 3, strides=[2, 2], pads=[1, 1, 1, 1]),
-        conv("stem", "wide", 32, 16, 3, 3, pads=[1, 1, 1, 1]),
+        conv("stem", "five", 16, 16, 5, 5, pads=[2, 2, 2, 2]),
+        conv("five", "wide", 32, 16, 3, 3, pads=[1, 1, 1, 1]),
         conv("wide", "depthwise", 32, 1, 3, 3, pads=[1, 1, 1, 1], group=32),
         conv("depthwise", "point", 37, 32, 1, 1),
         conv("point", "odd", 6, 37, 3, 2, dilations=[2, 1]),
@@ -219,7 +220,7 @@ def test_kmeans_agrees_with_scikit_learn() -> None:
 
 @pytest.mark.parametrize("target", sorted(isas()))
 def test_layouts_cover_every_weight_once(target: str) -> None:
-    plan = mdlc.compile(_model(), target, name="Block").plan
+    plan = mdlc.compile(_model(), target, name="Block", weights_encoding="int8").plan
     kinds = set()
     for step in filter(has_weights, plan.steps):
         kinds.add(step.kernel.name)
@@ -229,10 +230,8 @@ def test_layouts_cover_every_weight_once(target: str) -> None:
             assert len(layout.rows) <= 40
             size = step.node.inputs[1].type.size
             assert sorted(layout.order.tolist()) == list(range(size))
-            assert (
-                sum(r.weights for r in layout.rows) * (9 if layout.filter is not None else 1)
-                == size
-            )
+            taps = 1 if layout.filter is None else len(layout.filter[0]) ** 2
+            assert sum(r.weights for r in layout.rows) * taps == size
             if by_channel and layout.filter is None:
                 owner = output_channels(step.node).reshape(-1)[layout.order]
                 assert owner.tolist() == [
@@ -341,8 +340,10 @@ def test_damaged_files_give_an_error_code(tmp_path: Path) -> None:
         codes.append(-7)
     for _ in range(100):  # the checksums are right, the tables of a section are not
         data = bytearray(good)
-        start = HEADER_BYTES + len(good) // 8
-        data[start : start + 2000] = rng.bytes(2000)
+        coded = [s for s in payload_of(plan).sections if s.weights.encoding.huffman]
+        section = coded[int(rng.integers(len(coded)))]
+        start = HEADER_BYTES + section.offset + 4 * section.weights.table
+        data[start : start + 40] = rng.bytes(40)
         data[56:60] = zlib.crc32(bytes(data[HEADER_BYTES:])).to_bytes(4, "little")
         data[60:64] = zlib.crc32(bytes(data[:60])).to_bytes(4, "little")
         contents.append(bytes(data))
