@@ -54,7 +54,7 @@ def _outputs(node: Node, y: Array, seed: int) -> Array:
     """A tensor of a layer's output shape on the same pixels: [rows, M]."""
     if not isinstance(node.op, Conv2D):
         return y.astype(np.float64)
-    rows, columns = _pixels(*y.shape[2:], seed)
+    rows, columns = _pixels(y.shape[2], y.shape[3], seed)
     return np.moveaxis(y[:, :, rows, columns], 2, 1).reshape(-1, y.shape[1]).astype(np.float64)
 
 
