@@ -181,6 +181,18 @@ class Kernel(ABC):
         """The node's constants as the kernel reads them, by field name, in call order."""
         return {}
 
+    def filter_transform(self, node: Node, schedule: Schedule) -> Array | None:
+        """The matrix G where `pack` packs G g G' of every filter g, not g itself.
+
+        `weights` then holds each element of G g G' of all filters in turn, packed alike: row by
+        row, but those of the last column behind all others.
+        """
+        return None
+
+    def decodable(self, node: Node, schedule: Schedule) -> bool:
+        """Whether `weights` is the weights in another order, or `filter_transform` of them."""
+        return True
+
     def scratch(self, node: Node, schedule: Schedule, isa: Isa) -> int:
         """Bytes of scratch memory that a run on one thread needs."""
         return 0

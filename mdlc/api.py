@@ -16,6 +16,8 @@ from mdlc.codegen.isa import find_isa
 from mdlc.codegen.lowering import lower
 from mdlc.codegen.plan import Plan
 from mdlc.codegen.schedule_table import Tuned, read_tables, shipped_tables
+from mdlc.codegen.weights_choice import encode_plan, encode_to_size
+from mdlc.codegen.weights_encoding import RAW, Encoding, parse_encoding
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Graph
 from mdlc.compiler.onnx_import import import_model
@@ -104,6 +106,8 @@ def compile(
     threads: int = 1,
     tuned: Tables = None,
     embed_weights: bool = False,
+    weights_encoding: str = "raw",
+    max_size: int | None = None,
     example_inputs: Sequence[Any] | None = None,
     dump: str | os.PathLike[str] | None = None,
     check: bool = False,
@@ -127,6 +131,9 @@ def compile(
         tuned: tables of measured schedules (`mdlc tune`), of which a later one overrides an
             earlier; None for the table that comes with mdlc, () for the cost model alone.
         embed_weights: put the weights into the C++ text, so that there is no other file.
+        weights_encoding: raw, fp16, int8 or clustered:BITS, with +huffman or not: how the
+            weights are stored (arithmetic stays float32); or auto, the best for `max_size`.
+        max_size: bytes that the weights file may have, for auto.
         example_inputs: tensors, for a torch.nn.Module.
         dump: folder for the graph after every pass, as text.
         check: evaluate the network before and after every pass, and compare.
@@ -141,6 +148,7 @@ def compile(
     )
     if not 1 <= threads <= 64:
         raise MdlcError(f"{threads} threads", node="--threads", hint="choose from 1 to 64")
+    encoding = _encoding(weights_encoding, max_size)
     isa = find_isa(target)
     paths = _paths(tuned)
     tables = shipped_tables(isa) if paths is None else read_tables(paths, isa)
@@ -157,7 +165,14 @@ def compile(
     graph = passed[-1].graph
     class_ = checked or class_name(source.stem)
     tell(f"choosing kernels for {isa.name}")
-    plan = lower(graph, isa, class_, tuned=tables, threads=threads)
+    plan = lower(graph, isa, class_, tuned=tables, threads=threads, decodable=encoding != RAW)
+    if encoding != RAW:
+        tell("encoding the weights")
+        if encoding is None:
+            assert max_size is not None
+            plan = encode_to_size(plan, max_size)
+        else:
+            plan = encode_plan(plan, encoding)
     info = Info(
         source.file_name,
         source.sha256,
@@ -170,11 +185,24 @@ def compile(
             threads=threads,
             tuned=paths,
             embed_weights=embed_weights,
+            weights_encoding=weights_encoding,
+            max_size=max_size,
         ),
         __version__,
         {node.name: note for node in graph.inputs if (note := input_note(how))},
     )
-    return CompiledModel(source, imported, graph, plan, how, info, embed_weights, tables)
+    return CompiledModel(source, imported, plan.graph, plan, how, info, embed_weights, tables)
+
+
+def _encoding(text: str, max_size: int | None) -> Encoding | None:
+    """The encoding of a name; None for auto."""
+    if (text == "auto") != (max_size is not None):
+        raise MdlcError(
+            "auto and a size belong together",
+            node="--weights-encoding" if text == "auto" else "--max-size",
+            hint="write --weights-encoding auto --max-size BYTES",
+        )
+    return None if text == "auto" else parse_encoding(text)
 
 
 def _paths(tuned: Tables) -> list[Path] | None:
@@ -194,6 +222,8 @@ def command_line(
     threads: int = 1,
     tuned: Sequence[Path] | None = None,
     embed_weights: bool = False,
+    weights_encoding: str = "raw",
+    max_size: int | None = None,
 ) -> str:
     """The command that compiles a model with these options, as the emitted header shows it."""
     words = ["mdlc", file_name, "--target", target]
@@ -214,6 +244,10 @@ def command_line(
         words += [word for path in tuned for word in ("--tuned", path.name)] or ["--no-tuned"]
     if embed_weights:
         words.append("--embed-weights")
+    if weights_encoding != "raw":
+        words += ["--weights-encoding", weights_encoding]
+    if max_size is not None:
+        words += ["--max-size", str(max_size)]
     return shlex.join(words)
 
 

@@ -362,6 +362,17 @@ class ConvWinograd(Kernel):
             thread_panels(part.product(p, part.block), flat, isa) for p in part.classes()
         )
 
+    def filter_transform(self, node: Node, schedule: Schedule) -> Array | None:
+        op, taps = node.op, node.inputs[1].shape[2]
+        assert isinstance(op, Conv2D)
+        if op.stride != (1, 1):
+            return None
+        return np.array(transform(schedule.block[0], taps).filter, np.float64)
+
+    def decodable(self, node: Node, schedule: Schedule) -> bool:
+        # With stride 2, phases of a filter are transformed each on its own.
+        return isinstance(node.op, Conv2D) and node.op.stride == (1, 1)
+
     def pack(self, node: Node, schedule: Schedule, isa: Isa) -> dict[str, Array]:
         weights, bias = node.inputs[1].constant, node.inputs[2].constant
         assert weights is not None

@@ -51,6 +51,8 @@ class ModelOptions:
     verbose: bool
     threads: int = 1
     embed_weights: bool = False
+    weights_encoding: str = "raw"
+    max_size: int | None = None
     tuned: tuple[Path, ...] = ()
     no_tuned: bool = False
 
@@ -71,6 +73,8 @@ class ModelOptions:
                 threads=self.threads,
                 tuned=self.tuned or (() if self.no_tuned else None),
                 embed_weights=self.embed_weights,
+                weights_encoding=self.weights_encoding,
+                max_size=self.max_size,
                 dump=self.dump,
                 check=self.check,
                 progress=tell,
@@ -154,6 +158,21 @@ def model_options(
             default=1,
             show_default=True,
             help="Most threads that the emitted class computes on; Init may be told fewer.",
+        ),
+        click.option(
+            "--weights-encoding",
+            default="raw",
+            show_default=True,
+            metavar="ENCODING",
+            help="How weights are stored: raw, fp16, int8 or clustered:BITS (2 to 8), each "
+            "with +huffman or not; auto: the least error for --max-size. All but raw are "
+            "decoded by Init; arithmetic stays float32.",
+        ),
+        click.option(
+            "--max-size",
+            type=click.IntRange(1),
+            metavar="BYTES",
+            help="Most bytes of the weights file, for --weights-encoding auto.",
         ),
         click.option(
             "--dump",
