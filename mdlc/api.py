@@ -10,11 +10,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mdlc.codegen.emit_cpp import Info, emit
+from mdlc.codegen.emit_cpp import Info
 from mdlc.codegen.executable import Executable
-from mdlc.codegen.isa import find_isa
-from mdlc.codegen.lowering import lower
 from mdlc.codegen.plan import Plan
+from mdlc.codegen.target import find_target, target_of
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Graph
 from mdlc.compiler.onnx_import import import_model
@@ -60,7 +59,9 @@ class CompiledModel:
 
     @cached_property
     def _files(self) -> dict[str, bytes]:
-        return emit(self.plan, self.info, embed_weights=self.embed_weights)
+        return target_of(self.plan).emit(
+            self.plan, self.info, embed_weights=self.embed_weights
+        )
 
     def files(self) -> dict[str, bytes]:
         """What is emitted: contents by file name, in a fixed order."""
@@ -80,7 +81,7 @@ class CompiledModel:
         Raises:
             MdlcError: there is no C++ compiler for the target, or nothing here that runs it.
         """
-        return Executable(self.plan)
+        return target_of(self.plan).executable(self.plan)
 
     def report(self) -> Report:
         """Layers with their kernels and sizes; `str()` of it is a table."""
@@ -134,7 +135,19 @@ def compile(
     )
     if not 1 <= threads <= 64:
         raise MdlcError(f"{threads} threads", node="--threads", hint="choose from 1 to 64")
-    isa = find_isa(target)
+    chosen = find_target(target)
+    if embed_weights and not chosen.embeds:
+        raise MdlcError(
+            f"target {chosen.name} has its weights in a file",
+            node="--embed-weights",
+            hint="leave --embed-weights out",
+        )
+    if threads > 1 and not chosen.threads:
+        raise MdlcError(
+            f"target {chosen.name} has no threads of its own",
+            node="--threads",
+            hint="leave --threads out",
+        )
     checked = checked_class_name(name) if name else None
     tell("reading the model")
     source = read_model(model, example_inputs)
@@ -147,14 +160,14 @@ def compile(
         tell(f"  {stage.name}: {stage.seconds * 1e3:.1f} ms")
     graph = passed[-1].graph
     class_ = checked or class_name(source.stem)
-    tell(f"choosing kernels for {isa.name}")
-    plan = lower(graph, isa, class_, threads=threads)
+    tell(f"choosing kernels for {chosen.name}")
+    plan = chosen.lower(graph, chosen.isa, class_, threads=threads)
     info = Info(
         source.file_name,
         source.sha256,
         command_line(
             source.file_name,
-            isa.name,
+            chosen.name,
             how,
             name=checked,
             shapes=shapes,
