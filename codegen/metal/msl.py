@@ -182,6 +182,12 @@ def spell(expr: Expr, vector: str, inputs: Sequence[str]) -> Spelled:
                 inner, own = f"bool4({inner})", 9
             needs = not call and (own < binding or (own == binding and place > 0) or own < 5)
             operands.append(f"({inner})" if needs else inner)
+        if integer and node.kind in ("mod", "fmod", "trunc_div", "div"):
+            divisor = node.args[1]
+            if divisor.kind != "const" or not divisor.value:
+                # Lanes behind the last channel may hold zeros.
+                zero = f"{operands[1]} == int4(0)"
+                operands[1] = f"select({operands[1]}, int4(1), {zero})"
         spelled = pattern.format(*operands)
         if node.kind == "mod" and not integer:
             spelled = "{0} - {1} * floor({0} / {1})".format(*(f"({text[a][0]})" for a in node.args))

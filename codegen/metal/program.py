@@ -28,7 +28,7 @@ from mdlc.codegen.kernel import View
 from mdlc.codegen.metal.emit_metal import emit
 from mdlc.codegen.metal.kernel import image_of
 from mdlc.codegen.metal.ports import takes_camera
-from mdlc.codegen.metal.source import call_arguments, read_kernels
+from mdlc.codegen.metal.source import call_arguments, read_kernels, without_attributes
 from mdlc.codegen.plan import Plan
 from mdlc.codegen.strides import C_TYPES
 from mdlc.codegen.templates import render
@@ -48,7 +48,6 @@ SHIM_FLAGS = (
     "-Wall",
     "-Wextra",
     "-Werror",
-    "-Wno-unknown-attributes",
     "-Wno-user-defined-literals",
     "-Wno-duplicate-decl-specifier",
     "-Wno-unused-const-variable",
@@ -113,9 +112,7 @@ def check_source(text: str, file: str, *, flags: Sequence[str] = ()) -> None:
         MdlcError: it is no valid Metal, or there is no clang.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / file
-        path.write_text(text)
-        (Path(scratch) / "simulated.cpp").write_text(simulated(text, path.stem))
+        (Path(scratch) / "simulated.cpp").write_text(simulated(text, Path(file).stem))
         compile_kernels(find_clang(), Path(scratch), Path(scratch) / "simulated.o", flags)
 
 
@@ -131,7 +128,9 @@ def simulated(text: str, name: str) -> str:
         }
         for kernel in read_kernels(text, f"{name}.metal")
     ]
-    return render("metal/simulated.cpp.j2", name=name, kernels=kernels)
+    return render(
+        "metal/simulated.cpp.j2", name=name, kernels=kernels, text=without_attributes(text)
+    )
 
 
 def compile_kernels(

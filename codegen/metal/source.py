@@ -71,6 +71,11 @@ def without_comments(text: str) -> str:
     return re.sub(r"//[^\n]*|/\*.*?\*/", " ", text, flags=re.DOTALL)
 
 
+def without_attributes(text: str) -> str:
+    """The text with attributes as blanks: every other character stays where it is."""
+    return re.sub(r"\[\[.*?\]\]", lambda found: " " * len(found[0]), text)
+
+
 def read_kernels(text: str, file: str = "the .metal file") -> list[KernelSource]:
     """The kernels of a file.
 
