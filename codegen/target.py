@@ -15,6 +15,7 @@ from mdlc.codegen.host import host_isa
 from mdlc.codegen.isa import Isa, isas
 from mdlc.codegen.metal import emit_metal, program
 from mdlc.codegen.metal import lowering as metal_lowering
+from mdlc.codegen.metal.cost import estimate
 from mdlc.codegen.metal.isa import METAL
 from mdlc.codegen.plan import Plan
 from mdlc.compiler.errors import MdlcError
@@ -29,8 +30,11 @@ class Target:
         executable: builds a plan's program, to be called with numpy arrays.
         needs: what builds and what runs its programs here; MdlcError where that is missing.
         embeds: whether the weights may stand in the source.
-        precision: the relative error that its arithmetic alone makes, as `verify` allows for; 0
-            for float.
+        threads: whether the class may compute on several threads.
+        half: whether it computes in half precision, for which `verify` allows.
+        timed: whether a program's times are those of the target.
+        estimate: a plan's cost by figures of hardware, for `mdlc explain`: a line for each step
+            by name, and lines for the whole network; None where the candidates' cycles say it.
     """
 
     isa: Isa
@@ -41,6 +45,8 @@ class Target:
     embeds: bool = True
     threads: bool = True
     half: bool = False
+    timed: bool = True
+    estimate: Callable[[Plan], tuple[dict[str, str], list[str]]] | None = None
 
     @property
     def name(self) -> str:
@@ -75,6 +81,8 @@ def targets() -> dict[str, Target]:
         embeds=False,
         threads=False,
         half=True,
+        timed=False,
+        estimate=estimate,
     )
     return found
 

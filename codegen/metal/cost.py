@@ -154,3 +154,31 @@ def network_report(
         "written_bytes": sum(cost.written_bytes for cost in costs),
         "kernels": [cost.to_json() for cost in costs],
     }
+
+
+def estimate(plan: Plan) -> tuple[dict[str, str], list[str]]:
+    """For `mdlc explain`: a line for each step by name, and lines for the whole network."""
+    lines = {}
+    totals = dict.fromkeys((gpu.name for gpu in GPUS), 0.0)
+    half = float_ = 0
+    for step in plan.steps:
+        code = step.kernel.emit(step, plan.isa)
+        assert isinstance(code, ComputeCode)
+        cost = kernel_cost(step, code)
+        half += cost.half_fmas
+        float_ += cost.float_fmas
+        times = []
+        for gpu, spent in cost.seconds.items():
+            totals[gpu] += spent
+            times.append(f"{gpu} {spent * 1e6:.1f} us")
+        lines[step.name] = (
+            f"{cost.threads} threads, occupancy {cost.occupancy:.2f}, {cost.half_fmas} half and "
+            f"{cost.float_fmas} float FMA, {cost.read_bytes} bytes read, {cost.written_bytes} "
+            f"written; at least {', '.join(times)}"
+        )
+    whole = ", ".join(f"{gpu} {spent * 1e3:.3f} ms" for gpu, spent in totals.items())
+    return lines, [
+        f"the whole network: {half / 1e6:.2f} M half and {float_ / 1e6:.2f} M float FMA; at least "
+        f"{whole}",
+        "(from published peaks, nothing was measured; the manifest names the sources)",
+    ]

@@ -6,6 +6,7 @@ import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from mdlc.codegen import weights_file
 from mdlc.codegen.emit_cpp import MAT_TYPES, Info, describe, dims
@@ -16,7 +17,9 @@ from mdlc.codegen.metal.kernel import ComputeCode
 from mdlc.codegen.metal.manifest import manifest
 from mdlc.codegen.metal.ports import camera, reader, takes_camera, writer
 from mdlc.codegen.plan import Plan, Port
+from mdlc.codegen.strides import C_TYPES
 from mdlc.codegen.templates import render
+from mdlc.compiler.types import DType
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,7 @@ def emit(
     ]
     structs, members = _members(plan, numbers)
     weights = weights_file.weights_file(plan)
-    context = {
+    context: dict[str, Any] = {
         "plan": plan,
         "info": info,
         "name": plan.name,
@@ -146,30 +149,56 @@ def emit(
         "digest": _bytes_literal(plan.digest()[:16]),
         "target": _bytes_literal(plan.isa.name.encode().ljust(16, b"\0")),
         "stacked": _stacked,
+        "manual": _manual(plan, info),
     }
     metal = render(
         "metal/kernels.metal.j2",
         **context,
         functions=functions.texts,
         helpers=list(functions.helpers),
-        manual=_manual(plan, info),
     )
     files = {
         f"{plan.name}.metal": format_cpp(metal).encode(),
-        f"{plan.name}.h": format_cpp(
-            render("metal/header.h.j2", **context, manual=_manual(plan, info))
-        ).encode(),
+        f"{plan.name}.h": format_cpp(render("metal/header.h.j2", **context)).encode(),
         f"{plan.name}.cpp": format_cpp(render("metal/source.cpp.j2", **context)).encode(),
         f"{plan.name}.weights": weights,
     }
-    files |= _packages(context)
+    files |= _packages(plan, context)
     files[f"{plan.name}.json"] = manifest(plan, info, codes, [*readers, *writers], files)
     return files
 
 
-def _packages(context: Mapping[str, object]) -> dict[str, bytes]:
-    """What Xcode, Swift and CMake read."""
-    return {}
+def _packages(plan: Plan, context: Mapping[str, Any]) -> dict[str, bytes]:
+    """What Swift, Xcode and CMake read, and the C functions between Swift and the class."""
+    more = {"c_type": lambda port: _C[port.type.dtype], "swift_type": lambda p: _SWIFT[p.type.dtype]}
+    name = plan.name
+
+    def text(template: str) -> str:
+        return render(f"metal/{template}.j2", **context, **more)
+
+    return {
+        f"{name}_c.h": format_cpp(text("c_header.h")).encode(),
+        f"{name}_c.cpp": format_cpp(text("c_source.cpp")).encode(),
+        f"{name}.swift": text("wrapper.swift").encode(),
+        "Package.swift": text("Package.swift").encode(),
+        "module.modulemap": text("module.modulemap").encode(),
+        "CMakeLists.txt": text("CMakeLists.txt").encode(),
+    }
+
+
+_C = {dtype: name.removeprefix("std::") for dtype, name in C_TYPES.items()}
+# Half-precision values are passed as their bits.
+_SWIFT = {
+    DType.F16: "UInt16",
+    DType.F32: "Float",
+    DType.U8: "UInt8",
+    DType.I8: "Int8",
+    DType.BOOL: "UInt8",
+    DType.I16: "Int16",
+    DType.U16: "UInt16",
+    DType.I32: "Int32",
+    DType.I64: "Int64",
+}
 
 
 def textures_of(plan: Plan) -> list[Texture]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from mdlc.codegen.kernel import candidates
+from mdlc.codegen.target import target_of
 from mdlc.commands.console import count, out, table
 from mdlc.commands.options import ModelOptions, model_options
 from mdlc.compiler.errors import MdlcError
@@ -39,6 +40,8 @@ def command(options: ModelOptions, wanted: str | None, everything: bool) -> None
             hint=f"layers are {some}, ...; see `mdlc inspect`",
         )
     console = out()
+    estimate = target_of(compiled.plan).estimate
+    lines, totals = estimate(compiled.plan) if estimate else ({}, [])
     for step in steps:
         console.print(f"{step.name}: {step.node.op} -> {step.node.type}")
         shown = table(
@@ -61,3 +64,7 @@ def command(options: ModelOptions, wanted: str | None, everything: bool) -> None
                 f"{macs / candidate.cycles:.2f}" if candidate.cycles else "",
             )
         console.print(shown)
+        if step.name in lines:
+            console.print(lines[step.name], soft_wrap=True)
+    for total in totals:
+        console.print(total, soft_wrap=True)
