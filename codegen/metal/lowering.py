@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from mdlc.codegen.isa import Isa
 from mdlc.codegen.kernel import Candidate, Schedule, Step, View, candidates, kernels
+from mdlc.codegen.lowering import is_alias as keeps_memory
 from mdlc.codegen.memory import place
 from mdlc.codegen.metal.image import LANES, MOST_SLICES, Image, element
 from mdlc.codegen.plan import (
@@ -28,11 +29,8 @@ from mdlc.compiler.ir import Graph, Node
 from mdlc.compiler.ops.cast import Cast
 from mdlc.compiler.ops.concat import Concat
 from mdlc.compiler.ops.constant import Constant
-from mdlc.compiler.ops.convert_layout import ConvertLayout
 from mdlc.compiler.ops.input import Input
-from mdlc.compiler.ops.reshape import Reshape
 from mdlc.compiler.ops.slice import Slice
-from mdlc.compiler.ops.transpose import Transpose
 from mdlc.compiler.types import DType
 
 # Names that the host class and its source declare besides those of the C++ class.
@@ -59,6 +57,7 @@ def lower(
         MdlcError: operators have no Metal kernel (all of them are named), or a tensor does not
             fit a texture.
     """
+    graph, aliases = _fold_views(graph)
     outputs = set(graph.outputs)
     order = [n for n in graph.order() if not isinstance(n.op, Constant) or n in outputs]
     choice: dict[Node, Candidate] = {}
@@ -67,7 +66,7 @@ def lower(
         if isinstance(node.op, Input):
             if element(node.type.dtype) is None:
                 missing.append(f"input {node.name!r} of type {node.type.dtype.value}")
-        elif not is_alias(node):
+        elif node not in aliases:
             try:
                 choice[node] = _choose(node, isa, (schedules or {}).get(node.name))
             except MdlcError:
@@ -78,7 +77,7 @@ def lower(
             f"target {isa.name} does not have {'; '.join(missing)}",
             hint="compile for a C++ target, such as arm-neon",
         )
-    views, sizes = _assign_views(graph, order, choice)
+    views, sizes = _assign_views(graph, order, choice, aliases)
     _check_sizes(order, views)
     structs = {kernel.layer for kernel in kernels(isa.kernels)}
     reserved = CLASS_MEMBERS | SOURCE_NAMES | HOST_NAMES | structs | {name}
@@ -113,33 +112,38 @@ def lower(
     return _place(plan, sizes)
 
 
-def is_alias(node: Node) -> bool:
-    """Whether the output is the first input's texture, so that no kernel is needed."""
-    if isinstance(node.op, Cast):
-        source, target = node.inputs[0].type.dtype, node.type.dtype
-        exact = {DType.U8, DType.I8, DType.BOOL, DType.F16, DType.F32}
-        return source in exact and target in (DType.F16, DType.F32)
-    if not isinstance(node.op, Reshape | ConvertLayout | Transpose):
-        return False
-    own, source_ = Image.of(node.type), Image.of(node.inputs[0].type)
-    if own.extent != source_.extent:
-        return False
-    if isinstance(node.op, Reshape):
-        return _row_major(node.inputs[0]) and _row_major(node)
-    perm = node.op.perm if isinstance(node.op, Transpose) else None
-    return _memory_axes(node.inputs[0]) == _memory_axes(node, perm)
+def _fold_views(graph: Graph) -> tuple[Graph, set[Node]]:
+    """The graph without the middle of chains that move no bytes, and its nodes that are aliases.
+
+    Reshapes, transposes and layout conversions that leave memory as it is may still put other
+    axes on width and channels; where a chain of them ends as it began, the end is a view of the
+    beginning.
+    """
+    aliases: set[Node] = set()
+
+    def visit(old: Node, fresh: Node) -> Node:
+        if isinstance(fresh.op, Cast):
+            if _is_exact_cast(fresh):
+                aliases.add(fresh)
+            return fresh
+        source = fresh
+        while keeps_memory(source):
+            source = source.inputs[0]
+            if Image.of(source.type).extent == Image.of(fresh.type).extent:
+                fresh = replace(fresh, inputs=(source,))
+                aliases.add(fresh)
+                break
+        return fresh
+
+    folded = graph.rebuild(visit)
+    return folded, aliases
 
 
-def _memory_axes(node: Node, perm: Sequence[int] | None = None) -> list[int]:
-    """Axes in memory order, those of length 1 left out; `perm` renames them."""
-    tensor = node.type
-    axes = [a for a in tensor.layout.axes(tensor.rank) if tensor.shape[a] != 1]
-    return axes if perm is None else [perm[a] for a in axes]
-
-
-def _row_major(node: Node) -> bool:
-    axes = _memory_axes(node)
-    return axes == sorted(axes)
+def _is_exact_cast(node: Node) -> bool:
+    """Whether a texture holds the same values in either type."""
+    source, target = node.inputs[0].type.dtype, node.type.dtype
+    exact = {DType.U8, DType.I8, DType.BOOL, DType.F16, DType.F32}
+    return source in exact and target in (DType.F16, DType.F32)
 
 
 def _choose(node: Node, isa: Isa, wanted: Schedule | None) -> Candidate:
@@ -153,7 +157,10 @@ def _choose(node: Node, isa: Isa, wanted: Schedule | None) -> Candidate:
 
 
 def _assign_views(
-    graph: Graph, order: Sequence[Node], choice: Mapping[Node, Candidate]
+    graph: Graph,
+    order: Sequence[Node],
+    choice: Mapping[Node, Candidate],
+    aliases: set[Node],
 ) -> tuple[dict[Node, View], list[tuple[str, View]]]:
     """A view for every node but the constants; name and whole view of every texture."""
     inside = _inside_concats(order, graph.users(), choice)
@@ -180,7 +187,7 @@ def _assign_views(
                 views[node] = replace(source, offset=source.offset + start, type=node.type)
             else:
                 views[node] = fresh(node)
-        elif is_alias(node):
+        elif node in aliases:
             views[node] = replace(views[node.inputs[0]], type=node.type)
         else:
             views[node] = fresh(node)

@@ -34,7 +34,7 @@ from mdlc.codegen.strides import C_TYPES
 from mdlc.codegen.templates import render
 from mdlc.codegen.toolchain import BUILD_FLAGS, Toolchain
 from mdlc.compiler.errors import MdlcError
-from mdlc.compiler.types import Array, DType
+from mdlc.compiler.types import Array
 
 # The kernels' own unit: half arguments, no lax conversions, every load and store reported.
 SHIM_FLAGS = (
@@ -275,11 +275,9 @@ def _part(view: View) -> tuple[int, ...]:
 def _shim_digest() -> bytes:
     digest = hashlib.sha256()
     shim = files("mdlc.runtime_templates").joinpath("metal/shim")
-    for part in ("metal_stdlib", "simulator.h", "checks.h", "Metal/Metal.hpp",
+    for part in ("metal_stdlib", "device.h", "simulator.h", "checks.h", "Metal/Metal.hpp",
                  "Foundation/Foundation.hpp"):  # fmt: skip
         digest.update(shim.joinpath(part).read_bytes())
     return digest.digest()
 
 
-# What a Metal class does not take: the caller's memory of these types.
-NO_MEMORY = frozenset({DType.F64, DType.U32, DType.U64})

@@ -20,6 +20,7 @@ from mdlc.codegen.formula import stem
 from mdlc.codegen.isa import Isa
 from mdlc.codegen.kernel import LayerCode, Schedule, Step
 from mdlc.codegen.metal import msl
+from mdlc.codegen.metal.bounds import largest_magnitude
 from mdlc.codegen.metal.image import LANES, Image
 from mdlc.codegen.metal.index import Index
 from mdlc.codegen.metal.kernel import (
@@ -39,8 +40,10 @@ from mdlc.compiler.ops.conv2d import Conv2D
 from mdlc.compiler.ops.dense import Dense
 from mdlc.compiler.types import Array, DType
 
-# Sums of so few products are kept in half precision; longer ones in float.
-MOST_HALF_TERMS = 16
+# Depthwise sums of so few products are kept in half precision. Everything else is summed in float:
+# on networks of fifty layers half sums cost half as much again as what storing activations and
+# weights in half costs anyway.
+MOST_HALF_TERMS = 9
 HALF_MAX = 65504.0
 
 
@@ -296,8 +299,7 @@ class ConvolutionKernel(ComputeKernel):
         x, y = image_of(step.inputs[0]), image_of(step.output)
         pixels, channels = step.schedule.tile
         slices = channels // LANES
-        terms = shape.depth * LANES * math.prod(shape.kernel)
-        sums = "half4" if terms <= MOST_HALF_TERMS and not activation_of(node) else "float4"
+        sums = "float4"
         weight_type = vector_type(step.weights["weights"])
         names = {
             "x": "sample" if shape.padded else "read",
@@ -616,9 +618,13 @@ class DepthwiseKernel(ComputeKernel):
 
 
 def _stays_half(node: Node) -> bool:
-    """Whether sums may be kept in half: the activation is exact enough there."""
+    """Whether sums may be kept in half: none can overflow, and the activation is exact enough."""
     activation = activation_of(node)
-    return activation is None or msl.precision(msl.formula(activation)) == "half4"
+    if activation is not None and msl.precision(msl.formula(activation)) != "half4":
+        return False
+    weights = np.abs(constant(node, 1)).sum((1, 2, 3))
+    largest = largest_magnitude(node.inputs[0]) * float(weights.max())
+    return largest + float(np.abs(constant(node, 2)).max()) < HALF_MAX
 
 
 KERNELS = (ConvolutionKernel(), DepthwiseKernel())

@@ -16,39 +16,35 @@
 #include <sys/mman.h>
 #include <ucontext.h>
 
-#include <atomic>
+#include <algorithm>
+#include <cstdarg>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <functional>
-#include <map>
-#include <string>
 #include <thread>
-#include <type_traits>
 #include <vector>
+
+#include "device.h"
 
 namespace simulator {
 
-struct Size {
-  unsigned x = 1, y = 1, z = 1;
-};
-
-struct Position {
-  Size grid, group, local, group_size, groups;
-  unsigned index = 0;  // of the thread in its group
-};
+inline std::uint32_t dispatch_number = 0;
+inline const Kernel* first_kernel = nullptr;
 
 inline const char*& Running() {
   static const char* name = "";
   return name;
 }
 
-template <class... Arguments>
-[[noreturn]] inline void Fail(const char* format, Arguments... arguments) {
+__attribute__((used)) inline void Fail(const char* format, ...) {
   char text[256];
-  std::snprintf(text, sizeof(text), format, arguments...);
+  va_list arguments;
+  va_start(arguments, format);
+  std::vsnprintf(text, sizeof(text), format, arguments);
+  va_end(arguments);
   std::fprintf(stderr, "kernel %s: %s\n", Running(), text);
   std::fflush(stderr);
   std::_Exit(3);
@@ -87,58 +83,6 @@ class Memory {
   }
   unsigned char* base_ = nullptr;
   std::size_t next_ = 0;
-};
-
-// What a heap knows of each 8 bytes: which texture wrote them, and in which dispatch.
-struct Shadow {
-  std::vector<std::uint32_t> owner, dispatch;
-};
-
-inline std::uint32_t& Dispatch() {
-  static std::uint32_t number = 0;
-  return number;
-}
-
-struct Image {
-  enum Format { kHalf, kFloat, kInt, kBytes };
-  unsigned width = 0, height = 0, layers = 0;
-  Format format = kHalf;
-  unsigned char* data = nullptr;
-  Shadow* shadow = nullptr;      // of the heap; none for textures outside a heap
-  std::size_t first = 0;         // index of data in the shadow, in units of 8 bytes
-  std::uint32_t id = 0;
-
-  static std::size_t TexelBytes(Format format) { return format == kHalf ? 8 : format == kBytes ? 4 : 16; }
-  std::size_t bytes() const { return TexelBytes(format) * width * height * layers; }
-
-  std::size_t Index(unsigned x, unsigned y, unsigned layer, Format as) const {
-    if (x >= width || y >= height || layer >= layers) {
-      Fail("texel (%u, %u) of slice %u is outside a texture of %u x %u x %u slices", x, y, layer, width, height, layers);
-    }
-    if (as != format) Fail("a texture is read or written as another type than it has");
-    return (static_cast<std::size_t>(layer) * height + y) * width + x;
-  }
-  const void* At(unsigned x, unsigned y, unsigned layer, Format as) const {
-    const std::size_t index = Index(x, y, layer, as), texel = TexelBytes(format);
-    if (shadow != nullptr && shadow->owner[first + index * (texel / 8)] != id) {
-      Fail("texel (%u, %u) of slice %u is read, but nothing wrote it", x, y, layer);
-    }
-    return data + index * texel;
-  }
-  void* Written(unsigned x, unsigned y, unsigned layer, Format as) {
-    const std::size_t index = Index(x, y, layer, as), texel = TexelBytes(format);
-    if (shadow != nullptr) {
-      for (std::size_t i = 0; i < texel / 8; ++i) {
-        const std::size_t at = first + index * (texel / 8) + i;
-        if (shadow->owner[at] == id && shadow->dispatch[at] == Dispatch()) {
-          Fail("texel (%u, %u) of slice %u is written twice", x, y, layer);
-        }
-        shadow->owner[at] = id;
-        shadow->dispatch[at] = Dispatch();
-      }
-    }
-    return data + index * texel;
-  }
 };
 
 // A range of memory that the running kernel may touch.
@@ -186,38 +130,18 @@ inline void Yield(Group::State state) {
   group->states[self] = state;
   swapcontext(&group->contexts[self], &group->scheduler);
 }
-inline void GroupBarrier() { Yield(Group::kAtBarrier); }
-inline void SimdBarrier() { Yield(Group::kAtSimd); }
+__attribute__((used)) inline void GroupBarrier() { Yield(Group::kAtBarrier); }
+__attribute__((used)) inline void SimdBarrier() { Yield(Group::kAtSimd); }
 
-template <class F>
-inline float SimdFrom(float x, F from) {
+__attribute__((used)) inline Lanes Exchange(float x) {
   Group* group = CurrentGroup();
   if (group == nullptr) Fail("a simdgroup function in a kernel that was said to have none");
   const unsigned self = group->current, base = self / Group::kLanes * Group::kLanes;
   group->exchange[self] = x;
   SimdBarrier();
-  const unsigned lane = from(self - base);
-  const bool inside = lane < Group::kLanes && base + lane < group->exchange.size();
-  const float found = inside ? group->exchange[base + lane] : x;
-  SimdBarrier();
-  return found;
+  const unsigned left = static_cast<unsigned>(group->exchange.size()) - base;
+  return {group->exchange.data() + base, self - base, left < Group::kLanes ? left : Group::kLanes};
 }
-
-template <class F>
-inline float SimdReduce(float x, F combine) {
-  Group* group = CurrentGroup();
-  if (group == nullptr) Fail("a simdgroup function in a kernel that was said to have none");
-  const unsigned self = group->current, base = self / Group::kLanes * Group::kLanes;
-  group->exchange[self] = x;
-  SimdBarrier();
-  float total = group->exchange[base];
-  for (unsigned i = base + 1; i < base + Group::kLanes && i < group->exchange.size(); ++i) total = combine(total, group->exchange[i]);
-  SimdBarrier();
-  return total;
-}
-
-// An atomic is no race with another atomic.
-inline unsigned FetchAdd(unsigned* at, unsigned by) { return __atomic_fetch_add(at, by, __ATOMIC_RELAXED); }
 
 inline void FiberMain(unsigned high, unsigned low) {
   const std::uintptr_t bits = (static_cast<std::uintptr_t>(high) << 32U) | low;
@@ -311,28 +235,12 @@ inline void Touch(const void* p, std::size_t count, bool write) {
 
 // ------------------------------------------------------------------- dispatch
 
-// The arguments of one dispatch, by index.
-struct Arguments {
-  static constexpr int kMost = 16;
-  Image* textures[kMost] = {};
-  unsigned char* buffers[kMost] = {};
-  unsigned char* threadgroup_memory[kMost] = {};
-};
-
-struct Kernel {
-  const char* name;
-  bool waits;  // uses barriers, threadgroup memory or simdgroup functions
-  unsigned textures, buffers;
-  void (*call)(const Arguments&, const Position&);
-};
-
-inline std::map<std::string, Kernel>& Kernels() {
-  static std::map<std::string, Kernel> kernels;
-  return kernels;
+inline const Kernel* FindKernel(const char* name) {
+  for (const Kernel* kernel = first_kernel; kernel != nullptr; kernel = kernel->next) {
+    if (std::strcmp(kernel->name, name) == 0) return kernel;
+  }
+  return nullptr;
 }
-struct Registration {
-  explicit Registration(const Kernel& k) { Kernels()[k.name] = k; }
-};
 
 inline unsigned Processors() {
   const char* wanted = std::getenv("MDLC_METAL_THREADS");
@@ -342,7 +250,7 @@ inline unsigned Processors() {
 
 inline void Run(const Kernel& kernel, Arguments arguments, Size groups, Size group_size, const std::size_t (&threadgroup_bytes)[Arguments::kMost]) {
   Running() = kernel.name;
-  ++Dispatch();
+  ++dispatch_number;
   for (unsigned i = 0; i < kernel.textures; ++i) {
     if (arguments.textures[i] == nullptr) Fail("texture %u is not set", i);
   }

@@ -133,6 +133,7 @@ class Heap : public NS::Counted<Heap> {
   unsigned char* data = nullptr;
   NS::UInteger size = 0;
   simulator::Shadow shadow;
+  std::vector<std::uint32_t> owners, dispatches;
 };
 
 class Function : public NS::Counted<Function> {
@@ -149,10 +150,10 @@ class ComputePipelineState : public NS::Counted<ComputePipelineState> {
 class Library : public NS::Counted<Library> {
  public:
   Function* newFunction(const NS::String* name) {
-    const auto found = simulator::Kernels().find(name->utf8String());
-    if (found == simulator::Kernels().end()) return nullptr;
+    const simulator::Kernel* found = simulator::FindKernel(name->utf8String());
+    if (found == nullptr) return nullptr;
     Function* function = new Function;
-    function->kernel = &found->second;
+    function->kernel = found;
     return function;
   }
 };
@@ -269,8 +270,9 @@ class Device : public NS::Counted<Device> {
     Heap* heap = new Heap;
     heap->size = descriptor->size_;
     heap->data = simulator::Memory::Get().Allocate(heap->size);
-    heap->shadow.owner.assign(heap->size / 8 + 1, 0);
-    heap->shadow.dispatch.assign(heap->size / 8 + 1, 0);
+    heap->owners.assign(heap->size / 8 + 1, 0);
+    heap->dispatches.assign(heap->size / 8 + 1, 0);
+    heap->shadow = {heap->owners.data(), heap->dispatches.data()};
     return heap;
   }
 };
