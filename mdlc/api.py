@@ -59,9 +59,7 @@ class CompiledModel:
 
     @cached_property
     def _files(self) -> dict[str, bytes]:
-        return target_of(self.plan).emit(
-            self.plan, self.info, embed_weights=self.embed_weights
-        )
+        return target_of(self.plan).emit(self.plan, self.info, embed_weights=self.embed_weights)
 
     def files(self) -> dict[str, bytes]:
         """What is emitted: contents by file name, in a fixed order."""

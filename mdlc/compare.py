@@ -60,9 +60,7 @@ def errors(actual: Array, expected: Array, *, half: bool = False) -> Errors:
         differ = actual != expected
         apart = float(np.abs(actual.astype(np.float64) - expected.astype(np.float64)).max())
         share = float(differ.mean())
-        return Errors(
-            apart, share, 0, math.inf if not share else -10 * math.log10(share), bound
-        )
+        return Errors(apart, share, 0, math.inf if not share else -10 * math.log10(share), bound)
     bound = HALF_BOUND if half or expected.dtype == np.float16 else FLOAT_BOUND
     a, b = actual.astype(np.float64), expected.astype(np.float64)
     same = (a == b) | (np.isnan(a) & np.isnan(b))

@@ -56,8 +56,8 @@ def read(texture: str, source: Image, at: Sequence[Index], own: Image) -> str:
                 return f"{vector}({texel}.{'xyzw'[lane.fixed]})"
             return f"{vector}({texel}[{lane}])"
     lanes = []
-    for lane in range(LANES):
-        real = lane_channel(own, lane)
+    for number in range(LANES):
+        real = lane_channel(own, number)
         if real is None:
             lanes.append("0")
             continue

@@ -1,4 +1,4 @@
-"""How large elements can be, where the graph says so: what half precision can hold is known then."""
+"""How large elements can be, where the graph says so: whether half precision holds them."""
 
 from __future__ import annotations
 

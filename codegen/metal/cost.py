@@ -139,9 +139,7 @@ def network_report(
     views = [port.view for port in (*plan.inputs, *plan.outputs)]
     total = {
         gpu.name: sum(cost.seconds[gpu.name] for cost in costs)
-        + sum(
-            seconds(code, 2 * _bytes(view), gpu) for view, code in zip(views, ends, strict=True)
-        )
+        + sum(seconds(code, 2 * _bytes(view), gpu) for view, code in zip(views, ends, strict=True))
         for gpu in GPUS
     }
     return {

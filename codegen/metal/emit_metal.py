@@ -170,7 +170,10 @@ def emit(
 
 def _packages(plan: Plan, context: Mapping[str, Any]) -> dict[str, bytes]:
     """What Swift, Xcode and CMake read, and the C functions between Swift and the class."""
-    more = {"c_type": lambda port: _C[port.type.dtype], "swift_type": lambda p: _SWIFT[p.type.dtype]}
+    more = {
+        "c_type": lambda port: _C[port.type.dtype],
+        "swift_type": lambda p: _SWIFT[p.type.dtype],
+    }
     name = plan.name
 
     def text(template: str) -> str:
@@ -281,9 +284,7 @@ def _members(
 
 def _shapes(step: Step) -> str:
     first = step.inputs[0] if step.inputs else step.output
-    return ", ".join(
-        "{" + ", ".join(map(str, dims(view))) + "}" for view in (first, step.output)
-    )
+    return ", ".join("{" + ", ".join(map(str, dims(view))) + "}" for view in (first, step.output))
 
 
 def _scale(port: Port, info: Info) -> float:

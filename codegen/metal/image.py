@@ -56,7 +56,8 @@ class Image:
         shape = (1, 1, 1, *tensor.physical_shape)
         lead = math.prod(shape[:-3])
         slices = -(-shape[-1] // LANES)
-        return Image(tensor, lead, *shape[-3:], first, pitch or slices)
+        height, width, channels = shape[-3:]
+        return Image(tensor, lead, height, width, channels, first, pitch or slices)
 
     @property
     def slices(self) -> int:

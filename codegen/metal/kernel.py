@@ -141,4 +141,3 @@ def layer(image: Image, z: str = "position.z") -> str:
     if image.pitch == image.slices:
         return str(Index(z, image.layers) + image.first)
     return str(image.layer(*place(image, z)))
-

@@ -21,8 +21,9 @@ _ROUNDED = frozenset({"add", "sub", "mul"})
 _INTEGER = frozenset({"add", "sub", "mul", "trunc_div", "mod", "fmod", "div", *_EXACT}) - {"is_nan"}
 # Formulas whose value at an arbitrary finite argument may be infinite or not a number.
 _RISKY = frozenset(
-    "div log pow mod fmod exp sqrt tan asin acos sinh cosh acosh atanh".split()  # noqa: SIM905
-)
+    {"div", "log", "pow", "mod", "fmod", "exp", "sqrt", "tan", "asin", "acos", "sinh", "cosh",
+     "acosh", "atanh"}
+)  # fmt: skip
 
 _SPELL = {
     "add": "{0} + {1}",
@@ -47,11 +48,11 @@ _SPELL = {
     "mod": "{0} - {1} * floor({0} / {1})",
     "trunc_div": "trunc({0} / {1})",
 }
-_SPELL |= {
-    name: f"{name}({{0}})"
-    for name in "abs sqrt floor ceil exp log tanh sin cos tan asin acos atan sinh cosh asinh "
-    "acosh atanh".split()
-}
+_CALLS = (
+    "abs", "sqrt", "floor", "ceil", "exp", "log", "tanh", "sin", "cos", "tan", "asin", "acos",
+    "atan", "sinh", "cosh", "asinh", "acosh", "atanh",
+)  # fmt: skip
+_SPELL |= {name: f"{name}({{0}})" for name in _CALLS}
 _SPELL |= {name: f"{name}({{0}}, {{1}})" for name in ("pow", "fmod")}
 _SPELL_INTEGER = {
     "mod": "(({0} % {1}) + {1}) % {1}",

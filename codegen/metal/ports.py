@@ -62,12 +62,11 @@ def reader(port: Port) -> ComputeCode:
     name = f"read_{port.type.dtype.value}_{image.label}"
     grid = (image.width, image.height, image.layers)
     element = image.element
-    head = declaration(
-        name, [(element, "write", "y")], [(f"device const {kind}", "pixels")]
-    )
+    head = declaration(name, [(element, "write", "y")], [(f"device const {kind}", "pixels")])
     text = (
         f"// Channels side by side to slices of four: {image.label}.\n{head} {{\n{guard(grid)}"
-        f"device const {kind}* from = pixels + {_start(image)};\n{element}4 value = {element}4(0);\n"
+        f"device const {kind}* from = pixels + {_start(image)};\n"
+        f"{element}4 value = {element}4(0);\n"
         + _lanes(image, f"value.{{1}} = {element}(from[{{0}}]);")
         + f"\ny.write(value, position.xy, {layer(image)});\n}}\n"
     )

@@ -279,5 +279,3 @@ def _shim_digest() -> bytes:
                  "Foundation/Foundation.hpp"):  # fmt: skip
         digest.update(shim.joinpath(part).read_bytes())
     return digest.digest()
-
-

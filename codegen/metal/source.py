@@ -87,7 +87,7 @@ def read_kernels(text: str, file: str = "the .metal file") -> list[KernelSource]
     functions = _functions(plain)
     _check_recursion(functions, file)
     kernels = []
-    for name, is_kernel, parameters, body in functions:
+    for name, is_kernel, parameters, _ in functions:
         for parameter in parameters:
             _check_space(parameter, name, file)
         if is_kernel:

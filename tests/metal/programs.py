@@ -42,10 +42,10 @@ def program_of(graph: Graph, name: str = "Samples") -> MetalProgram:
 def add_model() -> onnx.ModelProto:
     """The sum of two images of 24 channels."""
     size = (1, 24, 6, 7)
-    infos = [
-        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, size) for name in "aby"
-    ]
-    graph = helper.make_graph([helper.make_node("Add", ["a", "b"], ["y"])], "sum", infos[:2], infos[2:])
+    infos = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, size) for name in "aby"]
+    graph = helper.make_graph(
+        [helper.make_node("Add", ["a", "b"], ["y"])], "sum", infos[:2], infos[2:]
+    )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 

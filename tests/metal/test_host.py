@@ -59,9 +59,7 @@ def test_whole_class_agrees_with_onnxruntime(program: MetalProgram) -> None:
         (lambda data: None, "cannot be opened"),
     ],
 )
-def test_bad_weights_are_an_error(
-    program: MetalProgram, damage: object, complaint: str
-) -> None:
+def test_bad_weights_are_an_error(program: MetalProgram, damage: object, complaint: str) -> None:
     weights = program.directory / "Block.weights"
     good = weights.read_bytes()
     try:
@@ -187,5 +185,7 @@ def test_options_of_other_targets_are_refused() -> None:
 
 
 def test_text_depends_on_the_model_alone() -> None:
-    assert mdlc.compile(block_model(), "metal").files() == mdlc.compile(block_model(), "metal").files()
+    assert (
+        mdlc.compile(block_model(), "metal").files() == mdlc.compile(block_model(), "metal").files()
+    )
     assert METAL.name == "metal"

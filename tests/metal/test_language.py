@@ -12,7 +12,9 @@ from tests.metal.programs import require_clang
 
 HEAD = "#include <metal_stdlib>\nusing namespace metal;\n"
 # A kernel around statements; w and y are buffers, x and t textures.
-KERNEL = HEAD + """
+KERNEL = (
+    HEAD
+    + """
 {before}
 kernel void k(texture2d_array<half, access::read> x [[texture(0)]],
               texture2d_array<half, access::write> t [[texture(1)]],
@@ -28,6 +30,7 @@ kernel void k(texture2d_array<half, access::read> x [[texture(0)]],
   {body}
 }}
 """
+)
 
 
 def kernel(body: str = "", before: str = "") -> str:
@@ -69,7 +72,7 @@ def test_valid_metal_compiles() -> None:
         ("const half4 a = x.read(position, 0);", "", "no viable conversion|cannot|no matching"),
         ("const half3 a = half4(1.0h);", "", "half3"),
         ("const float4 a = float4(1.0f, 2.0f);", "", "no matching function"),
-        ("const float a = max(f, 1.0f).x;", "", "no matching|ambiguous|conver"),
+        ("const float4 a = max(f, h);", "", "no matching|ambiguous"),
         ("w[0] = h;", "", "const|read-only"),
         ("shared = y;", "", "address space|incompatible|assigning|conver"),
         ("y[0] = float4(Twice(y));", HELPER, "no matching|address space|conver"),

@@ -229,7 +229,7 @@ def tile_cost(shape: Shape, tile: Sequence[int], images: int, depthwise: bool) -
         reads = shape.depth * (shape.kernel[0] * columns + taps * channels * 0.25)
     cycles = (fmas + 4 * reads + 30) * threads / 128
     # Few threads leave most of a GPU idle: 4096 keep the smallest one busy.
-    return cycles * max(1.0, (4096 / threads) ** 0.5)
+    return cycles * max(1.0, math.sqrt(4096 / threads))
 
 
 def columns_of(shape: Shape, pixels: int) -> list[int]:
@@ -603,9 +603,7 @@ class DepthwiseKernel(ComputeKernel):
         text = (
             f"// y[c] = bias[c] + sum of weights[ky][kx][c] * x[ky][kx][c]: {pixels} pixels by "
             f"4 channels a thread, sums in {sums[:-1]}.\n"
-            f"{declaration(name, textures, buffers)} {{\n{guard(grid)}"
-            + "\n".join(lines)
-            + "\n}\n"
+            f"{declaration(name, textures, buffers)} {{\n{guard(grid)}" + "\n".join(lines) + "\n}\n"
         )
         return ComputeCode(
             name,

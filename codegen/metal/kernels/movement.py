@@ -87,9 +87,7 @@ def _slice(op: Slice, node: Node, at: Indices) -> list[Index]:
 def _expand(op: Expand, node: Node, at: Indices) -> list[Index]:
     source = node.inputs[0].shape
     own = at[len(at) - len(source) :]
-    return [
-        Index.of(0) if n == 1 else index for index, n in zip(own, source, strict=True)
-    ]
+    return [Index.of(0) if n == 1 else index for index, n in zip(own, source, strict=True)]
 
 
 def _tile(op: Tile, node: Node, at: Indices) -> list[Index]:
@@ -99,10 +97,8 @@ def _tile(op: Tile, node: Node, at: Indices) -> list[Index]:
 def _depth_to_space(op: DepthToSpace, node: Node, at: Indices) -> list[Index]:
     n, c, h, w = at
     b, rest = op.block, node.shape[1]
-    if op.mode == "DCR":
-        channel = ((h % b) * b + w % b) * rest + c
-    else:
-        channel = (c * b + h % b) * b + w % b
+    dcr = ((h % b) * b + w % b) * rest + c
+    channel = dcr if op.mode == "DCR" else (c * b + h % b) * b + w % b
     return [n, channel, h // b, w // b]
 
 
@@ -250,7 +246,9 @@ class ConcatKernel(ComputeKernel):
 Give = Callable[[int | None], str]
 
 
-def _chain(index: Index, branches: Sequence[tuple[int, Give]], spell: Callable[..., str]) -> list[str]:
+def _chain(
+    index: Index, branches: Sequence[tuple[int, Give]], spell: Callable[..., str]
+) -> list[str]:
     lines = []
     for number, (end, give) in enumerate(branches):
         last = number == len(branches) - 1
@@ -310,9 +308,7 @@ class PadKernel(ComputeKernel):
         tensor = node.inputs[0].type
         if op.mode != "constant" or op.value or tensor.rank < 3:
             return False
-        physical = [
-            (op.begins[a], op.ends[a]) for a in tensor.layout.axes(tensor.rank)
-        ]
+        physical = [(op.begins[a], op.ends[a]) for a in tensor.layout.axes(tensor.rank)]
         rest = [*physical[:-3], physical[-1]]
         return (
             element(tensor.dtype) == "half"
@@ -354,9 +350,7 @@ class PadKernel(ComputeKernel):
             if channel is None:
                 continue
             indices, tests = [], []
-            for axis, (index, length) in enumerate(
-                zip(logical, node.inputs[0].shape, strict=True)
-            ):
+            for axis, (index, length) in enumerate(zip(logical, node.inputs[0].shape, strict=True)):
                 picked = substitute(index, channel)
                 if f"axis{axis}" in tables:
                     name = f"i{axis}_{lane}"

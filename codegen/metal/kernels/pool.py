@@ -38,10 +38,10 @@ class PoolKernel(ComputeKernel):
         return isinstance(node.op, MaxPool2D | AveragePool2D) and stored(node) and floats
 
     def cost(self, node: Node, schedule: Schedule, isa: Isa) -> float:
-        window = node.op.window  # type: ignore[attr-defined]
-        return Image.of(node.type).layers * node.shape[2] * node.shape[3] * (
-            window.kernel[0] * window.kernel[1]
-        ) / 16
+        assert isinstance(node.op, MaxPool2D | AveragePool2D)
+        taps = node.op.window.kernel[0] * node.op.window.kernel[1]
+        image = Image.of(node.type)
+        return image.layers * image.height * image.width * taps / 16
 
     def emit(self, step: Step, isa: Isa) -> LayerCode:
         node, op = step.node, step.node.op
@@ -78,7 +78,7 @@ class PoolKernel(ComputeKernel):
         texel = f"x.read(uint2({coordinates[1]}, {coordinates[0]}), {x.layer(image, slice_)})"
         body = [f"sum = max(sum, {texel});"] if largest else [f"sum += float4({texel});"]
         result = "sum"
-        if not largest:
+        if isinstance(op, AveragePool2D):
             counts = op.counts((x.height, x.width))
             if (counts == counts[0, 0]).all():
                 divisor = f"{float(counts[0, 0])}f"
@@ -98,9 +98,7 @@ class PoolKernel(ComputeKernel):
         taps = window.kernel[0] * window.kernel[1] * node.type.size
         buffers = [("device const float", key) for key in step.weights]
         head = declaration(name, [("half", "read", "x"), ("half", "write", "y")], buffers)
-        text = (
-            f"// {op}\n{head} {{\n{guard(grid)}" + "\n".join(lines) + "\n}\n"
-        )
+        text = f"// {op}\n{head} {{\n{guard(grid)}" + "\n".join(lines) + "\n}\n"
         work = Work(taps, 0) if largest else Work(0, taps)
         return ComputeCode(name, text, grid=grid, group=group_for(grid), work=work)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 from mdlc.codegen.isa import Isa
-from mdlc.codegen.kernel import LayerCode, Schedule, Step
+from mdlc.codegen.kernel import LayerCode, Step
 from mdlc.codegen.metal.access import lane_channel, pixel_at, substitute, thread_position
 from mdlc.codegen.metal.image import LANES, Image
 from mdlc.codegen.metal.index import Index
@@ -178,7 +178,9 @@ class ReduceKernel(ComputeKernel):
         lines.append(f"for (uint i = lane; i < {total}; i += {GROUP}) {{")
         lines += [f"const uint {label} = {index};" for label, index in names.items()]
         moved = [_renamed(index) for index in at]
-        texel = f"x.read({pixel_at(moved[2], moved[1])}, {self._same_slice(x, own, moved, 'group.z')})"
+        texel = (
+            f"x.read({pixel_at(moved[2], moved[1])}, {self._same_slice(x, own, moved, 'group.z')})"
+        )
         lines.append(f"const float4 value = float4({texel});")
         lines.append(f"sum = {step_.format(s='sum', v='value')};")
         lines += ["}", *tree(_JOIN.get(op.kind, "{a} + {b}"), "shared", "sum")]
@@ -199,7 +201,9 @@ class ReduceKernel(ComputeKernel):
             extra=group_arguments(),
             position=False,
         )
-        text = f"// {op}: a group of threads for each texel.\n{head} {{\n" + "\n".join(lines) + "\n}\n"
+        text = (
+            f"// {op}: a group of threads for each texel.\n{head} {{\n" + "\n".join(lines) + "\n}\n"
+        )
         grid = (own.width * GROUP, own.height, own.layers)
         return ComputeCode(
             name,
@@ -371,7 +375,8 @@ class LrnKernel(ComputeKernel):
                 "{",
                 f"const int c = int({channel});",
                 "float sum = 0.0f;",
-                f"for (int i = max(c - {op.before}, 0); i < min(c + {after}, {own.channels}); ++i) {{",
+                f"for (int i = max(c - {op.before}, 0); "
+                f"i < min(c + {after}, {own.channels}); ++i) {{",
                 f"const float value = float({element_text('x', x, at)});",
                 "sum += value * value;",
                 "}",

@@ -60,7 +60,8 @@ class ResizeKernel(ComputeKernel):
     def cost(self, node: Node, schedule: Schedule, isa: Isa) -> float:
         (_, wy), (_, wx) = self._taps(node)
         image = Image.of(node.type)
-        return image.layers * image.height * image.width * wy.shape[1] * wx.shape[1] / 32
+        taps = int(wy.shape[1]) * int(wx.shape[1])
+        return image.layers * image.height * image.width * taps / 32
 
     def pack(self, node: Node, schedule: Schedule, isa: Isa) -> dict[str, Array]:
         packed: dict[str, Array] = {}

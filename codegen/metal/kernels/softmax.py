@@ -76,7 +76,8 @@ class SoftmaxKernel(ComputeKernel):
             "float4 total = float4(0.0f);", loop, f"total += exp({value} - top);", "}",
             loop,
             f"const float4 value = {value};",
-            f"y.write({self._result(op, 'value', 'top', 'total')}, {at}, {y.layer(image, slice_)});",
+            f"y.write({self._result(op, 'value', 'top', 'total')}, {at}, "
+            f"{y.layer(image, slice_)});",
             "}",
         ]  # fmt: skip
         return self._code(op, x, y, (grid[0], grid[1], grid[2]), lines, f"_axis{back}")
@@ -153,7 +154,9 @@ class SoftmaxKernel(ComputeKernel):
             extra=group_arguments(),
             position=False,
         )
-        text = f"// {op}: a group of threads for each pixel.\n{head} {{\n" + "\n".join(lines) + "\n}\n"
+        text = (
+            f"// {op}: a group of threads for each pixel.\n{head} {{\n" + "\n".join(lines) + "\n}\n"
+        )
         return ComputeCode(
             name,
             text,
