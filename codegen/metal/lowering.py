@@ -29,9 +29,11 @@ from mdlc.compiler.ir import Graph, Node
 from mdlc.compiler.ops.cast import Cast
 from mdlc.compiler.ops.concat import Concat
 from mdlc.compiler.ops.constant import Constant
+from mdlc.compiler.ops.dense import Dense
 from mdlc.compiler.ops.input import Input
+from mdlc.compiler.ops.reshape import Reshape
 from mdlc.compiler.ops.slice import Slice
-from mdlc.compiler.types import DType
+from mdlc.compiler.types import DType, Layout
 
 # Names that the host class and its source declare besides those of the C++ class.
 HOST_NAMES = frozenset(
@@ -126,6 +128,7 @@ def _fold_views(graph: Graph) -> tuple[Graph, set[Node]]:
             if _is_exact_cast(fresh):
                 aliases.add(fresh)
             return fresh
+        fresh = _fold_flattening(fresh)
         source = fresh
         while keeps_memory(source):
             source = source.inputs[0]
@@ -137,6 +140,22 @@ def _fold_views(graph: Graph) -> tuple[Graph, set[Node]]:
 
     folded = graph.rebuild(visit)
     return folded, aliases
+
+
+def _fold_flattening(node: Node) -> Node:
+    """A Dense behind the flattening of one image reads the image: the weights' order is the same.
+
+    So that flattened tensors of more channels than a texture has are never made.
+    """
+    if not isinstance(node.op, Dense) or not isinstance(node.inputs[0].op, Reshape):
+        return node
+    source = node.inputs[0].inputs[0]
+    flat, image = node.inputs[0].type, Image.of(source.type)
+    one_row = flat.rank == 2 and flat.shape[0] == 1
+    plain = source.type.rank == 4 and source.type.layout is Layout.PLAIN
+    if not one_row or not plain or image.images != 1 or image.channels == flat.shape[1]:
+        return node
+    return replace(node, inputs=(source, *node.inputs[1:]))
 
 
 def _is_exact_cast(node: Node) -> bool:

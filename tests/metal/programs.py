@@ -112,3 +112,26 @@ def relative_error(actual: Array, expected: Array) -> float:
     with np.errstate(invalid="ignore"):
         worst = np.where(same, 0.0, np.abs(a - e)).max(initial=0.0)
     return float(worst / peak) if peak else float(worst)
+
+
+def flatten_model() -> onnx.ModelProto:
+    """A flattened image of more channels than a texture has: 6x6x256 = 9216."""
+    infos = [
+        helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, (1, 2, 6, 6)),
+        helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, (1, 5)),
+    ]
+    rng = np.random.default_rng(0)
+    widen = rng.standard_normal((256, 2, 1, 1)).astype(np.float32)
+    dense = (rng.standard_normal((5, 9216)) / 96).astype(np.float32)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Conv", ["x", "w"], ["wide"]),
+            helper.make_node("Flatten", ["wide"], ["flat"]),
+            helper.make_node("Gemm", ["flat", "d"], ["y"], transB=1),
+        ],
+        "flatten",
+        infos[:1],
+        infos[1:],
+        [numpy_helper.from_array(widen, "w"), numpy_helper.from_array(dense, "d")],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)

@@ -17,6 +17,7 @@ from tests.metal.programs import (
     METAL,
     SHIM,
     add_model,
+    flatten_model,
     mixed_model,
     picture_model,
     relative_error,
@@ -82,6 +83,15 @@ def test_several_inputs_and_outputs() -> None:
     wanted = _expected(two_ways_model().SerializeToString(), feeds)
     for value, expected in zip(actual.values(), wanted, strict=True):
         assert relative_error(value, expected) < 2e-3
+
+
+def test_a_flattened_image_is_never_made() -> None:
+    require_clang()
+    compiled = mdlc.compile(flatten_model(), "metal")
+    assert [step.kernel.name for step in compiled.plan.steps] == ["convolution", "dense"]
+    feeds = {"x": np.random.default_rng(1).standard_normal((1, 2, 6, 6)).astype(np.float32)}
+    (wanted,) = _expected(flatten_model().SerializeToString(), feeds)
+    assert relative_error(compiled.build()(feeds)["y"], wanted) < 4e-3
 
 
 def test_a_picture_of_another_size_is_resized_on_the_gpu() -> None:

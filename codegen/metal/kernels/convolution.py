@@ -90,6 +90,10 @@ class Shape:
         """Of a node that a convolution kernel matches."""
         if isinstance(node.op, Dense):
             x, y = Image.of(node.inputs[0].type), Image.of(node.type)
+            depth = node.inputs[1].shape[1]
+            if x.channels != depth:  # the whole image, flattened (lowering._fold_flattening)
+                return Shape((x.height, x.width), (1, 1), (0, 0, 0, 0), (1, 1), 1, x.channels,
+                             y.channels, (x.height, x.width), (1, 1))  # fmt: skip
             return Shape((1, 1), (1, 1), (0, 0, 0, 0), (1, 1), 1, x.channels, y.channels,
                          (x.height, x.width), (y.height, y.width))  # fmt: skip
         op = node.op
@@ -283,7 +287,9 @@ class ConvolutionKernel(ComputeKernel):
     def pack(self, node: Node, schedule: Schedule, isa: Isa) -> dict[str, Array]:
         shape = Shape.of(node)
         w = constant(node, 1)
-        weights = shape.dense_weights(w.reshape(*w.shape[:2], *shape.kernel))
+        if isinstance(node.op, Dense):  # columns are rows, columns, channels
+            w = w.reshape(len(w), *shape.kernel, shape.inputs).transpose(0, 3, 1, 2)
+        weights = shape.dense_weights(w)
         narrow = np.abs(weights).max(initial=0.0) < HALF_MAX
         packed = {
             "weights": weights.astype(np.float16 if narrow else np.float32),
