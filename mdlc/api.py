@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from mdlc.codegen.emit_cpp import Info
 from mdlc.codegen.executable import Executable
 from mdlc.codegen.plan import Plan
+from mdlc.codegen.schedule_table import Tuned, read_tables, shipped_tables
 from mdlc.codegen.target import find_target, target_of
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Graph
@@ -27,6 +28,7 @@ from mdlc.version import __version__
 
 Numbers = str | float | Sequence[float] | None
 Shapes = Mapping[str, Sequence[int]] | None
+Tables = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None
 Progress = Callable[[str], None]
 
 
@@ -42,6 +44,7 @@ class CompiledModel:
         how: what stands in front of the network.
         info: what the emitted files say of where they come from.
         embed_weights: whether the weights stand in the C++ text.
+        tuned: the tables that the schedules were chosen by.
     """
 
     model: Model
@@ -51,6 +54,7 @@ class CompiledModel:
     how: Preprocess
     info: Info
     embed_weights: bool = False
+    tuned: Tuned = field(default_factory=Tuned)
 
     @property
     def name(self) -> str:
@@ -97,6 +101,7 @@ def compile(
     input_format: str | None = None,
     channel_order: str = "rgb",
     threads: int = 1,
+    tuned: Tables = None,
     embed_weights: bool = False,
     example_inputs: Sequence[Any] | None = None,
     dump: str | os.PathLike[str] | None = None,
@@ -118,6 +123,8 @@ def compile(
         input_format: rgb8, bgr8, rgba8, gray8 or float: what the caller passes; see Preprocess.
         channel_order: rgb or bgr: what the network was trained on.
         threads: the most that the emitted class computes on; results do not depend on it.
+        tuned: tables of measured schedules (`mdlc tune`), of which a later one overrides an
+            earlier; None for the table that comes with mdlc, () for the cost model alone.
         embed_weights: put the weights into the C++ text, so that there is no other file.
         example_inputs: tensors, for a torch.nn.Module.
         dump: folder for the graph after every pass, as text.
@@ -146,6 +153,8 @@ def compile(
             node="--threads",
             hint="leave --threads out",
         )
+    paths = _paths(tuned)
+    tables = shipped_tables(chosen.isa) if paths is None else read_tables(paths, chosen.isa)
     checked = checked_class_name(name) if name else None
     tell("reading the model")
     source = read_model(model, example_inputs)
@@ -159,7 +168,7 @@ def compile(
     graph = passed[-1].graph
     class_ = checked or class_name(source.stem)
     tell(f"choosing kernels for {chosen.name}")
-    plan = chosen.lower(graph, chosen.isa, class_, threads=threads)
+    plan = chosen.lower(graph, chosen.isa, class_, tuned=tables, threads=threads)
     info = Info(
         source.file_name,
         source.sha256,
@@ -170,12 +179,20 @@ def compile(
             name=checked,
             shapes=shapes,
             threads=threads,
+            tuned=paths,
             embed_weights=embed_weights,
         ),
         __version__,
         {node.name: note for node in graph.inputs if (note := input_note(how))},
     )
-    return CompiledModel(source, imported, graph, plan, how, info, embed_weights)
+    return CompiledModel(source, imported, graph, plan, how, info, embed_weights, tables)
+
+
+def _paths(tuned: Tables) -> list[Path] | None:
+    if tuned is None:
+        return None
+    given = [tuned] if isinstance(tuned, str | os.PathLike) else tuned
+    return [Path(path) for path in given]
 
 
 def command_line(
@@ -186,6 +203,7 @@ def command_line(
     name: str | None = None,
     shapes: Shapes = None,
     threads: int = 1,
+    tuned: Sequence[Path] | None = None,
     embed_weights: bool = False,
 ) -> str:
     """The command that compiles a model with these options, as the emitted header shows it."""
@@ -203,6 +221,8 @@ def command_line(
         words += ["--channel-order", how.channel_order]
     if threads > 1:
         words += ["--threads", str(threads)]
+    if tuned is not None:
+        words += [word for path in tuned for word in ("--tuned", path.name)] or ["--no-tuned"]
     if embed_weights:
         words.append("--embed-weights")
     return shlex.join(words)

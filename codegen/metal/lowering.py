@@ -24,6 +24,7 @@ from mdlc.codegen.plan import (
     Port,
     identifier,
 )
+from mdlc.codegen.schedule_table import Tuned
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Graph, Node
 from mdlc.compiler.ops.cast import Cast
@@ -51,6 +52,7 @@ def lower(
     name: str,
     *,
     schedules: Mapping[str, Schedule] | None = None,
+    tuned: Tuned | None = None,
     threads: int = 1,
 ) -> Plan:
     """Plans a graph whose layouts are assigned.
@@ -69,11 +71,13 @@ def lower(
             if element(node.type.dtype) is None:
                 missing.append(f"input {node.name!r} of type {node.type.dtype.value}")
         elif node not in aliases:
-            try:
-                choice[node] = _choose(node, isa, (schedules or {}).get(node.name))
-            except MdlcError:
+            if not any(kernel.matches(node, isa) for kernel in kernels(isa.kernels)):
                 operands = ", ".join(str(source.type) for source in node.inputs)
                 missing.append(f"{type(node.op).__name__} ({operands}) at {node.name!r}")
+            else:
+                choice[node] = _choose(
+                    node, isa, (schedules or {}).get(node.name), tuned or Tuned()
+                )
     if missing:
         raise MdlcError(
             f"target {isa.name} does not have {'; '.join(missing)}",
@@ -165,10 +169,10 @@ def _is_exact_cast(node: Node) -> bool:
     return source in exact and target in (DType.F16, DType.F32)
 
 
-def _choose(node: Node, isa: Isa, wanted: Schedule | None) -> Candidate:
+def _choose(node: Node, isa: Isa, wanted: Schedule | None, tuned: Tuned) -> Candidate:
     found = candidates(node, isa)
     if wanted is None:
-        return found[0]
+        return tuned.choose(node, found)
     for candidate in found:
         if candidate.schedule == wanted:
             return candidate

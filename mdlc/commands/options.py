@@ -51,9 +51,13 @@ class ModelOptions:
     verbose: bool
     threads: int = 1
     embed_weights: bool = False
+    tuned: tuple[Path, ...] = ()
+    no_tuned: bool = False
 
     def compile(self) -> mdlc.CompiledModel:
         """Calls the library, with progress on stderr."""
+        if self.tuned and self.no_tuned:
+            raise MdlcError("contradicts --tuned", node="--no-tuned", hint="give one of the two")
         with progress(self.verbose) as tell:
             return mdlc.compile(
                 self.model,
@@ -65,6 +69,7 @@ class ModelOptions:
                 input_format=self.input_format,
                 channel_order=self.channel_order,
                 threads=self.threads,
+                tuned=self.tuned or (() if self.no_tuned else None),
                 embed_weights=self.embed_weights,
                 dump=self.dump,
                 check=self.check,
@@ -93,8 +98,14 @@ def parse_shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def model_options(default_target: str = "host") -> Callable[[Command], Command]:
-    """Adds MODEL and the options of ModelOptions, which the command gets as `options`."""
+def model_options(
+    default_target: str = "host", *, schedules: bool = True
+) -> Callable[[Command], Command]:
+    """Adds MODEL and the options of ModelOptions, which the command gets as `options`.
+
+    Args:
+        schedules: whether the command has a use for chosen schedules.
+    """
     decorators = [
         click.argument("model", type=click.Path(path_type=Path)),
         click.option(
@@ -157,6 +168,22 @@ def model_options(default_target: str = "host") -> Callable[[Command], Command]:
         ),
         click.option("-v", "--verbose", is_flag=True, help="Say what is being done."),
     ]
+    if schedules:
+        decorators += [
+            click.option(
+                "--tuned",
+                multiple=True,
+                type=click.Path(path_type=Path, dir_okay=False),
+                metavar="FILE",
+                help="Choose schedules by this table of `mdlc tune` instead of the one that comes "
+                "with mdlc. May be repeated: later tables override.",
+            ),
+            click.option(
+                "--no-tuned",
+                is_flag=True,
+                help="Choose schedules by the cost model alone.",
+            ),
+        ]
 
     def decorate(function: Command) -> Command:
         @functools.wraps(function)

@@ -59,8 +59,11 @@ def test_explain_estimates_kernels_and_network(
     assert "direct 1x4" in out
 
 
-def test_bench_is_refused(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert invoke(["bench", str(model), "-t", "metal"]) == 2
+@pytest.mark.parametrize("command", ["bench", "tune"])
+def test_what_measures_is_refused(
+    command: str, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert invoke([command, str(model), "-t", "metal"]) == 2
     assert "simulator" in capsys.readouterr().err
 
 
