@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -36,13 +37,11 @@ from mdlc.codegen.toolchain import BUILD_FLAGS, Toolchain
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.types import Array
 
-# The kernels' own unit: half arguments, no lax conversions, every load and store reported.
+# The kernels' own unit: no lax conversions, every load and store reported.
 SHIM_FLAGS = (
     "-std=c++17",
     "-O2",
     "-ffp-contract=off",
-    "-Xclang",
-    "-fallow-half-arguments-and-returns",
     "-flax-vector-conversions=none",
     "-fsanitize-coverage=bb,trace-loads,trace-stores",
     "-Wall",
@@ -100,6 +99,15 @@ def find_mac() -> Mac | None:
     return Mac(Path(folder)) if found.returncode == 0 else None
 
 
+@cache
+def _half_arguments(clang: tuple[str, ...]) -> tuple[str, ...]:
+    """What lets functions take and return halves: a flag of clang 16 and older, later the rule."""
+    flag = ("-Xclang", "-fallow-half-arguments-and-returns")
+    command = [*clang, *flag, "-x", "c++", "-fsyntax-only", os.devnull]
+    done = subprocess.run(command, capture_output=True, check=False)
+    return () if done.returncode else flag
+
+
 def half_flags() -> tuple[str, ...]:
     """Instructions of this machine that convert half precision, where it has them."""
     return ("-mf16c", "-mavx2", "-mfma") if {"f16c", "avx2", "fma"} <= host_cpu_flags() else ()
@@ -142,7 +150,16 @@ def compile_kernels(
         MdlcError: clang rejects the text; the message has its first complaint.
     """
     with as_file(files("mdlc.runtime_templates").joinpath("metal/shim")) as shim:
-        command = [*clang, *SHIM_FLAGS, *half_flags(), *flags, "-isystem", str(shim), f"-I{folder}"]
+        command = [
+            *clang,
+            *SHIM_FLAGS,
+            *_half_arguments(tuple(clang)),
+            *half_flags(),
+            *flags,
+            "-isystem",
+            str(shim),
+            f"-I{folder}",
+        ]
         command += ["-c", str(folder / "simulated.cpp"), "-o", str(output)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -22,14 +22,8 @@ from mdlc.codegen.metal.kernel import (
     place,
     stored,
 )
-from mdlc.codegen.metal.kernels.convolution import (
-    Shape,
-    constant,
-    epilogue,
-    suffix,
-    vector_type,
-    vectors,
-)
+from mdlc.codegen.metal.parts import constant, epilogue, suffix, vector_type, vectors
+from mdlc.codegen.metal.window import Shape
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.conv_transpose2d import ConvTranspose2D
 from mdlc.compiler.types import Array, DType

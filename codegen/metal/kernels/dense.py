@@ -14,14 +14,10 @@ from mdlc.codegen.kernel import LayerCode, Schedule, Step
 from mdlc.codegen.metal.image import LANES, Image
 from mdlc.codegen.metal.index import Index
 from mdlc.codegen.metal.kernel import ComputeCode, Work, declaration, image_of
-from mdlc.codegen.metal.kernels.convolution import (
-    ConvolutionKernel,
-    Shape,
-    epilogue,
-    suffix,
-    vector_type,
-)
+from mdlc.codegen.metal.kernels.convolution import ConvolutionKernel
 from mdlc.codegen.metal.kernels.reduce import GROUP, group_arguments, tree
+from mdlc.codegen.metal.parts import epilogue, suffix, vector_type
+from mdlc.codegen.metal.window import Shape
 from mdlc.compiler.ir import Node
 
 

@@ -203,7 +203,6 @@ class ConcatKernel(ComputeKernel):
         views = iter(step.inputs)
         textures: list[tuple[str, str, str]] = []
         buffers: list[tuple[str, str]] = []
-        lanes: dict[str, int] = {}
         whole = f"{own.element}4"
         names = element_names(node)
         axis = logical[op.axis]
@@ -226,7 +225,6 @@ class ConcatKernel(ComputeKernel):
                 textures.append((image.element, "read", name))
                 branches.append((start + length, _texture_lanes(name, image, moved, own)))
             start += length
-        del lanes
         lines = [f"{whole} value = {whole}(0);"]
         if not by_channel:
             lines += _chain(axis, branches, lambda give: f"value = {give(None)};")

@@ -18,8 +18,8 @@ from mdlc.codegen.metal.kernel import (
     image_of,
     stored,
 )
-from mdlc.codegen.metal.kernels.convolution import constant, vector_type, vectors
 from mdlc.codegen.metal.kernels.reduce import GROUP, group_arguments, tree
+from mdlc.codegen.metal.parts import constant, vector_type, vectors
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.instance_normalization import InstanceNormalization
 from mdlc.compiler.ops.layer_normalization import LayerNormalization
