@@ -50,8 +50,8 @@ kernel void camera_16x16x3(texture2d<float, access::sample> picture [[texture(0)
   y.write(half4(float4(pixel.x, pixel.y, pixel.z, 0.0f)), position.xy, 0);
 }
 
-// y[o] = clip_0_6(bias[o] + sum of weights[o][i] * x[i]): 1 pixels by 4 channels a thread, sums in
-// float. Weights: output channel, row, column, input channel: 16x3x3x4.
+// y[o] = clip_0_6(bias[o] + sum of weights[o][i] * x[i]): 1 x 4 pixels by channels a thread, sums
+// in float. Weights: output channel, row, column, input channel: 16x3x3x4.
 kernel void conv3x3_s2_16x16x3_to_16_clip_0_6(texture2d_array<half, access::sample> x
                                               [[texture(0)]],
                                               texture2d_array<half, access::write> y [[texture(1)]],
@@ -89,8 +89,8 @@ kernel void conv3x3_s2_16x16x3_to_16_clip_0_6(texture2d_array<half, access::samp
   y.write(half4(sum0), position.xy, position.z);
 }
 
-// y[c] = bias[c] + sum of weights[ky][kx][c] * x[ky][kx][c]: 1 pixels by 4 channels a thread, sums
-// in half.
+// y[c] = bias[c] + sum of weights[ky][kx][c] * x[ky][kx][c]: 1 x 4 pixels by channels a thread,
+// sums in half.
 kernel void depthwise3x3_8x8x16_clip_0_6(texture2d_array<half, access::sample> x [[texture(0)]],
                                          texture2d_array<half, access::write> y [[texture(1)]],
                                          device const half4* weights [[buffer(0)]],
@@ -117,8 +117,8 @@ kernel void depthwise3x3_8x8x16_clip_0_6(texture2d_array<half, access::sample> x
   y.write(sum0, position.xy, position.z);
 }
 
-// y[o] = bias[o] + sum of weights[o][i] * x[i] + residual[o]: 1 pixels by 4 channels a thread, sums
-// in float. Weights: output channel, row, column, input channel: 16x1x1x16.
+// y[o] = bias[o] + sum of weights[o][i] * x[i] + residual[o]: 1 x 4 pixels by channels a thread,
+// sums in float. Weights: output channel, row, column, input channel: 16x1x1x16.
 kernel void conv1x1_8x8x16_to_16_add(texture2d_array<half, access::read> x [[texture(0)]],
                                      texture2d_array<half, access::read> residual [[texture(1)]],
                                      texture2d_array<half, access::write> y [[texture(2)]],
@@ -159,7 +159,7 @@ kernel void reduce_mean_8x8x16_to_1x1x16(texture2d_array<half, access::read> x [
   y.write(half4(sum * 0.015625f), position.xy, position.z);
 }
 
-// y[o] = bias[o] + sum of weights[o][i] * x[i]: 1 pixels by 4 channels a thread, sums in float.
+// y[o] = bias[o] + sum of weights[o][i] * x[i]: 1 x 4 pixels by channels a thread, sums in float.
 // Weights: output channel, row, column, input channel: 12x1x1x16.
 kernel void dense_1x1x16_to_10(texture2d_array<half, access::read> x [[texture(0)]],
                                texture2d_array<half, access::write> y [[texture(1)]],
