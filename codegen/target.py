@@ -65,8 +65,7 @@ def _cpp(isa: Isa) -> Target:
 def _metal_needs() -> tuple[str, str]:
     if program.find_mac():
         return "xcrun metal", "this machine's GPU"
-    clang = program.find_clang()
-    return "zig c++" if "ziglang" in clang else clang[0], "a simulator"
+    return program.find_clang()[0], "a simulator"
 
 
 def targets() -> dict[str, Target]:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import os
 import platform
 import shlex
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -67,12 +65,10 @@ def find_clang() -> tuple[str, ...]:
         return tuple(shlex.split(wanted))
     if shutil.which("clang++"):
         return ("clang++",)
-    if importlib.util.find_spec("ziglang"):
-        return (sys.executable, "-m", "ziglang", "c++")
     raise MdlcError(
-        "running metal on this machine needs clang++, which simulates the GPU",
+        "running metal on this machine needs clang++, with which the GPU is simulated",
         node="--target",
-        hint="install clang, or `pip install ziglang`, which contains it",
+        hint="install clang, or name one in MDLC_CXX_METAL",
     )
 
 
