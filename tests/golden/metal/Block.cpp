@@ -287,6 +287,8 @@ void Block::Encode(MTL::ComputeCommandEncoder* encoder, const Layer& layer,
                      static_cast<NS::UInteger>(d.z)};
   };
   encoder->dispatchThreadgroups(size(groups), size(group));
+  // Textures of a heap are not tracked: what comes next waits for what this wrote.
+  encoder->memoryBarrier(MTL::BarrierScopeTextures);
 }
 
 // Between a buffer of the caller's pixels and a texture.
@@ -323,6 +325,7 @@ int Block::Compute(MTL::Texture* picture, Mat& logits_mat) {
     encoder->setTexture(picture, 0);
     encoder->setTexture(textures_[kTextureImage], 1);
     encoder->dispatchThreadgroups(MTL::Size{2, 2, 1}, MTL::Size{8, 8, 1});
+    encoder->memoryBarrier(MTL::BarrierScopeTextures);
   } else {
     Copy(encoder, 0, buffers_[0], kTextureImage, {2, 2, 1}, {8, 8, 1});
   }

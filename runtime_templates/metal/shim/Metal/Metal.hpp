@@ -17,6 +17,7 @@ enum TextureType { TextureType2D = 2, TextureType2DArray = 3 };
 enum StorageMode { StorageModeShared = 0, StorageModePrivate = 2 };
 enum HeapType { HeapTypeAutomatic = 0, HeapTypePlacement = 1 };
 enum CommandBufferStatus { CommandBufferStatusNotEnqueued = 0, CommandBufferStatusCompleted = 4, CommandBufferStatusError = 5 };
+enum BarrierScope : NS::UInteger { BarrierScopeBuffers = 1, BarrierScopeTextures = 2 };
 enum GPUFamily { GPUFamilyApple7 = 1007 };
 using TextureUsage = NS::UInteger;
 constexpr TextureUsage TextureUsageShaderRead = 1, TextureUsageShaderWrite = 2;
@@ -181,6 +182,7 @@ class ComputeCommandEncoder : public NS::Counted<ComputeCommandEncoder> {
     for (unsigned i = 0; i < kernel_->buffers; ++i) simulator::Bounds().push_back(bound_[i]);
     simulator::Run(*kernel_, arguments_, Narrow(groups), Narrow(group), threadgroup_);
   }
+  void memoryBarrier(BarrierScope) {}  // dispatches run one after the other
   void endEncoding() {}
 
   // Parts of a buffer that are told apart: a kernel bound to one may not touch the next.
