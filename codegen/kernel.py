@@ -211,10 +211,10 @@ class Kernel(ABC):
 
 
 @cache
-def kernels() -> tuple[Kernel, ...]:
-    """All kernels, in the order of their files."""
+def kernels(package_name: str = "mdlc.codegen.kernels") -> tuple[Kernel, ...]:
+    """All kernels of a package, in the order of their files."""
     found: list[Kernel] = []
-    package = importlib.import_module("mdlc.codegen.kernels")
+    package = importlib.import_module(package_name)
     for module in pkgutil.iter_modules(package.__path__):
         loaded = importlib.import_module(f"{package.__name__}.{module.name}")
         found.extend(getattr(loaded, "KERNELS", ()))
@@ -238,7 +238,7 @@ def candidates(node: Node, isa: Isa) -> list[Candidate]:
     """
     found = [
         Candidate(kernel, schedule, kernel.cost(node, schedule, isa))
-        for kernel in kernels()
+        for kernel in kernels(isa.kernels)
         if kernel.matches(node, isa)
         for schedule in kernel.schedules(node, isa)
     ]

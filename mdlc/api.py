@@ -10,12 +10,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mdlc.codegen.emit_cpp import Info, emit
+from mdlc.codegen.emit_cpp import Info
 from mdlc.codegen.executable import Executable
-from mdlc.codegen.isa import find_isa
-from mdlc.codegen.lowering import lower
 from mdlc.codegen.plan import Plan
 from mdlc.codegen.schedule_table import Tuned, read_tables, shipped_tables
+from mdlc.codegen.target import find_target, target_of
 from mdlc.codegen.weights_choice import encode_plan, encode_to_size
 from mdlc.codegen.weights_encoding import RAW, Encoding, parse_encoding
 from mdlc.compiler.errors import MdlcError
@@ -66,7 +65,7 @@ class CompiledModel:
 
     @cached_property
     def _files(self) -> dict[str, bytes]:
-        return emit(self.plan, self.info, embed_weights=self.embed_weights)
+        return target_of(self.plan).emit(self.plan, self.info, embed_weights=self.embed_weights)
 
     def files(self) -> dict[str, bytes]:
         """What is emitted: contents by file name, in a fixed order."""
@@ -86,7 +85,7 @@ class CompiledModel:
         Raises:
             MdlcError: there is no C++ compiler for the target, or nothing here that runs it.
         """
-        return Executable(self.plan)
+        return target_of(self.plan).executable(self.plan)
 
     def report(self) -> Report:
         """Layers with their kernels and sizes; `str()` of it is a table."""
@@ -149,9 +148,27 @@ def compile(
     if not 1 <= threads <= 64:
         raise MdlcError(f"{threads} threads", node="--threads", hint="choose from 1 to 64")
     encoding = _encoding(weights_encoding, max_size)
-    isa = find_isa(target)
+    chosen = find_target(target)
+    if embed_weights and not chosen.embeds:
+        raise MdlcError(
+            f"target {chosen.name} has its weights in a file",
+            node="--embed-weights",
+            hint="leave --embed-weights out",
+        )
+    if threads > 1 and not chosen.threads:
+        raise MdlcError(
+            f"target {chosen.name} has no threads of its own",
+            node="--threads",
+            hint="leave --threads out",
+        )
+    if encoding != RAW and not chosen.encodes:
+        raise MdlcError(
+            f"target {chosen.name} has its weights in half precision",
+            node="--weights-encoding",
+            hint="leave --weights-encoding and --max-size out",
+        )
     paths = _paths(tuned)
-    tables = shipped_tables(isa) if paths is None else read_tables(paths, isa)
+    tables = shipped_tables(chosen.isa) if paths is None else read_tables(paths, chosen.isa)
     checked = checked_class_name(name) if name else None
     tell("reading the model")
     source = read_model(model, example_inputs)
@@ -164,8 +181,9 @@ def compile(
         tell(f"  {stage.name}: {stage.seconds * 1e3:.1f} ms")
     graph = passed[-1].graph
     class_ = checked or class_name(source.stem)
-    tell(f"choosing kernels for {isa.name}")
-    plan = lower(graph, isa, class_, tuned=tables, threads=threads, decodable=encoding != RAW)
+    tell(f"choosing kernels for {chosen.name}")
+    kept = {"decodable": True} if encoding != RAW else {}
+    plan = chosen.lower(graph, chosen.isa, class_, tuned=tables, threads=threads, **kept)
     if encoding != RAW:
         tell("encoding the weights")
         if encoding is None:
@@ -178,7 +196,7 @@ def compile(
         source.sha256,
         command_line(
             source.file_name,
-            isa.name,
+            chosen.name,
             how,
             name=checked,
             shapes=shapes,

@@ -12,7 +12,7 @@ import click
 from click.shell_completion import CompletionItem
 
 import mdlc
-from mdlc.codegen.isa import isas
+from mdlc.codegen.target import targets
 from mdlc.commands.console import progress
 from mdlc.compiler.errors import MdlcError
 from mdlc.preprocess import INPUT_FORMATS
@@ -31,7 +31,7 @@ class TargetType(click.ParamType[str]):
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
         """The names that begin as typed."""
-        return [CompletionItem(n) for n in (*isas(), "host") if n.startswith(incomplete)]
+        return [CompletionItem(n) for n in (*targets(), "host") if n.startswith(incomplete)]
 
 
 @dataclass(frozen=True)
