@@ -156,6 +156,8 @@ class Op:
             value = getattr(self, field.name)
             if field.default is not dataclasses.MISSING and value == field.default:
                 continue
+            if isinstance(value, enum.Enum):
+                value = value.value
             shown.append(
                 f"{field.name}={value}" if isinstance(value, Op) else f"{field.name}={value!r}"
             )
