@@ -16,6 +16,7 @@ from mdlc.codegen.isa import Isa
 from mdlc.codegen.kernel import Candidate, Schedule, Step, View, candidates, kernels, row_length
 from mdlc.codegen.memory import place
 from mdlc.codegen.plan import (
+    ALIGNMENT,
     CLASS_MEMBERS,
     SOURCE_NAMES,
     Buffer,
@@ -326,6 +327,8 @@ def _place(plan: Plan, sizes: Sequence[tuple[str, int]]) -> Plan:
         Buffer(names.unique(sizes[i][0]), sizes[i][1], offset, *ranges[i])
         for i, offset in zip(kept, offsets, strict=True)
     )
+    past = max((step.kernel.reads_past for step in plan.steps), default=0)
+    total += -(-past // ALIGNMENT) * ALIGNMENT
     number = {index: position for position, index in enumerate(kept)}
     plan = _map_views(plan, lambda view: replace(view, buffer=number[view.buffer]))
     return replace(plan, buffers=buffers, arena_bytes=total)

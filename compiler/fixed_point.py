@@ -30,7 +30,9 @@ from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.types import Array, DType
 
 MULTIPLIER_BITS = 31
-MOST_SHIFT = 62
+# Beyond it, a multiplier loses bits: an accumulator of 32 bits is then off by at most 2^-23 of a
+# step, and a zero point of 8 bits may be added to what is still to be shifted.
+MOST_SHIFT = 53
 # Multipliers of a sum of two 8-bit tensors, so that 16-bit instructions do.
 SUM_BITS = 15
 MOST_SUM_SHIFT = 22
@@ -39,8 +41,8 @@ MOST_SUM_SHIFT = 22
 def fixed_point(scale: float | Array) -> tuple[Array, Array]:
     """Multiplier and shift (int32 arrays of the shape of `scale`), scale = m / 2^n nearly.
 
-    The multiplier has 31 bits, less only for factors below 2^-31; the error is below 2^-31 of
-    the factor.
+    The multiplier has 31 bits, less only for factors below 2^-22; the error is at most 2^-31 of
+    the factor, or 2^-54.
 
     Raises:
         MdlcError: a factor is negative, not finite, or 2^30 or more.

@@ -1,0 +1,173 @@
+"""The register tile of products of 8-bit integers, spelled by any ISA that has dot products."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mdlc.codegen.integers import Finish
+from mdlc.codegen.isa import Isa
+from mdlc.codegen.kernel import Microkernel
+from mdlc.codegen.quantized_product import integers_of
+from mdlc.codegen.strides import C_TYPES
+from mdlc.codegen.templates import render
+
+TAPS = [[], ["kTaps", "kTapStep"], ["kTapsY", "kTapStepY", "kTapsX", "kTapStepX"]]
+
+
+@dataclass(frozen=True)
+class DotTile:
+    """`rows` pixels times `vectors` vectors of channels, one accumulator each.
+
+    Attributes:
+        part: channels used of the last vector; 0: all.
+        taps: loops over filter taps around the contiguous run (0, 1 or 2).
+        run: length of the run, whose rest after whole chunks is unrolled.
+    """
+
+    rows: int
+    vectors: int
+    part: int
+    taps: int
+    run: int
+    finish: Finish
+
+    def name(self, isa: Isa) -> str:
+        """Such as qconv_i8i8_6x64_avx512vnni."""
+        kind = ("qgemm", "qconv", "qconv2d")[self.taps]
+        channels = self.vectors * isa.lanes - (isa.lanes - self.part if self.part else 0)
+        rest = self._rest(isa)
+        short = "_short" if self.run < integers_of(isa).chunk else ""
+        tail = f"_tail{rest}" if rest else ""
+        return f"{kind}{self.finish.suffix}_{self.rows}x{channels}{tail}{short}_{isa.suffix}"
+
+    def _rest(self, isa: Isa) -> int:
+        return self.run % integers_of(isa).chunk
+
+    def parameters(self) -> list[str]:
+        """Names of the compile-time integers, in order."""
+        names = ["kRun"] if self.run else []
+        names += ["kPixelStep", "kOutStep"] if self.rows > 1 else []
+        return names + TAPS[self.taps] + list(self.finish.parameters)
+
+    def microkernel(self, isa: Isa) -> Microkernel:
+        """The C++ of the tile."""
+        integers = integers_of(isa)
+        finish = self.finish
+        taps = ["k", "tap][k", "tap_y][tap_x][k"][self.taps]
+        fields = integers.used_fields(finish)
+        ends, needs = finish_tile(self.rows, self.vectors, self.part, finish, isa)
+        element = integers.element if integers.widens else finish.source
+        assert element is not None
+        text = render(
+            "cpp/kernels/dot_tile.j2",
+            formula=f"y[p][n] = {finish.formula(f'bias[n] + sum(a[p][{taps}] * b[{taps}][n])')}",
+            tile=self,
+            name=self.name(isa),
+            params=self.parameters(),
+            integers=integers,
+            fields=fields,
+            lanes=isa.lanes,
+            element=C_TYPES[element],
+            result=C_TYPES[finish.target],
+            depth=lambda: "\n".join(self._depth(isa)),
+            ends="\n".join(ends),
+        )
+        return Microkernel(self.name(isa), text, (*integers.helpers, *needs))
+
+    def _depth(self, isa: Isa) -> Iterator[str]:
+        integers = integers_of(isa)
+        rest = self._rest(isa)
+        if self.run >= integers.chunk:
+            end = f"kRun - {rest}" if rest else "kRun"
+            yield f"for (int k = 0; k < {end}; k += {integers.chunk}) {{"
+            yield from self._step(isa, integers.chunk // integers.group, "k")
+            yield "}"
+        if rest:
+            yield "{"
+            yield from self._step(isa, rest // integers.group, f"kRun - {rest}")
+            yield "}"
+
+    def _step(self, isa: Isa, groups: int, k: str) -> Iterator[str]:
+        integers = integers_of(isa)
+        kind = "const auto"
+        bytes_ = isa.lanes * integers.group
+        for r in range(self.rows):
+            where = f"p + {r} * kPixelStep + {k}" if r else f"p + {k}"
+            value = integers.broadcast.format(where)
+            if integers.flips(self.finish.source):
+                value = integers.flip.format(value)
+            yield f"{kind} a{r} = {value};"
+        for lane in range(groups):
+            yield "{"
+            for v in range(self.vectors):
+                where = f"b + {v * bytes_}" if v else "b"
+                yield f"{kind} w{v} = {integers.load_w.format(where)};"
+            yield f"b += {self.vectors * bytes_};"
+            for v in range(self.vectors):
+                for r in range(self.rows):
+                    acc = f"acc{r}_{v}"
+                    yield f"{acc} = {integers.dot.format(acc, f'w{v}', f'a{r}', lane)};"
+            yield "}"
+
+
+def finish_tile(
+    rows: int, vectors: int, part: int, finish: Finish, isa: Isa
+) -> tuple[list[str], list[Microkernel]]:
+    """Statements that rescale and store accR_V, and the functions that they call.
+
+    They read the per-channel vectors at `scale` and write to `y`, kOutStep from row to row.
+    """
+    integers = integers_of(isa)
+    lanes, fields = isa.lanes, integers.used_fields(finish)
+    lines: list[str] = []
+    needs: list[Microkernel] = []
+
+    def target(r: int) -> str:
+        return f"y + {r} * kOutStep" if r else "y"
+
+    if finish.raw:
+        for r in range(rows):
+            for v in range(vectors):
+                where = f"{target(r)}{f' + {v * lanes}' if v else ''}"
+                value = f"acc{r}_{v}"
+                if part and v == vectors - 1:
+                    spelled, helper = _store_part(isa, part)
+                    needs += [helper] if helper else []
+                    lines.append(f"{spelled.format(where, value, part)};")
+                else:
+                    lines.append(f"{integers.store.format(where, value)};")
+        return lines, needs
+    rescale = integers.rescaler(finish)
+    needs.append(rescale)
+    for v in range(vectors):
+        for index, name in enumerate(fields[1:], 1):
+            offset = (v * len(fields) + index) * lanes
+            lines.append(f"const auto {name}{v} = {integers.load.format(f'scale + {offset}')};")
+        names = ", ".join(f"{name}{v}" for name in fields[1:])
+        for r in range(rows):
+            lines.append(f"acc{r}_{v} = {rescale.name}(acc{r}_{v}, {names});")
+    for r in range(rows):
+        stored, helpers = integers.store_bytes(
+            [f"acc{r}_{v}" for v in range(vectors)], target(r), finish, part
+        )
+        lines += stored
+        needs += helpers
+    return lines, list(dict.fromkeys(needs))
+
+
+def _store_part(isa: Isa, part: int) -> tuple[str, Microkernel | None]:
+    integers = integers_of(isa)
+    if "store_part" in integers.spell:
+        return integers.spell["store_part"], None
+    name = f"store_part_i32_{isa.suffix}"
+    text = f"""\
+// Writes the first kCount lanes of v to p.
+template <int kCount>
+inline void {name}(std::int32_t* p, {integers.vector} v) {{
+  std::int32_t lanes[{isa.lanes}];
+  {integers.store.format("lanes", "v")};
+  std::memcpy(p, lanes, kCount * sizeof(std::int32_t));
+}}
+"""
+    return f"{name}<{{2}}>({{0}}, {{1}})", Microkernel(name, text, includes=("cstring",))
