@@ -22,9 +22,8 @@ inline void {name}(const {source}* x, {target}* to) {{
   }} else {{
     for (int j = 0; j < kColumns; ++j) std::copy_n(x + j * kPitch, kChannels, to + j * kChannels);
   }}
-  if (kWidth > kLeft + kColumns) {{
-    std::fill_n(to + kLength, (kWidth - kLeft - kColumns) * kChannels, static_cast<{target}>(kFill));
-  }}
+  constexpr int kRight = (kWidth - kLeft - kColumns) * kChannels;
+  if (kRight > 0) std::fill_n(to + kLength, kRight, static_cast<{target}>(kFill));
 }}
 """
 

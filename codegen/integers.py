@@ -74,9 +74,25 @@ class StoreBytes(Protocol):
     """Spells the storing of one row of rescaled vectors as bytes."""
 
     def __call__(
-        self, values: Sequence[str], where: str, finish: Finish, part: int
+        self, values: Sequence[str], where: str, finish: Finish, part: int, zero: str = "kZero"
     ) -> tuple[list[str], list[Microkernel]]:
-        """Statements, and helpers they need; `part` lanes of the last vector (0: all)."""
+        """Statements, and helpers they need.
+
+        Args:
+            part: lanes of the last vector that are stored (0: all).
+            zero: the zero point's name, where it is not folded into the numbers.
+        """
+
+
+class AddBytes(Protocol):
+    """Spells (a[i] * kMa + b[i] * kMb + kStart) >> kShift of two rows of bytes."""
+
+    def __call__(self, kind: DType) -> tuple[list[str], list[str]]:
+        """Statements, and the names of the vectors of i32 that they leave."""
+
+
+def _no_sum(kind: DType) -> tuple[list[str], list[str]]:
+    raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -99,11 +115,16 @@ class Integers:
         fields, wide_fields: the per-channel vectors that rescaling reads, behind the bias; see
             `pack_fields`.
         rescale, wide_rescale: helper functions (acc, fields...).
-        store_bytes: see StoreBytes.
+        store_bytes: see StoreBytes. add_bytes: see AddBytes.
+        table_row: y[i] = table[x[i]] for kCount bytes, where there is more than a loop.
+        rows_at_once: vectors of i32 that are best stored as bytes together.
         dots_per_cycle: dot products that a core starts per cycle.
         dot_instructions: instructions of one.
         finish_instructions: of rescaling and storing one vector.
-        spell: further hooks. store_part(p, v, count): the first lanes of a vector of i32.
+        spell: further hooks. load_i8(p), load_u8(p): a vector of i32 from as many bytes;
+            add, sub, to_float, to_int (nearest, halves to even), at_least(v, low): floats, NaN
+            becoming low; store_part(p, v, count): the first lanes of a vector of i32; byte
+            vectors of `byte_lanes`: byte_type, load_bytes(p), put_bytes(p, v), max_i8, max_u8.
         helpers: functions that the hooks call.
     """
 
@@ -120,6 +141,9 @@ class Integers:
     fields: tuple[str, ...]
     rescale: Microkernel
     store_bytes: StoreBytes
+    add_bytes: AddBytes = _no_sum
+    table_row: Microkernel | None = None
+    rows_at_once: int = 1
     flip: str = ""
     wide_fields: tuple[str, ...] = ()
     wide_rescale: Microkernel | None = None
@@ -127,6 +151,7 @@ class Integers:
     dot_instructions: float = 1.0
     finish_instructions: float = 8.0
     spell: Mapping[str, str] = field(default_factory=dict)
+    byte_lanes: int = 1
     helpers: tuple[Microkernel, ...] = ()
 
     @property
@@ -200,14 +225,14 @@ inline std::int32_t rescale_i32_generic(std::int32_t total, std::int32_t multipl
 
 
 def _scalar_store(
-    values: Sequence[str], where: str, finish: Finish, part: int
+    values: Sequence[str], where: str, finish: Finish, part: int, zero: str = "kZero"
 ) -> tuple[list[str], list[Microkernel]]:
     bits, kind = limits(finish.target), "u8" if finish.target is DType.U8 else "i8"
     low = "kLow" if finish.bounded[0] else str(bits[0])
     high = "kHigh" if finish.bounded[1] else str(bits[1])
     lines = []
     for v, value in enumerate(values):
-        call = f"bound_{kind}({value}, kZero, {low}, {high})"
+        call = f"bound_{kind}({value}, {zero}, {low}, {high})"
         lines.append(f"*({where}{f' + {v}' if v else ''}) = {call};")
     return lines, [scalar_bound(kind)]
 

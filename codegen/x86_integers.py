@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mdlc.codegen.integers import Finish, Integers, StoreBytes
+from mdlc.codegen.integers import AddBytes, Finish, Integers, StoreBytes
 from mdlc.codegen.kernel import Microkernel
 from mdlc.compiler.types import DType
 
@@ -74,7 +74,8 @@ def _narrow(width: int, unsigned: bool) -> Microkernel:
   const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
   return _mm_{pack}_epi16(words, words);
 """
-    text = f"// Lanes of 32 bits as {kind}, saturated.\ninline __m128i {name}({vector} v) {{\n{body}}}\n"
+    head = f"// Lanes of 32 bits as {kind}, saturated.\n"
+    text = f"{head}inline __m128i {name}({vector} v) {{\n{body}}}\n"
     return Microkernel(name, text)
 
 
@@ -95,7 +96,7 @@ def _store_bytes(width: int) -> StoreBytes:
     lanes = width // 32
 
     def store(
-        values: Sequence[str], where: str, finish: Finish, part: int
+        values: Sequence[str], where: str, finish: Finish, part: int, zero: str = "kZero"
     ) -> tuple[list[str], list[Microkernel]]:
         unsigned = finish.target is DType.U8
         narrow = _narrow(width, unsigned)
@@ -103,6 +104,8 @@ def _store_bytes(width: int) -> StoreBytes:
         sign = "epu8" if unsigned else "epi8"
         low, high = finish.bounded
         for v, value in enumerate(values):
+            if not finish.folded:
+                value = f"_mm{width}_add_epi32({value}, _mm{width}_set1_epi32({zero}))"
             text = f"{narrow.name}({value})"
             if low:
                 text = f"_mm_max_{sign}({text}, _mm_set1_epi8(static_cast<char>(kLow)))"
@@ -123,6 +126,56 @@ def _store_bytes(width: int) -> StoreBytes:
     return store
 
 
+def _add_bytes(width: int) -> AddBytes:
+    v, p = f"__m{width}i", f"_mm{width}"
+    blend = "_mm512_mask_blend_epi16(0xAAAAAAAA, {0}, {1})"
+    if width == 256:
+        blend = "_mm256_blend_epi16({0}, {1}, 0xAA)"
+
+    def add(kind: DType) -> tuple[list[str], list[str]]:
+        load = _spell(width)[f"load_{kind.value}"]
+        shifted = f"{p}_slli_epi32({load.format('b + i')}, 16)"
+        if width == 512:
+            shifted = shifted.replace("slli_epi32(", "maskz_slli_epi32(0xFFFF, ")
+        factors = "kMb * 65536 + kMa"
+        total = f"{p}_madd_epi16(pairs, {p}_set1_epi32({factors}))"
+        total = f"{p}_add_epi32({total}, {p}_set1_epi32(kStart))"
+        shift = f"{p}_srai_epi32({total}, kShift)"
+        if width == 512:
+            shift = shift.replace("srai_epi32(", "maskz_srai_epi32(0xFFFF, ")
+        return [
+            f"const {v} pairs = {blend.format(load.format('a + i'), shifted)};",
+            f"const {v} total = {shift};",
+        ], ["total"]
+
+    return add
+
+
+def _spell(width: int) -> dict[str, str]:
+    p, v = f"_mm{width}", f"__m{width}i"
+    mask = "0xFFFF, " if width == 512 else ""
+    maskz = "maskz_" if width == 512 else ""
+    load = "_mm_loadu_si128" if width == 512 else "_mm_loadl_epi64"
+    bytes_ = f"{load}(reinterpret_cast<const __m128i*>({{0}}))"
+    found = {
+        "load_i8": f"{p}_{maskz}cvtepi8_epi32({mask}{bytes_})",
+        "load_u8": f"{p}_{maskz}cvtepu8_epi32({mask}{bytes_})",
+        "add": f"{p}_add_epi32({{0}}, {{1}})",
+        "sub": f"{p}_sub_epi32({{0}}, {{1}})",
+        "to_float": f"{p}_{maskz}cvtepi32_ps({mask}{{0}})",
+        "to_int": f"{p}_{maskz}cvtps_epi32({mask}{{0}})",
+        "at_least": f"{p}_{maskz}max_ps({mask}{{0}}, {{1}})",
+        "byte_type": v,
+        "load_bytes": f"{p}_loadu_si{width}(reinterpret_cast<const {v}*>({{0}}))",
+        "put_bytes": f"{p}_storeu_si{width}(reinterpret_cast<{v}*>({{0}}), {{1}})",
+        "max_i8": f"{p}_max_epi8({{0}}, {{1}})",
+        "max_u8": f"{p}_max_epu8({{0}}, {{1}})",
+    }
+    if width == 512:
+        found["store_part"] = "_mm512_mask_storeu_epi32({0}, (1U << {2}) - 1U, {1})"
+    return found
+
+
 def integers(width: int, *, vnni: bool) -> Integers:
     """The 8-bit integers of vectors of 256 or 512 bits."""
     v, p = f"__m{width}i", f"_mm{width}"
@@ -141,9 +194,9 @@ def integers(width: int, *, vnni: bool) -> Integers:
         "rescale": _rescale(width, wide=False),
         "wide_rescale": _rescale(width, wide=True),
         "store_bytes": _store_bytes(width),
-        "spell": {"store_part": f"_mm{width}_mask_storeu_epi32({{0}}, (1U << {{2}}) - 1U, {{1}})"}
-        if width == 512
-        else {},
+        "add_bytes": _add_bytes(width),
+        "spell": _spell(width),
+        "byte_lanes": width // 8,
         "helpers": (_LOAD_GROUP,),
         "finish_instructions": 12.0,
     }
