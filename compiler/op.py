@@ -72,12 +72,14 @@ class Op:
         layout_rule: see LayoutRule.
         channelwise: output channel c (axis 1) depends on channel c of the inputs alone.
         commutative: two inputs, in either order.
+        foldable: computed at once where its inputs are constants.
     """
 
     onnx: ClassVar[tuple[str, ...]] = ()
     layout_rule: ClassVar[LayoutRule] = LayoutRule.BARRIER
     channelwise: ClassVar[bool] = False
     commutative: ClassVar[bool] = False
+    foldable: ClassVar[bool] = True
     registry: ClassVar[dict[str, type[Op]]] = {}
     importers: ClassVar[dict[str, type[Op]]] = {}
 

@@ -15,6 +15,7 @@ from mdlc.passes.fold_scale_shift import fold_scale_shift
 from mdlc.passes.fuse_activation import fuse_activation, fuse_residual
 from mdlc.passes.fuse_pad import fuse_pad
 from mdlc.passes.layout import assign_layout, flatten_channels_last
+from mdlc.passes.lower_quantized import lower_quantized
 from mdlc.passes.pipeline import GraphPass, Stage, run_passes
 from mdlc.passes.sink_transposes import sink_transposes
 from mdlc.passes.widen_half import widen_half
@@ -26,6 +27,8 @@ PASSES: tuple[GraphPass, ...] = (
     merge_common_subexpressions,
     # Synonyms and operators that do nothing, so that the rules below see one form of each.
     canonicalise,
+    # What the model has in 8 bits, in integers.
+    lower_quantized,
     # Transposes of exporters that think in NHWC cancel each other.
     sink_transposes,
     canonicalise,

@@ -28,6 +28,8 @@ class DequantizeLinear(Op):
     """y = (x - zero_point) * scale.
 
     Inputs: x (8, 16 or 32 bits), scale and zero_point (of x's type), both [] or [C] along `axis`.
+    Constants stay as they are: passes/lower_quantized.py wants weights as integers, and widens
+    those that are read in float.
 
     Source: ONNX specification, operator DequantizeLinear.
     """
@@ -36,6 +38,7 @@ class DequantizeLinear(Op):
 
     onnx: ClassVar[tuple[str, ...]] = ("DequantizeLinear",)
     layout_rule: ClassVar[LayoutRule] = LayoutRule.FOLLOWS
+    foldable: ClassVar[bool] = False
 
     @classmethod
     def from_onnx(cls, n: OnnxNode) -> Node:

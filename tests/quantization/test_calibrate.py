@@ -80,7 +80,7 @@ def test_a_network_that_overflows_is_refused() -> None:
         return y=%1
     """)
     inputs = [{"x": np.full(3, 100, np.float32)}]
-    with np.errstate(over="ignore"), pytest.raises(MdlcError, match="'grown'.*NaN or infinity"):
+    with np.errstate(over="ignore"), pytest.raises(MdlcError, match=r"'grown'.*NaN or infinity"):
         calibrate(source, inputs)
 
 
