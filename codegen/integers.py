@@ -124,7 +124,8 @@ class Integers:
         spell: further hooks. load_i8(p), load_u8(p): a vector of i32 from as many bytes;
             add, sub, to_float, to_int (nearest, halves to even), at_least(v, low): floats, NaN
             becoming low; store_part(p, v, count): the first lanes of a vector of i32; byte
-            vectors of `byte_lanes`: byte_type, load_bytes(p), put_bytes(p, v), max_i8, max_u8.
+            vectors of `byte_lanes`, for i8 and u8: bytes_i8, load_bytes_i8(p),
+            put_bytes_i8(p, v), max_i8(a, b).
         helpers: functions that the hooks call.
     """
 

@@ -165,12 +165,13 @@ def _spell(width: int) -> dict[str, str]:
         "to_float": f"{p}_{maskz}cvtepi32_ps({mask}{{0}})",
         "to_int": f"{p}_{maskz}cvtps_epi32({mask}{{0}})",
         "at_least": f"{p}_{maskz}max_ps({mask}{{0}}, {{1}})",
-        "byte_type": v,
-        "load_bytes": f"{p}_loadu_si{width}(reinterpret_cast<const {v}*>({{0}}))",
-        "put_bytes": f"{p}_storeu_si{width}(reinterpret_cast<{v}*>({{0}}), {{1}})",
         "max_i8": f"{p}_max_epi8({{0}}, {{1}})",
         "max_u8": f"{p}_max_epu8({{0}}, {{1}})",
     }
+    for kind in ("i8", "u8"):
+        found[f"bytes_{kind}"] = v
+        found[f"load_bytes_{kind}"] = f"{p}_loadu_si{width}(reinterpret_cast<const {v}*>({{0}}))"
+        found[f"put_bytes_{kind}"] = f"{p}_storeu_si{width}(reinterpret_cast<{v}*>({{0}}), {{1}})"
     if width == 512:
         found["store_part"] = "_mm512_mask_storeu_epi32({0}, (1U << {2}) - 1U, {1})"
     return found

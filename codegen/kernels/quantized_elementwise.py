@@ -11,7 +11,7 @@ from mdlc.codegen.integers import Finish, scalar_bound
 from mdlc.codegen.isa import Isa
 from mdlc.codegen.isas.generic import ISA as SCALAR
 from mdlc.codegen.kernel import Kernel, LayerCode, Microkernel, Schedule, Step
-from mdlc.codegen.quantized_product import integers_of
+from mdlc.codegen.quantized_product import READS_PAST, integers_of
 from mdlc.codegen.strides import C_TYPES, Dim, joined, logical_strides, nest, pointer
 from mdlc.compiler.fixed_point import limits, sum_multipliers
 from mdlc.compiler.ir import Node
@@ -43,6 +43,7 @@ class _Rows(Kernel):
     layer = "QuantizedEltwise"
     pitched_input = True
     pitched_output = True
+    reads_past = READS_PAST
 
     def cost(self, node: Node, schedule: Schedule, isa: Isa) -> float:
         lanes = isa.lanes if isa.integers else 1

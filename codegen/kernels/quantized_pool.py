@@ -183,9 +183,10 @@ def _max_row(isa: Isa, kind: DType) -> Microkernel:
     body, lanes = "", 1
     if integers:
         spell, lanes = integers.spell, integers.byte_lanes
-        update = spell[f"max_{kind.value}"].format("acc", spell["load_bytes"].format(_AT))
-        body = _window_loops(spell["byte_type"], spell["load_bytes"].format("x + c"), update)
-        body += f"{spell['put_bytes'].format('y + c', 'acc')};\n"
+        load, name = spell[f"load_bytes_{kind.value}"], kind.value
+        update = spell[f"max_{name}"].format("acc", load.format(_AT))
+        body = _window_loops(spell[f"bytes_{name}"], load.format("x + c"), update)
+        body += f"{spell[f'put_bytes_{name}'].format('y + c', 'acc')};\n"
     name = f"maxpool_{kind.value}_{isa.suffix}"
     text = (
         f"// y[c] = max of x[row][column][c] over the window, {lanes} channels at a time.\n"
