@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mdlc.codegen.aarch64_depthwise import DotForm
 from mdlc.codegen.integers import Finish, Integers
 from mdlc.codegen.kernel import Microkernel
 from mdlc.compiler.types import DType
@@ -189,5 +190,6 @@ def dot_products() -> Integers:
         byte_lanes=16,
         spell=SPELL,
         dots_per_cycle=2.0,
+        depthwise=(DotForm(),),
         finish_instructions=5.0,
     )

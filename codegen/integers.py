@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from mdlc.codegen.kernel import Microkernel
 from mdlc.compiler.fixed_point import limits
 from mdlc.compiler.types import Array, DType
+
+if TYPE_CHECKING:
+    from mdlc.codegen.byte_depthwise import DepthwiseForm
 
 
 @dataclass(frozen=True)
@@ -127,6 +130,7 @@ class Integers:
             vectors of `byte_lanes`, for i8 and u8: bytes_i8, load_bytes_i8(p),
             put_bytes_i8(p, v), max_i8(a, b).
         helpers: functions that the hooks call.
+        depthwise: forms of depthwise convolutions, the one of most channels first.
     """
 
     vector: str
@@ -153,6 +157,7 @@ class Integers:
     finish_instructions: float = 8.0
     spell: Mapping[str, str] = field(default_factory=dict)
     byte_lanes: int = 1
+    depthwise: tuple[DepthwiseForm, ...] = ()
     helpers: tuple[Microkernel, ...] = ()
 
     @property

@@ -133,14 +133,7 @@ def pack_rescaling(node: Node, product: Product, isa: Isa) -> Array:
     """Bias, and what rescaling needs, of every channel; groups start at whole vectors."""
     integers = integers_of(isa)
     finish = finish_of(node, integers)
-    weights, bias = node.inputs[1].constant, node.inputs[2].constant
-    assert weights is not None
-    assert bias is not None
-    total = bias.astype(np.int64)
-    if integers.flips(finish.source):
-        sums = weights.astype(np.int64).reshape(weights.shape[0], -1).sum(1)
-        total = total + (128 if finish.source is DType.U8 else -128) * sums
-        total = (total + 2**31) % 2**32 - 2**31  # sums wrap around, and back
+    total = corrected_bias(node, integers)
     multiplier, shift = np.zeros_like(total), np.full_like(total, 33)
     if not finish.raw:
         assert node.inputs[3].constant is not None
@@ -155,6 +148,20 @@ def pack_rescaling(node: Node, product: Product, isa: Isa) -> Array:
             )
         ]
     )
+
+
+def corrected_bias(node: Node, integers: Integers) -> Array:
+    """The bias as int64, less what flipping the activations adds to the sums."""
+    finish = finish_of(node, integers)
+    weights, bias = node.inputs[1].constant, node.inputs[2].constant
+    assert weights is not None
+    assert bias is not None
+    total = bias.astype(np.int64)
+    if integers.flips(finish.source):
+        sums = weights.astype(np.int64).reshape(weights.shape[0], -1).sum(1)
+        total = total + (128 if finish.source is DType.U8 else -128) * sums
+        total = (total + 2**31) % 2**32 - 2**31  # sums wrap around, and back
+    return total
 
 
 def byte_product(node: Node, *, unit: int, x_pitch: int, y_pitch: int, pad: bool) -> Product:

@@ -11,13 +11,15 @@ from collections.abc import Sequence
 
 from mdlc.codegen.integers import AddBytes, Finish, Integers, StoreBytes
 from mdlc.codegen.kernel import Microkernel
+from mdlc.codegen.x86_depthwise import VnniForm
 from mdlc.compiler.types import DType
 
 
-def _rescale(width: int, *, wide: bool) -> Microkernel:
+def rescale(width: int, *, wide: bool) -> Microkernel:
     """The upper half of 32x32-bit products of even and odd lanes, and a shift with rounding."""
-    v, p = f"__m{width}i", f"_mm{width}"
-    name = f"rescale_{'wide_' if wide else ''}i32_{'avx512' if width == 512 else 'avx2'}"
+    v, p = f"__m{width}i", "_mm" if width == 128 else f"_mm{width}"
+    suffix = {128: "sse", 256: "avx2", 512: "avx512"}[width]
+    name = f"rescale_{'wide_' if wide else ''}i32_{suffix}"
     more = f", {v} limit, {v} left" if wide else ""
     clamp = (
         f"""  const {v} least = {p}_xor_si{width}(limit, {p}_set1_epi32(-1));
@@ -38,10 +40,10 @@ def _rescale(width: int, *, wide: bool) -> Microkernel:
         join = "_mm512_mask_shuffle_epi32(odd, 0x5555, even, _MM_PERM_DDBB)"
         shift = "_mm512_maskz_srav_epi32(0xFFFF, "
     else:
-        odd_total, odd_multiplier = (f"_mm256_srli_epi64({x}, 32)" for x in ("total", "multiplier"))
-        multiply = "_mm256_mul_epi32("
-        join = "_mm256_blend_epi32(_mm256_shuffle_epi32(even, 0xF5), odd, 0xAA)"
-        shift = "_mm256_srav_epi32("
+        odd_total, odd_multiplier = (f"{p}_srli_epi64({x}, 32)" for x in ("total", "multiplier"))
+        multiply = f"{p}_mul_epi32("
+        join = f"{p}_blend_epi32({p}_shuffle_epi32(even, 0xF5), odd, 0xAA)"
+        shift = f"{p}_srav_epi32("
     formula = "total * multiplier"
     text = f"""\
 // ({formula} / 2^32{" after total <<= left, saturating" if wide else ""} + rounding) >> right.
@@ -192,8 +194,8 @@ def integers(width: int, *, vnni: bool) -> Integers:
         "broadcast": f"{p}_set1_epi32({group})",
         "fields": ("multiplier", "rounding", "right"),
         "wide_fields": ("multiplier", "rounding", "right", "limit", "left"),
-        "rescale": _rescale(width, wide=False),
-        "wide_rescale": _rescale(width, wide=True),
+        "rescale": rescale(width, wide=False),
+        "wide_rescale": rescale(width, wide=True),
         "store_bytes": _store_bytes(width),
         "add_bytes": _add_bytes(width),
         "spell": _spell(width),
@@ -210,6 +212,7 @@ def integers(width: int, *, vnni: bool) -> Integers:
             dot=f"{p}_dpbusd_epi32({{0}}, {{2}}, {{1}})",
             flip=f"{p}_xor_si{width}({{0}}, {p}_set1_epi32(static_cast<int>(0x80808080U)))",
             dots_per_cycle=1.0,
+            depthwise=tuple(VnniForm(channels, rescale) for channels in (64, 32, 16)),
             **common,  # type: ignore[arg-type]
         )
     return Integers(
