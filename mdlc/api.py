@@ -18,10 +18,12 @@ from mdlc.codegen.plan import Plan
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Graph
 from mdlc.compiler.onnx_import import import_model
+from mdlc.low_precision import LowPrecision
 from mdlc.naming import checked_class_name, class_name
 from mdlc.output import write_files
 from mdlc.pipeline import stages
 from mdlc.preprocess import INPUT_FORMATS, Preprocess, parse_numbers, preprocess
+from mdlc.quantization_options import Quantize
 from mdlc.report import Report, report_of
 from mdlc.sources import Model, read_model
 from mdlc.version import __version__
@@ -43,6 +45,7 @@ class CompiledModel:
         how: what stands in front of the network.
         info: what the emitted files say of where they come from.
         embed_weights: whether the weights stand in the C++ text.
+        low_precision: calibration table, report and budget, where it was quantised.
     """
 
     model: Model
@@ -52,6 +55,7 @@ class CompiledModel:
     how: Preprocess
     info: Info
     embed_weights: bool = False
+    low_precision: LowPrecision | None = None
 
     @property
     def name(self) -> str:
@@ -99,6 +103,7 @@ def compile(
     channel_order: str = "rgb",
     threads: int = 1,
     embed_weights: bool = False,
+    quantize: Quantize | None = None,
     example_inputs: Sequence[Any] | None = None,
     dump: str | os.PathLike[str] | None = None,
     check: bool = False,
@@ -120,6 +125,7 @@ def compile(
         channel_order: rgb or bgr: what the network was trained on.
         threads: the most that the emitted class computes on; results do not depend on it.
         embed_weights: put the weights into the C++ text, so that there is no other file.
+        quantize: compute in 8-bit integers; see Quantize.
         example_inputs: tensors, for a torch.nn.Module.
         dump: folder for the graph after every pass, as text.
         check: evaluate the network before and after every pass, and compare.
@@ -140,8 +146,12 @@ def compile(
     source = read_model(model, example_inputs)
     imported = import_model(source.path or source.onnx, shapes=shapes)
     tell("optimising the graph")
+    low_precision = None if quantize is None else LowPrecision(quantize, how, tell)
     passed = stages(
-        preprocess(imported, how), dump=None if dump is None else Path(dump), check=check
+        preprocess(imported, how),
+        dump=None if dump is None else Path(dump),
+        check=check,
+        quantize=None if low_precision is None else low_precision.quantize,
     )
     for stage in passed[1:]:
         tell(f"  {stage.name}: {stage.seconds * 1e3:.1f} ms")
@@ -160,11 +170,12 @@ def compile(
             shapes=shapes,
             threads=threads,
             embed_weights=embed_weights,
+            quantize=quantize,
         ),
         __version__,
         {node.name: note for node in graph.inputs if (note := input_note(how))},
     )
-    return CompiledModel(source, imported, graph, plan, how, info, embed_weights)
+    return CompiledModel(source, imported, graph, plan, how, info, embed_weights, low_precision)
 
 
 def command_line(
@@ -176,6 +187,7 @@ def command_line(
     shapes: Shapes = None,
     threads: int = 1,
     embed_weights: bool = False,
+    quantize: Quantize | None = None,
 ) -> str:
     """The command that compiles a model with these options, as the emitted header shows it."""
     words = ["mdlc", file_name, "--target", target]
@@ -194,6 +206,8 @@ def command_line(
         words += ["--threads", str(threads)]
     if embed_weights:
         words.append("--embed-weights")
+    if quantize:
+        words += quantize.words()
     return shlex.join(words)
 
 

@@ -14,6 +14,11 @@ from click.shell_completion import CompletionItem
 import mdlc
 from mdlc.codegen.isa import isas
 from mdlc.commands.console import progress
+from mdlc.commands.quantization import (
+    quantization_of,
+    quantization_options,
+    write_quantization,
+)
 from mdlc.compiler.errors import MdlcError
 from mdlc.preprocess import INPUT_FORMATS
 
@@ -51,11 +56,30 @@ class ModelOptions:
     verbose: bool
     threads: int = 1
     embed_weights: bool = False
+    quantize: str | None = None
+    calibrate: Path | None = None
+    calibration: str | None = None
+    per_tensor: bool = False
+    keep_float: tuple[str, ...] = ()
+    accuracy_drop: float | None = None
+    classes: Path | None = None
+    rounding: str | None = None
+    equalise: bool = False
+    calibration_table: Path | None = None
+    quantization_report: Path | None = None
+
+    def quantization(self) -> mdlc.Quantize | None:
+        """What is asked of low precision, if anything is.
+
+        Raises:
+            MdlcError: options that only it has are given without it, or it lacks its inputs.
+        """
+        return quantization_of(self)
 
     def compile(self) -> mdlc.CompiledModel:
-        """Calls the library, with progress on stderr."""
+        """Calls the library, with progress on stderr; writes what low precision leaves."""
         with progress(self.verbose) as tell:
-            return mdlc.compile(
+            compiled = mdlc.compile(
                 self.model,
                 self.target,
                 name=self.name,
@@ -66,10 +90,13 @@ class ModelOptions:
                 channel_order=self.channel_order,
                 threads=self.threads,
                 embed_weights=self.embed_weights,
+                quantize=self.quantization(),
                 dump=self.dump,
                 check=self.check,
                 progress=tell,
             )
+            write_quantization(self, compiled)
+        return compiled
 
 
 def parse_shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
@@ -93,8 +120,14 @@ def parse_shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def model_options(default_target: str = "host") -> Callable[[Command], Command]:
-    """Adds MODEL and the options of ModelOptions, which the command gets as `options`."""
+def model_options(
+    default_target: str = "host", *, labels: bool = True
+) -> Callable[[Command], Command]:
+    """Adds MODEL and the options of ModelOptions, which the command gets as `options`.
+
+    Args:
+        labels: whether --labels is the CSV of low precision.
+    """
     decorators = [
         click.argument("model", type=click.Path(path_type=Path)),
         click.option(
@@ -157,6 +190,8 @@ def model_options(default_target: str = "host") -> Callable[[Command], Command]:
         ),
         click.option("-v", "--verbose", is_flag=True, help="Say what is being done."),
     ]
+
+    decorators += quantization_options(labels)
 
     def decorate(function: Command) -> Command:
         @functools.wraps(function)
