@@ -52,18 +52,25 @@ class DotForm(DepthwiseForm):
 
     def load_column(self, column: int, rows: Sequence[str], flip: bool) -> Iterator[str]:
         for g, count in enumerate(self._groups(len(rows))):
-            values = []
-            for row in rows[4 * g : 4 * g + count]:
-                value = f"vld1q_s8(reinterpret_cast<const std::int8_t*>({row}))"
-                values.append(f"veorq_s8({value}, vdupq_n_s8(-128))" if flip else value)
-            table = f"t{column}_{g}"
-            if count == 1:
-                yield f"const int8x16_t {table} = {values[0]};"
-            else:
-                yield f"const int8x16x{count}_t {table} = {{{{{', '.join(values)}}}}};"
+            names = [f"c{column}_{g}_{v}" for v in range(2)]
+            yield f"int8x16_t {names[0]}, {names[1]};"
+            # In assembly: compilers copy the registers of a table through memory.
+            lines, operands = [], []
+            for r, row in enumerate(rows[4 * g : 4 * g + count]):
+                lines.append(f"ldr d{28 + r}, %[row{r}]")
+                operands.append(f'[row{r}] "m"(*reinterpret_cast<const int8x8_t*>({row}))')
+            lines += [f"eor v{28 + r}.8b, v{28 + r}.8b, %[sign].8b" for r in range(count) if flip]
+            operands += ['[sign] "w"(vdup_n_s8(-128))'] if flip else []
             for v in range(2):
-                lookup = f"vqtbl{count}q_s8({table}, index{count}_{v})"
-                yield f"const int8x16_t c{column}_{g}_{v} = {lookup};"
+                table = f"v28.16b-v{27 + count}.16b" if count > 1 else "v28.16b"
+                lines.append(f"tbl %[c{v}].16b, {{{table}}}, %[i{v}].16b")
+                operands.append(f'[i{v}] "w"(index{count}_{v})')
+            text = "\n".join(f'"{line}\\n"' for line in lines)
+            clobbers = ", ".join(f'"v{28 + r}"' for r in range(count))
+            yield (
+                f'asm({text}\n: [c0] "=&w"({names[0]}), [c1] "=w"({names[1]})\n'
+                f": {', '.join(operands)}\n: {clobbers});"
+            )
 
     def multiply(self, pixel: int, column: int, tap: int, taps: Taps) -> Iterator[str]:
         for g in range(len(self._groups(taps.rows))):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mdlc.codegen.aarch64_depthwise import DotForm
+from mdlc.codegen.aarch64_dots import MOST_ROWS, dot_loop
 from mdlc.codegen.integers import Finish, Integers
 from mdlc.codegen.kernel import Microkernel
 from mdlc.compiler.types import DType
@@ -191,5 +192,7 @@ def dot_products() -> Integers:
         spell=SPELL,
         dots_per_cycle=2.0,
         depthwise=(DotForm(),),
+        depth_loop=dot_loop,
+        most_rows=MOST_ROWS,
         finish_instructions=5.0,
     )

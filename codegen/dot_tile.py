@@ -36,8 +36,9 @@ class DotTile:
         """Such as qconv_i8i8_6x64_avx512vnni."""
         kind = ("qgemm", "qconv", "qconv2d")[self.taps]
         channels = self.vectors * isa.lanes - (isa.lanes - self.part if self.part else 0)
-        rest = self._rest(isa)
-        short = "_short" if self.run < integers_of(isa).chunk else ""
+        rest, chunk = self._rest(isa), integers_of(isa).chunk
+        short = "_short" if chunk > 1 and self.run < 2 * chunk else ""
+        short += "est" if short and self.run < chunk else ""
         tail = f"_tail{rest}" if rest else ""
         return f"{kind}{self.finish.suffix}_{self.rows}x{channels}{tail}{short}_{isa.suffix}"
 
@@ -70,10 +71,19 @@ class DotTile:
             lanes=isa.lanes,
             element=C_TYPES[element],
             result=C_TYPES[finish.target],
+            assembly=self._assembly(isa),
             depth=lambda: "\n".join(self._depth(isa)),
             ends="\n".join(ends),
         )
         return Microkernel(self.name(isa), text, (*integers.helpers, *needs))
+
+    def _assembly(self, isa: Isa) -> str:
+        """The whole depth in assembly, or nothing."""
+        integers = integers_of(isa)
+        if integers.depth_loop is None or integers.flips(self.finish.source):
+            return ""
+        fields = len(integers.used_fields(self.finish))
+        return integers.depth_loop(self.rows, self.vectors, self.run, self.taps, fields)
 
     def _depth(self, isa: Isa) -> Iterator[str]:
         integers = integers_of(isa)

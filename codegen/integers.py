@@ -94,6 +94,13 @@ class AddBytes(Protocol):
         """Statements, and the names of the vectors of i32 that they leave."""
 
 
+class DepthLoop(Protocol):
+    """Spells accR_V = bias + sum over the depth of a[R][k] * b[k][V] where that is assembly."""
+
+    def __call__(self, rows: int, vectors: int, run: int, taps: int, fields: int) -> str:
+        """Statements that declare and set the accumulators; see aarch64_dots.dot_loop."""
+
+
 def _no_sum(kind: DType) -> tuple[list[str], list[str]]:
     raise NotImplementedError
 
@@ -130,6 +137,7 @@ class Integers:
             vectors of `byte_lanes`, for i8 and u8: bytes_i8, load_bytes_i8(p),
             put_bytes_i8(p, v), max_i8(a, b).
         helpers: functions that the hooks call.
+        depth_loop: see DepthLoop. most_rows: pixels of the highest tile.
         depthwise: forms of depthwise convolutions, the one of most channels first.
     """
 
@@ -158,6 +166,8 @@ class Integers:
     spell: Mapping[str, str] = field(default_factory=dict)
     byte_lanes: int = 1
     depthwise: tuple[DepthwiseForm, ...] = ()
+    depth_loop: DepthLoop | None = None
+    most_rows: int = 14
     helpers: tuple[Microkernel, ...] = ()
 
     @property

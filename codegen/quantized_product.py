@@ -247,7 +247,7 @@ def tile_schedules(product: Product, isa: Isa) -> list[Schedule]:
             rows = (isa.registers - 2) // (vectors + 1)
         else:
             rows = (isa.registers - vectors - 3) // vectors
-        rows = min(rows, product.columns, 14)
+        rows = min(rows, product.columns, integers.most_rows)
         for height in {rows, *(r for r in (4, 6, 7, 8, 12) if r < rows)}:
             if height >= 1:
                 tile = (height, vectors * isa.lanes)
