@@ -21,7 +21,7 @@ from mdlc.compiler.ops.dense import Dense
 from mdlc.compiler.ops.reduce import Reduce
 from mdlc.compiler.ops.relu import Relu
 from mdlc.compiler.ops.resize import Resize
-from mdlc.compiler.types import DType
+from mdlc.compiler.types import Array, DType
 from mdlc.passes.lower_quantized import MOVEMENT, Linear
 from mdlc.quantization.calibrate import tensor_keys
 from mdlc.quantization.table import CalibrationTable
@@ -215,7 +215,7 @@ def _linears(
     for node in tensors:
         if is_bytes(node):
             linear[node] = Linear(1.0, 0, node.inputs[0].type.dtype)
-        elif node in found.integer and (given := _given(node, linear)) is not None:
+        elif node in found.integer and (given := _given(node, found, linear)) is not None:
             linear[node] = given
         elif node in found.integer and _moves(node):
             for source in node.inputs:
@@ -245,26 +245,28 @@ def _quantized_tensors(found: Assignment) -> list[Node]:
     ]
 
 
-def _given(node: Node, linear: Mapping[Node, Linear]) -> Linear | None:
+def _given(node: Node, found: Assignment, linear: Mapping[Node, Linear]) -> Linear | None:
     """What the integers of a movement or of a shift of 8-bit inputs stand for already.
 
     (u - 128) / 128 of a byte u is the same byte with the zero point 128 and the scale 1 / 128.
     """
-    sources = [source for source in node.inputs if source.constant is None]
-    if len(sources) != 1 or sources[0] not in linear:
+    chain = [node]
+    while (source := _only_tensor(chain[-1])) in found.inner and _is_function(chain[-1]):
+        chain.append(source)  # type: ignore[arg-type]
+    if source is None or source not in linear or linear[source].dtype is not DType.U8:
         return None
-    x = linear[sources[0]]
-    if x.dtype is not DType.U8:
-        return None
+    x = linear[source]
     if _moves(node) and not isinstance(node.op, Concat):
         return x
-    if not _is_function(node):
+    if not all(_is_function(each) for each in chain):
         return None
     steps = np.arange(256, dtype=np.float32)
-    every = ((steps - np.float32(x.zero)) * np.float32(x.scale)).astype(np.float32)
-    values = [every if s.constant is None else s.constant.reshape(()) for s in node.inputs]
-    with np.errstate(all="ignore"):
-        y = np.asarray(node.op.reference(*values), np.float64)
+    value: Array = ((steps - np.float32(x.zero)) * np.float32(x.scale)).astype(np.float32)
+    for each in reversed(chain):
+        operands = [value if s.constant is None else s.constant.reshape(()) for s in each.inputs]
+        with np.errstate(all="ignore"):
+            value = np.asarray(each.op.reference(*operands))
+    y = value.astype(np.float64)
     scale = (y[-1] - y[0]) / 255
     if not (np.isfinite(y).all() and scale > 0):
         return None
@@ -273,6 +275,12 @@ def _given(node: Node, linear: Mapping[Node, Linear]) -> Linear | None:
         return None
     straight = np.abs(y - scale * (steps - np.rint(zero))).max() <= 0.02 * scale
     return Linear(float(np.float32(scale)), round(zero), DType.U8) if straight else None
+
+
+def _only_tensor(node: Node) -> Node | None:
+    """The one input of a node that is no constant."""
+    sources = {source for source in node.inputs if source.constant is None}
+    return next(iter(sources)) if len(sources) == 1 else None
 
 
 def _near(source: Node, node: Node, ranges: Mapping[Node, tuple[float, float]]) -> bool:
