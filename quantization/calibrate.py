@@ -11,6 +11,7 @@ from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.interpreter import run
 from mdlc.compiler.ir import Graph, Node
 from mdlc.compiler.types import Array, DType
+from mdlc.passes.lower_quantized import lower_quantized
 from mdlc.quantization.statistics import Statistics
 
 Inputs = Mapping[str, Array]
@@ -24,8 +25,9 @@ NO_SET = "give a folder of pictures, or an NPZ file with the network's inputs"
 
 
 def interpreted(graph: Graph) -> Run:
-    """The reference interpreter as a Runner: right, and slow."""
-    return lambda many: [run(graph, inputs) for inputs in many]
+    """The reference interpreter as a Runner, integers being integers: right, and slow."""
+    lowered = lower_quantized(graph)
+    return lambda many: [run(lowered, inputs) for inputs in many]
 
 
 def tensor_keys(graph: Graph) -> dict[Node, str]:
