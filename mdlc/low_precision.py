@@ -62,8 +62,7 @@ class LowPrecision:
             assert path is not None
             self.table = load_table(path)
         else:
-            source = path if path is not None else list(options.calibrate)  # type: ignore[arg-type]
-            self.inputs = InputSet(graph, self.how, source)
+            self.inputs = InputSet(graph, self.how, options.source)
             if path is not None and not path.exists():
                 raise MdlcError("there is no such file or folder", node=str(path),
                                 hint="check the path")  # fmt: skip

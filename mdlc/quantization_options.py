@@ -11,7 +11,7 @@ from mdlc.compiler.types import Array
 from mdlc.quantization.ranges import METHODS
 
 ROUNDINGS = ("adaptive", "nearest")
-DEFAULT_METHOD = "mse"
+DEFAULT_METHOD = "minmax"
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,12 @@ class Quantize:
     def path(self) -> Path | None:
         """The file or folder, where the inputs come from one."""
         return Path(self.calibrate) if isinstance(self.calibrate, str | Path) else None
+
+    @property
+    def source(self) -> Path | Sequence[Mapping[str, Array]]:
+        """Where the inputs come from, a path as Path."""
+        given = self.calibrate
+        return Path(given) if isinstance(given, str | Path) else given
 
     @property
     def from_table(self) -> bool:

@@ -7,7 +7,7 @@ form stays: the integers are widened, the operator computes in float, the result
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy as np
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.fixed_point import fixed_point, limits, sum_multipliers
 from mdlc.compiler.ir import Graph, Node, make
-from mdlc.compiler.op import Elementwise
+from mdlc.compiler.op import Elementwise, Op
 from mdlc.compiler.ops.add import Add
 from mdlc.compiler.ops.average_pool2d import AveragePool2D
 from mdlc.compiler.ops.cast import Cast
@@ -68,7 +68,8 @@ class Linear:
 
     def quantize(self, value: float) -> int:
         """The nearest integer to a real number (which may be infinite)."""
-        scale, zero = np.float32(self.scale), np.array(self.zero, self.dtype.numpy)
+        scale = np.array(self.scale, np.float32)
+        zero = np.array(self.zero, self.dtype.numpy)
         with np.errstate(over="ignore"):
             found = QuantizeLinear().reference(np.array(value, np.float32), scale, zero)
         return int(found)
@@ -95,6 +96,10 @@ class Bytes:
     def zero(self) -> int:
         """Zero point of the tensor."""
         return self.linear.zero
+
+
+# An operator's integer form: of the float node, what its output stands for, and bounds.
+Lower = Callable[[Node, Linear, int, int], Node]
 
 
 class Declined(Exception):
@@ -481,7 +486,7 @@ def _movement(node: Node, y: Linear, low: int, high: int) -> Node:
     return converted(Bytes(make(op, x.node), x.linear), y)
 
 
-_CORES = {
+_CORES: dict[type[Op] | tuple[type[Op], ...], Lower] = {
     Conv2D: _conv,
     (Dense, MatMul): _dense,
     Add: _add,

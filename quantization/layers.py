@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -251,8 +251,8 @@ def _given(node: Node, found: Assignment, linear: Mapping[Node, Linear]) -> Line
     (u - 128) / 128 of a byte u is the same byte with the zero point 128 and the scale 1 / 128.
     """
     chain = [node]
-    while (source := _only_tensor(chain[-1])) in found.inner and _is_function(chain[-1]):
-        chain.append(source)  # type: ignore[arg-type]
+    while (source := _only_tensor(chain[-1])) and source in found.inner and _is_function(chain[-1]):
+        chain.append(source)
     if source is None or source not in linear or linear[source].dtype is not DType.U8:
         return None
     x = linear[source]
@@ -324,8 +324,8 @@ class _Classes:
     def join(self, a: Node, b: Node) -> None:
         self._parent[self._root(a)] = self._root(b)
 
-    def groups(self, nodes: Collection[Node] | object) -> list[list[Node]]:
+    def groups(self, nodes: Iterable[Node]) -> list[list[Node]]:
         found: dict[Node, list[Node]] = {}
-        for node in nodes:  # type: ignore[attr-defined]
+        for node in nodes:
             found.setdefault(self._root(node), []).append(node)
         return list(found.values())

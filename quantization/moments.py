@@ -44,7 +44,8 @@ class Moments:
         if self.second is None:
             return None
         mean = self.mean
-        return self.second / max(self.count, 1) - mean[:, :, None] * mean[:, None, :]
+        found: Array = self.second / max(self.count, 1) - mean[:, :, None] * mean[:, None, :]
+        return found
 
     def add(self, vectors: Array) -> None:
         """Takes in vectors [G, P, K]."""
