@@ -20,6 +20,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from mdlc.calibration_set import top_classes_of
+from mdlc.codegen.isa import find_isa
 from mdlc.compiler.onnx_import import import_model
 from mdlc.low_precision import LowPrecision, answers
 from mdlc.passes.pipeline import run_passes
@@ -131,8 +132,15 @@ def main() -> None:
             for rounding in given.roundings:
                 start = time.perf_counter()
                 low = LowPrecision(
-                    Quantize(calibration, method, given.per_tensor, rounding=rounding),
+                    Quantize(
+                        calibration,
+                        method,
+                        given.per_tensor,
+                        rounding=rounding,
+                        placement="everywhere",
+                    ),
                     Preprocess(),
+                    find_isa("host"),
                     lambda text: None,
                 )
                 found = answers(low.quantize(graph), frames)

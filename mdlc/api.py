@@ -146,7 +146,7 @@ def compile(
     source = read_model(model, example_inputs)
     imported = import_model(source.path or source.onnx, shapes=shapes)
     tell("optimising the graph")
-    low_precision = None if quantize is None else LowPrecision(quantize, how, tell)
+    low_precision = None if quantize is None else LowPrecision(quantize, how, isa, tell)
     passed = stages(
         preprocess(imported, how),
         dump=None if dump is None else Path(dump),

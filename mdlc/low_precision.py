@@ -7,16 +7,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mdlc.calibration_set import InputSet, labelled, top_classes_of
+from mdlc.codegen.isa import Isa
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Graph
 from mdlc.compiler.types import Array
 from mdlc.native import native
+from mdlc.placement import cheapest
 from mdlc.preprocess import Preprocess
 from mdlc.quantization.budget import Choice, keep_fewest
 from mdlc.quantization.calibrate import batches, calibrate
 from mdlc.quantization.equalise import equalise
-from mdlc.quantization.layers import assign
+from mdlc.quantization.layers import assign, is_product
 from mdlc.quantization.moments import Moments, layer_moments
+from mdlc.quantization.placement import Placement
 from mdlc.quantization.quantize import Quantized, Rounding, quantize
 from mdlc.quantization.report import INPUTS, LayerReport, layer_reports, own_noise
 from mdlc.quantization.rounding import corrected
@@ -37,15 +40,18 @@ class LowPrecision:
         inputs: the calibration set; None where a table was given.
         table: ranges. quantized: the graph with pairs, and what became of its tensors.
         choice: what --accuracy-drop kept in float; None where it was not asked.
+        placement: what the target computes faster in float; None where that was not asked.
     """
 
     options: Quantize
     how: Preprocess
+    isa: Isa
     tell: Progress
     inputs: InputSet | None = None
     table: CalibrationTable | None = None
     quantized: Quantized | None = None
     choice: Choice | None = None
+    placement: Placement | None = None
     _moments: Mapping[str, Moments] = field(default_factory=dict)
 
     def quantize(self, graph: Graph) -> Graph:
@@ -72,8 +78,10 @@ class LowPrecision:
                 whole = assign(graph, self.table, options.keep_float)
                 self._moments = layer_moments(graph, whole, self.inputs, native, progress=self.tell)
         kept = list(options.keep_float)
+        if options.placement == "cost":
+            kept += self._faster_in_float(graph)
         if options.accuracy_drop is not None:
-            self.choice = self._inside_budget(graph, options.accuracy_drop)
+            self.choice = self._inside_budget(graph, options.accuracy_drop, kept)
             kept += self.choice.kept
         self.quantized = self._quantized(graph, kept)
         if not self.quantized.tensors:
@@ -93,7 +101,28 @@ class LowPrecision:
             rounding=rounding,
         )
 
-    def _inside_budget(self, graph: Graph, allowed: float) -> Choice:
+    def _faster_in_float(self, graph: Graph) -> tuple[str, ...]:
+        """Layers by what they cost on the target.
+
+        Raises:
+            MdlcError: all of them are faster in float.
+        """
+        assert self.table is not None
+        self.tell(f"placing layers for {self.isa.name}")
+        whole = assign(graph, self.table, self.options.keep_float)
+        self.placement = found = cheapest(whole, self.isa)
+        products = [node for node in whole.integer if is_product(node)]
+        left = assign(graph, self.table, [*self.options.keep_float, *found.in_float])
+        if products and not any(node in left.integer for node in products):
+            raise MdlcError(
+                f"every layer is estimated to be faster in float on {self.isa.name}",
+                node="--quantize",
+                hint="choose a target with dot products of bytes, or --placement everywhere for "
+                "small weights",
+            )
+        return found.in_float
+
+    def _inside_budget(self, graph: Graph, allowed: float, asked: list[str]) -> Choice:
         assert self.inputs is not None
         if self.options.labels is not None:
             counted = labelled(self.inputs, Path(self.options.labels))
@@ -103,7 +132,6 @@ class LowPrecision:
         else:
             frames = list(self.inputs)
             right = exact = answers(graph, frames)
-        asked = list(self.options.keep_float)
         before = share(exact, right)
 
         def measure(kept: Sequence[str]) -> float:

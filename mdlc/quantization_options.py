@@ -11,6 +11,7 @@ from mdlc.compiler.types import Array
 from mdlc.quantization.ranges import METHODS
 
 ROUNDINGS = ("adaptive", "nearest")
+PLACEMENTS = ("cost", "everywhere")
 DEFAULT_METHOD = "minmax"
 
 
@@ -31,6 +32,8 @@ class Quantize:
             answers count as right.
         rounding: adaptive or nearest; biases are corrected with adaptive.
         equalise: bring the channels between convolutions to ranges alike first.
+        placement: cost: layers that are estimated to be faster in float on the target, with the
+            transitions that it takes, stay there; everywhere: all layers that can be in integers.
     """
 
     calibrate: str | Path | Sequence[Mapping[str, Array]]
@@ -41,6 +44,7 @@ class Quantize:
     labels: str | Path | None = None
     rounding: str = "adaptive"
     equalise: bool = False
+    placement: str = "cost"
 
     def __post_init__(self) -> None:
         if self.calibration not in METHODS:
@@ -49,12 +53,16 @@ class Quantize:
                 node="--calibration",
                 hint=f"choose one of {', '.join(METHODS)}",
             )
-        if self.rounding not in ROUNDINGS:
-            raise MdlcError(
-                f"there is no rounding {self.rounding!r}",
-                node="--rounding",
-                hint=f"choose one of {', '.join(ROUNDINGS)}",
-            )
+        for option, given, known in (
+            ("rounding", self.rounding, ROUNDINGS),
+            ("placement", self.placement, PLACEMENTS),
+        ):
+            if given not in known:
+                raise MdlcError(
+                    f"there is no {option} {given!r}",
+                    node=f"--{option}",
+                    hint=f"choose one of {', '.join(known)}",
+                )
         if self.accuracy_drop is not None and not 0 <= self.accuracy_drop <= 100:
             raise MdlcError(
                 f"{self.accuracy_drop:g} points", node="--accuracy-drop", hint="choose 0 to 100"
@@ -104,4 +112,6 @@ class Quantize:
             words += ["--rounding", self.rounding]
         if self.equalise:
             words.append("--equalise")
+        if self.placement != "cost":
+            words += ["--placement", self.placement]
         return words

@@ -276,7 +276,7 @@ class _Lowering:
             node = pending.pop()
             for before, after in zip(node.inputs, new_of[node].inputs, strict=True):
                 if after.constant is not None:
-                    if after.type.size != 1:
+                    if single(after) is None:
                         raise Declined("an operand is a tensor of constants")
                 elif linear_of(after) is not None:
                     leaves.add(after)
@@ -313,8 +313,9 @@ def y_table(root: Node, leaf: Node, x: Linear, y: Linear) -> Array:
     }
 
     def value(node: Node) -> Array:
-        if node.constant is not None:
-            return node.constant.reshape(())
+        number = single(node)
+        if number is not None:
+            return number
         if node not in values:
             with np.errstate(all="ignore"):
                 found = node.op.reference(*(value(source) for source in node.inputs))
@@ -323,6 +324,14 @@ def y_table(root: Node, leaf: Node, x: Linear, y: Linear) -> Array:
 
     scale, zero = (c.constant for c in y.constants())
     return QuantizeLinear().reference(value(root), scale, zero)  # type: ignore[arg-type]
+
+
+def single(node: Node) -> Array | None:
+    """The number that all elements of a constant are, as an array of rank 0."""
+    value = node.constant
+    if value is None or not value.size or (value != value.flat[0]).any():
+        return None
+    return value.reshape(-1)[:1].reshape(())
 
 
 def bounds(activation: Node, y: Linear) -> tuple[int, int]:

@@ -22,7 +22,7 @@ from mdlc.compiler.ops.reduce import Reduce
 from mdlc.compiler.ops.relu import Relu
 from mdlc.compiler.ops.resize import Resize
 from mdlc.compiler.types import Array, DType
-from mdlc.passes.lower_quantized import MOVEMENT, Linear
+from mdlc.passes.lower_quantized import MOVEMENT, Linear, single
 from mdlc.quantization.calibrate import tensor_keys
 from mdlc.quantization.table import CalibrationTable
 
@@ -117,7 +117,7 @@ def _is_function(node: Node) -> bool:
     return (
         isinstance(node.op, Elementwise)
         and len(tensors) == 1
-        and all(s.constant is None or s.type.size == 1 for s in node.inputs)
+        and all(s.constant is None or single(s) is not None for s in node.inputs)
         and next(iter(tensors)).shape == node.shape
         and next(iter(tensors)).type.dtype is DType.F32
     )
@@ -263,7 +263,7 @@ def _given(node: Node, found: Assignment, linear: Mapping[Node, Linear]) -> Line
     steps = np.arange(256, dtype=np.float32)
     value: Array = ((steps - np.float32(x.zero)) * np.float32(x.scale)).astype(np.float32)
     for each in reversed(chain):
-        operands = [value if s.constant is None else s.constant.reshape(()) for s in each.inputs]
+        operands = [value if (number := single(s)) is None else number for s in each.inputs]
         with np.errstate(all="ignore"):
             value = np.asarray(each.op.reference(*operands))
     y = value.astype(np.float64)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from mdlc.api import CompiledModel
 from mdlc.codegen.kernel import candidates
 from mdlc.commands.console import count, out, table
 from mdlc.commands.options import ModelOptions, model_options
@@ -41,6 +42,8 @@ def command(options: ModelOptions, wanted: str | None, everything: bool) -> None
     console = out()
     for step in steps:
         console.print(f"{step.name}: {step.node.op} -> {step.node.type}")
+        if (precision := _precision(compiled, step.node.name)) is not None:
+            console.print(precision)
         shown = table(
             "",
             "kernel",
@@ -61,3 +64,16 @@ def command(options: ModelOptions, wanted: str | None, everything: bool) -> None
                 f"{macs / candidate.cycles:.2f}" if candidate.cycles else "",
             )
         console.print(shown)
+
+
+def _precision(compiled: CompiledModel, tensor: str) -> str | None:
+    """Why a layer is in integers or in float, where that was decided by cost."""
+    low = compiled.low_precision
+    if low is None or low.placement is None or tensor not in low.placement.cycles:
+        return None
+    cycles = low.placement.cycles[tensor]
+    where = "float" if tensor in low.placement.in_float else "8 bits"
+    return (
+        f"in {where}: {count(cycles.integer)} cycles in 8 bits, {count(cycles.in_float)} in float, "
+        "transitions apart"
+    )

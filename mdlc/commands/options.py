@@ -65,6 +65,7 @@ class ModelOptions:
     classes: Path | None = None
     rounding: str | None = None
     equalise: bool = False
+    placement: str | None = None
     calibration_table: Path | None = None
     quantization_report: Path | None = None
 

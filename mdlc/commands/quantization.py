@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from mdlc.commands.console import err
 from mdlc.compiler.errors import MdlcError
 from mdlc.output import write_file, write_files
 from mdlc.quantization.ranges import METHODS
-from mdlc.quantization_options import DEFAULT_METHOD, ROUNDINGS
+from mdlc.quantization_options import DEFAULT_METHOD, PLACEMENTS, ROUNDINGS
 from mdlc.quantization_report import report_files
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ _NEED_QUANTIZE = {
     "classes": "--labels",
     "rounding": "--rounding",
     "equalise": "--equalise",
+    "placement": "--placement",
     "calibration_table": "--calibration-table",
     "quantization_report": "--quantization-report",
 }
@@ -82,6 +83,11 @@ def quantization_options(labels: bool) -> list[Callable[..., Any]]:
             help="Bring channels between convolutions to ranges alike first.",
         ),
         click.option(
+            "--placement",
+            type=click.Choice(PLACEMENTS),
+            help="Integers where the target is faster with them (cost, default), or everywhere.",
+        ),
+        click.option(
             "--calibration-table",
             type=click.Path(path_type=Path, dir_okay=False),
             metavar="FILE",
@@ -133,6 +139,7 @@ def quantization_of(options: ModelOptions) -> mdlc.Quantize | None:
         options.classes,
         options.rounding or "adaptive",
         options.equalise,
+        options.placement or "cost",
     )
 
 
@@ -149,10 +156,21 @@ def write_quantization(options: ModelOptions, compiled: mdlc.CompiledModel) -> N
         write_file(options.calibration_table, low.table.dumps().encode())
     if options.quantization_report is not None:
         write_files(options.quantization_report, report_files(low, compiled.name))
-    if low.choice is not None:
-        kept, console = low.choice.kept, err()
-        names = f": {', '.join(kept)}" if kept else ""
+    console = err()
+    if low.placement is not None and low.placement.in_float:
+        names = low.placement.in_float
         console.print(
-            f"mdlc: {len(kept)} layers stay in float, {low.choice.lost:.2f} points of top-1 are "
-            f"lost{names}"
+            f"mdlc: {len(names)} of {len(low.placement.cycles)} layers stay in float, which is "
+            f"faster on {compiled.plan.isa.name}: {_listed(names)}"
         )
+    if low.choice is not None:
+        kept = low.choice.kept
+        console.print(
+            f"mdlc: {len(kept)} layers stay in float for accuracy, {low.choice.lost:.2f} points of "
+            f"top-1 are lost{': ' if kept else ''}{', '.join(kept)}"
+        )
+
+
+def _listed(names: Sequence[str], most: int = 8) -> str:
+    shown = ", ".join(names[:most])
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
