@@ -101,3 +101,44 @@ def finish_neon(
         values.append(f"z{v}")
     stored, needs = integers.store_bytes(values, where, finish, part % 4)
     return [*lines, *stored], [rescale, *needs]
+
+
+class MultiplyForm(DepthwiseForm):
+    """Plain NEON: eight channels widened to 16 bits, each tap multiplied and added in 32."""
+
+    name, channels, vectors = "8", 8, 2
+    load = "vld1q_s32({0})"
+
+    def order(self) -> list[int]:
+        return list(range(8))
+
+    def pack(self, weights: Array) -> Array:
+        channels, rows, columns = weights.shape
+        padded = np.zeros((8, rows, columns), np.int8)
+        padded[:channels] = weights
+        return np.ascontiguousarray(padded.transpose(1, 2, 0)).reshape(-1)  # [row][column][channel]
+
+    def load_weights(self, taps: Taps) -> Iterator[str]:
+        for index in range(taps.rows * taps.columns):
+            r, tap = divmod(index, taps.columns)
+            yield f"const int16x8_t w{r}_{tap} = vmovl_s8(vld1_s8(b + {8 * index}));"
+
+    def load_column(self, column: int, rows: Sequence[str], flip: bool) -> Iterator[str]:
+        for r, row in enumerate(rows):
+            value = f"vld1_s8(reinterpret_cast<const std::int8_t*>({row}))"
+            value = f"veor_s8({value}, vdup_n_s8(-128))" if flip else value
+            yield f"const int16x8_t c{column}_{r} = vmovl_s8({value});"
+
+    def multiply(self, pixel: int, column: int, tap: int, taps: Taps) -> Iterator[str]:
+        for r in range(taps.rows):
+            x, w, low, high = f"c{column}_{r}", f"w{r}_{tap}", f"acc{pixel}_0", f"acc{pixel}_1"
+            yield f"{low} = vmlal_s16({low}, vget_low_s16({x}), vget_low_s16({w}));"
+            yield f"{high} = vmlal_high_s16({high}, {x}, {w});"
+
+    def instructions(self, taps: Taps) -> tuple[float, float]:
+        return 2.0 * taps.rows, 2.0 * taps.rows
+
+    def finish(
+        self, pixel: int, where: str, finish: Finish, part: int, integers: Integers
+    ) -> tuple[list[str], list[Microkernel]]:
+        return finish_neon(self, pixel, where, finish, part, integers)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mdlc.codegen.aarch64_depthwise import DotForm
-from mdlc.codegen.aarch64_dots import MOST_ROWS, dot_loop
-from mdlc.codegen.integers import Finish, Integers
+from mdlc.codegen.aarch64_depthwise import DotForm, MultiplyForm
+from mdlc.codegen.aarch64_dots import DotLoop, MatrixLoop, MultiplyLoop
+from mdlc.codegen.byte_depthwise import DepthwiseForm
+from mdlc.codegen.integers import DepthLoop, Finish, Integers
 from mdlc.codegen.kernel import Microkernel
 from mdlc.compiler.types import DType
 
@@ -166,17 +167,17 @@ SPELL = {
 }
 
 
-def dot_products() -> Integers:
-    """Products of four by four lanes (sdot), four groups of a loaded vector one after the other."""
+def _integers(
+    loop: DepthLoop, group: int, finish: float, forms: tuple[DepthwiseForm, ...]
+) -> Integers:
     return Integers(
         vector="int32x4_t",
-        group=4,
+        group=group,
         chunk=16,
         element=DType.I8,
-        broadcast="vld1q_s8(reinterpret_cast<const std::int8_t*>({0}))",
-        flip="veorq_s8({0}, vdupq_n_s8(-128))",
-        load_w="vld1q_s8({0})",
-        dot="vdotq_laneq_s32({0}, {1}, {2}, {3})",
+        broadcast="",
+        load_w="",
+        dot="",
         load="vld1q_s32({0})",
         store="vst1q_s32({0}, {1})",
         set1="vdupq_n_s32({0})",
@@ -190,9 +191,23 @@ def dot_products() -> Integers:
         rows_at_once=4,
         byte_lanes=16,
         spell=SPELL,
-        dots_per_cycle=2.0,
-        depthwise=(DotForm(),),
-        depth_loop=dot_loop,
-        most_rows=MOST_ROWS,
-        finish_instructions=5.0,
+        depth_loop=loop,
+        depthwise=forms,
+        adds_in_16_bits=isinstance(loop, MultiplyLoop),
+        finish_instructions=finish,
     )
+
+
+def multiplies() -> Integers:
+    """Products of 8 bits in 16, added in pairs to 32 (smull, smlal2, sadalp)."""
+    return _integers(MultiplyLoop(), 8, 10.0, (MultiplyForm(),))
+
+
+def dot_products() -> Integers:
+    """Products of four by four lanes (sdot)."""
+    return _integers(DotLoop(), 4, 5.0, (DotForm(),))
+
+
+def matrix_products() -> Integers:
+    """Products of two pixels by two channels (smmla), and sdot for depthwise convolutions."""
+    return _integers(MatrixLoop(), 8, 6.5, (DotForm(),))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mdlc.codegen.integers import Finish
+from mdlc.codegen.integers import Finish, Integers
 from mdlc.codegen.isa import Isa
 from mdlc.codegen.kernel import Microkernel
 from mdlc.codegen.quantized_product import integers_of
@@ -62,6 +62,7 @@ class DotTile:
         assert element is not None
         text = render(
             "cpp/kernels/dot_tile.j2",
+            b_layout=self._layout(integers),
             formula=f"y[p][n] = {finish.formula(f'bias[n] + sum(a[p][{taps}] * b[{taps}][n])')}",
             tile=self,
             name=self.name(isa),
@@ -77,13 +78,25 @@ class DotTile:
         )
         return Microkernel(self.name(isa), text, (*integers.helpers, *needs))
 
+    def _layout(self, integers: Integers) -> str:
+        groups = sorted(set(integers.split(self.run)), reverse=True)
+        return " and ".join(f"[depth / {g}][channel][{g}]" for g in groups)
+
     def _assembly(self, isa: Isa) -> str:
         """The whole depth in assembly, or nothing."""
         integers = integers_of(isa)
-        if integers.depth_loop is None or integers.flips(self.finish.source):
+        if integers.depth_loop is None:
             return ""
         fields = len(integers.used_fields(self.finish))
-        return integers.depth_loop(self.rows, self.vectors, self.run, self.taps, fields)
+        return integers.depth_loop.code(
+            self.rows,
+            self.vectors,
+            self.run,
+            self.taps,
+            fields,
+            self.finish,
+            integers.flips(self.finish.source),
+        )
 
     def _depth(self, isa: Isa) -> Iterator[str]:
         integers = integers_of(isa)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -25,6 +26,7 @@ class Finish:
         zero: the output's zero point; low, high: its bounds.
         wide: whether a factor is 1/4 or more, so that accumulators are first shifted up.
         folded: whether the zero point is among the per-channel numbers.
+        least: whether a weight is -128, so that two products do not fit 16 bits.
     """
 
     source: DType
@@ -34,6 +36,7 @@ class Finish:
     high: int = 0
     wide: bool = False
     folded: bool = False
+    least: bool = False
 
     @property
     def raw(self) -> bool:
@@ -53,6 +56,7 @@ class Finish:
         """In names of functions: types, bounds and the shift up, such as i8_high_i8."""
         low, high = self.bounded
         middle = f"{'_low' if low else ''}{'_high' if high else ''}{'_wide' if self.wide else ''}"
+        middle += "_least" if self.least else ""
         return f"{middle}_{self.source.value}{self.target.value}"
 
     @property
@@ -94,11 +98,37 @@ class AddBytes(Protocol):
         """Statements, and the names of the vectors of i32 that they leave."""
 
 
-class DepthLoop(Protocol):
-    """Spells accR_V = bias + sum over the depth of a[R][k] * b[k][V] where that is assembly."""
+class DepthLoop(ABC):
+    """accR_V = bias + sum over the depth of a[R][k] * b[k][V], where that is assembly.
 
-    def __call__(self, rows: int, vectors: int, run: int, taps: int, fields: int) -> str:
-        """Statements that declare and set the accumulators; see aarch64_dots.dot_loop."""
+    Attributes:
+        unit: what runs of the depth are rounded up to.
+    """
+
+    unit: int
+
+    @abstractmethod
+    def code(
+        self, rows: int, vectors: int, run: int, taps: int, fields: int, finish: Finish, flip: bool
+    ) -> str:
+        """Statements that declare and set the accumulators, for a run inside loops over taps.
+
+        Args:
+            fields: vectors of i32 in `scale` for each vector of channels, the bias first.
+            flip: whether activations are of the other sign.
+        """
+
+    @abstractmethod
+    def fits(self, rows: int, vectors: int) -> bool:
+        """Whether there are registers for a tile."""
+
+    @abstractmethod
+    def instructions(self, rows: int, vectors: int) -> float:
+        """Instructions of 16 elements of the depth."""
+
+    @abstractmethod
+    def split(self, run: int) -> list[int]:
+        """A run cut into groups, each packed as [channel][group]."""
 
 
 def _no_sum(kind: DType) -> tuple[list[str], list[str]]:
@@ -137,7 +167,8 @@ class Integers:
             vectors of `byte_lanes`, for i8 and u8: bytes_i8, load_bytes_i8(p),
             put_bytes_i8(p, v), max_i8(a, b).
         helpers: functions that the hooks call.
-        depth_loop: see DepthLoop. most_rows: pixels of the highest tile.
+        depth_loop: see DepthLoop; `group` and `dot` then mean nothing.
+        adds_in_16_bits: whether products are added before they are widened.
         depthwise: forms of depthwise convolutions, the one of most channels first.
     """
 
@@ -167,8 +198,17 @@ class Integers:
     byte_lanes: int = 1
     depthwise: tuple[DepthwiseForm, ...] = ()
     depth_loop: DepthLoop | None = None
-    most_rows: int = 14
+    adds_in_16_bits: bool = False
     helpers: tuple[Microkernel, ...] = ()
+
+    @property
+    def unit(self) -> int:
+        """What runs of the depth are rounded up to."""
+        return self.depth_loop.unit if self.depth_loop else self.group
+
+    def split(self, run: int) -> list[int]:
+        """A run cut into groups, each packed as [channel][group]."""
+        return self.depth_loop.split(run) if self.depth_loop else [self.group] * (run // self.group)
 
     @property
     def widens(self) -> bool:

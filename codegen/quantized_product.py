@@ -9,7 +9,7 @@ are does not matter, so a run may read a few bytes of what follows.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -73,9 +73,10 @@ def finish_of(node: Node, integers: Integers) -> Finish:
     """What a QuantizedConv2D or QuantizedDense does with its accumulators."""
     op = node.op
     assert isinstance(op, QuantizedConv2D | QuantizedDense)
-    source = node.inputs[0].type.dtype
+    source, weights = node.inputs[0].type.dtype, node.inputs[1].constant
+    least = bool(integers.adds_in_16_bits and weights is not None and weights.min() < -127)
     if op.dtype is DType.I32:
-        return Finish(source, DType.I32)
+        return Finish(source, DType.I32, least=least)
     shift = node.inputs[4].constant
     assert shift is not None
     return Finish(
@@ -86,6 +87,7 @@ def finish_of(node: Node, integers: Integers) -> Finish:
         op.high,
         is_wide(shift, integers),
         "rounding" in integers.fields,
+        least,
     )
 
 
@@ -105,27 +107,29 @@ def check_sums(node: Node) -> None:
 
 
 def pack_weights(
-    matrix: Array, product: Product, run: int, schedule: Schedule, isa: Isa, group: int
+    matrix: Array, product: Product, run: int, schedule: Schedule, isa: Isa, groups: Sequence[int]
 ) -> Array:
-    """Weights [groups, depth, channels] as [block][depth / group][channel][group], zero-filled.
+    """Weights [groups, depth, channels] as [block][tap][group of depth][channel][group].
 
     Args:
-        product: its runs are padded. run: their length before.
+        product: its runs are padded. run: their length before; what is added is zero.
+        groups: how a run is cut into groups.
     """
     runs = matrix.reshape(product.groups, -1, run, product.channels)
     padded = np.pad(runs, ((0, 0), (0, 0), (0, product.run - run), (0, 0)))
-    depth = product.depth
-    padded = padded.reshape(product.groups, depth // group, group, product.channels)
+    cuts = np.cumsum(groups)[:-1]
     panels = []
-    for each in padded:
+    for each in padded:  # [tap, run, channel]
         for block in channel_blocks(product, schedule, isa):
             width = block.vectors * isa.lanes
             for index in range(block.count):
                 first = block.first + index * width
                 part = each[:, :, first : min(first + width, product.channels)]
-                panel = np.zeros((depth // group, width, group), np.int8)
-                panel[:, : part.shape[2]] = part.transpose(0, 2, 1)
-                panels.append(panel.reshape(-1))
+                panel = np.zeros((*part.shape[:2], width), np.int8)
+                panel[:, :, : part.shape[2]] = part
+                pieces = [piece.transpose(0, 2, 1) for piece in np.split(panel, cuts, axis=1)]
+                rows = [piece.reshape(piece.shape[0], -1) for piece in pieces]
+                panels.append(np.concatenate(rows, axis=1).reshape(-1))
     return np.concatenate(panels)
 
 
@@ -238,16 +242,15 @@ def needs_border(node: Node) -> bool:
 
 def tile_schedules(product: Product, isa: Isa) -> list[Schedule]:
     """Register tiles that fit the registers, with the cache block that suits each."""
-    integers = integers_of(isa)
-    by_lane = integers.chunk > integers.group
+    loop = integers_of(isa).depth_loop
     most = -(-product.channels // isa.lanes)
     found = set()
     for vectors in range(1, min(most, 8 if isa.lanes > 1 else 4) + 1):
-        if by_lane:
-            rows = (isa.registers - 2) // (vectors + 1)
+        if loop:
+            rows = max((r for r in range(1, 15) if loop.fits(r, vectors)), default=0)
         else:
             rows = (isa.registers - vectors - 3) // vectors
-        rows = min(rows, product.columns, integers.most_rows)
+        rows = min(rows, product.columns, 14)
         for height in {rows, *(r for r in (4, 6, 7, 8, 12) if r < rows)}:
             if height >= 1:
                 tile = (height, vectors * isa.lanes)
@@ -298,18 +301,21 @@ def product_cycles(
 def dot_cycles(isa: Isa) -> Callable[[int, int], float]:
     """Cycles of one group of the depth, by rows and vectors."""
     integers = integers_of(isa)
-    groups = integers.chunk // integers.group
+    loop = integers.depth_loop
 
     def step(rows: int, vectors: int) -> float:
+        if loop:
+            share = integers.group / 16
+            return (loop.instructions(rows, vectors) + 2) * share / isa.issue_width
         dots = rows * vectors
-        loads = vectors / (2 if groups > 1 else 1) + rows / groups
-        other = 0.0 if groups > 1 or isa.lanes == 1 else rows + 2.0
+        loads = vectors + rows
+        other = 0.0 if isa.lanes == 1 else rows + 2.0
         started = dots * integers.dot_instructions + loads + other / 2
         return max(
             dots / integers.dots_per_cycle,
             loads / isa.loads_per_cycle,
-            (started + 1.0 / groups) / isa.issue_width,
-            4.0 if groups == 1 and isa.lanes > 1 else 0.0,
+            (started + 1.0) / isa.issue_width,
+            4.0 if isa.lanes > 1 else 0.0,
         )
 
     return step

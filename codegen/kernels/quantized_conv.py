@@ -69,9 +69,9 @@ class QuantizedConv(Kernel):
             weights = weights.transpose(0, 2, 3, 1)
         matrix = weights.reshape(product.groups, product.channels, -1).transpose(0, 2, 1)
         run = run_length(node, self._pitch(node), pad=self._copies(node, isa))
-        group = integers_of(isa).group
+        groups = integers_of(isa).split(product.run)
         return {
-            "weights": pack_weights(matrix, product, run, schedule, for_bytes(isa), group),
+            "weights": pack_weights(matrix, product, run, schedule, for_bytes(isa), groups),
             "scale": pack_rescaling(node, product, isa),
         }
 
@@ -98,7 +98,7 @@ class QuantizedConv(Kernel):
             return True
         if not isinstance(op, QuantizedConv2D) or node.inputs[1].shape[3] == 1:
             return False
-        return op.groups == 1 and node.inputs[0].shape[1] % integers.group != 0
+        return op.groups == 1 and node.inputs[0].shape[1] % integers.unit != 0
 
     def _product(
         self, node: Node, isa: Isa, x_pitch: int | None = None, y_pitch: int | None = None
@@ -106,7 +106,7 @@ class QuantizedConv(Kernel):
         outputs = node.shape[1 if isinstance(node.op, QuantizedConv2D) else -1]
         return byte_product(
             node,
-            unit=integers_of(isa).group,
+            unit=integers_of(isa).unit,
             x_pitch=x_pitch or self._pitch(node),
             y_pitch=y_pitch or outputs,
             pad=self._copies(node, isa),
@@ -157,7 +157,7 @@ class QuantizedConv(Kernel):
         name = function_name(node)
         source, target = C_TYPES[finish.source], C_TYPES[finish.target]
         lines = [
-            f"// {step.schedule}, depth in groups of {integers.group}.",
+            f"// {step.schedule}, depth in multiples of {integers.unit}.",
             f"void {name}(const std::int8_t* weights, const std::int32_t* scale, "
             f"const {source}* x, {target}* y{', unsigned char* scratch' if border else ''}) {{",
         ]
