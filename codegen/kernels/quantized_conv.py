@@ -90,15 +90,19 @@ class QuantizedConv(Kernel):
     def _copies(node: Node, isa: Isa) -> bool:
         """Whether the input is copied: for its border, to be widened, or to be made dense.
 
-        The last where a filter row is one run only if channels are not rounded up one by one;
-        how weights are packed must not depend on where the input lies.
+        The last unless a filter row is packed alike as one run and as one for each pixel: how
+        weights are packed must not depend on where the input lies.
         """
         op, integers = node.op, integers_of(isa)
         if needs_border(node) or integers.widens:
             return True
-        if not isinstance(op, QuantizedConv2D) or node.inputs[1].shape[3] == 1:
+        taps = node.inputs[1].shape[-1]
+        if not isinstance(op, QuantizedConv2D) or taps == 1 or op.groups > 1:
             return False
-        return op.groups == 1 and node.inputs[0].shape[1] % integers.unit != 0
+        channels, unit = node.inputs[0].shape[1], integers.unit
+        if channels % unit:
+            return True
+        return integers.split(taps * channels) != integers.split(channels) * taps
 
     def _product(
         self, node: Node, isa: Isa, x_pitch: int | None = None, y_pitch: int | None = None
