@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
+from mdlc.codegen.integers import Integers
 from mdlc.codegen.kernel import Microkernel
 from mdlc.codegen.product import offset
 from mdlc.codegen.strides import C_TYPES
@@ -37,7 +39,8 @@ class ByteBorder:
         before: rows above and columns left of the image.
         padded: [height, width] of the copy; what lies beyond it is cut off.
         fill: what the border holds.
-        source, target: element types; they differ where the copy is widened.
+        source, target: element types; they differ where the copy is widened or flipped.
+        flip: how to flip every byte (x ^ 0x80), or None. `fill` is flipped already.
     """
 
     size: tuple[int, int]
@@ -48,6 +51,7 @@ class ByteBorder:
     fill: int
     source: DType
     target: DType
+    flip: Integers | None = None
 
     @property
     def elements(self) -> int:
@@ -84,4 +88,23 @@ class ByteBorder:
         text = _TEXT.format(
             name=self._name, source=C_TYPES[self.source], target=C_TYPES[self.target]
         )
-        return Microkernel(self._name, text, includes=("algorithm",))
+        if self.flip is None:
+            return Microkernel(self._name, text, includes=("algorithm",))
+        text = re.sub(r"std::copy_n\((.*?), (k\w+), (.*)\);", r"flip_bytes<\2>(\1, \3);", text)
+        return Microkernel(self._name, text, (self._flip_bytes(self.flip),), ("algorithm",))
+
+    def _flip_bytes(self, integers: Integers) -> Microkernel:
+        source, target = C_TYPES[self.source], C_TYPES[self.target]
+        lanes, spell = integers.byte_lanes, integers.spell
+        loaded = integers.flip.format(spell[f"load_bytes_{self.source.value}"].format("x + i"))
+        stored = spell[f"put_bytes_{self.source.value}"].format("to + i", loaded)
+        text = f"""\
+// to[i] = x[i] ^ 0x80 for kCount bytes, {lanes} at a time: i8 as u8, less its zero of -128.
+template <int kCount>
+inline void flip_bytes(const {source}* x, {target}* to) {{
+  int i = 0;
+  for (; i <= kCount - {lanes}; i += {lanes}) {stored};
+  for (; i < kCount; ++i) to[i] = static_cast<{target}>(x[i] ^ 0x80);
+}}
+"""
+        return Microkernel("flip_bytes", text)

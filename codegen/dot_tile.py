@@ -36,14 +36,12 @@ class DotTile:
         """Such as qconv_i8i8_6x64_avx512vnni."""
         kind = ("qgemm", "qconv", "qconv2d")[self.taps]
         channels = self.vectors * isa.lanes - (isa.lanes - self.part if self.part else 0)
-        rest, chunk = self._rest(isa), integers_of(isa).chunk
+        chunk = integers_of(isa).chunk
+        rest = self.run % chunk
         short = "_short" if chunk > 1 and self.run < 2 * chunk else ""
         short += "est" if short and self.run < chunk else ""
         tail = f"_tail{rest}" if rest else ""
         return f"{kind}{self.finish.suffix}_{self.rows}x{channels}{tail}{short}_{isa.suffix}"
-
-    def _rest(self, isa: Isa) -> int:
-        return self.run % integers_of(isa).chunk
 
     def parameters(self) -> list[str]:
         """Names of the compile-time integers, in order."""
@@ -58,7 +56,7 @@ class DotTile:
         taps = ["k", "tap][k", "tap_y][tap_x][k"][self.taps]
         fields = integers.used_fields(finish)
         ends, needs = finish_tile(self.rows, self.vectors, self.part, finish, isa)
-        element = integers.element if integers.widens else finish.source
+        element = integers.element if integers.copies(finish.source) else finish.source
         assert element is not None
         text = render(
             "cpp/kernels/dot_tile.j2",
@@ -95,43 +93,29 @@ class DotTile:
             self.taps,
             fields,
             self.finish,
-            integers.flips(self.finish.source),
+            integers.flips(self.finish.source) and not integers.copies(self.finish.source),
         )
 
     def _depth(self, isa: Isa) -> Iterator[str]:
+        """The loop over the run; a row's activations are used up before the next one's come."""
         integers = integers_of(isa)
-        rest = self._rest(isa)
-        if self.run >= integers.chunk:
-            end = f"kRun - {rest}" if rest else "kRun"
-            yield f"for (int k = 0; k < {end}; k += {integers.chunk}) {{"
-            yield from self._step(isa, integers.chunk // integers.group, "k")
-            yield "}"
-        if rest:
-            yield "{"
-            yield from self._step(isa, rest // integers.group, f"kRun - {rest}")
-            yield "}"
-
-    def _step(self, isa: Isa, groups: int, k: str) -> Iterator[str]:
-        integers = integers_of(isa)
-        kind = "const auto"
-        bytes_ = isa.lanes * integers.group
+        size = isa.lanes * integers.group
+        step = "++k" if integers.group == 1 else f"k += {integers.group}"
+        yield f"for (int k = 0; k < kRun; {step}) {{"
+        for v in range(self.vectors):
+            where = f"b + {v * size}" if v else "b"
+            yield f"const auto w{v} = {integers.load_w.format(where)};"
+        yield f"b += {self.vectors * size};"
         for r in range(self.rows):
-            where = f"p + {r} * kPixelStep + {k}" if r else f"p + {k}"
+            where = f"p + {r} * kPixelStep + k" if r else "p + k"
             value = integers.broadcast.format(where)
             if integers.flips(self.finish.source):
                 value = integers.flip.format(value)
-            yield f"{kind} a{r} = {value};"
-        for lane in range(groups):
-            yield "{"
+            yield f"const auto a{r} = {value};"
             for v in range(self.vectors):
-                where = f"b + {v * bytes_}" if v else "b"
-                yield f"{kind} w{v} = {integers.load_w.format(where)};"
-            yield f"b += {self.vectors * bytes_};"
-            for v in range(self.vectors):
-                for r in range(self.rows):
-                    acc = f"acc{r}_{v}"
-                    yield f"{acc} = {integers.dot.format(acc, f'w{v}', f'a{r}', lane)};"
-            yield "}"
+                acc = f"acc{r}_{v}"
+                yield f"{acc} = {integers.dot.format(acc, f'w{v}', f'a{r}')};"
+        yield "}"
 
 
 def finish_tile(

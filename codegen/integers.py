@@ -126,6 +126,10 @@ class DepthLoop(ABC):
     def instructions(self, rows: int, vectors: int) -> float:
         """Instructions of 16 elements of the depth."""
 
+    def products(self, rows: int, vectors: int) -> float:
+        """Dot products among them, where a core starts fewer of those."""
+        return 0.0
+
     @abstractmethod
     def split(self, run: int) -> list[int]:
         """A run cut into groups, each packed as [channel][group]."""
@@ -142,15 +146,14 @@ class Integers:
     Attributes:
         vector: C++ type of a vector of i32; its lanes are Isa.lanes.
         group: neighbouring elements of the depth that one dot product sums up in a lane.
-        chunk: elements of the depth loaded at once; more than `group` where a dot product picks
-            its elements from a lane, else a group is broadcast.
+        chunk: elements of the depth loaded at once, where `depth_loop` loads more than a group.
         element: what the activations must be: i8 or u8 (those of the other type are flipped:
             x ^ 0x80, the bias makes up for it), i16 (they are first copied and widened), or None:
             either.
-        broadcast: `a = broadcast(p)`, a group or chunk of activations at p.
+        broadcast: `a = broadcast(p)`, a group of activations at p, in every lane.
         flip: `flip(a)`: every byte ^ 0x80.
         load_w: `w = load_w(p)`: a vector's weights.
-        dot: `dot(acc, w, a, lane)`, an expression.
+        dot: `dot(acc, w, a)`, an expression.
         load, store, set1: of vectors of i32.
         fields, wide_fields: the per-channel vectors that rescaling reads, behind the bias; see
             `pack_fields`.
@@ -168,6 +171,8 @@ class Integers:
             put_bytes_i8(p, v), max_i8(a, b).
         helpers: functions that the hooks call.
         depth_loop: see DepthLoop; `group` and `dot` then mean nothing.
+        flips_in_copy: whether a product's activations are flipped in a copy of the input, not in
+            the loop.
         adds_in_16_bits: whether products are added before they are widened.
         depthwise: forms of depthwise convolutions, the one of most channels first.
     """
@@ -199,6 +204,7 @@ class Integers:
     depthwise: tuple[DepthwiseForm, ...] = ()
     depth_loop: DepthLoop | None = None
     adds_in_16_bits: bool = False
+    flips_in_copy: bool = False
     helpers: tuple[Microkernel, ...] = ()
 
     @property
@@ -214,6 +220,10 @@ class Integers:
     def widens(self) -> bool:
         """Whether activations are copied and widened first."""
         return self.element is DType.I16
+
+    def copies(self, source: DType) -> bool:
+        """Whether a product needs a copy of activations of a type."""
+        return self.widens or (self.flips_in_copy and self.flips(source))
 
     def flips(self, source: DType) -> bool:
         """Whether activations of a type are flipped."""

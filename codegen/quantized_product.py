@@ -305,8 +305,9 @@ def dot_cycles(isa: Isa) -> Callable[[int, int], float]:
 
     def step(rows: int, vectors: int) -> float:
         if loop:
-            share = integers.group / 16
-            return (loop.instructions(rows, vectors) + 2) * share / isa.issue_width
+            started = (loop.instructions(rows, vectors) + 2) / isa.issue_width
+            busy = max(started, loop.products(rows, vectors) / integers.dots_per_cycle)
+            return busy * integers.group / 16
         dots = rows * vectors
         loads = vectors + rows
         other = 0.0 if isa.lanes == 1 else rows + 2.0

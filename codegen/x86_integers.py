@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from mdlc.codegen.integers import AddBytes, Finish, Integers, StoreBytes
 from mdlc.codegen.kernel import Microkernel
 from mdlc.codegen.x86_depthwise import VnniForm
+from mdlc.codegen.x86_dots import VnniLoop
 from mdlc.compiler.types import DType
 
 
@@ -208,10 +209,12 @@ def integers(width: int, *, vnni: bool) -> Integers:
             group=4,
             chunk=4,
             element=DType.U8,
-            load_w=load,
-            dot=f"{p}_dpbusd_epi32({{0}}, {{2}}, {{1}})",
+            load_w="",
+            dot="",
             flip=f"{p}_xor_si{width}({{0}}, {p}_set1_epi32(static_cast<int>(0x80808080U)))",
             dots_per_cycle=1.0,
+            depth_loop=VnniLoop(),
+            flips_in_copy=True,
             depthwise=tuple(VnniForm(channels, rescale) for channels in (64, 32, 16)),
             **common,  # type: ignore[arg-type]
         )

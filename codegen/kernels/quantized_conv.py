@@ -32,7 +32,7 @@ from mdlc.codegen.strides import C_TYPES
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.quantized_conv2d import QuantizedConv2D
 from mdlc.compiler.ops.quantized_dense import QuantizedDense
-from mdlc.compiler.types import Array
+from mdlc.compiler.types import Array, DType
 
 
 class QuantizedConv(Kernel):
@@ -94,7 +94,7 @@ class QuantizedConv(Kernel):
         weights are packed must not depend on where the input lies.
         """
         op, integers = node.op, integers_of(isa)
-        if needs_border(node) or integers.widens:
+        if needs_border(node) or integers.copies(node.inputs[0].type.dtype):
             return True
         taps = node.inputs[1].shape[-1]
         if not isinstance(op, QuantizedConv2D) or taps == 1 or op.groups > 1:
@@ -121,11 +121,13 @@ class QuantizedConv(Kernel):
             return None
         op, x = node.op, node.inputs[0]
         integers = integers_of(isa)
-        target = integers.element if integers.widens and integers.element else x.type.dtype
+        source = x.type.dtype
+        target = integers.element if integers.copies(source) and integers.element else source
+        flip = integers if integers.copies(source) and not integers.widens else None
         if isinstance(op, QuantizedDense):
             depth = x.shape[-1]
             size = (x.type.size // depth, 1)
-            return ByteBorder(size, depth, pitch, (0, 0), size, 0, x.type.dtype, target)
+            return ByteBorder(size, depth, pitch, (0, 0), size, 0, source, target, flip)
         assert isinstance(op, QuantizedConv2D)
         _, channels, height, width = x.shape
         return ByteBorder(
@@ -134,9 +136,10 @@ class QuantizedConv(Kernel):
             pitch,
             (op.pads[0], op.pads[1]),
             padded_size(node),
-            op.x_zero,
-            x.type.dtype,
+            op.x_zero if flip is None else op.x_zero ^ (-128 if target is DType.I8 else 128) & 255,
+            source,
             target,
+            flip,
         )
 
     def emit(self, step: Step, isa: Isa) -> LayerCode:
