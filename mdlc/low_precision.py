@@ -15,7 +15,7 @@ from mdlc.native import native
 from mdlc.placement import cheapest
 from mdlc.preprocess import Preprocess
 from mdlc.quantization.budget import Choice, keep_fewest
-from mdlc.quantization.calibrate import batches, calibrate
+from mdlc.quantization.calibrate import batches, calibrate, tensor_keys
 from mdlc.quantization.equalise import equalise
 from mdlc.quantization.layers import assign, is_product
 from mdlc.quantization.moments import Moments, layer_moments
@@ -63,15 +63,12 @@ class LowPrecision:
         """
         options, path = self.options, self.options.path
         if options.equalise:
-            graph = equalise(graph)
+            graph = self._equalised(graph)
         if options.from_table:
             assert path is not None
             self.table = load_table(path)
         else:
-            self.inputs = InputSet(graph, self.how, options.source)
-            if path is not None and not path.exists():
-                raise MdlcError("there is no such file or folder", node=str(path),
-                                hint="check the path")  # fmt: skip
+            self.inputs = self._input_set(graph)
             statistics = calibrate(graph, self.inputs, native, self.tell)
             self.table = make_table(statistics, options.calibration)
             if options.rounding == "adaptive":
@@ -91,6 +88,27 @@ class LowPrecision:
                 hint="convolutions and dense layers with constant weights can",
             )
         return self.quantized.graph
+
+    def _input_set(self, graph: Graph) -> InputSet:
+        path = self.options.path
+        if path is not None and not path.exists():
+            raise MdlcError(
+                "there is no such file or folder", node=str(path), hint="check the path"
+            )
+        return InputSet(graph, self.how, self.options.source)
+
+    def _equalised(self, graph: Graph) -> Graph:
+        """Weights with a scale a channel leave the values to be balanced, one that they share
+        the weights."""
+        if self.options.per_tensor or self.options.from_table:
+            return equalise(graph)
+        statistics = calibrate(graph, self._input_set(graph), native, self.tell)
+        peaks = {
+            node: found
+            for node, key in tensor_keys(graph).items()
+            if (found := statistics[key].peaks) is not None
+        }
+        return equalise(graph, peaks)
 
     def _quantized(self, graph: Graph, keep_float: Sequence[str]) -> Quantized:
         assert self.table is not None

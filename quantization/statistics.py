@@ -109,10 +109,12 @@ class Statistics:
     Attributes:
         histogram: of all elements.
         runs: inputs of the network seen.
+        peaks: of an image, the largest magnitude of every channel [C].
     """
 
     histogram: Histogram = field(default_factory=Histogram)
     runs: int = 0
+    peaks: Array | None = None
 
     def add(self, values: Array, name: str) -> None:
         """Takes in the tensor's values for one more input of the network.
@@ -129,3 +131,6 @@ class Statistics:
                 hint="check the inputs and their normalisation (--mean, --std)",
             ) from None
         self.runs += 1
+        if values.ndim == 4:
+            found = np.maximum(values.max((0, 2, 3)), -values.min((0, 2, 3)))
+            self.peaks = found if self.peaks is None else np.maximum(self.peaks, found)

@@ -15,7 +15,7 @@ from mdlc.compiler.types import Array
 from mdlc.quantization.calibrate import calibrate, interpreted
 from mdlc.quantization.layers import assign
 from mdlc.quantization.moments import Moments, layer_moments, layer_vectors
-from mdlc.quantization.rounding import adaptively_rounded, corrected
+from mdlc.quantization.rounding import adaptively_rounded, corrected, shrunk
 from mdlc.quantization.table import make_table
 from mdlc.quantization.weights import (
     QuantizedWeights,
@@ -139,3 +139,22 @@ def test_scales_leave_room_for_the_bias() -> None:
     assert (np.abs(bias / (0.01 * scales)) <= 2.0**30 * 1.0001).all()
     assert scales[1] == np.float32(1 / 127)
     assert weight_scales(weights, bias, 0.01, per_tensor=True).shape == (1,)
+
+
+def test_few_vectors_are_not_believed() -> None:
+    """With 8 vectors of 32 components, rounding for them alone is worse on others."""
+    weights = RNG.standard_normal((16, 32)).astype(np.float32)
+    scales = coarse(weights)
+    mixing = RNG.standard_normal((32, 32)) / 6 + np.eye(32)
+    few, many = (RNG.standard_normal((count, 32)) @ mixing for count in (8, 4000))
+    moments = Moments(0, np.zeros((1, 32)), np.zeros((1, 32, 32)))
+    moments.add(few[None])
+    assert moments.covariance is not None
+
+    def error(integers: Array) -> float:
+        return float(((many @ (weights - integers * scales[:, None]).T) ** 2).mean())
+
+    believed = adaptively_rounded(weights, scales, moments.covariance, 1)
+    doubted = adaptively_rounded(weights, scales, shrunk(moments), 1)
+    assert error(doubted) < 0.8 * error(believed)
+    assert error(doubted) < 1.1 * error(rounded_weights(weights, scales))
