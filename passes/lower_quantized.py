@@ -54,8 +54,6 @@ MOVEMENT = (
 )  # fmt: skip
 # A function of one tensor is tabulated if it has at most this many operators.
 LARGEST_FUNCTION = 8
-# A constant operand of a sum is stored at the size of the sum up to here.
-LARGEST_SPREAD = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -453,13 +451,11 @@ def _add(node: Node, y: Linear, low: int, high: int) -> Node:
 
 def _summand(source: Node, whole: Node) -> Bytes:
     found = _bytes(source)
-    if found.node.shape == whole.shape:
-        return found
-    value = found.node.constant
-    if value is None or whole.type.size > LARGEST_SPREAD:
+    if found.node.constant is not None:
+        raise Declined("an operand is a constant")
+    if found.node.shape != whole.shape:
         raise Declined("an operand is broadcast")
-    spread = constant(np.broadcast_to(value, whole.shape).copy(), found.node.name)
-    return replace(found, node=spread)
+    return found
 
 
 def _mean(node: Node, y: Linear, low: int, high: int) -> Node:

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.interpreter import run
-from mdlc.compiler.ir import Graph
+from mdlc.compiler.ir import Graph, Node
 from mdlc.compiler.onnx_import import import_model
 from mdlc.compiler.types import Array
 from mdlc.passes.lower_quantized import lower_quantized
@@ -53,13 +53,20 @@ def integer_differences(graph: Graph, tensors: dict[str, Array]) -> dict[str, tu
     """Elements that differ, and all, by operator; each at most one step off."""
     differing: Counter[str] = Counter()
     total: Counter[str] = Counter()
+
+    def value(node: Node) -> Array:
+        """ONNX Runtime's tensor, or what an operator that mdlc puts in between makes of one."""
+        if node.constant is not None:
+            return node.constant
+        known = tensors.get(node.name)
+        if known is not None and known.dtype == node.type.dtype.numpy:
+            return known.reshape(node.shape)
+        return node.op.reference(*(value(source) for source in node.inputs))
+
     for node in graph.order():
         if node.constant is not None or node in graph.inputs or node.type.dtype.is_float:
             continue
-        values = [s.constant if s.constant is not None else tensors[s.name] for s in node.inputs]
-        if any(v.shape != s.shape for v, s in zip(values, node.inputs, strict=True)):
-            continue  # an operator that mdlc puts in between has no tensor of that name
-        found, wanted = node.op.reference(*values), tensors[node.name]
+        found, wanted = node.op.reference(*(value(s) for s in node.inputs)), tensors[node.name]
         assert found.dtype == wanted.dtype
         apart = np.abs(found.astype(int) - wanted.reshape(found.shape).astype(int))
         assert apart.max(initial=0) <= 1, node
@@ -78,8 +85,9 @@ ALLOWED = {"QuantizedAveragePool2D": 0.05, "QuantizedAdd": 0.02}
 @pytest.mark.parametrize(
     ("name", "kinds"),
     [
-        ("kws_qdq", {"QuantizedConv2D": 3, "QuantizedDense": 3, "QuantizedAdd": 3}),
-        ("kws_qoperator", {"QuantizedConv2D": 3, "QuantizedDense": 3, "QuantizedAdd": 3}),
+        # Their biases are added to what has been rounded already, as constants: in float.
+        ("kws_qdq", {"QuantizedConv2D": 3, "QuantizedDense": 3, "QuantizedAveragePool2D": 2}),
+        ("kws_qoperator", {"QuantizedConv2D": 3, "QuantizedDense": 3}),
         ("mobilenet_v2_imagenet_qdq", {"QuantizedAdd": 10, "QuantizedAveragePool2D": 1}),
     ],
 )
@@ -103,14 +111,14 @@ def quantised(shape: tuple[int, ...], dtype: type = np.int8) -> Array:
 def model(
     op: str,
     x: Array,
-    others: list[Array | None],
+    others: list[Any],
     output: int = TensorProto.INT8,
     domain: str = "",
     outputs: int = 1,
     **attributes: Any,
 ) -> onnx.ModelProto:
-    """One operator on an input and constants; None leaves an optional one out."""
-    names = [f"c{i}" if v is not None else "" for i, v in enumerate(others)]
+    """One operator on an input and constants; None leaves an optional one out, a name is one."""
+    names = [f"c{i}" if isinstance(v, np.ndarray) else v or "" for i, v in enumerate(others)]
     made = [f"y{i}" for i in range(outputs)]
     node = helper.make_node(op, ["x", *names], made, domain=domain, **attributes)
     kind = helper.np_dtype_to_tensor_dtype(x.dtype)
@@ -119,7 +127,11 @@ def model(
         "g",
         [helper.make_tensor_value_info("x", kind, x.shape)],
         [helper.make_tensor_value_info(name, output, None) for name in made],
-        [numpy_helper.from_array(v, f"c{i}") for i, v in enumerate(others) if v is not None],
+        [
+            numpy_helper.from_array(v, f"c{i}")
+            for i, v in enumerate(others)
+            if isinstance(v, np.ndarray)
+        ],
     )
     imports = [helper.make_opsetid("", 17), helper.make_opsetid(MICROSOFT, 1)]
     return helper.make_model(graph, opset_imports=imports, ir_version=8)
@@ -139,7 +151,8 @@ def check(proto: onnx.ModelProto, x: Array, expected: list[str], steps: int = 1)
             continue
         apart = np.abs(found[name].astype(np.int64) - wanted[name].astype(np.int64))
         assert apart.max(initial=0) <= steps
-        assert (apart > 0).mean() <= 0.05
+        # A mean of 9 elements times 1.5 is a half for every sixth sum.
+        assert (apart > 0).mean() <= (0.25 if "QuantizedAveragePool2D" in expected else 0.05)
 
 
 def scale(value: float) -> Array:
@@ -184,13 +197,18 @@ def test_qlinear_matmul() -> None:
 
 @pytest.mark.parametrize("op", ["QLinearAdd", "QLinearMul"])
 def test_qlinear_sum_and_product(op: str) -> None:
-    x, b = quantised((2, 30)), quantised((2, 30))
-    others = [scale(0.03), zero(5), b, scale(0.07), zero(-20), scale(0.09), zero(11)]
-    expected = {
-        "QLinearAdd": ["QuantizedAdd"],
-        "QLinearMul": ["DequantizeLinear", "Mul", "QuantizeLinear"],
-    }
-    check(model(op, x, others, domain=MICROSOFT), x, expected[op])
+    x = quantised((2, 30))
+    others = [scale(0.03), zero(5), "x", scale(0.07), zero(-20), scale(0.09), zero(11)]
+    wide = ["DequantizeLinear", "DequantizeLinear", "Mul", "QuantizeLinear"]
+    check(
+        model(op, x, others, domain=MICROSOFT),
+        x,
+        ["QuantizedAdd"] if op == "QLinearAdd" else wide,
+    )
+    # An operand that is a constant: in float, with the same integers.
+    others[2] = quantised((2, 30))
+    wide = ["DequantizeLinear", op.removeprefix("QLinear"), "QuantizeLinear"]
+    check(model(op, x, others, domain=MICROSOFT), x, wide)
 
 
 @pytest.mark.parametrize(
