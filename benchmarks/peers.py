@@ -1,195 +1,249 @@
 """mdlc against ncnn, MNN, OpenVINO and ONNX Runtime, interleaved in one run.
 
-    python -m benchmarks.peers [--network NAME ...] [--rounds N] [--output DIR]
+    python -m benchmarks.peers [--network NAME ...] [--target T] [--threads N] [--output DIR]
 
 Installs nothing: a peer whose package (ncnn and pnnx, MNN, openvino, onnxruntime) is missing is
-named and left out. Every round times every runtime on the same network, one after the other, so
-that a drift of the machine meets them all; the table has medians over the rounds, and the ratio
-of mdlc to the best peer of each round. All run on one thread in float32.
+named and left out. Every runtime has a process of its own, stopped while another's is timed.
+Every round times every runtime on the same network, one after the other, so that a drift of the
+machine meets them all; the table has medians over the rounds, and the median of the ratios to the
+best peer of each round. float32; every output is checked against ONNX Runtime's.
+
+Memory is the peak of resident pages, mapped files included. mdlc's is that of a C++ program with
+the class as it is shipped. A peer's process is a Python: from its peak that of a Python with NumPy
+alone is taken off, which favours the peer where it reuses pages; the raw figure is in peers.json.
+
+With --target x86-avx2 the peers still use what the machine has, but for OpenVINO, which is told
+to stay with AVX2.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import subprocess
+import os
 import sys
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 import numpy as np
 import onnx
+import onnxruntime
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 import mdlc
+from benchmarks.cli import Plain
 from benchmarks.networks import NETWORKS
-
-INPUT = np.random.default_rng(0).uniform(-1, 1, (1, 3, 224, 224)).astype(np.float32)
-Timer = Callable[[int], float]  # median milliseconds of so many inferences
-
-
-def _median_ms(run: Callable[[], object], repeats: int) -> float:
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        run()
-        times.append((time.perf_counter() - start) * 1e3)
-    return float(np.median(times))
+from benchmarks.plots import bars
+from benchmarks.processes import Worker
+from benchmarks.runtimes import PEERS, Array, example_input, missing
+from mdlc.codegen.isa import isas
+from mdlc.codegen.toolchain import BUILD_FLAGS, find_toolchain
 
 
-def mdlc_timer(model: Path, target: str) -> Timer:
-    """The emitted class, timed inside its own process."""
-    executable = mdlc.compile(model, target).build()
-    return lambda repeats: executable.time(repeats, {"input": INPUT}).total / 1e6
+@dataclass(frozen=True)
+class Measured:
+    """One runtime on one network.
+
+    Attributes:
+        rounds: milliseconds, the median inference of each round.
+        peak: kilobytes, resident at the most; baseline: of the process without the runtime.
+    """
+
+    rounds: tuple[float, ...]
+    peak: int
+    baseline: int
+
+    @property
+    def milliseconds(self) -> float:
+        """Median over the rounds."""
+        return float(np.median(self.rounds))
+
+    @property
+    def megabytes(self) -> float:
+        """Peak resident memory that the runtime is answerable for."""
+        return (self.peak - self.baseline) / 1024
 
 
-def onnxruntime_timer(model: Path) -> Timer:
-    """ONNX Runtime, CPU provider."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-    return lambda repeats: _median_ms(lambda: session.run(None, {"input": INPUT}), repeats)
+def ratio_to_best(row: Mapping[str, Measured]) -> float | None:
+    """Median over the rounds of mdlc's time over the best peer's; None without peers."""
+    others = [measured.rounds for name, measured in row.items() if name != "mdlc"]
+    if not others or "mdlc" not in row:
+        return None
+    return float(np.median(np.array(row["mdlc"].rounds) / np.min(others, axis=0)))
 
 
-def openvino_timer(model: Path) -> Timer:
-    """OpenVINO, CPU device, latency hint, float32."""
-    import openvino
-
-    config = {
-        "INFERENCE_NUM_THREADS": 1,
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": "f32",
-    }
-    compiled = openvino.Core().compile_model(str(model), "CPU", config)
-    request = compiled.create_infer_request()
-    return lambda repeats: _median_ms(lambda: request.infer({"input": INPUT}), repeats)
-
-
-def mnn_timer(model: Path) -> Timer:
-    """MNN's session interface, precision high."""
-    import MNN
-
-    converted = model.with_suffix(".mnn")
-    arguments = ["-f", "ONNX", "--modelFile", str(model), "--MNNModel", str(converted)]
-    command = [str(Path(sys.executable).with_name("mnnconvert")), *arguments, "--bizCode", "mdlc"]
-    subprocess.run(command, check=True, capture_output=True)
-    interpreter = MNN.Interpreter(str(converted))
-    session = interpreter.createSession({"numThread": 1, "precision": "high"})
-    given = interpreter.getSessionInput(session)
-    host = MNN.Tensor(
-        (1, 3, 224, 224), MNN.Halide_Type_Float, INPUT, MNN.Tensor_DimensionType_Caffe
-    )
-    given.copyFrom(host)
-    return lambda repeats: _median_ms(lambda: interpreter.runSession(session), repeats)
+def mdlc_worker(model: Path, target: str, threads: int) -> Worker:
+    """The emitted class, built as an app would, without instruments."""
+    compiled = mdlc.compile(model, target, name="Net", threads=threads)
+    isa = compiled.plan.isa
+    toolchain = find_toolchain(isa)
+    folder = model.parent / "mdlc"
+    folder.mkdir()
+    for name, content in compiled.files().items():
+        (folder / name).write_bytes(content)
+    source = Path(__file__).with_name("peer_runner.cpp")
+    flags = [*BUILD_FLAGS, *isa.flags, f"-I{folder}"]
+    if compiled.plan.threads > 1:
+        flags += ["-DNET_THREADS", "-pthread"]
+    toolchain.compile([source, folder / "Net.cpp"], folder / "runner", flags)
+    (port,) = compiled.plan.inputs
+    (folder / "input").write_bytes(port.type.to_physical(example_input()).tobytes())
+    files = [str(folder / "Net.weights"), str(folder / "input"), str(threads)]
+    return Worker("mdlc", [str(folder / "runner"), *files], folder / "errors")
 
 
-def ncnn_timer(model: Path) -> Timer:
-    """ncnn, converted by pnnx, float32 storage and arithmetic."""
-    import ncnn
-
-    arguments = [
-        str(Path(sys.executable).with_name("pnnx")),
-        str(model),
-        "inputshape=[1,3,224,224]",
-        "fp16=0",
-    ]
-    subprocess.run(arguments, check=True, capture_output=True, cwd=model.parent)
-    net = ncnn.Net()
-    net.opt.num_threads = 1
-    net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = False
-    net.opt.use_bf16_storage = False
-    net.load_param(str(model.with_name(f"{model.stem}.ncnn.param")))
-    net.load_model(str(model.with_name(f"{model.stem}.ncnn.bin")))
-    mat = ncnn.Mat(INPUT[0])
-
-    def run() -> object:
-        extractor = net.create_extractor()
-        extractor.input("in0", mat)
-        return extractor.extract("out0")
-
-    return lambda repeats: _median_ms(run, repeats)
+def peer_worker(name: str, model: Path, target: str, threads: int) -> Worker:
+    """A peer in a Python of its own."""
+    convert = PEERS[name][1]
+    if convert is not None:
+        convert(model)
+    environment = dict(os.environ)
+    if target == "x86-avx2":
+        environment["ONEDNN_MAX_CPU_ISA"] = "AVX2"
+    command = [sys.executable, "-m", "benchmarks.peer_worker", name, str(model), str(threads)]
+    return Worker(name, command, model.parent / f"{name}.errors", environment)
 
 
-PEERS: dict[str, tuple[tuple[str, ...], Callable[[Path], Timer]]] = {
-    "onnxruntime": (("onnxruntime",), onnxruntime_timer),
-    "openvino": (("openvino",), openvino_timer),
-    "ncnn": (("ncnn", "pnnx"), ncnn_timer),
-    "mnn": (("MNN",), mnn_timer),
-}
+def check(worker: Worker, expected: Array, folder: Path) -> None:
+    """The runtime computes this network."""
+    file = folder / f"{worker.name}.raw"
+    worker.ask(f"output {file}")
+    found = np.fromfile(file, np.float32)
+    error = float(np.abs(found - expected).max() / np.abs(expected).max())
+    if not error < 1e-3:
+        raise click.ClickException(f"{worker.name}'s output is off by {error:.1e}")
 
 
-def plot(results: dict[str, dict[str, float]], path: Path) -> None:
-    """Bars of milliseconds relative to mdlc, a group for each network."""
-    import matplotlib.pyplot as plt
+def measure(
+    network: str, runtimes: Sequence[str], target: str, threads: int, rounds: int, repeats: int
+) -> dict[str, Measured]:
+    """Every runtime on one network."""
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+        model = Path(name) / f"{network}.onnx"
+        onnx.save(NETWORKS[network](), model)
+        session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+        expected = session.run(None, {"input": example_input()})[0].reshape(-1)
+        del session
+        workers = []
+        for runtime in runtimes:
+            start = mdlc_worker(model, target, threads) if runtime == "mdlc" else None
+            worker = stack.enter_context(start or peer_worker(runtime, model, target, threads))
+            check(worker, expected, model.parent)
+            workers.append(worker)
+        times: dict[str, list[float]] = {runtime: [] for runtime in runtimes}
+        for number in track(range(rounds), description=network, transient=True):
+            # Another one begins each round, so that none always follows the same.
+            shift = number % len(workers)
+            for worker in workers[shift:] + workers[:shift]:
+                times[worker.name].append(float(worker.ask(f"time {repeats}")) / 1e6)
+        results = {}
+        for worker in workers:
+            baseline = 0 if worker.name == "mdlc" else int(worker.ask("baseline"))
+            peak = int(worker.ask("memory"))
+            results[worker.name] = Measured(tuple(times[worker.name]), peak, baseline)
+        return results
 
-    names = list(results)
+
+def time_table(results: Mapping[str, Mapping[str, Measured]]) -> Table:
+    """Milliseconds of every runtime, and the ratio of mdlc to the best peer."""
     runtimes = list(next(iter(results.values())))
-    width = 0.8 / len(runtimes)
-    figure, axes = plt.subplots(figsize=(9, 4))
-    for index, runtime in enumerate(runtimes):
-        heights = [results[name].get(runtime, 0.0) / results[name]["mdlc"] for name in names]
-        axes.bar([i + index * width for i in range(len(names))], heights, width, label=runtime)
-    axes.set_xticks([i + 0.4 - width / 2 for i in range(len(names))], names)
-    axes.set_ylabel("time relative to mdlc")
-    axes.axhline(1, color="black", linewidth=0.6)
-    axes.legend()
-    figure.tight_layout()
-    figure.savefig(path)
+    table = Table("network", *(f"{name} ms" for name in runtimes), "ratio to the best")
+    for network, row in results.items():
+        ratio = ratio_to_best(row)
+        cells = [f"{measured.milliseconds:.2f}" for measured in row.values()]
+        table.add_row(network, *cells, "" if ratio is None else f"{ratio:.3f}")
+    return table
 
 
-@click.command()
+def memory_table(results: Mapping[str, Mapping[str, Measured]]) -> Table:
+    """Peak resident megabytes; of a peer's process in brackets."""
+    runtimes = list(next(iter(results.values())))
+    table = Table("network", *(f"{name} MB" for name in runtimes))
+    for network, row in results.items():
+        cells = [
+            f"{m.megabytes:.1f}" + (f" ({m.peak / 1024:.0f})" if m.baseline else "")
+            for m in row.values()
+        ]
+        table.add_row(network, *cells)
+    return table
+
+
+def save(
+    folder: Path, results: Mapping[str, Mapping[str, Measured]], settings: Mapping[str, object]
+) -> None:
+    """peers.json and peers.svg."""
+    folder.mkdir(parents=True, exist_ok=True)
+    plain = {
+        network: {
+            "ratio_to_best": ratio_to_best(row),
+            "runtimes": {
+                name: {
+                    "milliseconds": m.milliseconds,
+                    "rounds": m.rounds,
+                    "peak_kilobytes": m.peak,
+                    "baseline_kilobytes": m.baseline,
+                }
+                for name, m in row.items()
+            },
+        }
+        for network, row in results.items()
+    }
+    text = json.dumps({**settings, "networks": plain}, indent=2)
+    (folder / "peers.json").write_text(text + "\n")
+    first = {network: next(iter(row.values())).milliseconds for network, row in results.items()}
+    heights = {
+        network: {name: m.milliseconds / first[network] for name, m in row.items()}
+        for network, row in results.items()
+    }
+    bars(heights, "time relative to the first", folder / "peers.svg")
+
+
+@click.command(cls=Plain)
 @click.option("--network", "networks", multiple=True, type=click.Choice(list(NETWORKS)))
+@click.option("--runtime", "runtimes", multiple=True, type=click.Choice(["mdlc", *PEERS]))
 @click.option("--target", default="host", show_default=True)
-@click.option("--rounds", default=15, show_default=True)
-@click.option("--repeats", default=10, show_default=True, help="Inferences per round and runtime.")
+@click.option("--threads", default=1, show_default=True, type=click.IntRange(1, 64))
+@click.option("--rounds", default=15, show_default=True, type=click.IntRange(min=1))
+@click.option("--repeats", default=10, show_default=True, type=click.IntRange(min=1),
+              help="Inferences per round and runtime.")  # fmt: skip
 @click.option("--output", type=click.Path(path_type=Path), help="Folder for peers.json and .svg.")
 def main(
-    networks: tuple[str, ...], target: str, rounds: int, repeats: int, output: Path | None
+    networks: tuple[str, ...],
+    runtimes: tuple[str, ...],
+    target: str,
+    threads: int,
+    rounds: int,
+    repeats: int,
+    output: Path | None,
 ) -> None:
     """Prints milliseconds of every runtime; ratios below 1 mean that mdlc is faster."""
     console = Console()
-    present = {}
-    for name, (packages, prepare) in PEERS.items():
-        missing = [package for package in packages if importlib.util.find_spec(package) is None]
-        if missing:
-            console.print(f"{name} is left out: install {' and '.join(missing)}")
+    if target != "host" and target not in isas():
+        raise click.BadParameter(f"no target {target}; there are host, {', '.join(isas())}")
+    if not Path("/proc/self/status").exists():
+        raise click.ClickException("this benchmark reads /proc: it needs Linux")
+    present = []
+    for name in runtimes or ("mdlc", *PEERS):
+        lacking = missing(PEERS[name][0]) if name in PEERS else []
+        if lacking:
+            console.print(f"{name} is left out: pip install {' '.join(lacking)}")
         else:
-            present[name] = prepare
-    table = Table("network", "mdlc ms", *(f"{name} ms" for name in present), "ratio to the best")
-    results: dict[str, dict[str, float]] = {}
+            present.append(name)
+    results = {}
     for network in networks or tuple(NETWORKS):
-        with tempfile.TemporaryDirectory() as folder:
-            model = Path(folder) / f"{network}.onnx"
-            onnx.save(NETWORKS[network](), model)
-            timers = {"mdlc": mdlc_timer(model, target)}
-            timers.update((name, prepare(model)) for name, prepare in present.items())
-            for timer in timers.values():
-                timer(2)
-            times: dict[str, list[float]] = {name: [] for name in timers}
-            for _ in track(range(rounds), description=network, transient=True):
-                for name, timer in timers.items():
-                    times[name].append(timer(repeats))
-        best = np.min([times[name] for name in present], axis=0) if present else np.nan
-        ratio = float(np.median(np.array(times["mdlc"]) / best))
-        results[network] = {name: float(np.median(values)) for name, values in times.items()}
-        table.add_row(
-            network, *(f"{value:.2f}" for value in results[network].values()), f"{ratio:.2f}"
-        )
-        results[network]["ratio"] = ratio
-    console.print(table)
+        results[network] = measure(network, present, target, threads, rounds, repeats)
+    console.print(f"{target}, {threads} thread{'s' if threads > 1 else ''}, medians")
+    console.print(time_table(results))
+    console.print("Peak resident memory; in brackets with Python and NumPy")
+    console.print(memory_table(results))
     if output is not None:
-        output.mkdir(parents=True, exist_ok=True)
-        (output / "peers.json").write_text(json.dumps(results, indent=2) + "\n")
-        plot({n: {k: v for k, v in r.items() if k != "ratio"} for n, r in results.items()},
-             output / "peers.svg")  # fmt: skip
+        settings = {"target": target, "threads": threads, "repeats": repeats}
+        save(output, results, settings)
 
 
 if __name__ == "__main__":

@@ -136,7 +136,7 @@ def add_bytes(kind: DType) -> tuple[list[str], list[str]]:
                                       f"vmovl_high_{s}({name}_bytes)")):  # fmt: skip
             value = f"vreinterpretq_s16_u16({half})" if s == "u8" else half
             lines.append(f"const int16x8_t {name}{index} = {value};")
-    values = []
+    values: list[str] = []
     for index in range(2):
         for half, suffix in (("vget_low_s16({})", ""), ("{}", "_high")):
             total = "start"

@@ -20,7 +20,7 @@ from mdlc.codegen.isa import Isa
 from mdlc.codegen.kernel import Microkernel
 from mdlc.codegen.quantized_product import integers_of
 from mdlc.codegen.strides import C_TYPES
-from mdlc.compiler.types import Array
+from mdlc.compiler.types import Array, DType
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,10 @@ class DepthwiseForm(ABC):
 
     @abstractmethod
     def load_column(self, column: int, rows: Sequence[str], flip: bool) -> Iterator[str]:
-        """Statements that load one input column from its rows' addresses."""
+        """Statements that load one input column from its rows' addresses.
+
+        `flip`: activations are of the type that the form does not multiply as it is.
+        """
 
     @abstractmethod
     def multiply(self, pixel: int, column: int, tap: int, taps: Taps) -> Iterator[str]:
@@ -157,7 +160,7 @@ class DepthwiseTile:
                  for p in range(self.pixels)}  # fmt: skip
         last = {max(c for c, pairs in uses.items() if any(q == p for q, _ in pairs)): p
                 for p in range(self.pixels)}  # fmt: skip
-        flip = integers.flips(finish.source)
+        flip = integers.flips(finish.source) or (integers.widens and finish.source is DType.U8)
         for column, pairs in uses.items():
             out = column < self.left or column >= self.span - self.right
             addresses = [
@@ -207,4 +210,5 @@ def pack_scale(
     """Per-channel numbers (bias, multiplier, shift) of one block in the order of its lanes."""
     order = np.array(form.order())
     padded = [np.concatenate([v, np.full(form.channels - v.size, v[-1])])[order] for v in values]
-    return pack_fields(fields, *padded, zero, form.channels // form.vectors)
+    bias, multiplier, shift = padded
+    return pack_fields(fields, bias, multiplier, shift, zero, form.channels // form.vectors)

@@ -191,11 +191,12 @@ class Executable:
             command += [str(weights), str(source), str(target)]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
-                raise MdlcError(f"the built program failed: {_reason(done)}", node=self.plan.name)
+                raise MdlcError(f"the built program failed: {failure(done)}", node=self.plan.name)
             return (target.read_bytes() if target.exists() else b""), done.stdout
 
 
-def _reason(done: subprocess.CompletedProcess[str]) -> str:
+def failure(done: subprocess.CompletedProcess[str]) -> str:
+    """Why a program failed: its signal, or the end of what it said."""
     if done.returncode < 0:
         return signal.Signals(-done.returncode).name
     text = re.sub(r"\s+", " ", done.stderr).strip()

@@ -7,7 +7,7 @@ import math
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 
 from mdlc.codegen.isa import Isa
@@ -33,9 +33,16 @@ class Schedule:
     panels: bool = False
 
     def __str__(self) -> str:
-        tile = " " + "x".join(map(str, self.tile)) if self.tile else ""
-        block = " block " + "x".join(map(str, self.block)) if self.block else ""
-        return f"{self.algorithm}{tile}{block}{' panels' if self.panels else ''}"
+        """The fields that differ from their defaults; tuned tables name schedules by this text."""
+        words = [self.algorithm]
+        for each in fields(self)[1:]:
+            value = getattr(self, each.name)
+            if value == each.default:
+                continue
+            text = "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            label = () if each.name == "tile" else (each.name,)
+            words += label if value is True else (*label, text)
+        return " ".join(words)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from mdlc.codegen.plan import (
     Port,
     identifier,
 )
+from mdlc.codegen.schedule_table import Tuned
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Graph, Node
 from mdlc.compiler.ops.concat import Concat
@@ -43,6 +44,7 @@ def lower(
     name: str,
     *,
     schedules: Mapping[str, Schedule] | None = None,
+    tuned: Tuned | None = None,
     threads: int = 1,
 ) -> Plan:
     """Plans a graph whose layouts are assigned.
@@ -50,15 +52,17 @@ def lower(
     Args:
         name: the emitted class.
         schedules: schedules to use instead of the cheapest, by node name.
+        tuned: measured tables, which decide for the layers that they know.
         threads: the most that the emitted class computes on.
 
     Raises:
-        MdlcError: a node has no kernel on this ISA, or no such schedule.
+        MdlcError: a node has no kernel on this ISA, or no such schedule, or a table that the
+            user named has schedules that are no more.
     """
     outputs = set(graph.outputs)
     order = [n for n in graph.order() if not isinstance(n.op, Constant) or n in outputs]
     choice = {
-        node: _choose(node, isa, (schedules or {}).get(node.name))
+        node: _choose(node, isa, (schedules or {}).get(node.name), tuned or Tuned())
         for node in order
         if not isinstance(node.op, Input) and not is_alias(node)
     }
@@ -124,10 +128,10 @@ def _row_major(tensor: TensorType) -> bool:
     return axes == sorted(axes)
 
 
-def _choose(node: Node, isa: Isa, wanted: Schedule | None) -> Candidate:
+def _choose(node: Node, isa: Isa, wanted: Schedule | None, tuned: Tuned) -> Candidate:
     found = candidates(node, isa)
     if wanted is None:
-        return found[0]
+        return tuned.choose(node, found)
     for candidate in found:
         if candidate.schedule == wanted:
             return candidate
@@ -143,9 +147,13 @@ def _assign_views(
     sizes: list[tuple[str, int]] = []
     views: dict[Node, View] = {}
 
-    def fresh(node: Node) -> View:
-        sizes.append((identifier(node.name or type(node.op).__name__), node.type.nbytes))
-        return View.of(node.type, len(sizes) - 1)
+    def fresh(node: Node, pitch: int = 0) -> View:
+        view = View.of(node.type, len(sizes))
+        if pitch:
+            view = replace(view, pitch=pitch)
+        nbytes = view.rows * view.pitch * node.type.dtype.size
+        sizes.append((identifier(node.name or type(node.op).__name__), nbytes))
+        return view
 
     for node in order:
         if node in views:  # a concat whose buffer was made for its first input
@@ -160,13 +168,39 @@ def _assign_views(
             views[node] = View(whole.buffer, offset, node.type, pitch)
         elif node in choice:
             part = _slice_view(node, views, users, set(graph.outputs), choice)
-            views[node] = fresh(node) if part is None else part
+            if part is None:
+                part = fresh(node, _spread_pitch(node, users, set(graph.outputs), choice))
+            views[node] = part
         elif is_alias(node):
             source = views[node.inputs[0]]
             views[node] = replace(source, type=node.type, pitch=row_length(node.type))
         else:
             views[node] = fresh(node)
     return views, sizes
+
+
+# Pixels this many bytes apart, or a multiple, meet in a few sets of a first-level cache (32 KiB in
+# 8 ways has 4 KiB a way, and in 4 ways 8 KiB), where a tile's pixels drive each other out.
+_CONFLICT_BYTES = 2048
+
+
+def _spread_pitch(
+    node: Node,
+    users: Mapping[Node, Sequence[Node]],
+    outputs: set[Node],
+    choice: Mapping[Node, Candidate],
+) -> int:
+    """The pitch of a tensor whose pixels had better lie a cache line further apart, or 0."""
+    length, size = row_length(node.type), node.type.dtype.size
+    honoured = choice[node].kernel.pitched_output and all(
+        user in choice
+        and choice[user].kernel.pitched_input
+        and not isinstance(user.op, Concat | Slice)
+        for user in users[node]
+    )
+    if length * size % _CONFLICT_BYTES or node.type.rank != 4 or node in outputs or not honoured:
+        return 0
+    return length + ALIGNMENT // size if math.prod(node.type.physical_shape[:-1]) > 1 else 0
 
 
 def _concat_axis(node: Node) -> int:

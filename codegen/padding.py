@@ -71,5 +71,89 @@ class Border:
         return Microkernel("pad_row_f32", _TEXT, includes=("cstring",))
 
 
+_FOLDED_TEXT = """\
+// folded[(py * kStride + px) * kChannels + c] of pixel X = x[py][X * kStride + px - kLeft][c]: a
+// row of an image whose kStride^2 phases are channels, from rows x[py] (null: zeros). A pixel takes
+// kFolded floats, zero-filled.
+template <int kColumns, int kChannels, int kPitch, int kLeft, int kStride, int kPixels, int kFolded>
+inline void fold_row_f32(const float* const* x, float* folded) {
+  constexpr int kShift = kLeft % kStride == 0 ? 0 : kStride - kLeft % kStride;
+  constexpr int kPairs = (kColumns - kShift) / kStride;
+  std::memset(folded, 0, sizeof(float) * kPixels * kFolded);
+  for (int py = 0; py < kStride; ++py) {
+    if (x[py] == nullptr) continue;
+    float* to = folded + py * kStride * kChannels;
+    for (int i = 0; i < kShift; ++i) {
+      std::memcpy(to + (i + kLeft) / kStride * kFolded + (i + kLeft) % kStride * kChannels,
+                  x[py] + i * kPitch, sizeof(float) * kChannels);
+    }
+    float* pair = to + (kShift + kLeft) / kStride * kFolded;
+    const float* from = x[py] + kShift * kPitch;
+    for (int i = 0; i < kPairs; ++i) {
+      for (int px = 0; px < kStride; ++px) {
+        std::memcpy(pair + i * kFolded + px * kChannels, from + (i * kStride + px) * kPitch,
+                    sizeof(float) * kChannels);
+      }
+    }
+    for (int i = kShift + kPairs * kStride; i < kColumns; ++i) {
+      std::memcpy(to + (i + kLeft) / kStride * kFolded + (i + kLeft) % kStride * kChannels,
+                  x[py] + i * kPitch, sizeof(float) * kChannels);
+    }
+  }
+}
+"""
+
+
+@dataclass(frozen=True)
+class FoldedBorder:
+    """A border of zeros around one image whose phases become channels.
+
+    Attributes:
+        size, channels, pitch, before: as in Border.
+        padded: [rows, columns] of the copy, each pixel holding stride x stride pixels of the image.
+        stride: phases of an axis; folded: floats of a pixel of the copy.
+    """
+
+    size: tuple[int, int]
+    channels: int
+    pitch: int
+    before: tuple[int, int]
+    padded: tuple[int, int]
+    stride: int
+    folded: int
+
+    @property
+    def floats(self) -> int:
+        """Floats of the copy."""
+        return self.padded[0] * self.padded[1] * self.folded
+
+    def code(self, x: str) -> str:
+        """Statements that write the copy of the image at `x` to `padded`."""
+        height, width = self.size
+        columns = min(width, self.padded[1] * self.stride - self.before[1])
+        numbers = (
+            columns, self.channels, self.pitch, self.before[1], self.stride, self.padded[1],
+            self.folded,
+        )  # fmt: skip
+        pointers = []
+        for phase in range(self.stride):
+            down = phase - self.before[0]
+            row = f"row * {self.stride}" if self.stride > 1 else "row"
+            row += f" + {down}" if down > 0 else f" - {-down}" if down else ""
+            inside = f"{row} < {height}" if down >= 0 else f"{row} >= 0 && {row} < {height}"
+            pointers.append(f"{inside} ? {x} + ({row}) * {width * self.pitch} : nullptr")
+        body = (
+            f"const float* rows[] = {{{', '.join(pointers)}}};\n"
+            f"fold_row_f32<{', '.join(map(str, numbers))}>"
+            f"(rows, padded + row * {self.padded[1] * self.folded});"
+        )
+        return parallel("row", self.padded[0], body)
+
+    @property
+    def microkernel(self) -> Microkernel:
+        """What the code calls."""
+        return Microkernel("fold_row_f32", _FOLDED_TEXT, includes=("cstring",))
+
+
 def _zeros(where: str, count: int) -> str:
     return f"std::memset({where}, 0, sizeof(float) * {count});"

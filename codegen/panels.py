@@ -9,6 +9,8 @@ High-Performance Matrix Multiplication", 2008).
 
 from __future__ import annotations
 
+import itertools
+import math
 from dataclasses import dataclass
 
 from mdlc.codegen.aarch64 import CHUNKS, rest_of
@@ -19,11 +21,22 @@ from mdlc.codegen.part import load_part, store_part
 from mdlc.codegen.templates import render
 
 STEP = 2  # of the depth, the unit of panels
+SHORT = 64  # the longest depth whose copy is written out
 
 
 def padded_run(run: int) -> int:
     """A contiguous run of the depth as panels hold it."""
     return -(-run // STEP) * STEP
+
+
+def packed_depth(run: int, taps: int) -> int:
+    """The depth of `taps` runs as panels hold it: short sums are padded once, not run by run."""
+    return padded_run(run * taps) if is_short(run, taps) else padded_run(run) * taps
+
+
+def is_short(run: int, taps: int) -> bool:
+    """Whether the copy of a panel is written out, run after run without gaps (a first layer's)."""
+    return taps > 1 and run % STEP != 0 and run * taps <= SHORT
 
 
 def panel_pitch(rows: int) -> int:
@@ -49,38 +62,77 @@ def pack_instructions(rows: int) -> float:
 
 @dataclass(frozen=True)
 class PackTile:
-    """Copies `rows` equally spaced pixels into a panel; `taps`: loops around the run."""
+    """Copies `rows` equally spaced pixels into a panel.
+
+    Attributes:
+        taps: trips of the loops around the run, at most two; run: contiguous floats.
+    """
 
     rows: int
-    taps: int
+    taps: tuple[int, ...]
     run: int
+
+    @property
+    def short(self) -> bool:
+        """Whether the copy is written out."""
+        return is_short(self.run, math.prod(self.taps))
 
     def name(self, isa: Isa) -> str:
         """Such as pack_8_f32_neon."""
-        kind = ("", "_conv", "_conv2d")[self.taps]
+        if self.short:
+            depth = "x".join(map(str, (*self.taps, self.run)))
+            return f"pack_f32_{self.rows}_depth{depth}_{isa.suffix}"
+        kind = ("", "_conv", "_conv2d")[len(self.taps)]
         rest = f"_rest{self.run % 4}" if self.run % 4 else ""
-        short = "_short" if self.run < 4 else ""
-        return f"pack{kind}_f32_{self.rows}{rest}{short}_{isa.suffix}"
+        few = "_short" if self.run < 4 else ""
+        return f"pack{kind}_f32_{self.rows}{rest}{few}_{isa.suffix}"
 
     def template_parameters(self) -> list[str]:
         """Names of the compile-time integers, in order."""
-        names = ["kRun"] if self.run >= 4 else []
-        names += ["kPixelStep"] if self.rows > 1 else []
-        return (
-            names
-            + [[], ["kTaps", "kTapStep"], ["kTapsY", "kTapStepY", "kTapsX", "kTapStepX"]][self.taps]
-        )
+        names = ["kPixelStep"] if self.rows > 1 else []
+        if self.short:
+            return names + (["kTapStep"] if len(self.taps) == 1 else ["kTapStepY", "kTapStepX"])
+        names = (["kRun"] if self.run >= 4 else []) + names
+        loops = [[], ["kTaps", "kTapStep"], ["kTapsY", "kTapStepY", "kTapsX", "kTapStepX"]]
+        return names + loops[len(self.taps)]
+
+    def _places(self) -> list[str]:
+        """Where each step of the depth lies, from the pixel's first float."""
+        steps = ("kTapStep",) if len(self.taps) == 1 else ("kTapStepY", "kTapStepX")
+        found = []
+        for indices in itertools.product(*map(range, self.taps), range(self.run)):
+            terms = [
+                f"{index} * {step}" if index > 1 else step
+                for index, step in zip(indices, steps, strict=False)
+                if index
+            ]
+            terms += [str(indices[-1])] if indices[-1] else []
+            found.append(" + ".join(terms))
+        return found
+
+    def _pairs(self) -> list[tuple[str, str, bool]]:
+        """Places of the steps of the depth two by two ("" beyond its end); whether they touch."""
+        places = self._places()
+        return [
+            (
+                places[k],
+                places[k + 1] if k + 1 < len(places) else "none",
+                (k + 1) % self.run != 0,
+            )
+            for k in range(0, len(places), 2)
+        ]
 
     def microkernel(self, isa: Isa) -> Microkernel:
         """The C++ of the copy."""
         text = render(
-            "cpp/kernels/pack_panel.j2",
+            "cpp/kernels/pack_panel_short.j2" if self.short else "cpp/kernels/pack_panel.j2",
             name=self.name(isa),
             rows=self.rows,
             groups=-(-self.rows // 4),
             rest=self.run % 4,
             loop=self.run >= 4,
-            taps=self.taps,
+            taps=len(self.taps),
+            pairs=self._pairs() if self.short else [],
             params=self.template_parameters(),
         )
         return Microkernel(self.name(isa), text)

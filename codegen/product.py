@@ -18,7 +18,9 @@ from mdlc.codegen.kernel import Microkernel, Schedule
 from mdlc.codegen.panels import (
     PackTile,
     PanelTile,
+    is_short,
     pack_instructions,
+    packed_depth,
     padded_run,
     panel_pitch,
     step_instructions,
@@ -74,8 +76,8 @@ class Product:
 
     def packed_depth(self, schedule: Schedule) -> int:
         """The depth as weights are packed for a schedule: panels pad each run."""
-        run = padded_run(self.run) if schedule.panels else self.run
-        return run * math.prod(count for count, _ in self.taps)
+        taps = math.prod(count for count, _ in self.taps)
+        return packed_depth(self.run, taps) if schedule.panels else self.run * taps
 
     @property
     def pixels(self) -> int:
@@ -238,9 +240,9 @@ def pack_matrix(matrix: Array, product: Product, schedule: Schedule, isa: Isa) -
     panels = []
     depth = product.packed_depth(schedule)
     if depth != product.depth:
-        runs = matrix.reshape(product.groups, -1, product.run, product.channels)
-        padding = padded_run(product.run) - product.run
-        matrix = np.pad(runs, ((0, 0), (0, 0), (0, padding), (0, 0)))
+        run = product.depth if is_short(product.run, product.depth // product.run) else product.run
+        runs = matrix.reshape(product.groups, -1, run, product.channels)
+        matrix = np.pad(runs, ((0, 0), (0, 0), (0, padded_run(run) - run), (0, 0)))
         matrix = matrix.reshape(product.groups, depth, product.channels)
     for group in matrix:
         for block in channel_blocks(product, schedule, isa):
@@ -360,7 +362,7 @@ def emit_loops(
         return Tile(chunk.size, block.vectors, block.part, len(product.taps), tail, ahead)
 
     def pack(chunk: Chunk) -> PackTile:
-        return PackTile(chunk.size, len(product.taps), product.run)
+        return PackTile(chunk.size, tuple(count for count, _ in product.taps), product.run)
 
     def spelled(name: str, parameters: list[str], values: dict[str, int]) -> str:
         listed = ", ".join(str(values[n]) for n in parameters)

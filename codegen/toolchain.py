@@ -47,17 +47,22 @@ class Toolchain:
             raise MdlcError(f"{self.name} failed: {first}", node=str(sources[0].name))
 
 
-def find_toolchain(isa: Isa) -> Toolchain:
+def find_toolchain(isa: Isa, runner: Sequence[str] | None = None) -> Toolchain:
     """The compiler (and emulator) for an ISA.
 
     `MDLC_CXX` names a compiler for every target, `MDLC_CXX_<target>` (dashes as underscores, in
     capitals) for one.
+
+    Args:
+        runner: the command in front of a program, where the caller knows what runs it.
 
     Raises:
         MdlcError: there is none.
     """
     native = not isa.triple or isa.triple.startswith(host_machine())
     compiler = _compiler(isa, native)
+    if runner is not None:
+        return Toolchain(compiler, tuple(runner), _label(compiler))
     if native:
         if not runs_here(isa):
             raise MdlcError(

@@ -1,16 +1,19 @@
-"""Winograd's minimal filtering F(m, 3): transforms as matrices, and as straight-line code.
+"""Winograd's minimal filtering F(m, r): transforms as matrices, and as straight-line code.
 
-y = A' [(G g G') * (B' d B)] A for a 3x3 filter g and a tile d of (m + 2) x (m + 2) pixels gives
-m x m outputs with (m + 2)^2 products instead of 9 m^2. Source: Lavin and Gray, "Fast Algorithms
-for Convolutional Neural Networks", arXiv 1509.09308, sections 3 and 4; the interpolation points
-are 0, 1, -1, 2, -2, 1/2, -1/2 and infinity, the first m + 2 of them.
+y = A' [(G g G') * (B' d B)] A for an r x r filter g and a tile d of (m + r - 1)^2 pixels gives
+m x m outputs with (m + r - 1)^2 products instead of r^2 m^2. Source: Lavin and Gray, "Fast
+Algorithms for Convolutional Neural Networks", arXiv 1509.09308, sections 3 and 4, with matrices
+for any m and r from Toom and Cook's interpolation (Blahut, "Fast Algorithms for Signal
+Processing", 2010, section 5.4) at 0, 1, -1, 2, -2, 1/2, -1/2 and infinity.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 
 import numpy as np
 
@@ -20,91 +23,77 @@ from mdlc.compiler.types import Array
 
 Matrix = tuple[tuple[Fraction, ...], ...]
 
-
-def _matrix(*rows: str) -> Matrix:
-    return tuple(tuple(Fraction(word) for word in row.split()) for row in rows)
+# In this order: small numbers and their inverses lose least.
+POINTS = tuple(map(Fraction, ("0", "1", "-1", "2", "-2", "1/2", "-1/2")))
+LARGEST = len(POINTS) + 1
 
 
 @dataclass(frozen=True)
 class Transform:
-    """The three matrices of F(outputs, 3)."""
+    """The three matrices of F(outputs, taps), in one dimension.
+
+    Attributes:
+        outputs: outputs of a tile; taps: of the filter.
+        points: where the polynomials are evaluated; infinity follows them.
+        input: [size, size]; filter: [size, taps]; output: [outputs, size].
+    """
 
     outputs: int
+    taps: int
+    points: tuple[Fraction, ...]
     input: Matrix
     filter: Matrix
     output: Matrix
 
     @property
     def size(self) -> int:
-        """Pixels of a tile along one side."""
-        return self.outputs + 2
+        """Pixels of a tile along one side, and products."""
+        return self.outputs + self.taps - 1
+
+    @property
+    def error(self) -> float:
+        """What one convolution loses at most in single precision, of its largest output.
+
+        As measured by tests/test_winograd.py on 64 channels of values in -1..1.
+        """
+        return {3: 2e-6, 4: 2e-6, 5: 1e-5, 6: 2e-5, 7: 2e-5, 8: 5e-5}[self.size]
 
     def filters(self, weights: Array) -> Array:
-        """G g G' for weights [M, C, 3, 3], in double precision: [size, size, M, C]."""
+        """G g G' for weights [M, C, taps, taps], in double precision: [size, size, M, C]."""
         g = np.array(self.filter, np.float64)
         wide = weights.astype(np.float64)
         return np.asarray(np.einsum("ia,mcab,jb->ijmc", g, wide, g, optimize=True))
 
 
-TRANSFORMS = {
-    2: Transform(
-        2,
-        _matrix("1 0 -1 0", "0 1 1 0", "0 -1 1 0", "0 -1 0 1"),
-        _matrix("1 0 0", "1/2 1/2 1/2", "1/2 -1/2 1/2", "0 0 1"),
-        _matrix("1 1 1 0", "0 1 -1 1"),
-    ),
-    4: Transform(
-        4,
-        _matrix(
-            "4 0 -5 0 1 0",
-            "0 -4 -4 1 1 0",
-            "0 4 -4 -1 1 0",
-            "0 -2 -1 2 1 0",
-            "0 2 -1 -2 1 0",
-            "0 4 0 -5 0 1",
-        ),
-        _matrix(
-            "1/4 0 0",
-            "-1/6 -1/6 -1/6",
-            "-1/6 1/6 -1/6",
-            "1/24 1/12 1/6",
-            "1/24 -1/12 1/6",
-            "0 0 1",
-        ),
-        _matrix("1 1 1 1 1 0", "0 1 -1 2 -2 0", "0 1 1 4 4 0", "0 1 -1 8 -8 1"),
-    ),
-    6: Transform(
-        6,
-        _matrix(
-            "1 0 -21/4 0 21/4 0 -1 0",
-            "0 1 1 -17/4 -17/4 1 1 0",
-            "0 -1 1 17/4 -17/4 -1 1 0",
-            "0 1/2 1/4 -5/2 -5/4 2 1 0",
-            "0 -1/2 1/4 5/2 -5/4 -2 1 0",
-            "0 2 4 -5/2 -5 1/2 1 0",
-            "0 -2 4 5/2 -5 -1/2 1 0",
-            "0 -1 0 21/4 0 -21/4 0 1",
-        ),
-        _matrix(
-            "1 0 0",
-            "-2/9 -2/9 -2/9",
-            "-2/9 2/9 -2/9",
-            "1/90 1/45 2/45",
-            "1/90 -1/45 2/45",
-            "32/45 16/45 8/45",
-            "32/45 -16/45 8/45",
-            "0 0 1",
-        ),
-        _matrix(
-            "1 1 1 1 1 1 1 0",
-            "0 1 -1 2 -2 1/2 -1/2 0",
-            "0 1 1 4 4 1/4 1/4 0",
-            "0 1 -1 8 -8 1/8 -1/8 0",
-            "0 1 1 16 16 1/16 1/16 0",
-            "0 1 -1 32 -32 1/32 -1/32 1",
-        ),
-    ),
-}
+def _product(roots: Sequence[Fraction]) -> list[Fraction]:
+    """Coefficients of the polynomial with these roots, the constant first."""
+    found = [Fraction(1)]
+    for root in roots:
+        found = [
+            a - root * b for a, b in zip([Fraction(0), *found], [*found, Fraction(0)], strict=True)
+        ]
+    return found
+
+
+@cache
+def transform(outputs: int, taps: int) -> Transform:
+    """F(outputs, taps) by Toom and Cook's interpolation: outputs + taps - 1 at most LARGEST."""
+    size = outputs + taps - 1
+    points = POINTS[: size - 1]
+    zero, one = Fraction(0), Fraction(1)
+    rows, filters = [], []
+    for point in points:
+        others = [other for other in points if other != point]
+        rows.append((*_product(others), zero))
+        scale = math.prod((point - other for other in others), start=one)
+        filters.append(tuple(point**k / scale for k in range(taps)))
+    rows.append(tuple(_product(points)))
+    filters.append((*[zero] * (taps - 1), one))
+    output = tuple(
+        (*(point**row for point in points), one if row == outputs - 1 else zero)
+        for row in range(outputs)
+    )
+    return Transform(outputs, taps, points, tuple(rows), tuple(filters), output)
 
 
 class Lines:
@@ -123,8 +112,8 @@ class Lines:
         return name
 
     def sum(self, coefficients: Sequence[Fraction], operands: Sequence[str]) -> str:
-        """The name of a linear combination; "" if all coefficients are zero."""
-        terms = [(c, x) for c, x in zip(coefficients, operands, strict=True) if c]
+        """The name of a linear combination of the first operands; "" if it is zero."""
+        terms = [(c, x) for c, x in zip(coefficients, operands, strict=False) if c]
         if not terms:
             return ""
         # Start from a term with factor 1, which costs no multiplication.
@@ -147,29 +136,50 @@ class Lines:
                 total = self.value(self.isa.fma(x, constant, total))
         return total
 
-    def inputs(self, matrix: Matrix, d: Sequence[str]) -> list[str]:
-        """B' d along one axis. Rows between the first and the last come in pairs whose even
-        columns agree and whose odd ones differ in sign: half of the sums serve twice."""
-        zero = Fraction(0)
-        results = [self.sum(matrix[0], d)]
-        for plus in matrix[1:-1:2]:
-            even = self.sum([c if i % 2 == 0 else zero for i, c in enumerate(plus)], d)
-            odd = self.sum([c if i % 2 else zero for i, c in enumerate(plus)], d)
-            results.append(self.value(self.isa.op("add", even, odd)))
-            results.append(self.value(self.isa.op("sub", even, odd)))
-        results.append(self.sum(matrix[-1], d))
-        return results
+    def inputs(self, of: Transform, d: Sequence[str]) -> list[str]:
+        """B' d along one axis; without the last element of d, that at infinity is left out.
 
-    def outputs(self, matrix: Matrix, m: Sequence[str]) -> list[str]:
-        """A' m along one axis: rows read sums and differences of the pairs by turns."""
-        pairs = [(m[i], m[i + 1]) for i in range(1, len(m) - 1, 2)]
-        sums = [self.value(self.isa.op("add", *pair)) for pair in pairs]
+        Points come in pairs a, -a but for 0 and at most one more, b. The factor (x - b) of the
+        other points' polynomials is applied first; what is left is even but for a factor x, so
+        that the even and the odd elements' sums serve both points of a pair.
+        """
+        pairs = [a for a in of.points if a > 0 and -a in of.points]
+        single = [b for b in of.points if b and -b not in of.points]
+        squares = [a * a for a in pairs]
+        e = list(d)
+        if single:
+            e = [self._less(d[k + 1], single[0], d[k]) for k in range(len(d) - 1)]
+        values = {Fraction(0): self.sum(_product(squares), e[0::2])}
+        for a in pairs:
+            others = _product([square for square in squares if square != a * a])
+            even, odd = self.sum(others, e[2::2]), self.sum(others, e[1::2])
+            values[a] = self._less(even, -a, odd)
+            values[-a] = self._less(even, a, odd)
+        if single:
+            values[single[0]] = self.sum(_product(squares), d[1::2])
+        finite = [values[point] for point in of.points]
+        return [*finite, self.sum(_product(squares), e[1::2])] if len(d) == of.size else finite
+
+    def _less(self, x: str, factor: Fraction, y: str) -> str:
+        """x - factor * y."""
+        return self.sum([Fraction(1), -factor], [x, y])
+
+    def outputs(self, of: Transform, rows: int, m: Sequence[str]) -> list[str]:
+        """The first rows of A' m along one axis: sums and differences of pairs by turns."""
+        at = dict(zip(of.points, m, strict=False))
+        pairs = [a for a in of.points if a > 0 and -a in of.points]
+        single = [b for b in of.points if b and -b not in of.points]
+        sums = [self.value(self.isa.op("add", at[a], at[-a])) for a in pairs]
         differences = []
-        if len(matrix) > 1:
-            differences = [self.value(self.isa.op("sub", *pair)) for pair in pairs]
+        if rows > 1:
+            differences = [self.value(self.isa.op("sub", at[a], at[-a])) for a in pairs]
         results = []
-        for row, factors in enumerate(matrix):
-            middle = sums if row % 2 == 0 else differences
-            coefficients = [factors[0], *factors[1:-1:2], factors[-1]]
-            results.append(self.sum(coefficients, [m[0], *middle, m[-1]]))
+        for row in range(rows):
+            terms = list(
+                zip([a**row for a in pairs], differences if row % 2 else sums, strict=True)
+            )
+            terms += [(b**row, at[b]) for b in single]
+            terms += [(Fraction(1), m[0])] if row == 0 else []
+            terms += [(Fraction(1), m[-1])] if row == of.outputs - 1 else []
+            results.append(self.sum([c for c, _ in terms], [x for _, x in terms]))
         return results

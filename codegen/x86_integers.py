@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from mdlc.codegen.integers import AddBytes, Finish, Integers, StoreBytes
 from mdlc.codegen.kernel import Microkernel
-from mdlc.codegen.x86_depthwise import VnniForm
+from mdlc.codegen.x86_depthwise import PairForm, VnniForm
 from mdlc.codegen.x86_dots import VnniLoop
 from mdlc.compiler.types import DType
 
@@ -82,7 +82,7 @@ def _narrow(width: int, unsigned: bool) -> Microkernel:
     return Microkernel(name, text)
 
 
-def _part(width: int) -> Microkernel:
+def _part() -> Microkernel:
     text = """\
 // Writes the first kCount bytes of v to p.
 template <int kCount>
@@ -119,7 +119,7 @@ def _store_bytes(width: int) -> StoreBytes:
                 if width == 512:
                     lines.append(f"_mm_mask_storeu_epi8({to}, (1U << {part}) - 1U, {text});")
                 else:
-                    needs.append(_part(width))
+                    needs.append(_part())
                     lines.append(f"store_part_i8_avx2<{part}>({to}, {text});")
             else:
                 call = "_mm_storeu_si128" if width == 512 else "_mm_storel_epi64"
@@ -226,6 +226,9 @@ def integers(width: int, *, vnni: bool) -> Integers:
         dot=f"{p}_add_epi32({{0}}, {p}_madd_epi16({{1}}, {{2}}))",
         dots_per_cycle=1.0,
         dot_instructions=2.0,
+        depthwise=(PairForm(512, rescale, None), PairForm(256, rescale, None))
+        if width == 512
+        else (PairForm(256, rescale, _part()),),
         **common,  # type: ignore[arg-type]
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from mdlc.codegen.executable import Executable
 from mdlc.codegen.isa import find_isa
 from mdlc.codegen.lowering import lower
 from mdlc.codegen.plan import Plan
+from mdlc.codegen.schedule_table import Tuned, read_tables, shipped_tables
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Graph
 from mdlc.compiler.onnx_import import import_model
@@ -30,6 +31,7 @@ from mdlc.version import __version__
 
 Numbers = str | float | Sequence[float] | None
 Shapes = Mapping[str, Sequence[int]] | None
+Tables = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None
 Progress = Callable[[str], None]
 
 
@@ -46,6 +48,7 @@ class CompiledModel:
         info: what the emitted files say of where they come from.
         embed_weights: whether the weights stand in the C++ text.
         low_precision: calibration table, report and budget, where it was quantised.
+        tuned: the tables that the schedules were chosen by.
     """
 
     model: Model
@@ -56,6 +59,7 @@ class CompiledModel:
     info: Info
     embed_weights: bool = False
     low_precision: LowPrecision | None = None
+    tuned: Tuned = field(default_factory=Tuned)
 
     @property
     def name(self) -> str:
@@ -102,6 +106,7 @@ def compile(
     input_format: str | None = None,
     channel_order: str = "rgb",
     threads: int = 1,
+    tuned: Tables = None,
     embed_weights: bool = False,
     quantize: Quantize | None = None,
     example_inputs: Sequence[Any] | None = None,
@@ -124,6 +129,8 @@ def compile(
         input_format: rgb8, bgr8, rgba8, gray8 or float: what the caller passes; see Preprocess.
         channel_order: rgb or bgr: what the network was trained on.
         threads: the most that the emitted class computes on; results do not depend on it.
+        tuned: tables of measured schedules (`mdlc tune`), of which a later one overrides an
+            earlier; None for the table that comes with mdlc, () for the cost model alone.
         embed_weights: put the weights into the C++ text, so that there is no other file.
         quantize: compute in 8-bit integers; see Quantize.
         example_inputs: tensors, for a torch.nn.Module.
@@ -141,6 +148,8 @@ def compile(
     if not 1 <= threads <= 64:
         raise MdlcError(f"{threads} threads", node="--threads", hint="choose from 1 to 64")
     isa = find_isa(target)
+    paths = _paths(tuned)
+    tables = shipped_tables(isa) if paths is None else read_tables(paths, isa)
     checked = checked_class_name(name) if name else None
     tell("reading the model")
     source = read_model(model, example_inputs)
@@ -158,7 +167,7 @@ def compile(
     graph = passed[-1].graph
     class_ = checked or class_name(source.stem)
     tell(f"choosing kernels for {isa.name}")
-    plan = lower(graph, isa, class_, threads=threads)
+    plan = lower(graph, isa, class_, tuned=tables, threads=threads)
     info = Info(
         source.file_name,
         source.sha256,
@@ -169,13 +178,23 @@ def compile(
             name=checked,
             shapes=shapes,
             threads=threads,
+            tuned=paths,
             embed_weights=embed_weights,
             quantize=quantize,
         ),
         __version__,
         {node.name: note for node in graph.inputs if (note := input_note(how))},
     )
-    return CompiledModel(source, imported, graph, plan, how, info, embed_weights, low_precision)
+    return CompiledModel(
+        source, imported, graph, plan, how, info, embed_weights, low_precision, tables
+    )
+
+
+def _paths(tuned: Tables) -> list[Path] | None:
+    if tuned is None:
+        return None
+    given = [tuned] if isinstance(tuned, str | os.PathLike) else tuned
+    return [Path(path) for path in given]
 
 
 def command_line(
@@ -186,6 +205,7 @@ def command_line(
     name: str | None = None,
     shapes: Shapes = None,
     threads: int = 1,
+    tuned: Sequence[Path] | None = None,
     embed_weights: bool = False,
     quantize: Quantize | None = None,
 ) -> str:
@@ -204,6 +224,8 @@ def command_line(
         words += ["--channel-order", how.channel_order]
     if threads > 1:
         words += ["--threads", str(threads)]
+    if tuned is not None:
+        words += [word for path in tuned for word in ("--tuned", path.name)] or ["--no-tuned"]
     if embed_weights:
         words.append("--embed-weights")
     if quantize:

@@ -1,12 +1,18 @@
-"""3x3 convolution by Winograd's minimal filtering, in NHWC.
+"""Convolution by Winograd's minimal filtering, in NHWC.
 
-Tiles of the input are transformed, multiplied with transformed filters as (m + 2)^2 independent
+Tiles of the input are transformed, multiplied with transformed filters as size^2 independent
 products (the implicit GEMM of codegen/product.py, without gaps), and transformed back with the
 epilogue. Blocks of tile rows keep the transformed values in cache.
+
+A convolution of stride 2 is one of stride 1, of half the taps, on the four phases of the image:
+even and odd rows and columns become channels. A phase with a tap less than the others has no
+products at the point infinity, where only the last tap counts. So a 3x3 filter of stride 2 takes
+81 products for 16 outputs instead of 144, and a 7x7 filter 169 instead of 784.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,8 +20,9 @@ import numpy as np
 
 from mdlc.codegen.epilogue import Epilogue
 from mdlc.codegen.isa import Isa
-from mdlc.codegen.kernel import Kernel, LayerCode, Microkernel, Schedule, Step
-from mdlc.codegen.padding import Border
+from mdlc.codegen.kernel import Kernel, LayerCode, Schedule, Step
+from mdlc.codegen.kernels.conv_direct import conv_stem
+from mdlc.codegen.padding import Border, FoldedBorder
 from mdlc.codegen.product import (
     Product,
     Steps,
@@ -24,6 +31,7 @@ from mdlc.codegen.product import (
     offset,
     pack_matrix,
     pack_per_channel,
+    packed_length,
     panel_floats,
     schedules,
     thread_panels,
@@ -32,40 +40,65 @@ from mdlc.codegen.runs import Run, group_runs
 from mdlc.codegen.strides import nest
 from mdlc.codegen.templates import render
 from mdlc.codegen.threads import best_level, own, parallel
-from mdlc.codegen.winograd import TRANSFORMS, Lines, Matrix, Transform
+from mdlc.codegen.winograd import LARGEST, Transform, transform
+from mdlc.codegen.winograd_tiles import InputTile, OutputTile
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.conv2d import Conv2D
 from mdlc.compiler.types import Array, DType
 
-# F(6, 3) loses about ten times as much precision as F(4, 3): see tests/test_winograd.py.
-OUTPUTS = (2, 4)
 _PLAIN = Epilogue(bias=False)
 
 
 @dataclass(frozen=True)
-class Tiling:
-    """Tiles of an output of [height, width].
+class PointClass:
+    """Neighbouring points of a tile whose products have the same depth.
 
     Attributes:
+        first, count: of the points, in the order of `Tiling.point`; depth: of each product.
+        v: floats before their transformed inputs; weights: before their packed filters.
+    """
+
+    first: int
+    count: int
+    depth: int
+    v: int
+    weights: int = 0
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How an output is cut into tiles.
+
+    Attributes:
+        transform: along both axes.
+        kernel: taps of the filter along an axis, before phases; stride: the same for both axes.
+        channels, filters: of the convolution.
         rows, columns: of tiles; block: rows of tiles computed together.
         partial: whether the last row of tiles reaches beyond the output.
+        folded: floats of a pixel of the image whose phases were made channels, zero-filled to
+            whole vectors; 0 where each phase is read from the image as it is.
     """
 
     transform: Transform
+    kernel: int
+    stride: int
+    channels: int
+    filters: int
     rows: int
     columns: int
     block: int
-    partial: bool = False
-
-    @property
-    def products(self) -> int:
-        """Number of independent products."""
-        return self.transform.size**2
+    partial: bool
+    folded: int
 
     @property
     def tiles(self) -> int:
         """Tiles of a block."""
         return self.block * self.columns
+
+    @property
+    def points(self) -> int:
+        """Number of independent products."""
+        return self.transform.size**2
 
     def blocks(self) -> list[tuple[int, int, int]]:
         """(first tile row, number of equal blocks, tile rows in each)."""
@@ -75,17 +108,139 @@ class Tiling:
         found = [(0, count, self.block)]
         return found + ([(count * self.block, 1, rest)] if rest else [])
 
+    def full_phases(self) -> int:
+        """Phases of an axis, from the first, that have a last tap."""
+        if self.folded:
+            return 1
+        return (self.kernel - 1) % self.stride + 1
 
-def tiling(node: Node, schedule: Schedule) -> Tiling:
-    """The tiles of a schedule, whose block is (outputs, tile rows)."""
-    outputs, block = schedule.block
+    def phases(self) -> list[tuple[int, int]]:
+        """(row, column) of the phases that are transformed one after the other."""
+        if self.folded:
+            return [(0, 0)]
+        return list(itertools.product(range(self.stride), repeat=2))
+
+    def order(self) -> list[int]:
+        """Points as row * size + column, in the order in which they lie in memory.
+
+        All points of finite columns row by row, then those of the column at infinity.
+        """
+        size = self.transform.size
+        finite = [row * size + column for row in range(size) for column in range(size - 1)]
+        return finite + [row * size + size - 1 for row in range(size)]
+
+    def depths(self) -> tuple[int, int, int, int]:
+        """Depth of the products at finite points; at infinity down, across, and both."""
+        if self.folded:
+            return (self.folded,) * 4
+        full, every = self.full_phases(), self.stride
+        counts = every * every, full * every, every * full, full * full
+        depths = tuple(count * self.channels for count in counts)
+        return depths[0], depths[1], depths[2], depths[3]
+
+    def classes(self) -> list[PointClass]:
+        """The points in the order of `order`, those of equal depth together."""
+        last = self.transform.size - 1
+        counts = last * last, last, last, 1
+        found: list[PointClass] = []
+        first = v = 0
+        for count, depth in zip(counts, self.depths(), strict=True):
+            if found and found[-1].depth == depth:
+                before = found[-1]
+                found[-1] = PointClass(before.first, before.count + count, depth, before.v)
+            else:
+                found.append(PointClass(first, count, depth, v))
+            first += count
+            v += count * depth * self.tiles
+        return found
+
+    def v_floats(self) -> int:
+        """Floats of a block's transformed inputs."""
+        return sum(each.count * each.depth for each in self.classes()) * self.tiles
+
+    def product(self, points: PointClass, rows: int, weights: int = 0) -> Product:
+        """The products of a class for so many rows of tiles."""
+        run = self.channels * self.stride**2 if self.folded else points.depth
+        return Product(
+            1,
+            1,
+            rows * self.columns,
+            points.count,
+            self.filters,
+            run,
+            (),
+            Steps(0, 0, points.depth, self.tiles * points.depth, points.v),
+            Steps(
+                0,
+                0,
+                self.filters,
+                self.tiles * self.filters,
+                points.first * self.tiles * self.filters,
+            ),
+            weights=weights,
+        )
+
+    def filter_classes(self, weights: Array) -> list[Array]:
+        """Transformed filters of each class, [points, depth, filters], from [M, C, kH, kW]."""
+        taps = self.transform.taps
+        transformed = {}
+        for row, column in itertools.product(range(self.stride), repeat=2):
+            phase = np.zeros((*weights.shape[:2], taps, taps))
+            part = weights[:, :, row :: self.stride, column :: self.stride]
+            phase[:, :, : part.shape[2], : part.shape[3]] = part
+            filters = self.transform.filters(phase).astype(np.float32)
+            transformed[row, column] = filters.reshape(self.points, *weights.shape[:2])
+        full, last = self.full_phases(), self.transform.size - 1
+
+        def depth(point: int) -> Array:
+            """[depth, filters] of a point: of the phases that have products there."""
+            chosen = [
+                filters
+                for (row, column), filters in transformed.items()
+                if self.folded
+                or ((point // (last + 1) < last or row < full)
+                    and (point % (last + 1) < last or column < full))
+            ]  # fmt: skip
+            return np.concatenate([filters[point] for filters in chosen], axis=1).T
+
+        order = self.order()
+        return [
+            np.stack([depth(point) for point in order[each.first : each.first + each.count]])
+            for each in self.classes()
+        ]
+
+
+def tiling(node: Node, isa: Isa, outputs: int, block: int) -> Tiling:
+    """The tiles of F(outputs, taps) for a convolution that ConvWinograd matches."""
+    op = node.op
+    assert isinstance(op, Conv2D)
+    filters, channels, kernel, _ = node.inputs[1].shape
+    stride = op.stride[0]
     rows, columns = (-(-length // outputs) for length in node.shape[2:])
-    partial = node.shape[2] % outputs != 0
-    return Tiling(TRANSFORMS[outputs], rows, columns, min(block, rows), partial)
+    folded = 0
+    if channels % isa.lanes:
+        folded = -(-channels * stride**2 // isa.lanes) * isa.lanes
+    return Tiling(
+        transform(outputs, -(-kernel // stride)),
+        kernel,
+        stride,
+        channels,
+        filters,
+        rows,
+        columns,
+        min(block, rows),
+        node.shape[2] % outputs != 0,
+        folded,
+    )
+
+
+def tiling_of(node: Node, isa: Isa, schedule: Schedule) -> Tiling:
+    """The tiles of a schedule, whose block is (outputs, tile rows)."""
+    return tiling(node, isa, *schedule.block)
 
 
 class ConvWinograd(Kernel):
-    """F(2, 3) and F(4, 3) for 3x3 filters of stride 1."""
+    """F(m, r) for square filters of stride 1 and 2."""
 
     name = "conv_winograd"
     layer = "Convolution"
@@ -98,23 +253,34 @@ class ConvWinograd(Kernel):
             return False
         if any(source.constant is None for source in node.inputs[1:3]):
             return False
-        filters, channels, *kernel = node.inputs[1].shape
-        plain = kernel == [3, 3] and op.stride == op.dilation == (1, 1) and op.groups == 1
-        return plain and channels % isa.lanes == 0 and filters % isa.lanes == 0 and channels > 4
+        filters, _, *kernel = node.inputs[1].shape
+        stride = op.stride[0]
+        return (
+            op.groups == 1
+            and op.dilation == (1, 1)
+            and op.stride == (stride, stride)
+            and stride <= 2
+            and kernel[0] == kernel[1] > stride
+            and -(-kernel[0] // stride) <= 5
+            and filters % isa.lanes == 0
+        )
 
     def schedules(self, node: Node, isa: Isa) -> Sequence[Schedule]:
-        filters, channels = node.inputs[1].shape[:2]
+        op = node.op
+        assert isinstance(op, Conv2D)
+        taps = -(-node.inputs[1].shape[2] // op.stride[0])
         found = []
-        for outputs in OUTPUTS:
-            rows, columns = (-(-length // outputs) for length in node.shape[2:])
-            row_bytes = (outputs + 2) ** 2 * columns * (channels + filters) * 4
+        for outputs in range(2, LARGEST - taps + 2):
+            one = tiling(node, isa, outputs, 1)
+            rows = one.rows
+            row_bytes = (one.v_floats() + one.points * one.tiles * one.filters) * 4
             block = max(1, min(rows, isa.l2_bytes // 2 // row_bytes))
             block = -(-rows // -(-rows // block))  # blocks of nearly equal height
             # In cache, so that two threads get as many blocks each; or the weights read only once.
             even = [h for h in range(1, block + 1) if -(-rows // h) % 2 == 0]
             for height in sorted({max(even, default=block), rows}):
-                part = Tiling(TRANSFORMS[outputs], rows, columns, height)
-                product = self._product(node, part, height, filters, channels)
+                part = tiling(node, isa, outputs, height)
+                product = part.product(part.classes()[0], height)
                 found += [
                     Schedule("winograd", s.tile, (outputs, height), s.panels)
                     for s in schedules(product, isa)
@@ -122,89 +288,93 @@ class ConvWinograd(Kernel):
         return found
 
     @staticmethod
-    def _product(node: Node, part: Tiling, rows: int, filters: int, channels: int) -> Product:
-        return Product(
-            1,
-            1,
-            rows * part.columns,
-            part.products,
-            filters,
-            channels,
-            (),
-            Steps(0, 0, channels, part.tiles * channels),
-            Steps(0, 0, filters, part.tiles * filters),
-        )
-
-    def _flat(self, schedule: Schedule) -> Schedule:
+    def _flat(schedule: Schedule) -> Schedule:
         """The schedule of the products alone."""
         return Schedule("direct", schedule.tile, panels=schedule.panels)
 
+    @staticmethod
+    def _input_tiles(part: Tiling) -> list[tuple[tuple[int, int], InputTile]]:
+        full = part.full_phases()
+        return [
+            ((row, column), InputTile(part.transform, row < full, column < full))
+            for row, column in part.phases()
+        ]
+
     def cost(self, node: Node, schedule: Schedule, isa: Isa) -> float:
-        part = tiling(node, schedule)
-        filters, channels = node.inputs[1].shape[:2]
-        size, outputs = part.transform.size, part.transform.outputs
+        part = tiling_of(node, isa, schedule)
+        flat = self._flat(schedule)
         total = 0.0
         for _, count, rows in part.blocks():
-            product = self._product(node, part, rows, filters, channels)
-            total += count * cycles(product, self._flat(schedule), isa)
-        transformed = part.products * part.tiles * (channels + filters) * 4
+            for points in part.classes():
+                total += count * cycles(part.product(points, rows), flat, isa)
+        transformed = (part.v_floats() + part.points * part.tiles * part.filters) * 4
         if transformed > isa.l2_bytes:  # written and read again from beyond the second cache
             total += 2 * len(part.blocks()) * transformed / 16
         tiles = part.rows * part.columns
-        total += tiles * channels / isa.lanes * (2.6 * size * size + 12)
-        total += tiles * filters / isa.lanes * (size * (size + outputs) * 1.3 + 12)
-        total += node.inputs[0].type.size / isa.lanes * 2
+        issue = min(isa.issue_width, 3.0)
+        channels = part.folded or part.channels
+        entries = sum(tile.instructions(isa) for _, tile in self._input_tiles(part))
+        exit_ = OutputTile(part.transform, Epilogue(), part.transform.outputs, 0)
+        total += tiles * channels / isa.lanes * entries / issue
+        total += tiles * part.filters / isa.lanes * exit_.instructions(isa) / issue
+        total += node.inputs[0].type.size / min(isa.lanes, part.channels) * 2
         return total * node.shape[0]
 
-    def _border(self, node: Node, part: Tiling, pitch: int) -> Border:
+    @staticmethod
+    def _border(node: Node, part: Tiling, pitch: int) -> Border | FoldedBorder:
         op = node.op
         assert isinstance(op, Conv2D)
         _, channels, height, width = node.inputs[0].shape
-        outputs = part.transform.outputs
-        padded = part.rows * outputs + 2, part.columns * outputs + 2
-        return Border((height, width), channels, pitch, (op.pads[0], op.pads[1]), padded)
+        outputs, taps = part.transform.outputs, part.transform.taps
+        padded = (part.rows * outputs + taps - 1, part.columns * outputs + taps - 1)
+        before = op.pads[0], op.pads[1]
+        if part.folded:
+            return FoldedBorder(
+                (height, width), channels, pitch, before, padded, part.stride, part.folded
+            )
+        padded = padded[0] * part.stride, padded[1] * part.stride
+        return Border((height, width), channels, pitch, before, padded)
 
-    def _floats(self, node: Node, schedule: Schedule) -> tuple[int, int, int]:
+    def _floats(self, node: Node, part: Tiling) -> tuple[int, int, int]:
         """Floats of the padded input, the transformed input and the products of a block."""
-        part = tiling(node, schedule)
-        filters, channels = node.inputs[1].shape[:2]
-        count = part.products * part.tiles
-        border = self._border(node, part, channels)
+        border = self._border(node, part, part.channels)
         aligned = -(-border.floats // 16) * 16
-        return aligned, count * channels, count * filters
+        return aligned, part.v_floats(), part.points * part.tiles * part.filters
+
+    def _panels(self, part: Tiling, flat: Schedule) -> int:
+        return max(panel_floats(part.product(p, part.block), flat) for p in part.classes())
 
     def scratch(self, node: Node, schedule: Schedule, isa: Isa) -> int:
-        part = tiling(node, schedule)
-        filters, channels = node.inputs[1].shape[:2]
-        product = self._product(node, part, part.block, filters, channels)
-        panels = panel_floats(product, self._flat(schedule))
-        return 4 * (sum(self._floats(node, schedule)) + panels)
+        part = tiling_of(node, isa, schedule)
+        return 4 * (sum(self._floats(node, part)) + self._panels(part, self._flat(schedule)))
 
     @staticmethod
     def _whole(part: Tiling, count: int) -> bool:
         """Whether threads share the loop over `count` blocks of tile rows."""
-        return count > 1 and best_level([("blocks", count), ("inside", part.products)]) == "blocks"
+        return count > 1 and best_level([("blocks", count), ("inside", part.points)]) == "blocks"
 
     def thread_scratch(self, node: Node, schedule: Schedule, isa: Isa) -> int:
-        part, flat = tiling(node, schedule), self._flat(schedule)
-        filters, channels = node.inputs[1].shape[:2]
-        product = self._product(node, part, part.block, filters, channels)
-        _, v_floats, m_floats = self._floats(node, schedule)
+        part, flat = tiling_of(node, isa, schedule), self._flat(schedule)
         if any(self._whole(part, count) for _, count, _ in part.blocks()):
-            return 4 * (v_floats + m_floats + panel_floats(product, flat))
-        return 4 * thread_panels(product, flat, isa)
+            _, v_floats, m_floats = self._floats(node, part)
+            return 4 * (v_floats + m_floats + self._panels(part, flat))
+        return 4 * max(
+            thread_panels(part.product(p, part.block), flat, isa) for p in part.classes()
+        )
 
     def pack(self, node: Node, schedule: Schedule, isa: Isa) -> dict[str, Array]:
         weights, bias = node.inputs[1].constant, node.inputs[2].constant
         assert weights is not None
         assert bias is not None
-        part = tiling(node, schedule)
-        filters, channels = weights.shape[:2]
-        matrix = part.transform.filters(weights).reshape(part.products, filters, channels)
-        product = self._product(node, part, part.block, filters, channels)
+        part, flat = tiling_of(node, isa, schedule), self._flat(schedule)
         packed = {
-            "weights": pack_matrix(
-                matrix.transpose(0, 2, 1).astype(np.float32), product, self._flat(schedule), isa
+            "weights": np.concatenate(
+                [
+                    pack_matrix(matrix, part.product(points, part.block), flat, isa)
+                    for points, matrix in zip(
+                        part.classes(), part.filter_classes(weights), strict=True
+                    )
+                ]
             ),
             "bias": pack_per_channel(bias, 1, isa),
         }
@@ -220,91 +390,95 @@ class ConvWinograd(Kernel):
         op = node.op
         assert isinstance(op, Conv2D)
         epilogue = Epilogue(op.activation, op.residual)
-        part = tiling(node, schedule)
-        filters, channels = node.inputs[1].shape[:2]
+        part, flat = tiling_of(node, isa, schedule), self._flat(schedule)
         images, _, height, width = node.inputs[0].shape
         oh, ow = node.shape[2:]
-        outputs, size = part.transform.outputs, part.transform.size
+        outputs = part.transform.outputs
         border = self._border(node, part, x.pitch)
         residual_pitch = step.inputs[-1].pitch if epilogue.residual else 0
-        row_step = border.padded[1] * channels
-        entry = input_microkernel(part.transform, isa)
-        microkernels = [border.microkernel, entry]
+        pixel = part.folded or part.channels
+        row_step = border.padded[1] * pixel
+        # From one tile to the next in the padded image; phases lie side by side unless folded.
+        spread = 1 if part.folded else part.stride
+        microkernels = [border.microkernel]
         bodies = []
-        pad_floats, v_floats, m_floats = self._floats(node, schedule)
+        pad_floats, v_floats, m_floats = self._floats(node, part)
         own_floats = self.thread_scratch(node, schedule, isa) // 4
         for first, count, rows in part.blocks():
             # Blocks, if there are enough, are shared by threads as wholes; else the loops inside.
             whole = self._whole(part, count)
-            fixed = first * outputs * row_step
-            source = offset(
-                "padded",
-                (count, "i0", part.block * outputs * row_step),
-                (rows, "i1", outputs * row_step),
-                (part.columns, "i2", outputs * channels),
-                fixed=fixed,
-            )
-            target = offset(
-                "v", (rows, "i1", part.columns * channels), (part.columns, "i2", channels)
-            )
-            call = f"{entry.name}<{channels}, {row_step}, {part.tiles * channels}>"
-            call = f"{call}({source}, {target});"
             mine = own(own_floats) if whole else ""
             lines = [f"float* v = padded + {pad_floats}{mine};", f"float* m = v + {v_floats};"]
             if schedule.panels:
                 lines.append(f"float* panels = m + {m_floats};")
-            lines.append(_loops(("i1", rows), ("i2", part.columns), body=call, shared=not whole))
-            product = self._product(node, part, rows, filters, channels)
-            loops, tiles = emit_loops(
-                product, self._flat(schedule), isa, _PLAIN, "v", "m", shared=not whole
-            )
-            lines.append(loops)
-            microkernels += tiles
-            for down in _runs(rows, first, part.rows, oh, outputs, count):
-                for across in _runs(part.columns, 0, part.columns, ow, outputs, 1):
-                    exit_ = output_microkernel(
-                        part.transform, isa, epilogue, down.kind[0], across.kind[0]
+            calls = []
+            for (down, across), entry in self._input_tiles(part):
+                source = offset(
+                    "padded",
+                    (count, "i0", part.block * outputs * spread * row_step),
+                    (rows, "i1", outputs * spread * row_step),
+                    (part.columns, "i2", outputs * spread * pixel),
+                    fixed=(first * outputs * spread + down) * row_step + across * pixel,
+                )
+                calls.append(
+                    self._entry_call(part, entry, (down, across), rows, row_step, source, isa)
+                )
+                microkernels.append(entry.microkernel(isa))
+            body = "\n".join(calls)
+            lines.append(_loops(("i1", rows), ("i2", part.columns), body=body, shared=not whole))
+            weights = 0
+            for points in part.classes():
+                product = part.product(points, rows, weights)
+                weights += packed_length(product, flat, isa) * points.count
+                loops, tiles = emit_loops(product, flat, isa, _PLAIN, "v", "m", shared=not whole)
+                lines.append(loops)
+                microkernels += tiles
+            for down_run in _runs(rows, first, part.rows, oh, outputs, count):
+                for across_run in _runs(part.columns, 0, part.columns, ow, outputs, 1):
+                    exit_ = OutputTile(
+                        part.transform, epilogue, down_run.kind[0], across_run.kind[0]
                     )
-                    microkernels.append(exit_)
-                    numbers = [filters, part.tiles * filters, ow * y.pitch, y.pitch]
+                    microkernels.append(exit_.microkernel(isa))
+                    numbers = [part.filters, part.tiles * part.filters, ow * y.pitch, y.pitch]
                     if epilogue.residual:
                         numbers += [ow * residual_pitch, residual_pitch]
                     arguments = [
                         offset(
                             "m",
-                            (down.count, "i1", part.columns * filters),
-                            (across.count, "i2", filters),
-                            fixed=(down.first * part.columns + across.first) * filters,
+                            (down_run.count, "i1", part.columns * part.filters),
+                            (across_run.count, "i2", part.filters),
+                            fixed=(down_run.first * part.columns + across_run.first) * part.filters,
                         ),
                         "bias",
                     ]
                     arguments += ["slope"] if epilogue.slope else []
                     for base, pitch in (("residual", residual_pitch), ("y", y.pitch)):
                         if pitch:
+                            row, column = first + down_run.first, across_run.first
                             arguments.append(
                                 offset(
                                     base,
                                     (count, "i0", part.block * outputs * ow * pitch),
-                                    (down.count, "i1", outputs * ow * pitch),
-                                    (across.count, "i2", outputs * pitch),
-                                    fixed=(
-                                        (first + down.first) * outputs * ow + across.first * outputs
-                                    )
-                                    * pitch,
+                                    (down_run.count, "i1", outputs * ow * pitch),
+                                    (across_run.count, "i2", outputs * pitch),
+                                    fixed=(row * outputs * ow + column * outputs) * pitch,
                                 )
                             )
-                    call = f"{exit_.name}<{', '.join(map(str, numbers))}>({', '.join(arguments)});"
-                    loops_out = ("i1", down.count), ("i2", across.count)
+                    name = exit_.name(isa)
+                    call = f"{name}<{', '.join(map(str, numbers))}>({', '.join(arguments)});"
+                    loops_out = ("i1", down_run.count), ("i2", across_run.count)
                     lines.append(_loops(*loops_out, body=call, shared=not whole))
             body = nest([count], "\n".join(lines), shared=whole)
             bodies.append(f"{{\n{body}\n}}")
-        name = f"conv3x3_{height}x{width}x{channels}_to_{filters}_winograd{outputs}"
-        name += epilogue.suffix
+        size, taps = part.transform.size, part.transform.taps
+        name = f"{conv_stem(node)}_winograd{outputs}{epilogue.suffix}"
         text = render(
             "cpp/kernels/conv_winograd.j2",
             name=name,
             schedule=schedule,
             size=size,
+            algorithm=f"F({outputs}x{outputs}, {taps}x{taps})",
+            error=f"{part.transform.error:g}",
             epilogue=epilogue,
             images=images,
             pad=border.code("x"),
@@ -314,6 +488,47 @@ class ConvWinograd(Kernel):
             residual_image=oh * ow * residual_pitch,
         )
         return LayerCode(name, text, tuple(dict.fromkeys(microkernels)))
+
+    @staticmethod
+    def _entry_call(
+        part: Tiling,
+        entry: InputTile,
+        phase: tuple[int, int],
+        rows: int,
+        row_step: int,
+        source: str,
+        isa: Isa,
+    ) -> str:
+        """The transform of one phase of one tile, at row i1 and column i2 of the block."""
+        pixel = part.folded or part.channels
+        last = part.transform.size - 1
+        counts = last * last, last, last, 1
+        full = part.full_phases()
+        row, column = phase
+        # Where the phase's channels lie among those of a class: all phases, or the full ones.
+        widths = (part.stride, part.stride, full, full)
+        pointers, steps, start = [], [], 0
+        for number, (count, depth) in enumerate(zip(counts, part.depths(), strict=True)):
+            if entry.writes(number):
+                place = (row * widths[number] + column) * pixel
+                pointers.append(
+                    offset(
+                        "v",
+                        (rows, "i1", part.columns * depth),
+                        (part.columns, "i2", depth),
+                        fixed=start + place,
+                    )
+                )
+                steps.append(part.tiles * depth)
+            start += count * depth * part.tiles
+        numbers = [
+            pixel,
+            row_step * (1 if part.folded else part.stride),
+            pixel * (1 if part.folded else part.stride),
+            *steps[:3],
+        ]
+        name = entry.name(isa)
+        return f"{name}<{', '.join(map(str, numbers))}>({', '.join([source, *pointers])});"
 
 
 def _loops(*loops: tuple[str, int], body: str, shared: bool) -> str:
@@ -332,62 +547,6 @@ def _runs(count: int, first: int, total: int, length: int, outputs: int, blocks:
     if blocks > 1 or first + count < total:
         return [Run(0, count, (outputs,))]
     return group_runs([(i, (outputs if first + i + 1 < total else last,)) for i in range(count)])
-
-
-def _used(matrix: Matrix) -> list[int]:
-    """Columns of a matrix that are not all zero."""
-    return [i for i in range(len(matrix[0])) if any(row[i] for row in matrix)]
-
-
-def input_microkernel(transform: Transform, isa: Isa) -> Microkernel:
-    """winograd4_input_f32_neon<channels, row step, step>(d, v)."""
-    across, down = Lines(isa), Lines(isa)
-    d = [f"d{i}" for i in range(transform.size)]
-    name = f"winograd{transform.outputs}_input_f32_{isa.suffix}"
-    text = render(
-        "cpp/kernels/winograd_input.j2",
-        name=name,
-        isa=isa,
-        size=transform.size,
-        across_results=across.inputs(transform.input, d),
-        across=across.text,
-        down_results=down.inputs(transform.input, d),
-        down=down.text,
-    )
-    return Microkernel(name, text)
-
-
-def output_microkernel(
-    transform: Transform, isa: Isa, epilogue: Epilogue, rows: int, columns: int
-) -> Microkernel:
-    """winograd4_output_relu_f32_4x4_neon<channels, steps...>(m, bias, ..., y)."""
-    across, down = Lines(isa), Lines(isa)
-    d = [f"d{i}" for i in range(transform.size)]
-    activation = epilogue.function(isa)
-    name = f"winograd{transform.outputs}_output{epilogue.suffix}_f32_{rows}x{columns}_{isa.suffix}"
-    arguments = ["const float* m", "const float* bias"]
-    arguments += ["const float* slope"] if epilogue.slope else []
-    arguments += ["const float* residual"] if epilogue.residual else []
-    text = render(
-        "cpp/kernels/winograd_output.j2",
-        name=name,
-        isa=isa,
-        size=transform.size,
-        outputs=transform.outputs,
-        rows=rows,
-        columns=columns,
-        formula=epilogue.formula("bias[n] + (A' m A)[r][q][n]"),
-        epilogue=epilogue,
-        activation=activation.name if activation else "",
-        arguments=[*arguments, "float* y"],
-        used_across=_used(transform.output[:columns]),
-        used_down=_used(transform.output[:rows]),
-        across_results=across.outputs(transform.output[:columns], d),
-        across=across.text,
-        down_results=down.outputs(transform.output[:rows], d),
-        down=down.text,
-    )
-    return Microkernel(name, text, (activation,) if activation else ())
 
 
 KERNELS = (ConvWinograd(),)

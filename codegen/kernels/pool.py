@@ -1,7 +1,12 @@
-"""Pooling in NHWC: vectors of channels, windows clipped when the code is emitted."""
+"""Pooling in NHWC: vectors of channels, windows clipped when the code is emitted.
+
+Small windows go by tiles of neighbouring outputs, which share the columns that windows overlap
+in; large ones window by window.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,13 +15,18 @@ from mdlc.codegen.formula import literal
 from mdlc.codegen.isa import Isa
 from mdlc.codegen.isas.generic import ISA as SCALAR
 from mdlc.codegen.kernel import Kernel, LayerCode, Microkernel, Schedule, Step
+from mdlc.codegen.pool_tile import PoolTile
 from mdlc.codegen.product import offset
 from mdlc.codegen.runs import Run, group_runs, inside_taps
+from mdlc.codegen.splits import split_evenly
 from mdlc.codegen.strides import nest
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.average_pool2d import AveragePool2D
 from mdlc.compiler.ops.max_pool2d import MaxPool2D
 from mdlc.compiler.types import Array, DType
+
+# Window pixels of the largest window that is computed by tiles.
+LARGEST_TILED = 25
 
 
 def pool_microkernel(average: bool, isa: Isa, tail: bool) -> Microkernel:
@@ -78,10 +88,78 @@ class Pool(Kernel):
     def matches(self, node: Node, isa: Isa) -> bool:
         return isinstance(node.op, MaxPool2D | AveragePool2D) and node.type.dtype is DType.F32
 
+    def schedules(self, node: Node, isa: Isa) -> Sequence[Schedule]:
+        op = node.op
+        assert isinstance(op, MaxPool2D | AveragePool2D)
+        found = [Schedule("window")]
+        uniform = isinstance(op, MaxPool2D) or self._uniform(node) is not None
+        if uniform and math.prod(op.window.kernel) <= LARGEST_TILED:
+            sizes = {min(size, node.shape[3]) for size in (1, 2, 4, 7, 8)}
+            tiled = [Schedule("rows", (size, isa.lanes)) for size in sorted(sizes)]
+            found += [schedule for schedule in tiled if self._tiles_are_full(node, schedule)]
+        return found
+
     def cost(self, node: Node, schedule: Schedule, isa: Isa) -> float:
         assert isinstance(node.op, MaxPool2D | AveragePool2D)
-        taps = node.op.window.kernel[0] * node.op.window.kernel[1]
-        return node.type.size / isa.lanes * taps
+        vectors = -(-node.shape[1] // isa.lanes)
+        issue = min(isa.issue_width, 3.0)
+        if schedule.algorithm == "window":
+            taps = node.op.window.kernel[0] * node.op.window.kernel[1]
+            pixels = node.type.size / node.shape[1]
+            return pixels * (vectors * (3 * taps + 6) + 4) / issue
+        total = 0.0
+        for rows in self._row_runs(node):
+            for tiles in self._tile_runs(node, schedule):
+                tile = self._tile(node, rows, tiles)
+                total += rows.count * tiles.count * (vectors * tile.instructions() + 6)
+        return total * node.shape[0] / issue
+
+    def _row_runs(self, node: Node) -> list[Run]:
+        """Output rows with the same window rows inside: kind is (first tap, taps)."""
+        op = node.op
+        assert isinstance(op, MaxPool2D | AveragePool2D)
+        return self._runs(node.shape[2], node.inputs[0].shape[2], op.window.kernel[0], 0, op)
+
+    @staticmethod
+    def _tile_runs(node: Node, schedule: Schedule) -> list[Run]:
+        """Tiles of a row: kind is (pixels, left, right); positions are first pixels."""
+        op = node.op
+        assert isinstance(op, MaxPool2D | AveragePool2D)
+        window, width = op.window, node.inputs[0].shape[3]
+        kinds = []
+        for chunk in split_evenly(node.shape[3], schedule.tile[0]):
+            for index in range(chunk.count):
+                first = chunk.first + index * chunk.size
+                start = first * window.stride[1] - window.pads[1]
+                end = start + (chunk.size - 1) * window.stride[1]
+                end += (window.kernel[1] - 1) * window.dilation[1] + 1
+                kinds.append((first, (chunk.size, max(0, -start), max(0, end - width))))
+        return group_runs(kinds)
+
+    def _tile(self, node: Node, rows: Run, tiles: Run, part: int = 0) -> PoolTile:
+        op = node.op
+        assert isinstance(op, MaxPool2D | AveragePool2D)
+        window = op.window
+        uniform = self._uniform(node) if isinstance(op, AveragePool2D) else None
+        return PoolTile(
+            tiles.kind[0],
+            rows.kind[1],
+            window.kernel[1],
+            window.stride[1],
+            window.dilation[1],
+            tiles.kind[1],
+            tiles.kind[2],
+            part,
+            "" if uniform is None else literal(uniform),
+        )
+
+    def _tiles_are_full(self, node: Node, schedule: Schedule) -> bool:
+        """Whether every output has pixels of the input in its window."""
+        return all(rows.kind[1] for rows in self._row_runs(node)) and all(
+            all(self._tile(node, rows, tiles).windows().values())
+            for rows in self._row_runs(node)[:1]
+            for tiles in self._tile_runs(node, schedule)
+        )
 
     def _uniform(self, node: Node) -> float | None:
         """The one factor of an average pooling, or None where windows differ."""
@@ -96,6 +174,70 @@ class Pool(Kernel):
         return {"scale": (1.0 / counts).astype(np.float32).reshape(-1)}
 
     def emit(self, step: Step, isa: Isa) -> LayerCode:
+        if step.schedule.algorithm == "rows":
+            return self._emit_rows(step, isa)
+        return self._emit_windows(step, isa)
+
+    def _emit_rows(self, step: Step, isa: Isa) -> LayerCode:
+        node, x, y = step.node, step.inputs[0], step.output
+        op = node.op
+        assert isinstance(op, MaxPool2D | AveragePool2D)
+        window = op.window
+        images, channels, height, width = node.inputs[0].shape
+        rows, columns = node.shape[2:]
+        vectors, part = divmod(channels, isa.lanes)
+        values = {
+            "kVectors": vectors,
+            "kRowStep": window.dilation[0] * width * x.pitch,
+            "kPixelStep": x.pitch,
+            "kOutStep": y.pitch,
+        }
+        lines, microkernels = [], []
+        for down in self._row_runs(node):
+            for across in self._tile_runs(node, step.schedule):
+                calls = []
+                for remainder in ([0] if vectors else []) + ([part] if part else []):
+                    tile = self._tile(node, down, across, remainder)
+                    microkernels.append(tile.microkernel(isa))
+                    skipped = vectors * isa.lanes if remainder else 0
+                    numbers = ", ".join(str(values[n]) for n in tile.template_parameters())
+                    function = tile.name(isa) + (f"<{numbers}>" if numbers else "")
+                    top = down.first * window.stride[0] - window.pads[0]
+                    top += down.kind[0] * window.dilation[0]
+                    left = across.first * window.stride[1] - window.pads[1] + tile.columns()[0]
+                    pixels = across.kind[0]
+                    source = offset(
+                        "x",
+                        (images, "i0", height * width * x.pitch),
+                        (down.count, "i1", window.stride[0] * width * x.pitch),
+                        (across.count, "i2", pixels * window.stride[1] * x.pitch),
+                        fixed=(top * width + left) * x.pitch + skipped,
+                    )
+                    target = offset(
+                        "y",
+                        (images, "i0", rows * columns * y.pitch),
+                        (down.count, "i1", columns * y.pitch),
+                        (across.count, "i2", pixels * y.pitch),
+                        fixed=(down.first * columns + across.first) * y.pitch + skipped,
+                    )
+                    calls.append(f"{function}({source}, {target});")
+                loops = [images, down.count, across.count]
+                lines.append(nest(loops, "\n".join(calls), shared=True))
+        name = self._function_name(node)
+        text = f"// {op}\nvoid {name}(const float* x, float* y) {{\n{chr(10).join(lines)}\n}}\n"
+        return LayerCode(name, text, tuple(dict.fromkeys(microkernels)))
+
+    @staticmethod
+    def _function_name(node: Node) -> str:
+        op = node.op
+        assert isinstance(op, MaxPool2D | AveragePool2D)
+        _, channels, height, width = node.inputs[0].shape
+        kh, kw = op.window.kernel
+        stride = f"s{op.window.stride[0]}" if op.window.stride != (1, 1) else ""
+        kind = "averagepool" if isinstance(op, AveragePool2D) else "maxpool"
+        return f"{kind}{kh}x{kw}{stride}_{height}x{width}x{channels}"
+
+    def _emit_windows(self, step: Step, isa: Isa) -> LayerCode:
         node, x, y = step.node, step.inputs[0], step.output
         op = node.op
         assert isinstance(op, MaxPool2D | AveragePool2D)
@@ -107,7 +249,7 @@ class Pool(Kernel):
         tail = isa.lanes > 1 and channels % isa.lanes != 0
         row = pool_microkernel(average, isa, tail)
         lines = []
-        row_runs = self._runs(rows, height, window.kernel[0], 0, op)
+        row_runs = self._row_runs(node)
         column_runs = self._runs(columns, width, window.kernel[1], 1, op)
         for down in row_runs:
             for across in column_runs:
@@ -146,10 +288,7 @@ class Pool(Kernel):
                 arguments.append(at("y", out, first * y.pitch))
                 call = f"{row.name}<{', '.join(map(str, numbers))}>({', '.join(arguments)});"
                 lines.append(nest([images, down.count, across.count], call, shared=True))
-        kh, kw = window.kernel
-        stride = f"s{window.stride[0]}" if window.stride != (1, 1) else ""
-        kind = "averagepool" if average else "maxpool"
-        name = f"{kind}{kh}x{kw}{stride}_{height}x{width}x{channels}"
+        name = self._function_name(node)
         scale = "const float* scale, " if average and uniform is None else ""
         text = (
             f"// {op}\nvoid {name}({scale}const float* x, float* y) {{\n"

@@ -162,7 +162,7 @@ class Conv2D(Op):
                 size = op.window(w[2:]).output_size(x[2:])
                 values.append(random_array(5, x[0], w[0], *size))
             # Winograd's transforms cancel large terms: its error is absolute, not relative.
-            atol = 1e-4 if w[2:] == (3, 3) else 1e-5
+            atol = 1e-4 if w[2] == w[3] > 1 else 1e-5
             return Sample(op, tuple(values), tuple(constants), label, atol=atol)
 
         return (
@@ -179,6 +179,10 @@ class Conv2D(Op):
             sample("3x3_deep_residual", cls(pads=(1, 1, 1, 1), activation=Relu(), residual=True),
                    (2, 16, 9, 13), (16, 16, 3, 3)),
             sample("3x3_deep_prelu", cls(activation=PRelu()), (1, 32, 7, 6), (48, 32, 3, 3)),
+            sample("3x3_deep_stride2", cls((2, 2), (1, 1, 1, 1), activation=Relu(), residual=True),
+                   (2, 16, 13, 18), (32, 16, 3, 3)),
+            sample("5x5_deep", cls(pads=(2, 2, 2, 2)), (1, 16, 9, 10), (16, 16, 5, 5)),
+            sample("5x5_deep_stride2", cls((2, 2), (2, 2, 2, 2)), (1, 16, 12, 9), (16, 16, 5, 5)),
             sample("3x3_first", cls((2, 2), (0, 0, 1, 1), activation=Clip(0.0, 6.0)),
                    (1, 3, 32, 32), (24, 3, 3, 3)),
             sample("3x3_prelu", cls(pads=(1, 1, 1, 1), activation=PRelu()),

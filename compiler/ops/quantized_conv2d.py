@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -97,10 +97,10 @@ class QuantizedConv2D(Op):
         ) -> Sample:  # fmt: skip
             return quantized_sample(label, op, x, w, kind, int(np.prod(w[1:])))
 
-        relu = {"y_zero": -128, "low": -128}
-        relu6 = {"x_zero": -128, "y_zero": -128, "high": 90}
-        u8 = {"x_zero": 131, "y_zero": 7, "low": 7, "high": 255, "dtype": DType.U8}
-        raw = {"x_zero": 5, "dtype": DType.I32}
+        relu: dict[str, Any] = {"y_zero": -128, "low": -128}
+        relu6: dict[str, Any] = {"x_zero": -128, "y_zero": -128, "high": 90}
+        u8: dict[str, Any] = {"x_zero": 131, "y_zero": 7, "low": 7, "high": 255, "dtype": DType.U8}
+        raw: dict[str, Any] = {"x_zero": 5, "dtype": DType.I32}
         same = (1, 1, 1, 1)
         return (
             sample("1x1", cls(), (1, 16, 7, 7), (32, 16, 1, 1)),

@@ -42,7 +42,7 @@ def command(options: ModelOptions, output: Path, dependencies: Path | None) -> N
     compiled = options.compile()
     paths = compiled.write(output)
     if dependencies is not None:
-        write_file(dependencies, depfile(paths, compiled.model.files))
+        write_file(dependencies, depfile(paths, [*compiled.model.files, *options.tuned]))
     console = out()
     for path in paths:
         console.print(str(path), soft_wrap=True)

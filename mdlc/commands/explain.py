@@ -10,6 +10,8 @@ from mdlc.commands.console import count, out, table
 from mdlc.commands.options import ModelOptions, model_options
 from mdlc.compiler.errors import MdlcError
 
+_SHOWN = 5
+
 
 @click.command("explain")
 @model_options()
@@ -23,10 +25,11 @@ from mdlc.compiler.errors import MdlcError
 def command(options: ModelOptions, wanted: str | None, everything: bool) -> None:
     """Print the kernels and schedules that were candidates for each layer of MODEL.
 
-    The cost is the estimated number of cycles on one core; the winner is marked.
+    The cost is the estimated number of cycles on one core; the winner is marked. Where a table
+    of `mdlc tune` decided, its figures stand beside the estimates.
     """
     compiled = options.compile()
-    isa = compiled.plan.isa
+    isa, tuned = compiled.plan.isa, compiled.tuned
     steps = [
         step
         for step in compiled.plan.steps
@@ -41,27 +44,31 @@ def command(options: ModelOptions, wanted: str | None, everything: bool) -> None
         )
     console = out()
     for step in steps:
-        console.print(f"{step.name}: {step.node.op} -> {step.node.type}")
+        found = candidates(step.node, isa)
+        entry = tuned.entry(step.node, found)
+        costs = entry.costs if entry else {}
+        source = f"{entry.source} ({entry.table.processor})" if entry else "the cost model"
+        console.print(
+            f"{step.name}: {step.node.op} -> {step.node.type}; chosen by {source}", soft_wrap=True
+        )
         if (precision := _precision(compiled, step.node.name)) is not None:
             console.print(precision)
-        shown = table(
-            "",
-            "kernel",
-            "schedule",
-            "cycles",
-            "MAC/cycle",
-            right=("cycles", "MAC/cycle"),
-        )
+        measured = (entry.table.metric,) if entry else ()
+        figures = ("cycles", "MAC/cycle", *measured)
+        shown = table("", "kernel", "schedule", *figures, right=figures)
         macs = step.node.op.cost([s.type for s in step.node.inputs], step.node.type).macs
-        found = candidates(step.node, isa)
-        for candidate in found if everything or wanted else found[:5]:
+        for number, candidate in enumerate(found):
             won = candidate.kernel is step.kernel and candidate.schedule == step.schedule
+            cost = costs.get(str(candidate.schedule))
+            if not (everything or wanted or number < _SHOWN or cost is not None):
+                continue
             shown.add_row(
                 "->" if won else "",
                 candidate.kernel.name,
                 str(candidate.schedule),
                 count(candidate.cycles),
                 f"{macs / candidate.cycles:.2f}" if candidate.cycles else "",
+                *([] if entry is None else ["" if cost is None else f"{cost:.6g}"]),
             )
         console.print(shown)
 

@@ -68,6 +68,8 @@ class ModelOptions:
     placement: str | None = None
     calibration_table: Path | None = None
     quantization_report: Path | None = None
+    tuned: tuple[Path, ...] = ()
+    no_tuned: bool = False
 
     def quantization(self) -> mdlc.Quantize | None:
         """What is asked of low precision, if anything is.
@@ -79,6 +81,8 @@ class ModelOptions:
 
     def compile(self) -> mdlc.CompiledModel:
         """Calls the library, with progress on stderr; writes what low precision leaves."""
+        if self.tuned and self.no_tuned:
+            raise MdlcError("contradicts --tuned", node="--no-tuned", hint="give one of the two")
         with progress(self.verbose) as tell:
             compiled = mdlc.compile(
                 self.model,
@@ -90,6 +94,7 @@ class ModelOptions:
                 input_format=self.input_format,
                 channel_order=self.channel_order,
                 threads=self.threads,
+                tuned=self.tuned or (() if self.no_tuned else None),
                 embed_weights=self.embed_weights,
                 quantize=self.quantization(),
                 dump=self.dump,
@@ -122,11 +127,17 @@ def parse_shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
 
 
 def model_options(
-    default_target: str = "host", *, labels: bool = True
+    default_target: str = "host",
+    *,
+    schedules: bool = True,
+    low_precision: bool = True,
+    labels: bool = True,
 ) -> Callable[[Command], Command]:
     """Adds MODEL and the options of ModelOptions, which the command gets as `options`.
 
     Args:
+        schedules: whether the command has a use for chosen schedules.
+        low_precision: whether it computes, so that --quantize means something.
         labels: whether --labels is the CSV of low precision.
     """
     decorators = [
@@ -191,8 +202,25 @@ def model_options(
         ),
         click.option("-v", "--verbose", is_flag=True, help="Say what is being done."),
     ]
+    if schedules:
+        decorators += [
+            click.option(
+                "--tuned",
+                multiple=True,
+                type=click.Path(path_type=Path, dir_okay=False),
+                metavar="FILE",
+                help="Choose schedules by this table of `mdlc tune` instead of the one that comes "
+                "with mdlc. May be repeated: later tables override.",
+            ),
+            click.option(
+                "--no-tuned",
+                is_flag=True,
+                help="Choose schedules by the cost model alone.",
+            ),
+        ]
 
-    decorators += quantization_options(labels)
+    if low_precision:
+        decorators += quantization_options(labels)
 
     def decorate(function: Command) -> Command:
         @functools.wraps(function)

@@ -1,7 +1,7 @@
 // Counts the AArch64 instructions that a program executes under qemu-user, by class.
 //
 // At every clock_gettime the counts so far are printed (the network's runner reads the clock
-// between two layers), and at the end. One line each: all fmla dot mmla load store branch simd.
+// between two layers), and at the end. One line each: all fmla dot mmla load store branch simd prefetch.
 // QEMU's plugin interface, version 1, declared here so that no QEMU headers are needed.
 #include <stddef.h>
 #include <stdint.h>
@@ -28,8 +28,18 @@ const void* qemu_plugin_insn_data(const struct qemu_plugin_insn*);
 #define EXPORT __attribute__((visibility("default")))
 EXPORT int qemu_plugin_version = 1;
 
-enum { kAll, kFmla, kDot, kMmla, kLoad, kStore, kBranch, kSimd, kClasses };
+enum { kAll, kFmla, kDot, kMmla, kLoad, kStore, kBranch, kSimd, kPrefetch, kClasses };
 static uint64_t counts[kClasses];
+
+// Arm Architecture Reference Manual, C4.1.88, loads and stores: bit 22 is a load's, but for those of
+// one register, where general registers also have sign-extending loads and prefetches.
+static int MemoryClassOf(uint32_t word) {
+  const uint32_t size = word >> 30, kind = (word >> 28) & 3, opc = (word >> 22) & 3;
+  const int vector = (word >> 26) & 1;
+  if (kind == 1 && !((word >> 24) & 1)) return size == 3 && !vector ? kPrefetch : kLoad;  // a literal
+  if (kind == 3 && !vector && opc >= 2) return size == 3 && opc == 2 ? kPrefetch : kLoad;
+  return opc & 1 ? kLoad : kStore;
+}
 
 // Arm Architecture Reference Manual, C4.1: the top-level encoding groups and the forms named.
 static int ClassOf(uint32_t word) {
@@ -41,7 +51,7 @@ static int ClassOf(uint32_t word) {
   if ((word & 0x9FC0F400u) == 0x0F80E000u) return kDot;   // SDOT, UDOT by element
   if ((word & 0xDFE0F400u) == 0x4E80A400u) return kMmla;  // SMMLA, UMMLA, USMMLA
   const uint32_t group = (word >> 25) & 0xF;
-  if ((group & 0x5) == 0x4) return (word >> 22) & 1 ? kLoad : kStore;
+  if ((group & 0x5) == 0x4) return MemoryClassOf(word);
   if ((group & 0xE) == 0xA) return kBranch;
   if ((group & 0x7) == 0x7) return kSimd;
   return kAll;

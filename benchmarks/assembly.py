@@ -1,0 +1,104 @@
+"""The assembly of an emitted class's microkernels, and their hot loops.
+
+For the tests of the assembly and for benchmarks/mca.py.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mdlc.codegen.emit_cpp import _ordered
+from mdlc.codegen.isa import Isa
+from mdlc.codegen.kernel import LayerCode, Microkernel
+from mdlc.codegen.plan import Plan
+from mdlc.codegen.threads import resolve
+
+FMA = re.compile(r"\t(?:fmla|vfn?madd\d+ps)\b")
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A microkernel in a function of its own: its text, template arguments and parameters."""
+
+    microkernel: Microkernel
+    numbers: str
+    parameters: str
+
+    @property
+    def fmas(self) -> int:
+        """Multiply-adds of one step: accumulators, or (depthwise) uses of one filter row."""
+        return len(set(re.findall(r"\bacc\d+(?:_\d+)?\b", self.microkernel.text)))
+
+    def code(self, number: int) -> str:
+        """A function that calls it with these numbers."""
+        names = ", ".join(re.findall(r"(\w+)(?:,|$)", self.parameters))
+        call = f"{self.microkernel.name}<{self.numbers}>" if self.numbers else self.microkernel.name
+        return f"void probe{number}({self.parameters}) {{ {call}({names}); }}"
+
+
+def layers(plan: Plan) -> list[LayerCode]:
+    """The text of every step."""
+    return [resolve(step.kernel.emit(step, plan.isa), 1) for step in plan.steps]
+
+
+def probes(codes: Iterable[LayerCode]) -> Iterator[Probe]:
+    """The tiles that layers call, each with the numbers of one call."""
+    seen = set()
+    for code in codes:
+        for found in re.finditer(r"\b((?:gemm|conv|dwconv)\w*)(?:<([\d, -]+)>)?\(", code.text):
+            known = {m.name: m for m in code.microkernels}
+            if found[1] in seen or found[1] not in known:
+                continue
+            seen.add(found[1])
+            text = known[found[1]].text
+            signature = re.search(rf"inline void {found[1]}\(([^)]*)\)", text)
+            assert signature
+            yield Probe(known[found[1]], found[2] or "", signature[1])
+
+
+def assembly(isa: Isa, found: list[Probe], compiler: list[str], folder: Path) -> dict[int, str]:
+    """The text of every probe's function."""
+    codes = [LayerCode("", "", (probe.microkernel,)) for probe in found]
+    parts = ["#include <cstring>", f"#include <{isa.header}>", "namespace {"]
+    parts += [m.text for m in _ordered(codes)]
+    parts += ["}", 'extern "C" {', *(p.code(i) for i, p in enumerate(found)), "}"]
+    source, target = folder / "probes.cpp", folder / "probes.s"
+    source.write_text("\n".join(parts))
+    command = [*compiler, "-std=c++17", "-O2", *isa.flags, "-S", str(source), "-o", str(target)]
+    subprocess.run(command, check=True)
+    functions = re.split(r"^probe(\d+):", target.read_text(), flags=re.M)
+    return {
+        int(number): re.split(r"\.size\s+probe|-- End function", text)[0]
+        for number, text in zip(functions[1::2], functions[2::2], strict=True)
+    }
+
+
+def innermost_loops(text: str) -> list[str]:
+    """Stretches from a label to a branch back to it, with no other branch target between."""
+    lines = text.splitlines()
+    where = {m[1]: i for i, line in enumerate(lines) if (m := re.match(r"(\.?\w+):", line))}
+    found = []
+    for end, line in enumerate(lines):
+        branch = re.match(r"\t(?:b\.\w+|b|cbn?z|tbn?z|j\w+)\s+.*?(\.?\w+)\s*$", line)
+        start = where.get(branch[1].rstrip("b")) if branch else None
+        if start is None and branch and branch[1] == "1b":
+            start = max((i for i in range(end) if lines[i].strip() == "1:"), default=None)
+        if start is not None and start < end:
+            body = lines[start + 1 : end + 1]
+            if not any(re.match(r"\.?L\w+:", other) for other in body):
+                found.append("\n".join(body))
+    return found
+
+
+def compilers(target: str) -> list[list[str]]:
+    """The commands on this machine that compile for a target."""
+    if target == "arm-neon":
+        known = [["clang++", "--target=aarch64-linux-gnu"], ["aarch64-linux-gnu-g++"]]
+    else:
+        known = [["g++"], ["clang++"]]
+    return [command for command in known if shutil.which(command[0])]
