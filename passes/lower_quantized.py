@@ -208,7 +208,8 @@ def _widen_constants(graph: Graph) -> Graph:
 
 class _Lowering:
     def __init__(self, graph: Graph, budget: Budget) -> None:
-        self._users = {node: len(users) for node, users in graph.users().items()}
+        self._readers = graph.users()
+        self._users = {node: len(users) for node, users in self._readers.items()}
         for node in graph.outputs:
             self._users[node] += 1
         self._budget = budget
@@ -229,8 +230,27 @@ class _Lowering:
                     if result in self._seen:  # the same integers under another name
                         return result
                     fresh = replace(result, name=old.name or result.name)
+        if isinstance(fresh.op, Conv2D | Dense | MatMul) and self._budget.left != 0:
+            fresh = self._in_32_bits(old, fresh)
         self._seen.add(fresh)
         return fresh
+
+    def _in_32_bits(self, old: Node, fresh: Node) -> Node:
+        """A product of integers whose value is read in float: its accumulators, widened."""
+        if any(self._is_rounded(user) for user in self._readers[old]):
+            return fresh
+        try:
+            result = accumulated(fresh)
+        except (Declined, MdlcError):
+            return fresh
+        self._budget.spend()
+        return replace(result, name=fresh.name)
+
+    def _is_rounded(self, node: Node) -> bool:
+        """Whether a reader of a product makes 8-bit integers of it, perhaps with bounds."""
+        if isinstance(node.op, Relu | Clip):
+            return any(isinstance(user.op, QuantizeLinear) for user in self._readers[node])
+        return isinstance(node.op, QuantizeLinear)
 
     def _lowered(self, old: Node, fresh: Node, y: Linear) -> Node:
         """The integers of `fresh`, a float tensor that only a QuantizeLinear may read."""
@@ -439,6 +459,38 @@ def _dense(node: Node, y: Linear, low: int, high: int) -> Node:
     x = _bytes(node.inputs[0])
     operands = _product(x, w, scales, b, y)
     return make(QuantizedDense(x.zero, y.zero, low, high, y.dtype), x.node, *operands)
+
+
+def accumulated(node: Node) -> Node:
+    """A product of 8-bit integers in float: 32-bit accumulators times their scales.
+
+    Raises:
+        Declined: its inputs are no integers.
+    """
+    op = node.op
+    axis = 1 if isinstance(op, Conv2D) else node.type.rank - 1
+    x = _bytes(node.inputs[0])
+    if isinstance(op, Conv2D | Dense):
+        if op.activation is not None or getattr(op, "residual", False):
+            raise Declined("it has a fused epilogue")
+        w, scales = _weights(node.inputs[1], 0)
+        b = _constant_vector(node.inputs[2])
+    else:
+        if node.inputs[1].type.rank != 2:
+            raise Declined("it is no product with one matrix")
+        w, scales = _weights(node.inputs[1], 1)
+        w, b = np.ascontiguousarray(w.T), np.zeros(w.shape[1])
+    # The step of the output means nothing here: there are neither multiplier nor shift.
+    operands = _product(x, w, scales, b, Linear(float(scales.max() * x.scale), 0, DType.I8))[:2]
+    fixed = (
+        QuantizedConv2D(op.stride, op.pads, op.dilation, op.groups, x.zero, dtype=DType.I32)
+        if isinstance(op, Conv2D)
+        else QuantizedDense(x.zero, dtype=DType.I32)
+    )
+    wide = make(fixed, x.node, *operands, name=node.name)
+    steps = (scales * x.scale).astype(np.float32)
+    zeros = np.zeros(len(steps), np.int32)
+    return make(DequantizeLinear(axis), wide, constant(steps), constant(zeros))
 
 
 def _add(node: Node, y: Linear, low: int, high: int) -> Node:

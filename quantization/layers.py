@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -20,7 +20,9 @@ from mdlc.compiler.ops.conv2d import Conv2D
 from mdlc.compiler.ops.dense import Dense
 from mdlc.compiler.ops.reduce import Reduce
 from mdlc.compiler.ops.relu import Relu
+from mdlc.compiler.ops.reshape import Reshape
 from mdlc.compiler.ops.resize import Resize
+from mdlc.compiler.ops.transpose import Transpose
 from mdlc.compiler.types import Array, DType
 from mdlc.passes.lower_quantized import MOVEMENT, Linear, single
 from mdlc.quantization.calibrate import tensor_keys
@@ -43,6 +45,8 @@ class Assignment:
         inner: those of them whose output is no tensor of its own: a bound or a table of the
             operator behind them takes it in.
         linear: for every tensor that has 8 bits, what they stand for.
+        wide: products that are read in float only: their output is that of their accumulators,
+            and never has 8 bits.
     """
 
     graph: Graph
@@ -50,6 +54,7 @@ class Assignment:
     integer: frozenset[Node]
     inner: frozenset[Node]
     linear: Mapping[Node, Linear] = field(default_factory=dict)
+    wide: frozenset[Node] = frozenset()
 
     def layer_names(self) -> dict[str, Node]:
         """Integer layers by the name of the tensor that they end in."""
@@ -77,8 +82,11 @@ def assign(graph: Graph, table: CalibrationTable, keep_float: Collection[str] = 
     kept = _kept(graph, keys, users, keep_float)
     integer = _integer_nodes(graph, users, kept)
     inner = frozenset(node for node in integer if _absorbed(node, users, integer, graph))
-    found = Assignment(graph, keys, frozenset(integer), inner)
-    return Assignment(graph, keys, found.integer, inner, _linears(found, users, table))
+    wide = frozenset(
+        n for n in integer if is_product(n) and not _read_in_integers(n, users, integer)
+    )
+    found = Assignment(graph, keys, frozenset(integer), inner, wide=wide)
+    return replace(found, linear=_linears(found, users, table))
 
 
 def _moves(node: Node) -> bool:
@@ -157,13 +165,18 @@ def _integer_nodes(
         follows = _is_sum(node) or _is_mean(node) or _moves(node) or _is_function(node)
         if is_product(node) or (follows and node.inputs and ready(node)):
             integer.add(node)
-    # A function whose value is read in float only, such as a last sigmoid, keeps its precision.
+    # What comes last keeps its precision: a sigmoid, a mean of scores, the reshape before them.
     for node in reversed(order):
-        if node in integer and _is_function(node) and not _bounds(node, users):
-            read = users[node]
-            if node in graph.outputs or not any(user in integer for user in read):
-                integer.discard(node)
+        last = _is_function(node) or _is_mean(node) or isinstance(node.op, Reshape | Transpose)
+        if node in integer and last and not _read_in_integers(node, users, integer):
+            integer.discard(node)
     return integer
+
+
+def _read_in_integers(
+    node: Node, users: Mapping[Node, list[Node]], integer: Collection[Node]
+) -> bool:
+    return any(user in integer for user in users[node])
 
 
 def _absorbed(
@@ -241,7 +254,9 @@ def _quantized_tensors(found: Assignment) -> list[Node]:
     return [
         node
         for node in found.graph.order()
-        if (node in found.integer or node in read) and node not in found.inner
+        if (node in found.integer or node in read)
+        and node not in found.inner
+        and node not in found.wide
     ]
 
 

@@ -29,7 +29,7 @@ class Quantized:
 
     Attributes:
         graph: with QuantizeLinear and DequantizeLinear.
-        tensors: for every tensor that has 8 bits its float form, by key.
+        tensors: for every tensor that has 8 bits, and every product, its float form, by key.
         assignment: what became of what.
     """
 
@@ -73,6 +73,9 @@ def quantize(
                 found = rounding(keys[old], found, old)
             sources[1:3] = weight_nodes(found, old.inputs[1].name, old.inputs[2].name)
         fresh = fresh.with_inputs(sources)
+        if old in assignment.wide:
+            tensors[keys[old]] = fresh
+            return fresh
         return fresh if old in assignment.inner else pair(old, fresh)
 
     graph = assignment.graph.rebuild(visit)

@@ -32,7 +32,7 @@ class LayerReport:
         snr_db: of its output in the quantised network, with all that came before it.
         own_snr_db: with the float network's values as its input: what the layer itself loses.
         range: of the output, with its histogram.
-        scale, zero: what an integer of the output stands for.
+        scale, zero: what an integer of the output stands for; 0 where it has 32 bits.
         macs: multiply-adds that would be float ones.
         weight_bytes: by which the weights would grow in float.
     """
@@ -98,7 +98,7 @@ def layer_reports(
     cores = {name: _core(node, assignment.inner) for name, node in names.items()}
     reports = []
     for name, node in names.items():
-        core, linear = cores[name], assignment.linear[node]
+        core, linear = cores[name], assignment.linear.get(node)
         types = [s.type for s in core.inputs]
         weights = sum(s.type.size for s in core.inputs[1:2]) if is_product(core) else 0
         reports.append(
@@ -108,8 +108,8 @@ def layer_reports(
                 whole[name].snr_db,
                 own[name],
                 table.tensors[name],
-                linear.scale,
-                linear.zero,
+                0.0 if linear is None else linear.scale,
+                0 if linear is None else linear.zero,
                 core.op.cost(types, core.type).macs if is_product(core) else 0,
                 3 * weights,
             )
@@ -163,7 +163,8 @@ def own_noise(quantized: Quantized, inputs: Sequence[Inputs]) -> dict[str, float
             scale, zero = (s.constant for s in node.inputs[1:])
             assert scale is not None
             assert zero is not None
-            given[integers] = _rounded(by_name[name], scale, zero)
+            if zero.dtype != np.int32:  # accumulators, which no layer reads
+                given[integers] = _rounded(by_name[name], scale, zero)
         for name, node in ends.items():
             found = node.op.reference(
                 _evaluated(node.inputs[0], given, frame),
