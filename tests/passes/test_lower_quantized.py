@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from mdlc.compiler.interpreter import run
+from mdlc.compiler.ir import Graph
+from mdlc.compiler.ops.constant import constant
 from mdlc.compiler.rewrite import Budget
 from mdlc.passes.lower_quantized import lower_quantized, reasons
 from tests.passes.ir import graph, operators
@@ -154,3 +156,58 @@ def test_a_budget_of_no_rewrites_changes_nothing() -> None:
     before = graph(net("%y: f32[1,4,6,6] = Add()(%f, %f)"))
     after = lower_quantized(before, budget=Budget(0))
     assert operators(after) == ["DequantizeLinear", "Add", "QuantizeLinear"]
+
+
+PRODUCT = """
+    %x: i8[1,4,6,6] = Input() "x"
+    %s: f32[] = Full(0.05)
+    %z: i8[] = Full(3)
+    %f: f32[1,4,6,6] = DequantizeLinear()(%x, %s, %z)
+    %v: i8[5,4,3,3] = Full(7)
+    %vs: f32[5] = Random(1)
+    %vz: i8[5] = Full(0)
+    %w: f32[5,4,3,3] = DequantizeLinear(axis=0)(%v, %vs, %vz)
+    %b: f32[5] = Random(2)
+    %y: f32[1,5,4,4] = Conv2D()(%f, %w, %b) "y"
+"""
+
+
+def positive(before: Graph) -> Graph:
+    """Random scales made positive."""
+    return before.rebuild(
+        lambda _, new: (
+            constant(np.abs(new.constant) / 100)  # type: ignore[operator]
+            if new.shape == (5,) and new.type.dtype.is_float and new.constant is not None
+            else new
+        )
+    )
+
+
+def test_a_product_read_in_float_keeps_its_32_bits() -> None:
+    before = positive(graph(PRODUCT + '    %t: f32[1,5,4,4] = Tanh()(%y) "t"\n    return out=%t\n'))
+    after = lower_quantized(before)
+    assert operators(after) == ["QuantizedConv2D", "DequantizeLinear", "Tanh"]
+    values = np.random.default_rng(1).integers(-128, 127, (1, 4, 6, 6), np.int8)
+    wanted, found = run(before, {"x": values})["out"], run(after, {"x": values})["out"]
+    # The bias is rounded to the step of an accumulator, nothing else is.
+    np.testing.assert_allclose(found, wanted, atol=5e-4)
+
+
+def test_a_product_that_is_rounded_has_8_bits() -> None:
+    tail = """
+    %r: f32[1,5,4,4] = Relu()(%y)
+    %t: f32[] = Full(0.02)
+    %q: i8[1,5,4,4] = QuantizeLinear()(%r, %t, %z)
+    return out=%q
+    """
+    after = lower_quantized(positive(graph(PRODUCT + tail)))
+    assert operators(after) == ["QuantizedConv2D"]
+
+
+def test_weights_read_in_float_are_widened() -> None:
+    text = PRODUCT.replace("DequantizeLinear()(%x, %s, %z)", "Cast(dtype='f32')(%i)").replace(
+        '%x: i8[1,4,6,6] = Input() "x"', '%i: i32[1,4,6,6] = Input() "x"'
+    )
+    before = positive(graph(text + "    return out=%y\n"))
+    after = lower_quantized(before)
+    assert operators(after) == ["Cast", "Conv2D"]
