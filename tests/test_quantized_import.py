@@ -15,15 +15,18 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+import mdlc
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.interpreter import run
 from mdlc.compiler.ir import Graph, Node
 from mdlc.compiler.onnx_import import import_model
 from mdlc.compiler.types import Array
+from mdlc.integer_verification import integer_layers
 from mdlc.passes.lower_quantized import lower_quantized
 from mdlc.pipeline import optimise
 from tests.passes.ir import operators
-from tests.shared_data import model_path, needs_shared
+from tests.shared_data import model_inputs, model_path, needs_shared, onnxruntime_outputs
+from tests.targets import TARGETS, require
 
 RNG = np.random.default_rng(5)
 MICROSOFT = "com.microsoft"
@@ -101,6 +104,22 @@ def test_networks_give_the_integers_of_onnxruntime(name: str, kinds: dict[str, i
     tensors = every_tensor(onnx.load(path), {given.name: values})
     for kind, (off, total) in integer_differences(graph, tensors).items():
         assert off <= ALLOWED.get(kind, 1e-3) * total, kind
+
+
+@needs_shared
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("name", ["kws_qdq", "kws_qoperator"])
+def test_emitted_classes_have_the_integers_of_the_reference(name: str, target: str) -> None:
+    require(target)
+    compiled = mdlc.compile(model_path(name), target)
+    found = integer_layers(compiled, model_inputs(name, 2))
+    assert found.first_off is None
+    (outputs,) = compiled.build().run_many(model_inputs(name, 1))
+    wanted = onnxruntime_outputs(name, model_inputs(name, 1)[0])
+    for output, value in wanted.items():
+        # Single steps add up over the layers; a step of the last is 1/255.
+        np.testing.assert_allclose(outputs[output], value, atol=4.5 / 255)
+        assert outputs[output].argmax() == value.argmax()
 
 
 def quantised(shape: tuple[int, ...], dtype: type = np.int8) -> Array:
