@@ -173,7 +173,6 @@ def _integers(
     return Integers(
         vector="int32x4_t",
         group=group,
-        chunk=16,
         element=DType.I8,
         broadcast="",
         load_w="",

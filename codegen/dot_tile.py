@@ -36,11 +36,11 @@ class DotTile:
         """Such as qconv_i8i8_6x64_avx512vnni."""
         kind = ("qgemm", "qconv", "qconv2d")[self.taps]
         channels = self.vectors * isa.lanes - (isa.lanes - self.part if self.part else 0)
-        chunk = integers_of(isa).chunk
-        rest = self.run % chunk
-        short = "_short" if chunk > 1 and self.run < 2 * chunk else ""
-        short += "est" if short and self.run < chunk else ""
-        tail = f"_tail{rest}" if rest else ""
+        tail = short = ""
+        if integers_of(isa).depth_loop:  # its text depends on what follows whole trips of 16
+            trips, rest = divmod(self.run, 16)
+            tail = f"_tail{rest}" if rest else ""
+            short = ("_shortest", "_short")[trips] if trips < 2 else ""
         return f"{kind}{self.finish.suffix}_{self.rows}x{channels}{tail}{short}_{isa.suffix}"
 
     def parameters(self) -> list[str]:

@@ -146,7 +146,6 @@ class Integers:
     Attributes:
         vector: C++ type of a vector of i32; its lanes are Isa.lanes.
         group: neighbouring elements of the depth that one dot product sums up in a lane.
-        chunk: elements of the depth loaded at once, where `depth_loop` loads more than a group.
         element: what the activations must be: i8 or u8 (those of the other type are flipped:
             x ^ 0x80, the bias makes up for it), i16 (they are first copied and widened), or None:
             either.
@@ -179,7 +178,6 @@ class Integers:
 
     vector: str
     group: int
-    chunk: int
     element: DType | None
     broadcast: str
     load_w: str
@@ -325,7 +323,6 @@ def scalar_rescale() -> Microkernel:
 SCALAR = Integers(
     vector="std::int32_t",
     group=1,
-    chunk=1,
     element=None,
     broadcast="*({0})",
     load_w="*({0})",

@@ -207,7 +207,6 @@ def integers(width: int, *, vnni: bool) -> Integers:
     if vnni:
         return Integers(
             group=4,
-            chunk=4,
             element=DType.U8,
             load_w="",
             dot="",
@@ -220,7 +219,6 @@ def integers(width: int, *, vnni: bool) -> Integers:
         )
     return Integers(
         group=2,
-        chunk=2,
         element=DType.I16,
         load_w=f"{p}_cvtepi8_epi16({half_load}(reinterpret_cast<const {half}*>({{0}})))",
         dot=f"{p}_add_epi32({{0}}, {p}_madd_epi16({{1}}, {{2}}))",
