@@ -117,7 +117,7 @@ def main() -> None:
     parser.add_argument("--networks", nargs="*", default=NETWORKS, choices=NETWORKS)
     parser.add_argument("--pictures", type=int, default=2000, help="most inputs counted")
     parser.add_argument("--methods", nargs="*", default=["minmax", "percentile", "entropy", "mse"])
-    parser.add_argument("--roundings", nargs="*", default=["nearest", "adaptive"])
+    parser.add_argument("--roundings", nargs="*", default=["corrected", "adaptive"])
     parser.add_argument("--per-tensor", action="store_true")
     given = parser.parse_args()
     print("| network | inputs | ranges | rounding | float top-1 | int8 top-1 | points lost "

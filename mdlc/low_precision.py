@@ -71,7 +71,7 @@ class LowPrecision:
             self.inputs = self._input_set(graph)
             statistics = calibrate(graph, self.inputs, native, self.tell)
             self.table = make_table(statistics, options.calibration)
-            if options.rounding == "adaptive":
+            if options.rounding != "nearest":
                 whole = assign(graph, self.table, options.keep_float)
                 self._moments = layer_moments(graph, whole, self.inputs, native, progress=self.tell)
         kept = list(options.keep_float)
@@ -112,7 +112,10 @@ class LowPrecision:
 
     def _quantized(self, graph: Graph, keep_float: Sequence[str]) -> Quantized:
         assert self.table is not None
-        rounding: Rounding | None = corrected(self._moments) if self._moments else None
+        adaptive = self.options.rounding == "adaptive"
+        rounding: Rounding | None = (
+            corrected(self._moments, adaptive=adaptive) if self._moments else None
+        )
         return quantize(
             assign(graph, self.table, keep_float),
             per_tensor=self.options.per_tensor,

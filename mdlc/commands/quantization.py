@@ -75,7 +75,8 @@ def quantization_options(labels: bool) -> list[Callable[..., Any]]:
         click.option(
             "--rounding",
             type=click.Choice(ROUNDINGS),
-            help="How weights are rounded: for the layer's output (default), or to nearest.",
+            help="How weights are rounded: to nearest, biases corrected (default); for the layer's "
+            "output; or to nearest and nothing more.",
         ),
         click.option(
             "--equalise",
@@ -137,7 +138,7 @@ def quantization_of(options: ModelOptions) -> mdlc.Quantize | None:
         tuple(kept),
         options.accuracy_drop,
         options.classes,
-        options.rounding or "adaptive",
+        options.rounding or ROUNDINGS[0],
         options.equalise,
         options.placement or "cost",
     )
