@@ -52,7 +52,7 @@ class AArch64Loop(DepthLoop):
         if taps == 2:
             body += ["ldr x17, [%[n], #40]", *_advance(rows), "subs x7, x7, #1", "b.ne 3b"]
         body += self._end(rows, vectors)
-        read = 16 * (trips + (rest > 0))
+        read = "(kRun + 15) / 16 * 16"
         numbers = ["kPixelStep" if rows > 1 else "0", "kRun / 16"]
         numbers += [[], ["kTaps", f"kTapStep - {read}"],
                     ["kTapsX", f"kTapStepX - {read}", "kTapsY",

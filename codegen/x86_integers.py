@@ -201,7 +201,7 @@ def integers(width: int, *, vnni: bool) -> Integers:
         "add_bytes": _add_bytes(width),
         "spell": _spell(width),
         "byte_lanes": width // 8,
-        "helpers": (_LOAD_GROUP,),
+        "helpers": () if vnni else (_LOAD_GROUP,),
         "finish_instructions": 12.0,
     }
     if vnni:

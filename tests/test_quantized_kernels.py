@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mdlc.codegen import emit_cpp
-from mdlc.codegen.executable import Executable
+from mdlc.codegen.executable import PRIVATE_INFO, Executable
 from mdlc.codegen.isa import find_isa
 from mdlc.codegen.kernel import candidates
 from mdlc.codegen.lowering import lower
@@ -133,6 +133,23 @@ def test_results_do_not_depend_on_threads(target: str, monkeypatch: pytest.Monke
         actual = Executable(plan, flags=("-Werror", "-Wall"))(values)
         for name, value in expected.items():
             np.testing.assert_array_equal(actual[name], value, err_msg=name)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_layers_of_all_depths_stand_in_one_class(target: str) -> None:
+    """Functions of one name have one text."""
+    outputs, inputs = [], []
+    for channels in (3, 8, 16, 24, 40):
+        x = graph_input(f"x{channels}", (1, channels, 9, 9), DType.I8)
+        inputs.append(x)
+        for number, same in enumerate(({"pads": (1, 1, 1, 1)}, {"dilation": (2, 2)}, {})):
+            y = product(x, 64 + number, 3, 0.0001, **same)
+            outputs += [y, product(y, 40, 1, 0.001), product(y, y.shape[1], 3, 0.01,
+                                                             groups=y.shape[1])]  # fmt: skip
+    names = tuple(f"y{i}" for i in range(len(outputs)))
+    graph = assign_layout(Graph(tuple(inputs), tuple(outputs), names))
+    files = emit_cpp.emit(lower(graph, find_isa(target), "Many"), PRIVATE_INFO)
+    assert b"Many" in files["Many.cpp"]
 
 
 def test_sums_that_may_leave_32_bits_are_refused() -> None:
