@@ -158,12 +158,14 @@ class Kernel(ABC):
         layer: the C++ struct of its layers (Convolution, Pooling, ...).
         pitched_input, pitched_output: whether `emit` honours View.pitch there. Only then may
             the planner place the tensor inside a concat's buffer or read it as a channel slice.
+        reads_past: bytes behind its inputs that it may read (and not use).
     """
 
     name: str
     layer: str
     pitched_input: bool = False
     pitched_output: bool = False
+    reads_past: int = 0
 
     @abstractmethod
     def matches(self, node: Node, isa: Isa) -> bool:

@@ -30,6 +30,7 @@ class Target:
         executable: builds a plan's program, to be called with numpy arrays.
         needs: what builds and what runs its programs here; MdlcError where that is missing.
         embeds: whether the weights may stand in the source; encodes: whether they may be encoded.
+        integers: whether it has kernels that compute in 8 bits.
         threads: whether the class may compute on several threads.
         half: whether it computes in half precision, for which `verify` allows.
         timed: whether a program's times are those of the target.
@@ -44,6 +45,7 @@ class Target:
     needs: Callable[[], tuple[str, str]]
     embeds: bool = True
     encodes: bool = True
+    integers: bool = True
     threads: bool = True
     half: bool = False
     timed: bool = True
@@ -80,6 +82,7 @@ def targets() -> dict[str, Target]:
         _metal_needs,
         embeds=False,
         encodes=False,
+        integers=False,
         threads=False,
         half=True,
         timed=False,
