@@ -158,12 +158,14 @@ class Kernel(ABC):
         layer: the C++ struct of its layers (Convolution, Pooling, ...).
         pitched_input, pitched_output: whether `emit` honours View.pitch there. Only then may
             the planner place the tensor inside a concat's buffer or read it as a channel slice.
+        reads_past: bytes behind its inputs that it may read (and not use).
     """
 
     name: str
     layer: str
     pitched_input: bool = False
     pitched_output: bool = False
+    reads_past: int = 0
 
     @abstractmethod
     def matches(self, node: Node, isa: Isa) -> bool:
@@ -211,10 +213,10 @@ class Kernel(ABC):
 
 
 @cache
-def kernels() -> tuple[Kernel, ...]:
-    """All kernels, in the order of their files."""
+def kernels(package_name: str = "mdlc.codegen.kernels") -> tuple[Kernel, ...]:
+    """All kernels of a package, in the order of their files."""
     found: list[Kernel] = []
-    package = importlib.import_module("mdlc.codegen.kernels")
+    package = importlib.import_module(package_name)
     for module in pkgutil.iter_modules(package.__path__):
         loaded = importlib.import_module(f"{package.__name__}.{module.name}")
         found.extend(getattr(loaded, "KERNELS", ()))
@@ -238,7 +240,7 @@ def candidates(node: Node, isa: Isa) -> list[Candidate]:
     """
     found = [
         Candidate(kernel, schedule, kernel.cost(node, schedule, isa))
-        for kernel in kernels()
+        for kernel in kernels(isa.kernels)
         if kernel.matches(node, isa)
         for schedule in kernel.schedules(node, isa)
     ]

@@ -370,6 +370,8 @@ def _place(plan: Plan, sizes: Sequence[tuple[str, int]]) -> Plan:
         Buffer(names.unique(sizes[i][0]), sizes[i][1], offset, *ranges[i])
         for i, offset in zip(kept, offsets, strict=True)
     )
+    past = max((step.kernel.reads_past for step in plan.steps), default=0)
+    total += -(-past // ALIGNMENT) * ALIGNMENT
     number = {index: position for position, index in enumerate(kept)}
     plan = _map_views(plan, lambda view: replace(view, buffer=number[view.buffer]))
     return replace(plan, buffers=buffers, arena_bytes=total)

@@ -73,12 +73,14 @@ class Op:
         layout_rule: see LayoutRule.
         channelwise: output channel c (axis 1) depends on channel c of the inputs alone.
         commutative: two inputs, in either order.
+        foldable: computed at once where its inputs are constants.
     """
 
     onnx: ClassVar[tuple[str, ...]] = ()
     layout_rule: ClassVar[LayoutRule] = LayoutRule.BARRIER
     channelwise: ClassVar[bool] = False
     commutative: ClassVar[bool] = False
+    foldable: ClassVar[bool] = True
     registry: ClassVar[dict[str, type[Op]]] = {}
     importers: ClassVar[dict[str, type[Op]]] = {}
 
@@ -173,6 +175,8 @@ class Op:
             value = getattr(self, field.name)
             if field.default is not dataclasses.MISSING and value == field.default:
                 continue
+            if isinstance(value, enum.Enum):
+                value = value.value
             shown.append(
                 f"{field.name}={value}" if isinstance(value, Op) else f"{field.name}={value!r}"
             )

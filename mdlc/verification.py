@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import onnxruntime
 
+from mdlc.codegen.target import target_of
 from mdlc.compare import Errors, errors
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.onnx_export import export_onnx
@@ -144,6 +145,7 @@ def verify(compiled: CompiledModel, inputs: Iterable[Mapping[str, Array]]) -> Ve
     notes: dict[str, str] = {}
     runs = 0
     executable = compiled.build()
+    half = target_of(compiled.plan).half
     for values in inputs:
         runs += 1
         expected = reference.run(values)
@@ -158,9 +160,10 @@ def verify(compiled: CompiledModel, inputs: Iterable[Mapping[str, Array]]) -> Ve
                     f"now {list(traced[step.name].shape)}, in the model {list(tensor.shape)}"
                 )
             else:
-                _keep_worst(worst, step.name, errors(traced[step.name], tensor))
+                _keep_worst(worst, step.name, errors(traced[step.name], tensor, half=half))
         for name in compiled.graph.output_names:
-            _keep_worst(worst, f"output {name}", errors(results[name], expected[name]))
+            found = errors(results[name], expected[name], half=half)
+            _keep_worst(worst, f"output {name}", found)
     layers = tuple(
         LayerErrors(
             step.name,

@@ -313,10 +313,10 @@ class ConvWinograd(Kernel):
         tiles = part.rows * part.columns
         issue = min(isa.issue_width, 3.0)
         channels = part.folded or part.channels
-        entries = sum(tile.instructions(isa) for _, tile in self._input_tiles(part))
+        entries = sum(tile.instructions() for _, tile in self._input_tiles(part))
         exit_ = OutputTile(part.transform, Epilogue(), part.transform.outputs, 0)
         total += tiles * channels / isa.lanes * entries / issue
-        total += tiles * part.filters / isa.lanes * exit_.instructions(isa) / issue
+        total += tiles * part.filters / isa.lanes * exit_.instructions() / issue
         total += node.inputs[0].type.size / min(isa.lanes, part.channels) * 2
         return total * node.shape[0]
 

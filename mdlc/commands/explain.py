@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import click
 
+from mdlc.api import CompiledModel
 from mdlc.codegen.kernel import candidates
+from mdlc.codegen.target import target_of
 from mdlc.commands.console import count, out, table
 from mdlc.commands.options import ModelOptions, model_options
 from mdlc.compiler.errors import MdlcError
@@ -42,6 +44,8 @@ def command(options: ModelOptions, wanted: str | None, everything: bool) -> None
             hint=f"layers are {some}, ...; see `mdlc inspect`",
         )
     console = out()
+    estimate = target_of(compiled.plan).estimate
+    lines, totals = estimate(compiled.plan) if estimate else ({}, [])
     for step in steps:
         found = candidates(step.node, isa)
         entry = tuned.entry(step.node, found)
@@ -50,6 +54,8 @@ def command(options: ModelOptions, wanted: str | None, everything: bool) -> None
         console.print(
             f"{step.name}: {step.node.op} -> {step.node.type}; chosen by {source}", soft_wrap=True
         )
+        if (precision := _precision(compiled, step.node.name)) is not None:
+            console.print(precision)
         measured = (entry.table.metric,) if entry else ()
         figures = ("cycles", "MAC/cycle", *measured)
         shown = table("", "kernel", "schedule", *figures, right=figures)
@@ -68,3 +74,20 @@ def command(options: ModelOptions, wanted: str | None, everything: bool) -> None
                 *([] if entry is None else ["" if cost is None else f"{cost:.6g}"]),
             )
         console.print(shown)
+        if step.name in lines:
+            console.print(lines[step.name], soft_wrap=True)
+    for total in totals:
+        console.print(total, soft_wrap=True)
+
+
+def _precision(compiled: CompiledModel, tensor: str) -> str | None:
+    """Why a layer is in integers or in float, where that was decided by cost."""
+    low = compiled.low_precision
+    if low is None or low.placement is None or tensor not in low.placement.cycles:
+        return None
+    cycles = low.placement.cycles[tensor]
+    where = "float" if tensor in low.placement.in_float else "8 bits"
+    return (
+        f"in {where}: {count(cycles.integer)} cycles in 8 bits, {count(cycles.in_float)} in float, "
+        "transitions apart"
+    )

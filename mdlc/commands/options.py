@@ -12,8 +12,13 @@ import click
 from click.shell_completion import CompletionItem
 
 import mdlc
-from mdlc.codegen.isa import isas
+from mdlc.codegen.target import targets
 from mdlc.commands.console import progress
+from mdlc.commands.quantization import (
+    quantization_of,
+    quantization_options,
+    write_quantization,
+)
 from mdlc.compiler.errors import MdlcError
 from mdlc.preprocess import INPUT_FORMATS
 
@@ -31,7 +36,7 @@ class TargetType(click.ParamType[str]):
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
         """The names that begin as typed."""
-        return [CompletionItem(n) for n in (*isas(), "host") if n.startswith(incomplete)]
+        return [CompletionItem(n) for n in (*targets(), "host") if n.startswith(incomplete)]
 
 
 @dataclass(frozen=True)
@@ -53,15 +58,35 @@ class ModelOptions:
     embed_weights: bool = False
     weights_encoding: str = "raw"
     max_size: int | None = None
+    quantize: str | None = None
+    calibrate: Path | None = None
+    calibration: str | None = None
+    per_tensor: bool = False
+    keep_float: tuple[str, ...] = ()
+    accuracy_drop: float | None = None
+    classes: Path | None = None
+    rounding: str | None = None
+    equalise: bool = False
+    placement: str | None = None
+    calibration_table: Path | None = None
+    quantization_report: Path | None = None
     tuned: tuple[Path, ...] = ()
     no_tuned: bool = False
 
+    def quantization(self) -> mdlc.Quantize | None:
+        """What is asked of low precision, if anything is.
+
+        Raises:
+            MdlcError: options that only it has are given without it, or it lacks its inputs.
+        """
+        return quantization_of(self)
+
     def compile(self) -> mdlc.CompiledModel:
-        """Calls the library, with progress on stderr."""
+        """Calls the library, with progress on stderr; writes what low precision leaves."""
         if self.tuned and self.no_tuned:
             raise MdlcError("contradicts --tuned", node="--no-tuned", hint="give one of the two")
         with progress(self.verbose) as tell:
-            return mdlc.compile(
+            compiled = mdlc.compile(
                 self.model,
                 self.target,
                 name=self.name,
@@ -75,10 +100,13 @@ class ModelOptions:
                 embed_weights=self.embed_weights,
                 weights_encoding=self.weights_encoding,
                 max_size=self.max_size,
+                quantize=self.quantization(),
                 dump=self.dump,
                 check=self.check,
                 progress=tell,
             )
+            write_quantization(self, compiled)
+        return compiled
 
 
 def parse_shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
@@ -103,12 +131,18 @@ def parse_shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
 
 
 def model_options(
-    default_target: str = "host", *, schedules: bool = True
+    default_target: str = "host",
+    *,
+    schedules: bool = True,
+    low_precision: bool = True,
+    labels: bool = True,
 ) -> Callable[[Command], Command]:
     """Adds MODEL and the options of ModelOptions, which the command gets as `options`.
 
     Args:
         schedules: whether the command has a use for chosen schedules.
+        low_precision: whether it computes, so that --quantize means something.
+        labels: whether --labels is the CSV of low precision.
     """
     decorators = [
         click.argument("model", type=click.Path(path_type=Path)),
@@ -203,6 +237,9 @@ def model_options(
                 help="Choose schedules by the cost model alone.",
             ),
         ]
+
+    if low_precision:
+        decorators += quantization_options(labels)
 
     def decorate(function: Command) -> Command:
         @functools.wraps(function)
