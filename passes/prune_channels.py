@@ -139,6 +139,17 @@ def prune_channels(
             hint="choose a share between 0 and 1, such as 0.5",
         )
     spaces = channel_spaces(graph)
+    _check_skipped(spaces, skip)
+    counts = [
+        len(space.channels)
+        if any(node.name in skip for node in space.producers)
+        else kept_count(len(space.channels), ratio, multiple)
+        for space in spaces
+    ]
+    return _cut(graph, spaces, counts, scores)
+
+
+def _check_skipped(spaces: Sequence[Space], skip: Sequence[str]) -> None:
     known = {node.name for space in spaces for node in space.producers}
     for name in skip:
         if name not in known:
@@ -147,10 +158,13 @@ def prune_channels(
                 node="--skip-layer",
                 hint=f"layers are {', '.join(map(repr, sorted(known)[:5]))} ...",
             )
+
+
+def _cut(graph: Graph, spaces: Sequence[Space], counts: Sequence[int], scores: Scores) -> Pruned:
+    """Cuts every space to a number of channels."""
     masks: dict[Node, Array] = {}
-    for space in spaces:
-        stay = kept_count(len(space.channels), ratio, multiple)
-        if stay == len(space.channels) or any(node.name in skip for node in space.producers):
+    for space, stay in zip(spaces, counts, strict=True):
+        if stay == len(space.channels):
             continue
         ranked = np.argsort(-scores(space, stay), kind="stable")
         for index in ranked[stay:].tolist():
@@ -189,22 +203,41 @@ def prune_to_macs(
 ) -> Pruned:
     """Cuts the smallest share of channels that leaves at most `share` of the multiply-adds.
 
+    Numbers of channels go in steps; the last step is taken from the last layers on, by as many as
+    it needs.
+
     Raises:
         MdlcError: no share does.
     """
     most = macs(graph) * share
+    spaces = channel_spaces(graph)
+    _check_skipped(spaces, skip)
+    free = [not any(node.name in skip for node in space.producers) for space in spaces]
+
+    def counts(ratio: float) -> list[int]:
+        return [
+            kept_count(len(space.channels), ratio, multiple) if may else len(space.channels)
+            for space, may in zip(spaces, free, strict=True)
+        ]
+
+    def left(chosen: list[int]) -> int:
+        if chosen == counts(0.0):
+            return macs(graph)
+        return macs(_cut(graph, spaces, chosen, filter_norms).graph)
+
     low, high = 0.0, 1.0
     for _ in range(10):
         middle = (low + high) / 2
-        try:
-            left = macs(prune_channels(graph, middle, multiple=multiple, skip=skip).graph)
-        except MdlcError:  # too little to cut anything
-            left = macs(graph)
-        low, high = (middle, high) if left > most else (low, middle)
+        low, high = (middle, high) if left(counts(middle)) > most else (low, middle)
     if high == 1.0:
         raise MdlcError(
             f"no share of the channels leaves {share:g} of the multiply-adds",
             node="--target-macs",
             hint="choose more, or let channels be cut singly (--channel-multiple 1)",
         )
-    return prune_channels(graph, high, scores=scores, multiple=multiple, skip=skip)
+    fewer, chosen = counts(high), counts(low)
+    for index in reversed(range(len(spaces))):
+        if left(chosen) <= most:
+            break
+        chosen[index] = fewer[index]
+    return _cut(graph, spaces, chosen, scores)

@@ -105,7 +105,7 @@ def test_counts_are_rounded_up() -> None:
 def test_a_share_of_the_work() -> None:
     before = graph(WEB)
     pruned = prune_to_macs(before, 0.5, multiple=1)
-    assert macs(pruned.graph) <= 0.5 * macs(before)
+    assert 0.4 * macs(before) < macs(pruned.graph) <= 0.5 * macs(before)
 
 
 def _values(
