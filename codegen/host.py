@@ -39,5 +39,8 @@ def runs_here(isa: Isa) -> bool:
 
 
 def host_isa(known: Iterable[Isa]) -> Isa:
-    """The instruction set with the widest vectors that this machine executes."""
-    return max((isa for isa in known if runs_here(isa)), key=lambda isa: (isa.lanes, isa.registers))
+    """The instruction set with the widest vectors, and the most features, that runs here."""
+    return max(
+        (isa for isa in known if runs_here(isa)),
+        key=lambda isa: (isa.lanes, isa.registers, len(isa.cpu_flags)),
+    )

@@ -10,9 +10,12 @@ import importlib
 import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from mdlc.compiler.errors import MdlcError
+
+if TYPE_CHECKING:
+    from mdlc.codegen.integers import Integers
 
 
 class PanelLoop(Protocol):
@@ -45,6 +48,7 @@ class Isa:
             "": kernels then broadcast from memory.
         panel_loop: where the depth of a product is best written in assembly, the function that
             does so (codegen/panels.py); such ISAs copy a product's left side into panels.
+        integers: how it computes on 8-bit integers; None: in portable scalar C++.
         fma_per_cycle: vector multiply-adds a core of the class starts per cycle.
         loads_per_cycle: vector loads likewise.
         issue_width: instructions started per cycle.
@@ -67,6 +71,7 @@ class Isa:
     spell: Mapping[str, str]
     lane_fma: str = ""
     panel_loop: PanelLoop | None = None
+    integers: Integers | None = None
     fma_per_cycle: float = 2.0
     loads_per_cycle: float = 2.0
     issue_width: float = 6.0

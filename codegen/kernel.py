@@ -158,12 +158,14 @@ class Kernel(ABC):
         layer: the C++ struct of its layers (Convolution, Pooling, ...).
         pitched_input, pitched_output: whether `emit` honours View.pitch there. Only then may
             the planner place the tensor inside a concat's buffer or read it as a channel slice.
+        reads_past: bytes behind its inputs that it may read (and not use).
     """
 
     name: str
     layer: str
     pitched_input: bool = False
     pitched_output: bool = False
+    reads_past: int = 0
 
     @abstractmethod
     def matches(self, node: Node, isa: Isa) -> bool:
@@ -180,6 +182,18 @@ class Kernel(ABC):
     def pack(self, node: Node, schedule: Schedule, isa: Isa) -> dict[str, Array]:
         """The node's constants as the kernel reads them, by field name, in call order."""
         return {}
+
+    def filter_transform(self, node: Node, schedule: Schedule) -> Array | None:
+        """The matrix G where `pack` packs G g G' of every filter g, not g itself.
+
+        `weights` then holds each element of G g G' of all filters in turn, packed alike: row by
+        row, but those of the last column behind all others.
+        """
+        return None
+
+    def decodable(self, node: Node, schedule: Schedule) -> bool:
+        """Whether `weights` is the weights in another order, or `filter_transform` of them."""
+        return True
 
     def scratch(self, node: Node, schedule: Schedule, isa: Isa) -> int:
         """Bytes of scratch memory that a run on one thread needs."""

@@ -29,7 +29,8 @@ class Target:
         isa: what its kernels may use; lower, emit: see the modules of those names.
         executable: builds a plan's program, to be called with numpy arrays.
         needs: what builds and what runs its programs here; MdlcError where that is missing.
-        embeds: whether the weights may stand in the source.
+        embeds: whether the weights may stand in the source; encodes: whether they may be encoded.
+        integers: whether it has kernels that compute in 8 bits.
         threads: whether the class may compute on several threads.
         half: whether it computes in half precision, for which `verify` allows.
         timed: whether a program's times are those of the target.
@@ -43,6 +44,8 @@ class Target:
     executable: Callable[..., Executable]
     needs: Callable[[], tuple[str, str]]
     embeds: bool = True
+    encodes: bool = True
+    integers: bool = True
     threads: bool = True
     half: bool = False
     timed: bool = True
@@ -78,6 +81,8 @@ def targets() -> dict[str, Target]:
         program.MetalProgram,
         _metal_needs,
         embeds=False,
+        encodes=False,
+        integers=False,
         threads=False,
         half=True,
         timed=False,

@@ -16,9 +16,11 @@ from mdlc.compiler.ir import Graph, Node
 from mdlc.compiler.onnx_inputs import check_declared, import_inputs
 from mdlc.compiler.onnx_load import (
     EXPORT_AGAIN,
+    ONNX_DOMAINS,
     Source,
     check_operators,
     describe,
+    importer_key,
     load_model,
     names_read,
     node_label,
@@ -96,7 +98,11 @@ class _Importer:
     ) -> list[Node]:
         """Imports nodes in order into `values`; returns the graph's outputs."""
         for proto in nodes:
-            made = self.branch(proto, values) if proto.op_type == "If" else self.node(proto, values)
+            made = (
+                self.branch(proto, values)
+                if importer_key(proto) == "If"
+                else self.node(proto, values)
+            )
             for name, node in zip(proto.output, made, strict=False):
                 if name:
                     values[name] = node
@@ -143,9 +149,10 @@ class _Importer:
         n = OnnxNode(
             proto.op_type, self.opset, inputs, tuple(proto.output), attributes, node_label(proto)
         )
-        check_node(n, proto)
+        if proto.domain in ONNX_DOMAINS:
+            check_node(n, proto)
         try:
-            made = Op.importers[proto.op_type].from_onnx(n)
+            made = Op.importers[importer_key(proto)].from_onnx(n)
             found = [made] if isinstance(made, Node) else list(made)
             for node in found:
                 check_shape(node.shape, where, allow_empty=True)
@@ -184,8 +191,8 @@ def _folded(nodes: list[Node], inputs: Sequence[Node | None]) -> list[Node]:
         if node not in done:
             result = node.with_inputs(fold(source) for source in node.inputs)
             values = [source.constant for source in result.inputs]
-            small = result.type.nbytes <= LARGEST_FOLDED_BYTES
-            if small and all(value is not None for value in values):
+            fold_it = result.type.nbytes <= LARGEST_FOLDED_BYTES and result.op.foldable
+            if fold_it and all(value is not None for value in values):
                 with np.errstate(all="ignore"):
                     value = result.op.reference(*(v for v in values if v is not None))
                 result = constant(np.asarray(value), node.name)

@@ -225,15 +225,20 @@ def ordered_nodes(graph: onnx.GraphProto, outer: Collection[str] = ()) -> list[o
                         hint=EXPORT_AGAIN) from None  # fmt: skip
 
 
+def importer_key(node: onnx.NodeProto) -> str:
+    """The operator's name in Op.importers: with its domain, where that is not ONNX's own."""
+    own = node.domain in ONNX_DOMAINS
+    return str(node.op_type) if own else f"{node.domain}.{node.op_type}"
+
+
 def check_operators(nodes: Sequence[onnx.NodeProto], known: Mapping[str, object]) -> None:
     """Raises one MdlcError that names every operator that is missing, with its nodes."""
     missing: dict[str, list[str]] = {}
     hints: dict[str, None] = {}
     for node in nodes:
-        foreign = node.domain not in ONNX_DOMAINS
-        if not foreign and (node.op_type in known or node.op_type == "If"):
+        name = importer_key(node)
+        if name in known or name == "If":
             continue
-        name = f"{node.domain}.{node.op_type}" if foreign else node.op_type
         missing.setdefault(printable(name), []).append(node_label(node))
         hints[_hint(node)] = None
     if not missing:

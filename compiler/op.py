@@ -12,6 +12,7 @@ import numpy as np
 
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.expr import Expr
+from mdlc.compiler.ir import make
 from mdlc.compiler.types import Array, DType, TensorType
 
 if TYPE_CHECKING:
@@ -72,12 +73,14 @@ class Op:
         layout_rule: see LayoutRule.
         channelwise: output channel c (axis 1) depends on channel c of the inputs alone.
         commutative: two inputs, in either order.
+        foldable: computed at once where its inputs are constants.
     """
 
     onnx: ClassVar[tuple[str, ...]] = ()
     layout_rule: ClassVar[LayoutRule] = LayoutRule.BARRIER
     channelwise: ClassVar[bool] = False
     commutative: ClassVar[bool] = False
+    foldable: ClassVar[bool] = True
     registry: ClassVar[dict[str, type[Op]]] = {}
     importers: ClassVar[dict[str, type[Op]]] = {}
 
@@ -125,6 +128,10 @@ class Op:
             maps.append(np.arange(count) if own == count and count > 1 else None)
         return tuple(maps)
 
+    def node_channel_map(self, node: Node) -> tuple[Array | None, ...] | None:
+        """The same of a node, for operators whose channels depend on a constant input."""
+        return self.channel_map([source.type for source in node.inputs], node.type)
+
     def with_channels(self, inputs: Sequence[TensorType], kept: Array) -> Op:
         """The operator for inputs of which only some channels are left.
 
@@ -133,6 +140,18 @@ class Op:
             kept: indices of the output channels that are left.
         """
         return self
+
+    def on_channels(
+        self, inputs: Sequence[Node], kept: Array, kept_inputs: Sequence[Array], name: str
+    ) -> Node:
+        """The node for inputs of which only some channels are left.
+
+        Args:
+            inputs: those that are left.
+            kept, kept_inputs: masks of the channels that the output and every input had.
+        """
+        op = self.with_channels([source.type for source in inputs], np.flatnonzero(kept))
+        return make(op, *inputs, name=name)
 
     def cost(self, inputs: Sequence[TensorType], output: TensorType) -> Cost:
         """Multiply-adds and bytes; the default counts data movement only."""
@@ -156,6 +175,8 @@ class Op:
             value = getattr(self, field.name)
             if field.default is not dataclasses.MISSING and value == field.default:
                 continue
+            if isinstance(value, enum.Enum):
+                value = value.value
             shown.append(
                 f"{field.name}={value}" if isinstance(value, Op) else f"{field.name}={value!r}"
             )

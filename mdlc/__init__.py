@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mdlc.api import CompiledModel, compile
     from mdlc.compiler.errors import MdlcError
+    from mdlc.quantization_options import Quantize
     from mdlc.version import __version__
 
-__all__ = ["CompiledModel", "MdlcError", "__version__", "compile"]
+__all__ = ["CompiledModel", "MdlcError", "Quantize", "__version__", "compile"]
 
 _HOMES = {
     "CompiledModel": "mdlc.api",
     "MdlcError": "mdlc.compiler.errors",
+    "Quantize": "mdlc.quantization_options",
     "__version__": "mdlc.version",
     "compile": "mdlc.api",
 }

@@ -15,13 +15,17 @@ from mdlc.codegen.executable import Executable
 from mdlc.codegen.plan import Plan
 from mdlc.codegen.schedule_table import Tuned, read_tables, shipped_tables
 from mdlc.codegen.target import find_target, target_of
+from mdlc.codegen.weights_choice import encode_plan, encode_to_size
+from mdlc.codegen.weights_encoding import RAW, Encoding, parse_encoding
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Graph
 from mdlc.compiler.onnx_import import import_model
+from mdlc.low_precision import LowPrecision
 from mdlc.naming import checked_class_name, class_name
 from mdlc.output import write_files
 from mdlc.pipeline import stages
 from mdlc.preprocess import INPUT_FORMATS, Preprocess, parse_numbers, preprocess
+from mdlc.quantization_options import Quantize
 from mdlc.report import Report, report_of
 from mdlc.sources import Model, read_model
 from mdlc.version import __version__
@@ -44,6 +48,7 @@ class CompiledModel:
         how: what stands in front of the network.
         info: what the emitted files say of where they come from.
         embed_weights: whether the weights stand in the C++ text.
+        low_precision: calibration table, report and budget, where it was quantised.
         tuned: the tables that the schedules were chosen by.
     """
 
@@ -54,6 +59,7 @@ class CompiledModel:
     how: Preprocess
     info: Info
     embed_weights: bool = False
+    low_precision: LowPrecision | None = None
     tuned: Tuned = field(default_factory=Tuned)
 
     @property
@@ -103,6 +109,9 @@ def compile(
     threads: int = 1,
     tuned: Tables = None,
     embed_weights: bool = False,
+    weights_encoding: str = "raw",
+    max_size: int | None = None,
+    quantize: Quantize | None = None,
     example_inputs: Sequence[Any] | None = None,
     dump: str | os.PathLike[str] | None = None,
     check: bool = False,
@@ -126,6 +135,10 @@ def compile(
         tuned: tables of measured schedules (`mdlc tune`), of which a later one overrides an
             earlier; None for the table that comes with mdlc, () for the cost model alone.
         embed_weights: put the weights into the C++ text, so that there is no other file.
+        weights_encoding: raw, fp16, int8 or clustered:BITS, with +huffman or not: how the
+            weights are stored (arithmetic stays float32); or auto, the best for `max_size`.
+        max_size: bytes that the weights file may have, for auto.
+        quantize: compute in 8-bit integers; see Quantize.
         example_inputs: tensors, for a torch.nn.Module.
         dump: folder for the graph after every pass, as text.
         check: evaluate the network before and after every pass, and compare.
@@ -140,6 +153,7 @@ def compile(
     )
     if not 1 <= threads <= 64:
         raise MdlcError(f"{threads} threads", node="--threads", hint="choose from 1 to 64")
+    encoding = _encoding(weights_encoding, max_size)
     chosen = find_target(target)
     if embed_weights and not chosen.embeds:
         raise MdlcError(
@@ -153,6 +167,16 @@ def compile(
             node="--threads",
             hint="leave --threads out",
         )
+    if encoding != RAW and not chosen.encodes:
+        raise MdlcError(
+            f"target {chosen.name} has its weights in half precision",
+            node="--weights-encoding",
+            hint="leave --weights-encoding and --max-size out",
+        )
+    if quantize is not None and not chosen.integers:
+        raise MdlcError(
+            f"target {chosen.name} has no 8-bit kernels", node="--quantize", hint="leave it out"
+        )
     paths = _paths(tuned)
     tables = shipped_tables(chosen.isa) if paths is None else read_tables(paths, chosen.isa)
     checked = checked_class_name(name) if name else None
@@ -160,15 +184,27 @@ def compile(
     source = read_model(model, example_inputs)
     imported = import_model(source.path or source.onnx, shapes=shapes)
     tell("optimising the graph")
+    low_precision = None if quantize is None else LowPrecision(quantize, how, chosen.isa, tell)
     passed = stages(
-        preprocess(imported, how), dump=None if dump is None else Path(dump), check=check
+        preprocess(imported, how),
+        dump=None if dump is None else Path(dump),
+        check=check,
+        quantize=None if low_precision is None else low_precision.quantize,
     )
     for stage in passed[1:]:
         tell(f"  {stage.name}: {stage.seconds * 1e3:.1f} ms")
     graph = passed[-1].graph
     class_ = checked or class_name(source.stem)
     tell(f"choosing kernels for {chosen.name}")
-    plan = chosen.lower(graph, chosen.isa, class_, tuned=tables, threads=threads)
+    kept = {"decodable": True} if encoding != RAW else {}
+    plan = chosen.lower(graph, chosen.isa, class_, tuned=tables, threads=threads, **kept)
+    if encoding != RAW:
+        tell("encoding the weights")
+        if encoding is None:
+            assert max_size is not None
+            plan = encode_to_size(plan, max_size)
+        else:
+            plan = encode_plan(plan, encoding)
     info = Info(
         source.file_name,
         source.sha256,
@@ -181,11 +217,27 @@ def compile(
             threads=threads,
             tuned=paths,
             embed_weights=embed_weights,
+            weights_encoding=weights_encoding,
+            max_size=max_size,
+            quantize=quantize,
         ),
         __version__,
         {node.name: note for node in graph.inputs if (note := input_note(how))},
     )
-    return CompiledModel(source, imported, graph, plan, how, info, embed_weights, tables)
+    return CompiledModel(
+        source, imported, plan.graph, plan, how, info, embed_weights, low_precision, tables
+    )
+
+
+def _encoding(text: str, max_size: int | None) -> Encoding | None:
+    """The encoding of a name; None for auto."""
+    if (text == "auto") != (max_size is not None):
+        raise MdlcError(
+            "auto and a size belong together",
+            node="--weights-encoding" if text == "auto" else "--max-size",
+            hint="write --weights-encoding auto --max-size BYTES",
+        )
+    return None if text == "auto" else parse_encoding(text)
 
 
 def _paths(tuned: Tables) -> list[Path] | None:
@@ -205,6 +257,9 @@ def command_line(
     threads: int = 1,
     tuned: Sequence[Path] | None = None,
     embed_weights: bool = False,
+    weights_encoding: str = "raw",
+    max_size: int | None = None,
+    quantize: Quantize | None = None,
 ) -> str:
     """The command that compiles a model with these options, as the emitted header shows it."""
     words = ["mdlc", file_name, "--target", target]
@@ -225,6 +280,12 @@ def command_line(
         words += [word for path in tuned for word in ("--tuned", path.name)] or ["--no-tuned"]
     if embed_weights:
         words.append("--embed-weights")
+    if weights_encoding != "raw":
+        words += ["--weights-encoding", weights_encoding]
+    if max_size is not None:
+        words += ["--max-size", str(max_size)]
+    if quantize:
+        words += quantize.words()
     return shlex.join(words)
 
 

@@ -65,6 +65,15 @@ def load_npz(path: Path, graph: Graph) -> dict[str, Array]:
     Raises:
         MdlcError: the file cannot be read, or lacks an input, or has one of another shape.
     """
+    return fit_inputs(read_arrays(path, graph), graph, str(path))
+
+
+def read_arrays(path: Path, graph: Graph) -> dict[str, Array]:
+    """The arrays of an NPZ or NPY file by name; a single one is that of a single input.
+
+    Raises:
+        MdlcError: the file cannot be read.
+    """
     try:
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
@@ -80,7 +89,7 @@ def load_npz(path: Path, graph: Graph) -> dict[str, Array]:
         ) from error
     if len(graph.inputs) == 1 and len(found) == 1:
         found = {graph.inputs[0].name: next(iter(found.values()))}
-    return fit_inputs(found, graph, str(path))
+    return found
 
 
 def fit_inputs(given: Mapping[str, Array], graph: Graph, where: str) -> dict[str, Array]:

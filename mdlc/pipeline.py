@@ -15,17 +15,21 @@ from mdlc.passes.fold_scale_shift import fold_scale_shift
 from mdlc.passes.fuse_activation import fuse_activation, fuse_residual
 from mdlc.passes.fuse_pad import fuse_pad
 from mdlc.passes.layout import assign_layout, flatten_channels_last
+from mdlc.passes.lower_quantized import lower_quantized
 from mdlc.passes.pipeline import GraphPass, Stage, run_passes
 from mdlc.passes.sink_transposes import sink_transposes
 from mdlc.passes.widen_half import widen_half
 
-PASSES: tuple[GraphPass, ...] = (
+# What makes the graph smaller, every tensor still being one of the model's.
+FRONT: tuple[GraphPass, ...] = (
     # One element type for arithmetic, and what is known now computed now.
     widen_half,
     fold_constants,
     merge_common_subexpressions,
     # Synonyms and operators that do nothing, so that the rules below see one form of each.
     canonicalise,
+    # What the model has in 8 bits, in integers.
+    lower_quantized,
     # Transposes of exporters that think in NHWC cancel each other.
     sink_transposes,
     canonicalise,
@@ -36,6 +40,8 @@ PASSES: tuple[GraphPass, ...] = (
     fold_scale_shift,
     lower_batch_norm,
     fold_scale_shift,
+)
+BACK: tuple[GraphPass, ...] = (
     # Work that disappears into epilogues. The sum goes first: an activation behind it is behind
     # the convolution then.
     fuse_residual,
@@ -48,6 +54,11 @@ PASSES: tuple[GraphPass, ...] = (
     merge_common_subexpressions,
     assign_layout,
 )
+PASSES = (*FRONT, *BACK)
+# In front of quantisation, in place of which `quantize` stands here, and behind it. Activations
+# are fused behind it only: the range of every tensor is wanted.
+BEFORE_QUANTIZATION = (*FRONT, remove_dead_channels)
+AFTER_QUANTIZATION = (lower_quantized, merge_common_subexpressions, *BACK)
 
 
 def optimise(
@@ -71,13 +82,20 @@ def stages(
     check: bool = False,
     max_rewrites: int | None = None,
     stop_after: str | None = None,
+    quantize: GraphPass | None = None,
 ) -> list[Stage]:
     """The graph after every pass; see run_passes.
+
+    Args:
+        quantize: rounds tensors to 8 bits; called `quantize` in the list of stages.
 
     Raises:
         MdlcError: there is no pass called `stop_after`.
     """
-    names = list(dict.fromkeys(graph_pass.__name__ for graph_pass in PASSES))
+    passes = PASSES
+    if quantize is not None:
+        passes = (*BEFORE_QUANTIZATION, quantize, *AFTER_QUANTIZATION)
+    names = list(dict.fromkeys(graph_pass.__name__ for graph_pass in passes))
     if stop_after is not None and stop_after not in ("import", *names):
         raise MdlcError(
             f"there is no pass {stop_after!r}",
@@ -87,5 +105,11 @@ def stages(
     if stop_after == "import":
         return [Stage("import", graph, 0.0)]
     return run_passes(
-        graph, PASSES, dump=dump, check=check, max_rewrites=max_rewrites, stop_after=stop_after
+        graph,
+        passes,
+        dump=dump,
+        check=check,
+        max_rewrites=max_rewrites,
+        stop_after=stop_after,
+        lossy=("quantize", "lower_quantized"),
     )

@@ -13,6 +13,7 @@ import onnxruntime
 from mdlc.codegen.target import target_of
 from mdlc.compare import Errors, errors
 from mdlc.compiler.errors import MdlcError
+from mdlc.compiler.onnx_export import export_onnx
 from mdlc.compiler.types import Array
 from mdlc.preprocess import model_values, picture_input
 
@@ -60,7 +61,11 @@ class Verification:
 
 
 class Reference:
-    """ONNX Runtime on the model as trained, with the tensors of all layers as outputs."""
+    """ONNX Runtime on the model as trained, with the tensors of all layers as outputs.
+
+    Where weights are encoded, it is the compiled graph with the weights that the device decodes:
+    what encoding costs in accuracy is another question (`mdlc compress`).
+    """
 
     def __init__(self, compiled: CompiledModel, tensors: Iterable[str]) -> None:
         """Args:
@@ -70,10 +75,8 @@ class Reference:
             MdlcError: ONNX Runtime does not take the model.
         """
         self._compiled = compiled
-        path = compiled.model.path
-        model = onnx.ModelProto()
-        model.CopyFrom(onnx.load(path) if path else compiled.model.onnx)
-        _fix_shapes(model, compiled)
+        self._own = bool(compiled.plan.encoded)
+        model = export_onnx(compiled.graph) if self._own else _as_trained(compiled)
         outputs = [output.name for output in model.graph.output]
         made = {name for node in model.graph.node for name in node.output if name}
         inner = [name for name in dict.fromkeys(tensors) if name in made and name not in outputs]
@@ -95,7 +98,7 @@ class Reference:
         """The tensors for inputs of the preprocessed network."""
         how = self._compiled.how
         values = dict(inputs)
-        if how.changes:
+        if how.changes and not self._own:
             picture = picture_input(self._compiled.imported, "--input-format")
             values[picture.name] = model_values(values[picture.name], picture, how)
         try:
@@ -103,6 +106,14 @@ class Reference:
         except Exception as error:
             raise _refused(self._compiled, error) from error
         return dict(zip(self.tensors, map(np.asarray, found), strict=True))
+
+
+def _as_trained(compiled: CompiledModel) -> onnx.ModelProto:
+    path = compiled.model.path
+    model = onnx.ModelProto()
+    model.CopyFrom(onnx.load(path) if path else compiled.model.onnx)
+    _fix_shapes(model, compiled)
+    return model
 
 
 def _fix_shapes(model: onnx.ModelProto, compiled: CompiledModel) -> None:

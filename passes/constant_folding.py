@@ -17,7 +17,9 @@ def fold_constants(graph: Graph, *, largest_bytes: int = LARGEST_BYTES) -> Graph
     def visit(old: Node, fresh: Node) -> Node:
         values = [source.constant for source in fresh.inputs]
         known = [value for value in values if value is not None]
-        if not values or len(known) < len(values) or fresh.type.nbytes > largest_bytes:
+        if not values or len(known) < len(values) or not fresh.op.foldable:
+            return fresh
+        if fresh.type.nbytes > largest_bytes:
             return fresh
         with np.errstate(all="ignore"):
             return constant(np.asarray(fresh.op.reference(*known)), fresh.name)

@@ -10,7 +10,7 @@ from mdlc.compiler.op import OnnxForm, Op, Sample
 from mdlc.compiler.types import Array
 
 assert mdlc.compiler.ops  # imported for its side effect: the registry is filled
-OPSET = 20
+OPSET = 21
 
 
 def sampled_ops() -> list[type[Op]]:

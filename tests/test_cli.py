@@ -305,7 +305,8 @@ def test_shell_completion() -> None:
         text=True,
         check=False,
     )
-    assert done.stdout.split() == ["plain,x86-avx2", "plain,x86-avx512"]
+    names = ["plain,x86-avx2", "plain,x86-avx512", "plain,x86-avx512-vnni"]
+    assert done.stdout.split() == names
 
 
 def test_dump_and_check(capsys: Captured, tmp_path: Path) -> None:

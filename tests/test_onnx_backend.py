@@ -29,6 +29,7 @@ REFUSED = (
     (r"rank-?\d|1-D and 2-D|rank-4|does not fit", "3-D convolution and pooling"),
     (r"Indices|training|statistics|Mean and InvStdDev|mask", "outputs for training"),
     (r"pieces .*\b0\b|reshape to .*\b0\b", "tensors without elements"),
+    (r"blocked quantisation", "a scale for every block of an axis"),
     (r"antialias|below 1|nothing is left|empty|dimension \d+ is open", "no elements, antialias"),
 )
 

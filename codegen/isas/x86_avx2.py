@@ -1,6 +1,7 @@
 """x86-64 with AVX2 and FMA (Haswell, Zen and later)."""
 
 from mdlc.codegen.isa import Isa
+from mdlc.codegen.x86_integers import integers
 
 ISA = Isa(
     name="x86-avx2",
@@ -13,6 +14,7 @@ ISA = Isa(
     header="immintrin.h",
     flags=("-mavx2", "-mfma"),
     triple="x86_64-linux-gnu",
+    integers=integers(256, vnni=False),
     cpu_flags=frozenset({"avx2", "fma"}),
     guard=("__AVX2__", "__FMA__"),
     cpu_check='__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")',

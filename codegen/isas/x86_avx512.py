@@ -1,6 +1,7 @@
 """x86-64 with AVX-512 (F, DQ, BW, VL: Skylake-X, Zen 4 and later)."""
 
 from mdlc.codegen.isa import Isa
+from mdlc.codegen.x86_integers import integers
 
 ISA = Isa(
     name="x86-avx512",
@@ -14,6 +15,7 @@ ISA = Isa(
     flags=("-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mavx2", "-mfma"),
     triple="x86_64-linux-gnu",
     l2_bytes=1024 * 1024,
+    integers=integers(512, vnni=False),
     cpu_flags=frozenset({"avx512f", "avx512dq", "avx512bw", "avx512vl"}),
     guard=("__AVX512F__", "__AVX512DQ__", "__AVX512BW__", "__AVX512VL__"),
     cpu_check='__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && '

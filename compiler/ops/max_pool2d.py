@@ -52,9 +52,14 @@ class MaxPool2D(Op):
     @classmethod
     def samples(cls) -> Sequence[Sample]:
         x = random_array(1, 2, 19, 9, 11)
+        padded = Window((3, 3), (2, 2), (1, 1, 1, 1))
+        signed = np.random.default_rng(1).integers(-128, 127, (1, 37, 9, 11), np.int8)
+        unsigned = np.random.default_rng(2).integers(0, 255, (2, 16, 7, 8), np.uint8)
         return (
+            Sample(cls(padded), (signed,), label="i8"),
+            Sample(cls(padded), (unsigned,), label="u8"),
             Sample(cls(Window((2, 2), (2, 2))), (x,), label="2x2"),
-            Sample(cls(Window((3, 3), (2, 2), (1, 1, 1, 1))), (x,), label="3x3_stride2"),
+            Sample(cls(padded), (x,), label="3x3_stride2"),
             Sample(cls(Window((3, 3), (2, 2), (0, 0, 1, 1))), (x,), label="uneven"),
             Sample(cls(Window((3, 2), (3, 2), ceil_mode=True)), (x,), label="ceil"),
             Sample(cls(Window((2, 3), dilation=(2, 3))), (x,), label="dilated"),

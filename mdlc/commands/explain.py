@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from mdlc.api import CompiledModel
 from mdlc.codegen.kernel import candidates
 from mdlc.codegen.target import target_of
 from mdlc.commands.console import count, out, table
@@ -53,6 +54,8 @@ def command(options: ModelOptions, wanted: str | None, everything: bool) -> None
         console.print(
             f"{step.name}: {step.node.op} -> {step.node.type}; chosen by {source}", soft_wrap=True
         )
+        if (precision := _precision(compiled, step.node.name)) is not None:
+            console.print(precision)
         measured = (entry.table.metric,) if entry else ()
         figures = ("cycles", "MAC/cycle", *measured)
         shown = table("", "kernel", "schedule", *figures, right=figures)
@@ -75,3 +78,16 @@ def command(options: ModelOptions, wanted: str | None, everything: bool) -> None
             console.print(lines[step.name], soft_wrap=True)
     for total in totals:
         console.print(total, soft_wrap=True)
+
+
+def _precision(compiled: CompiledModel, tensor: str) -> str | None:
+    """Why a layer is in integers or in float, where that was decided by cost."""
+    low = compiled.low_precision
+    if low is None or low.placement is None or tensor not in low.placement.cycles:
+        return None
+    cycles = low.placement.cycles[tensor]
+    where = "float" if tensor in low.placement.in_float else "8 bits"
+    return (
+        f"in {where}: {count(cycles.integer)} cycles in 8 bits, {count(cycles.in_float)} in float, "
+        "transitions apart"
+    )

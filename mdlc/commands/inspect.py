@@ -15,7 +15,7 @@ from mdlc.output import write_file
 
 
 @click.command("inspect")
-@model_options(schedules=False)
+@model_options(schedules=False, low_precision=False)
 @click.option(
     "--stage",
     metavar="PASS",

@@ -14,6 +14,11 @@ from click.shell_completion import CompletionItem
 import mdlc
 from mdlc.codegen.target import targets
 from mdlc.commands.console import progress
+from mdlc.commands.quantization import (
+    quantization_of,
+    quantization_options,
+    write_quantization,
+)
 from mdlc.compiler.errors import MdlcError
 from mdlc.preprocess import INPUT_FORMATS
 
@@ -51,15 +56,37 @@ class ModelOptions:
     verbose: bool
     threads: int = 1
     embed_weights: bool = False
+    weights_encoding: str = "raw"
+    max_size: int | None = None
+    quantize: str | None = None
+    calibrate: Path | None = None
+    calibration: str | None = None
+    per_tensor: bool = False
+    keep_float: tuple[str, ...] = ()
+    accuracy_drop: float | None = None
+    classes: Path | None = None
+    rounding: str | None = None
+    equalise: bool = False
+    placement: str | None = None
+    calibration_table: Path | None = None
+    quantization_report: Path | None = None
     tuned: tuple[Path, ...] = ()
     no_tuned: bool = False
 
+    def quantization(self) -> mdlc.Quantize | None:
+        """What is asked of low precision, if anything is.
+
+        Raises:
+            MdlcError: options that only it has are given without it, or it lacks its inputs.
+        """
+        return quantization_of(self)
+
     def compile(self) -> mdlc.CompiledModel:
-        """Calls the library, with progress on stderr."""
+        """Calls the library, with progress on stderr; writes what low precision leaves."""
         if self.tuned and self.no_tuned:
             raise MdlcError("contradicts --tuned", node="--no-tuned", hint="give one of the two")
         with progress(self.verbose) as tell:
-            return mdlc.compile(
+            compiled = mdlc.compile(
                 self.model,
                 self.target,
                 name=self.name,
@@ -71,10 +98,15 @@ class ModelOptions:
                 threads=self.threads,
                 tuned=self.tuned or (() if self.no_tuned else None),
                 embed_weights=self.embed_weights,
+                weights_encoding=self.weights_encoding,
+                max_size=self.max_size,
+                quantize=self.quantization(),
                 dump=self.dump,
                 check=self.check,
                 progress=tell,
             )
+            write_quantization(self, compiled)
+        return compiled
 
 
 def parse_shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
@@ -99,12 +131,18 @@ def parse_shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
 
 
 def model_options(
-    default_target: str = "host", *, schedules: bool = True
+    default_target: str = "host",
+    *,
+    schedules: bool = True,
+    low_precision: bool = True,
+    labels: bool = True,
 ) -> Callable[[Command], Command]:
     """Adds MODEL and the options of ModelOptions, which the command gets as `options`.
 
     Args:
         schedules: whether the command has a use for chosen schedules.
+        low_precision: whether it computes, so that --quantize means something.
+        labels: whether --labels is the CSV of low precision.
     """
     decorators = [
         click.argument("model", type=click.Path(path_type=Path)),
@@ -156,6 +194,21 @@ def model_options(
             help="Most threads that the emitted class computes on; Init may be told fewer.",
         ),
         click.option(
+            "--weights-encoding",
+            default="raw",
+            show_default=True,
+            metavar="ENCODING",
+            help="How weights are stored: raw, fp16, int8 or clustered:BITS (2 to 8), each "
+            "with +huffman or not; auto: the least error for --max-size. All but raw are "
+            "decoded by Init; arithmetic stays float32.",
+        ),
+        click.option(
+            "--max-size",
+            type=click.IntRange(1),
+            metavar="BYTES",
+            help="Most bytes of the weights file, for --weights-encoding auto.",
+        ),
+        click.option(
             "--dump",
             type=click.Path(path_type=Path, file_okay=False),
             metavar="DIR",
@@ -184,6 +237,9 @@ def model_options(
                 help="Choose schedules by the cost model alone.",
             ),
         ]
+
+    if low_precision:
+        decorators += quantization_options(labels)
 
     def decorate(function: Command) -> Command:
         @functools.wraps(function)

@@ -21,7 +21,7 @@ FEWEST_CLASSES = 2
 
 
 @click.command("run")
-@model_options()
+@model_options(labels=False)
 @click.option(
     "-i",
     "--input",

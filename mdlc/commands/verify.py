@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import click
 
 from mdlc.api import CompiledModel
+from mdlc.calibration_set import InputSet, labelled
 from mdlc.commands.console import err, out, progress, table
 from mdlc.commands.options import ModelOptions, model_options
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.types import Array
-from mdlc.pictures import PICTURE_ENDINGS, load_inputs, random_inputs
+from mdlc.integer_verification import accuracy, computes_in_bytes, integer_layers
+from mdlc.pictures import random_inputs
 from mdlc.verification import LayerErrors, verify
 
 RANDOM_RUNS = 2
+# The reference interpreter is slow.
+INTEGER_RUNS = 3
 
 
 @click.command("verify")
@@ -34,14 +39,45 @@ RANDOM_RUNS = 2
     help="Most pictures to take from a folder.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the random values.")
-def command(options: ModelOptions, inputs: Path | None, limit: int, seed: int) -> None:
+@click.option(
+    "--quantized",
+    is_flag=True,
+    help="Count answers too: top-1 of the class and of the model over all of --inputs, right by "
+    "--input-labels where given.",
+)
+@click.option(
+    "--input-labels",
+    type=click.Path(path_type=Path),
+    metavar="CSV",
+    help="Classes of --inputs (file,class), as the network counts them.",
+)
+def command(
+    options: ModelOptions,
+    inputs: Path | None,
+    limit: int,
+    seed: int,
+    quantized: bool,
+    input_labels: Path | None,
+) -> None:
     """Compare every layer of the emitted class with ONNX Runtime.
 
     Prints the largest absolute, relative (to the tensor's largest magnitude) and ULP error and
     the signal-to-noise ratio. Exit code 1 if a layer is outside its bound: 1e-4 relative for
     float32, 2e-2 for networks in float16, 1 in 1000 elements for integers.
+
+    A class that computes in 8 bits is compared with the reference interpreter, whose integers it
+    must have exactly (exit code 1 if not), and with the model: steps off, or the SNR.
     """
+    if input_labels is not None and not quantized:
+        raise MdlcError("nothing is counted", node="--input-labels", hint="add --quantized")
+    if quantized and inputs is None:
+        raise MdlcError("counts answers", node="--quantized", hint="give --inputs")
     compiled = options.compile()
+    if quantized or computes_in_bytes(compiled):
+        _integers(options, compiled, inputs, limit, seed)
+        if quantized:
+            _accuracy(options, compiled, inputs, input_labels)
+        return
     with progress(options.verbose) as tell:
         tell("building and running")
         found = verify(compiled, _inputs(compiled, inputs, limit, seed))
@@ -71,6 +107,62 @@ def command(options: ModelOptions, inputs: Path | None, limit: int, seed: int) -
     raise click.exceptions.Exit(1)
 
 
+def _integers(
+    options: ModelOptions, compiled: CompiledModel, inputs: Path | None, limit: int, seed: int
+) -> None:
+    with progress(options.verbose) as tell:
+        tell("building and running")
+        few = itertools.islice(_inputs(compiled, inputs, limit, seed), INTEGER_RUNS)
+        found = integer_layers(compiled, few)
+    right = ("elements", "differ", "steps off", "SNR dB")
+    shown = table("layer", "operator", "output", *right, "", right=right)
+    for layer in found.layers:
+        off = layer.steps_off
+        shown.add_row(
+            layer.step,
+            layer.kind,
+            layer.dtype,
+            str(layer.elements),
+            str(layer.differing),
+            "" if off is None else f"{off} (at most {layer.worst_step})" if off else "0",
+            "" if layer.snr_db is None else f"{layer.snr_db:.1f}",
+            "OFF" if layer.differing else "ok",
+        )
+    console = out()
+    console.print(shown)
+    first = found.first_off
+    if first is None:
+        console.print(f"every layer is what the reference computes ({found.runs} inputs)")
+        return
+    err().print(
+        f"mdlc: layer {first.step!r} ({first.tensor}) is the first that is off: {first.differing} "
+        f"of {first.elements} elements differ from the reference",
+    )
+    raise click.exceptions.Exit(1)
+
+
+def _accuracy(
+    options: ModelOptions, compiled: CompiledModel, source: Path | None, labels: Path | None
+) -> None:
+    assert source is not None
+    inputs = InputSet(compiled.graph, compiled.how, source, "--inputs")
+    with progress(options.verbose) as tell:
+        tell("counting answers")
+        if labels is None:
+            found = accuracy(compiled, inputs, None)
+        else:
+            counted = labelled(inputs, labels)
+            found = accuracy(compiled, (f for f, _ in counted), [c for _, c in counted])
+    console = out()
+    console.print(f"answers of the model and of the class agree on {100 * found.agree:.1f} % "
+                  f"of {found.runs} inputs")  # fmt: skip
+    if found.found is not None and found.trained is not None:
+        console.print(
+            f"top-1: model {100 * found.trained:.2f} %, class {100 * found.found:.2f} %: "
+            f"{100 * (found.trained - found.found):.2f} points lost"
+        )
+
+
 def _row(layer: LayerErrors) -> tuple[str, ...]:
     if layer.errors is None:
         return (layer.step, layer.kind, "", "", "", "", layer.note)
@@ -94,11 +186,4 @@ def _inputs(
         for run in range(RANDOM_RUNS):
             yield random_inputs(graph, how, seed + run)
         return
-    if not source.is_dir():
-        yield load_inputs(source, graph, how, "--inputs")
-        return
-    pictures = sorted(p for p in source.iterdir() if p.suffix.lower() in PICTURE_ENDINGS)
-    if not pictures:
-        raise MdlcError("there are no pictures in this folder", node=str(source))
-    for picture in pictures[:limit]:
-        yield load_inputs(picture, graph, how, "--inputs")
+    yield from itertools.islice(InputSet(graph, how, source, "--inputs"), limit)

@@ -1,0 +1,17 @@
+"""AArch64 with the dot products of 8-bit integers (most phones since 2018; Armv8.4)."""
+
+from dataclasses import replace
+
+from mdlc.codegen.aarch64_integers import dot_products
+from mdlc.codegen.isas.arm_neon import ISA as NEON
+
+ISA = replace(
+    NEON,
+    name="arm-neon+dotprod",
+    description="AArch64 with NEON and 8-bit dot products",
+    flags=("-march=armv8.2-a+dotprod",),
+    qemu_cpu="neoverse-n1",
+    cpu_flags=frozenset({"asimddp"}),
+    guard=(*NEON.guard, "__ARM_FEATURE_DOTPROD"),
+    integers=dot_products(),
+)

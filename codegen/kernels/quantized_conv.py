@@ -1,0 +1,208 @@
+"""Convolutions and dense layers of 8-bit integers as implicit GEMM, inputs read where they lie."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mdlc.codegen.byte_border import ByteBorder
+from mdlc.codegen.dot_tile import DotTile
+from mdlc.codegen.isa import Isa
+from mdlc.codegen.kernel import Kernel, LayerCode, Schedule, Step
+from mdlc.codegen.product import ChannelBlock, Product
+from mdlc.codegen.quantized_product import (
+    READS_PAST,
+    byte_product,
+    check_sums,
+    dot_cycles,
+    emit_product,
+    finish_of,
+    for_bytes,
+    integers_of,
+    needs_border,
+    pack_rescaling,
+    pack_weights,
+    padded_size,
+    product_cycles,
+    run_length,
+    tile_schedules,
+)
+from mdlc.codegen.strides import C_TYPES
+from mdlc.compiler.ir import Node
+from mdlc.compiler.ops.quantized_conv2d import QuantizedConv2D
+from mdlc.compiler.ops.quantized_dense import QuantizedDense
+from mdlc.compiler.types import Array, DType
+
+
+class QuantizedConv(Kernel):
+    """Dot products of groups of bytes, in tiles of pixels by channels."""
+
+    name = "quantized_conv"
+    layer = "QuantizedConvolution"
+    pitched_input = True
+    pitched_output = True
+    reads_past = READS_PAST
+
+    def matches(self, node: Node, isa: Isa) -> bool:
+        return isinstance(node.op, QuantizedConv2D | QuantizedDense) and all(
+            source.constant is not None for source in node.inputs[1:]
+        )
+
+    def schedules(self, node: Node, isa: Isa) -> Sequence[Schedule]:
+        return tile_schedules(self._product(node, isa), for_bytes(isa))
+
+    def cost(self, node: Node, schedule: Schedule, isa: Isa) -> float:
+        integers, wide = integers_of(isa), for_bytes(isa)
+        finish = integers.finish_instructions / (isa.issue_width if isa.integers else 2.0)
+        product = self._product(node, isa)
+        found = product_cycles(product, schedule, wide, dot_cycles(wide), integers.group, finish)
+        copied = self._border(node, node.inputs[0].shape[-1], isa) is not None
+        return found + (node.inputs[0].type.size / 16 if copied else 0.0)
+
+    def pack(self, node: Node, schedule: Schedule, isa: Isa) -> dict[str, Array]:
+        check_sums(node)
+        product = self._product(node, isa)
+        weights = node.inputs[1].constant
+        assert weights is not None
+        if weights.ndim == 4:  # the depth runs over kH, kW, C as the input does
+            weights = weights.transpose(0, 2, 3, 1)
+        matrix = weights.reshape(product.groups, product.channels, -1).transpose(0, 2, 1)
+        run = run_length(node, self._pitch(node), pad=self._copies(node, isa))
+        groups = integers_of(isa).split(product.run)
+        return {
+            "weights": pack_weights(matrix, product, run, schedule, for_bytes(isa), groups),
+            "scale": pack_rescaling(node, product, isa),
+        }
+
+    def scratch(self, node: Node, schedule: Schedule, isa: Isa) -> int:
+        border = self._border(node, self._pitch(node), isa)
+        if border is None:
+            return 0
+        return (border.elements * border.target.size + READS_PAST + 63) // 64 * 64
+
+    @staticmethod
+    def _pitch(node: Node) -> int:
+        """Elements from pixel to pixel (row to row of a dense layer) of a dense input."""
+        return node.inputs[0].shape[1 if len(node.inputs[0].shape) == 4 else -1]
+
+    @staticmethod
+    def _copies(node: Node, isa: Isa) -> bool:
+        """Whether the input is copied: for its border, to be widened, or to be made dense.
+
+        The last unless a filter row is packed alike as one run and as one for each pixel: how
+        weights are packed must not depend on where the input lies.
+        """
+        op, integers = node.op, integers_of(isa)
+        if needs_border(node) or integers.copies(node.inputs[0].type.dtype):
+            return True
+        taps = node.inputs[1].shape[-1]
+        if not isinstance(op, QuantizedConv2D) or taps == 1 or op.groups > 1:
+            return False
+        channels, unit = node.inputs[0].shape[1], integers.unit
+        if channels % unit:
+            return True
+        return integers.split(taps * channels) != integers.split(channels) * taps
+
+    def _product(
+        self, node: Node, isa: Isa, x_pitch: int | None = None, y_pitch: int | None = None
+    ) -> Product:
+        outputs = node.shape[1 if isinstance(node.op, QuantizedConv2D) else -1]
+        return byte_product(
+            node,
+            unit=integers_of(isa).unit,
+            x_pitch=x_pitch or self._pitch(node),
+            y_pitch=y_pitch or outputs,
+            pad=self._copies(node, isa),
+        )
+
+    def _border(self, node: Node, pitch: int, isa: Isa) -> ByteBorder | None:
+        if not self._copies(node, isa):
+            return None
+        op, x = node.op, node.inputs[0]
+        integers = integers_of(isa)
+        source = x.type.dtype
+        target = integers.element if integers.copies(source) and integers.element else source
+        flip = integers if integers.copies(source) and not integers.widens else None
+        if isinstance(op, QuantizedDense):
+            depth = x.shape[-1]
+            size = (x.type.size // depth, 1)
+            return ByteBorder(size, depth, pitch, (0, 0), size, 0, source, target, flip)
+        assert isinstance(op, QuantizedConv2D)
+        _, channels, height, width = x.shape
+        return ByteBorder(
+            (height, width),
+            channels,
+            pitch,
+            (op.pads[0], op.pads[1]),
+            padded_size(node),
+            op.x_zero if flip is None else op.x_zero ^ (-128 if target is DType.I8 else 128) & 255,
+            source,
+            target,
+            flip,
+        )
+
+    def emit(self, step: Step, isa: Isa) -> LayerCode:
+        node, x, y = step.node, step.inputs[0], step.output
+        integers = integers_of(isa)
+        finish = finish_of(node, integers)
+        product = self._product(node, isa, x.pitch, y.pitch)
+        border = self._border(node, x.pitch, isa)
+
+        def tile(rows: int, block: ChannelBlock) -> DotTile:
+            return DotTile(rows, block.vectors, block.part, len(product.taps), product.run, finish)
+
+        loops, microkernels = emit_product(
+            product,
+            step.schedule,
+            for_bytes(isa),
+            finish,
+            tile,
+            "padded" if border else "x",
+            len(integers.used_fields(finish)),
+        )
+        name = function_name(node)
+        source, target = C_TYPES[finish.source], C_TYPES[finish.target]
+        lines = [
+            f"// {step.schedule}, depth in multiples of {integers.unit}.",
+            f"void {name}(const std::int8_t* weights, const std::int32_t* scale, "
+            f"const {source}* x, {target}* y{', unsigned char* scratch' if border else ''}) {{",
+        ]
+        needs = list(microkernels)
+        if border:
+            kind = C_TYPES[border.target]
+            lines.append(f"{kind}* padded = reinterpret_cast<{kind}*>(scratch);")
+            needs.append(border.microkernel)
+        images = product.images if isinstance(node.op, QuantizedConv2D) else 1
+        if images > 1:
+            lines.append(f"for (int image = 0; image < {images}; ++image) {{")
+        if border:
+            image = x.rows // images * x.pitch
+            lines.append(border.code(f"x + image * {image}" if images > 1 else "x"))
+        lines += [loops, "}" if images > 1 else "", "}"]
+        text = "\n".join(line for line in lines if line) + "\n"
+        includes = ("algorithm",) if border else ()
+        return LayerCode(name, text, tuple(dict.fromkeys(needs)), includes)
+
+
+def function_name(node: Node) -> str:
+    """A layer's geometry as a C++ name, such as qconv3x3s2_224x224x3_to_32."""
+    op = node.op
+    if isinstance(op, QuantizedDense):
+        rows = int(np.prod(node.shape[:-1]))
+        batch = f"_x{rows}" if rows > 1 else ""
+        return f"qdense_{node.inputs[1].shape[1]}_to_{node.shape[-1]}{batch}"
+    assert isinstance(op, QuantizedConv2D)
+    _, channels, height, width = node.inputs[0].shape
+    filters, _, kh, kw = node.inputs[1].shape
+    (sh, sw), (dh, dw) = op.stride, op.dilation
+    stem = f"qconv{kh}x{kw}"
+    if (sh, sw) != (1, 1):
+        stem += f"s{sh}" if sh == sw else f"s{sh}x{sw}"
+    if (dh, dw) != (1, 1):
+        stem += f"d{dh}" if dh == dw else f"d{dh}x{dw}"
+    stem += f"g{op.groups}" if op.groups > 1 else ""
+    return f"{stem}_{height}x{width}x{channels}_to_{filters}"
+
+
+KERNELS = (QuantizedConv(),)

@@ -1,0 +1,245 @@
+"""8-bit integers on AVX2 and AVX-512: products of pairs, or of four with VNNI.
+
+vpmaddubsw saturates and is not used: without VNNI, activations are widened to 16 bits once and
+pairs are multiplied by vpmaddwd, which is exact. With VNNI, vpdpbusd takes unsigned activations
+and signed weights and does not saturate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mdlc.codegen.integers import AddBytes, Finish, Integers, StoreBytes
+from mdlc.codegen.kernel import Microkernel
+from mdlc.codegen.x86_depthwise import PairForm, VnniForm
+from mdlc.codegen.x86_dots import VnniLoop
+from mdlc.compiler.types import DType
+
+
+def rescale(width: int, *, wide: bool) -> Microkernel:
+    """The upper half of 32x32-bit products of even and odd lanes, and a shift with rounding."""
+    v, p = f"__m{width}i", "_mm" if width == 128 else f"_mm{width}"
+    suffix = {128: "sse", 256: "avx2", 512: "avx512"}[width]
+    name = f"rescale_{'wide_' if wide else ''}i32_{suffix}"
+    more = f", {v} limit, {v} left" if wide else ""
+    clamp = (
+        f"""  const {v} least = {p}_xor_si{width}(limit, {p}_set1_epi32(-1));
+  total = {p}_sllv_epi32({p}_max_epi32({p}_min_epi32(total, limit), least), left);
+"""
+        if wide
+        else ""
+    )
+    if width == 512:
+        clamp = (
+            clamp.replace("_mm512_max_epi32(", "_mm512_maskz_max_epi32(0xFFFF, ")
+            .replace("_mm512_min_epi32(", "_mm512_maskz_min_epi32(0xFFFF, ")
+            .replace("_mm512_sllv_epi32(", "_mm512_maskz_sllv_epi32(0xFFFF, ")
+        )
+        odd_total = "_mm512_maskz_srli_epi64(0xFF, total, 32)"
+        odd_multiplier = "_mm512_maskz_srli_epi64(0xFF, multiplier, 32)"
+        multiply = "_mm512_maskz_mul_epi32(0xFF, "
+        join = "_mm512_mask_shuffle_epi32(odd, 0x5555, even, _MM_PERM_DDBB)"
+        shift = "_mm512_maskz_srav_epi32(0xFFFF, "
+    else:
+        odd_total, odd_multiplier = (f"{p}_srli_epi64({x}, 32)" for x in ("total", "multiplier"))
+        multiply = f"{p}_mul_epi32("
+        join = f"{p}_blend_epi32({p}_shuffle_epi32(even, 0xF5), odd, 0xAA)"
+        shift = f"{p}_srav_epi32("
+    formula = "total * multiplier"
+    text = f"""\
+// ({formula} / 2^32{" after total <<= left, saturating" if wide else ""} + rounding) >> right.
+inline {v} {name}({v} total, {v} multiplier, {v} rounding, {v} right{more}) {{
+{clamp}  const {v} even = {multiply}total, multiplier);
+  const {v} odd = {multiply}{odd_total}, {odd_multiplier});
+  const {v} high = {join};
+  return {shift}{p}_add_epi32(high, rounding), right);
+}}
+"""
+    return Microkernel(name, text)
+
+
+def _narrow(width: int, unsigned: bool) -> Microkernel:
+    kind = "u8" if unsigned else "i8"
+    if width == 512:
+        name = f"narrow_{kind}_avx512"
+        value = (
+            "_mm512_maskz_cvtusepi32_epi8(0xFFFF, _mm512_maskz_max_epi32(0xFFFF, v, "
+            "_mm512_setzero_si512()))"
+            if unsigned
+            else "_mm512_maskz_cvtsepi32_epi8(0xFFFF, v)"
+        )
+        body = f"  return {value};\n"
+        vector = "__m512i"
+    else:
+        name, vector = f"narrow_{kind}_avx2", "__m256i"
+        pack = "packus" if unsigned else "packs"
+        body = f"""\
+  const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+  return _mm_{pack}_epi16(words, words);
+"""
+    head = f"// Lanes of 32 bits as {kind}, saturated.\n"
+    text = f"{head}inline __m128i {name}({vector} v) {{\n{body}}}\n"
+    return Microkernel(name, text)
+
+
+def _part() -> Microkernel:
+    text = """\
+// Writes the first kCount bytes of v to p.
+template <int kCount>
+inline void store_part_i8_avx2(void* p, __m128i v) {
+  unsigned char bytes[16];
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(bytes), v);
+  std::memcpy(p, bytes, kCount);
+}
+"""
+    return Microkernel("store_part_i8_avx2", text, includes=("cstring",))
+
+
+def _store_bytes(width: int) -> StoreBytes:
+    lanes = width // 32
+
+    def store(
+        values: Sequence[str], where: str, finish: Finish, part: int, zero: str = "kZero"
+    ) -> tuple[list[str], list[Microkernel]]:
+        unsigned = finish.target is DType.U8
+        narrow = _narrow(width, unsigned)
+        needs, lines = [narrow], []
+        sign = "epu8" if unsigned else "epi8"
+        low, high = finish.bounded
+        for v, value in enumerate(values):
+            if not finish.folded:
+                value = f"_mm{width}_add_epi32({value}, _mm{width}_set1_epi32({zero}))"
+            text = f"{narrow.name}({value})"
+            if low:
+                text = f"_mm_max_{sign}({text}, _mm_set1_epi8(static_cast<char>(kLow)))"
+            if high:
+                text = f"_mm_min_{sign}({text}, _mm_set1_epi8(static_cast<char>(kHigh)))"
+            to = f"{where}{f' + {v * lanes}' if v else ''}"
+            if part and v == len(values) - 1:
+                if width == 512:
+                    lines.append(f"_mm_mask_storeu_epi8({to}, (1U << {part}) - 1U, {text});")
+                else:
+                    needs.append(_part())
+                    lines.append(f"store_part_i8_avx2<{part}>({to}, {text});")
+            else:
+                call = "_mm_storeu_si128" if width == 512 else "_mm_storel_epi64"
+                lines.append(f"{call}(reinterpret_cast<__m128i*>({to}), {text});")
+        return lines, needs
+
+    return store
+
+
+def _add_bytes(width: int) -> AddBytes:
+    v, p = f"__m{width}i", f"_mm{width}"
+    blend = "_mm512_mask_blend_epi16(0xAAAAAAAA, {0}, {1})"
+    if width == 256:
+        blend = "_mm256_blend_epi16({0}, {1}, 0xAA)"
+
+    def add(kind: DType) -> tuple[list[str], list[str]]:
+        load = _spell(width)[f"load_{kind.value}"]
+        shifted = f"{p}_slli_epi32({load.format('b + i')}, 16)"
+        if width == 512:
+            shifted = shifted.replace("slli_epi32(", "maskz_slli_epi32(0xFFFF, ")
+        factors = "kMb * 65536 + kMa"
+        total = f"{p}_madd_epi16(pairs, {p}_set1_epi32({factors}))"
+        total = f"{p}_add_epi32({total}, {p}_set1_epi32(kStart))"
+        shift = f"{p}_srai_epi32({total}, kShift)"
+        if width == 512:
+            shift = shift.replace("srai_epi32(", "maskz_srai_epi32(0xFFFF, ")
+        return [
+            f"const {v} pairs = {blend.format(load.format('a + i'), shifted)};",
+            f"const {v} total = {shift};",
+        ], ["total"]
+
+    return add
+
+
+def _spell(width: int) -> dict[str, str]:
+    p, v = f"_mm{width}", f"__m{width}i"
+    mask = "0xFFFF, " if width == 512 else ""
+    maskz = "maskz_" if width == 512 else ""
+    load = "_mm_loadu_si128" if width == 512 else "_mm_loadl_epi64"
+    bytes_ = f"{load}(reinterpret_cast<const __m128i*>({{0}}))"
+    found = {
+        "load_i8": f"{p}_{maskz}cvtepi8_epi32({mask}{bytes_})",
+        "load_u8": f"{p}_{maskz}cvtepu8_epi32({mask}{bytes_})",
+        "add": f"{p}_add_epi32({{0}}, {{1}})",
+        "sub": f"{p}_sub_epi32({{0}}, {{1}})",
+        "to_float": f"{p}_{maskz}cvtepi32_ps({mask}{{0}})",
+        "to_int": f"{p}_{maskz}cvtps_epi32({mask}{{0}})",
+        "at_least": f"{p}_{maskz}max_ps({mask}{{0}}, {{1}})",
+        "max_i8": f"{p}_max_epi8({{0}}, {{1}})",
+        "max_u8": f"{p}_max_epu8({{0}}, {{1}})",
+    }
+    for kind in ("i8", "u8"):
+        found[f"bytes_{kind}"] = v
+        found[f"load_bytes_{kind}"] = f"{p}_loadu_si{width}(reinterpret_cast<const {v}*>({{0}}))"
+        found[f"put_bytes_{kind}"] = f"{p}_storeu_si{width}(reinterpret_cast<{v}*>({{0}}), {{1}})"
+    if width == 512:
+        found["store_part"] = "_mm512_mask_storeu_epi32({0}, (1U << {2}) - 1U, {1})"
+    return found
+
+
+def integers(width: int, *, vnni: bool) -> Integers:
+    """The 8-bit integers of vectors of 256 or 512 bits."""
+    v, p = f"__m{width}i", f"_mm{width}"
+    half = "__m256i" if width == 512 else "__m128i"
+    half_load = "_mm256_loadu_si256" if width == 512 else "_mm_loadu_si128"
+    load = f"{p}_loadu_si{width}(reinterpret_cast<const {v}*>({{0}}))"
+    group = "load_group({0})"
+    common = {
+        "vector": v,
+        "load": load,
+        "store": f"{p}_storeu_si{width}(reinterpret_cast<{v}*>({{0}}), {{1}})",
+        "set1": f"{p}_set1_epi32({{0}})",
+        "broadcast": f"{p}_set1_epi32({group})",
+        "fields": ("multiplier", "rounding", "right"),
+        "wide_fields": ("multiplier", "rounding", "right", "limit", "left"),
+        "rescale": rescale(width, wide=False),
+        "wide_rescale": rescale(width, wide=True),
+        "store_bytes": _store_bytes(width),
+        "add_bytes": _add_bytes(width),
+        "spell": _spell(width),
+        "byte_lanes": width // 8,
+        "helpers": () if vnni else (_LOAD_GROUP,),
+        "finish_instructions": 12.0,
+    }
+    if vnni:
+        return Integers(
+            group=4,
+            element=DType.U8,
+            load_w="",
+            dot="",
+            flip=f"{p}_xor_si{width}({{0}}, {p}_set1_epi32(static_cast<int>(0x80808080U)))",
+            dots_per_cycle=1.0,
+            depth_loop=VnniLoop(),
+            flips_in_copy=True,
+            depthwise=tuple(VnniForm(channels, rescale) for channels in (64, 32, 16)),
+            **common,  # type: ignore[arg-type]
+        )
+    return Integers(
+        group=2,
+        element=DType.I16,
+        load_w=f"{p}_cvtepi8_epi16({half_load}(reinterpret_cast<const {half}*>({{0}})))",
+        dot=f"{p}_add_epi32({{0}}, {p}_madd_epi16({{1}}, {{2}}))",
+        dots_per_cycle=1.0,
+        dot_instructions=2.0,
+        depthwise=(PairForm(512, rescale, None), PairForm(256, rescale, None))
+        if width == 512
+        else (PairForm(256, rescale, _part()),),
+        **common,  # type: ignore[arg-type]
+    )
+
+
+_LOAD_GROUP = Microkernel(
+    "load_group",
+    """\
+// Four neighbouring bytes as one number.
+inline int load_group(const void* p) {
+  int group;
+  std::memcpy(&group, p, sizeof(group));
+  return group;
+}
+""",
+    includes=("cstring",),
+)

@@ -1,0 +1,87 @@
+"""DequantizeLinear: integers to floats."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from mdlc.compiler.errors import MdlcError
+from mdlc.compiler.ir import Node
+from mdlc.compiler.onnx_node import OnnxNode
+from mdlc.compiler.op import LayoutRule, OnnxForm, Op, Sample, random_array
+from mdlc.compiler.ops.constant import constant
+from mdlc.compiler.ops.quantize_linear import (
+    QUANTIZED,
+    along,
+    check_linear,
+    linear_axis,
+    one_scale,
+)
+from mdlc.compiler.types import Array, DType, TensorType
+
+
+@dataclass(frozen=True)
+class DequantizeLinear(Op):
+    """y = (x - zero_point) * scale.
+
+    Inputs: x (8, 16 or 32 bits), scale and zero_point (of x's type), both [] or [C] along `axis`.
+    Constants stay as they are: passes/lower_quantized.py wants weights as integers, and widens
+    those that are read in float.
+
+    Source: ONNX specification, operator DequantizeLinear.
+    """
+
+    axis: int = 1
+
+    onnx: ClassVar[tuple[str, ...]] = ("DequantizeLinear",)
+    layout_rule: ClassVar[LayoutRule] = LayoutRule.FOLLOWS
+    foldable: ClassVar[bool] = False
+
+    @classmethod
+    def from_onnx(cls, n: OnnxNode) -> Node:
+        x, scale = n.input(0), n.input(1)
+        zero = n.optional(2) or constant(np.zeros(scale.shape, x.type.dtype.numpy))
+        return n.make(cls(linear_axis(n, x, scale)), x, *one_scale(scale, zero))
+
+    def infer(self, *inputs: TensorType) -> TensorType:
+        x, scale, zero = inputs
+        check_linear("DequantizeLinear", self.axis, x, scale, zero)
+        if x.dtype not in (*QUANTIZED, DType.I32) or zero.dtype is not x.dtype:
+            raise MdlcError(f"DequantizeLinear of {x} with a zero point of {zero}")
+        return TensorType(x.shape, DType.F32)
+
+    def reference(self, *inputs: Array) -> Array:
+        x, scale, zero = inputs
+        scale, zero = (along(v, x.ndim, self.axis) for v in (scale, zero))
+        steps = (x.astype(np.int64) - zero.astype(np.int64)).astype(np.int32)
+        return np.asarray(steps.astype(np.float32) * scale)
+
+    def to_onnx(self) -> OnnxForm:
+        return "DequantizeLinear", {"axis": self.axis}, ()
+
+    @classmethod
+    def samples(cls) -> Sequence[Sample]:
+        rng = np.random.default_rng(1)
+        shape = (2, 5, 3, 37)
+        scales = random_array(2, 5, low=0.005, high=0.03)
+        found = []
+        for dtype, zero in ((np.int8, 3), (np.uint8, 128), (np.int16, -7)):
+            info = np.iinfo(dtype)
+            x = rng.integers(info.min, info.max, shape, dtype, endpoint=True)
+            found.append(
+                Sample(
+                    cls(),
+                    (x, np.array(0.0123, np.float32), np.array(zero, dtype)),
+                    (1, 2),
+                    np.dtype(dtype).name,
+                )
+            )
+            if dtype is np.int8:
+                found.append(Sample(cls(), (x, scales, np.zeros(5, dtype)), (1, 2), "channels"))
+        wide = rng.integers(-(2**30), 2**30, shape, np.int32)
+        zeros = np.zeros((), np.int32)
+        found.append(Sample(cls(), (wide, np.array(1e-6, np.float32), zeros), (1, 2), "int32"))
+        return tuple(found)

@@ -1,0 +1,74 @@
+"""What layers cost in integers and in float on a target, for quantization/placement.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from mdlc.codegen.isa import Isa
+from mdlc.codegen.kernel import candidates
+from mdlc.compiler.errors import MdlcError
+from mdlc.compiler.ir import Graph, Node, make
+from mdlc.compiler.ops.dequantize_linear import DequantizeLinear
+from mdlc.compiler.ops.quantize_linear import QuantizeLinear
+from mdlc.compiler.types import Layout
+from mdlc.passes.fuse_activation import fuse_residual
+from mdlc.passes.lower_quantized import MOVEMENT, Linear
+from mdlc.passes.pipeline import run_passes
+from mdlc.pipeline import AFTER_QUANTIZATION
+from mdlc.quantization.layers import Assignment
+from mdlc.quantization.placement import LayerCycles, Placement, place
+from mdlc.quantization.quantize import quantize
+
+# More than any layer costs: there is no kernel for it.
+IMPOSSIBLE = 1e15
+
+
+def cheapest(assignment: Assignment, isa: Isa) -> Placement:
+    """The placement with the fewest estimated cycles on a target."""
+    integer = _by_name(quantize(assignment).graph, isa)
+    in_float = _by_name(assignment.graph, isa)
+    cycles = {
+        key: LayerCycles(integer.get(node.name, 0.0), in_float.get(node.name, 0.0))
+        for node, key in assignment.keys.items()
+        if node.name and node in assignment.integer and node not in assignment.inner
+    }
+    return place(assignment, cycles, _transition(assignment, isa))
+
+
+def _by_name(graph: Graph, isa: Isa) -> Mapping[str, float]:
+    """Cycles by the tensor that a layer ends in, transitions left out.
+
+    Sums stay layers of their own here, so that a convolution's cost is its own.
+    """
+    passes = [p for p in AFTER_QUANTIZATION if p is not fuse_residual]
+    found: dict[str, float] = {}
+    for node in run_passes(graph, passes)[-1].graph.order():
+        if node.constant is None and node.inputs and not _converts(node):
+            found[node.name] = found.get(node.name, 0.0) + _cycles(node, isa)
+    return found
+
+
+def _converts(node: Node) -> bool:
+    return isinstance(node.op, QuantizeLinear | DequantizeLinear)
+
+
+def _cycles(node: Node, isa: Isa) -> float:
+    try:
+        return candidates(node, isa)[0].cycles
+    except MdlcError:
+        # A movement without a kernel is a view.
+        return 0.0 if isinstance(node.op, MOVEMENT) else IMPOSSIBLE
+
+
+def _transition(assignment: Assignment, isa: Isa) -> Callable[[Node], tuple[float, float]]:
+    def cycles(node: Node) -> tuple[float, float]:
+        linear: Linear | None = assignment.linear.get(node)
+        if linear is None:
+            return 0.0, 0.0
+        layout = Layout.NHWC if node.type.rank == 4 else Layout.PLAIN
+        x = Node(node.op, node.inputs, node.type.with_layout(layout), node.name)
+        q = make(QuantizeLinear(), x, *linear.constants(), layout_of=x)
+        wide = make(DequantizeLinear(), q, *linear.constants(), layout_of=q)
+        return _cycles(q, isa), _cycles(wide, isa)
+
+    return cycles

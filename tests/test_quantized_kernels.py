@@ -1,0 +1,179 @@
+"""Kernels of 8-bit integers: every schedule, every factor and extreme values, on every target."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mdlc.codegen import emit_cpp
+from mdlc.codegen.executable import PRIVATE_INFO, Executable
+from mdlc.codegen.isa import find_isa
+from mdlc.codegen.kernel import candidates
+from mdlc.codegen.lowering import lower
+from mdlc.compiler.errors import MdlcError
+from mdlc.compiler.fixed_point import fixed_point
+from mdlc.compiler.interpreter import run
+from mdlc.compiler.ir import Graph, Node, make
+from mdlc.compiler.op import Op
+from mdlc.compiler.ops.concat import Concat
+from mdlc.compiler.ops.constant import constant
+from mdlc.compiler.ops.input import graph_input
+from mdlc.compiler.ops.quantized_add import QuantizedAdd
+from mdlc.compiler.ops.quantized_conv2d import QuantizedConv2D
+from mdlc.compiler.ops.quantized_dense import QuantizedDense
+from mdlc.compiler.ops.slice import Slice
+from mdlc.compiler.types import Array, DType
+from mdlc.passes.layout import assign_layout
+from tests.targets import TARGETS, require
+from tests.test_kernels import network_of
+
+INTEGER_TARGETS = [t for t in TARGETS if find_isa(t).integers is not None]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_schedule_is_exact(target: str) -> None:
+    """All candidates, not only the winners, on the awkward shapes among the samples."""
+    require(target)
+    isa = find_isa(target)
+    graph, values = network_of(QuantizedConv2D)
+    expected = run(graph, values)
+    graph = assign_layout(graph)
+    layers = [node for node in graph.order() if isinstance(node.op, QuantizedConv2D)]
+    found = {node.name: candidates(node, isa) for node in layers}
+    most = max(len(each) for each in found.values())
+    for round_ in range(0, most, max(1, most // 4)):
+        chosen = {name: each[min(round_, len(each) - 1)].schedule for name, each in found.items()}
+        actual = Executable(lower(graph, isa, "Schedules", schedules=chosen))(values)
+        for name, value in expected.items():
+            np.testing.assert_array_equal(actual[name], value, err_msg=f"{name} {chosen}")
+
+
+def product(
+    x: Node, filters: int, kernel: int, scale: float | Array, weights: Array | None = None,
+    bias: int = 0, groups: int = 1, **attributes: object,
+) -> Node:  # fmt: skip
+    """A convolution of random weights."""
+    rng = np.random.default_rng(filters)
+    shape = (filters, x.shape[1] // groups, kernel, kernel)
+    if weights is None:
+        weights = rng.integers(-127, 127, shape, np.int8, endpoint=True)
+    scales = fixed_point(np.broadcast_to(scale, (filters,)))
+    operands = weights, np.full(filters, bias, np.int32), *scales
+    op = QuantizedConv2D(groups=groups, **attributes)  # type: ignore[arg-type]
+    return make(op, x, *(constant(v) for v in operands), name=f"conv{filters}")
+
+
+def agrees(target: str, inputs: dict[str, Array], outputs: list[Node], threads: int = 1) -> None:
+    nodes = [n for output in outputs for n in Graph((), (output,), ("y",)).order()]
+    ports = {n.name: n for n in nodes if n.name in inputs}
+    names = tuple(f"y{i}" for i in range(len(outputs)))
+    graph = Graph(tuple(ports[name] for name in inputs), tuple(outputs), names)
+    expected = run(graph, inputs)
+    plan = lower(assign_layout(graph), find_isa(target), "Case", threads=threads)
+    actual = Executable(plan)(inputs)
+    for name, value in expected.items():
+        np.testing.assert_array_equal(actual[name], value, err_msg=name)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("kind", [np.int8, np.uint8])
+def test_extreme_values(target: str, kind: type) -> None:
+    """All activations and weights at their bounds: nothing saturates on the way."""
+    require(target)
+    info = np.iinfo(kind)
+    outputs, inputs = [], {}
+    for number, value in enumerate((info.min, info.max)):
+        x = np.full((1, 64, 6, 6), value, kind)
+        inputs[f"x{number}"] = x
+        node = graph_input(f"x{number}", x.shape, DType.from_numpy(x.dtype))
+        for weight in (-128, 127):
+            for groups in (1, 64):
+                w = np.full((64, 64 // groups, 3, 3), weight, np.int8)
+                scale = 100 / (64 / groups * 9 * 128 * 255)
+                outputs.append(product(node, 64, 3, scale, w, groups=groups, pads=(1, 1, 1, 1)))
+    agrees(target, inputs, outputs)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_factor(target: str) -> None:
+    """From 2^-40 to 2^20, and zero: one convolution with, one without factors above 1/4."""
+    require(target)
+    x = np.random.default_rng(1).integers(-128, 127, (1, 16, 5, 7), np.int8, endpoint=True)
+    node = graph_input("x", x.shape, DType.I8)
+    large = np.array([0.0, *np.exp2(np.linspace(-40, 20, 63))])
+    small = np.array([0.0, *np.exp2(np.linspace(-40, -2.5, 63))])
+    agrees(target, {"x": x}, [product(node, 64, 1, s, y_zero=-77) for s in (large, small)])
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_parts_of_wider_tensors(target: str) -> None:
+    """Inputs that are channel slices, outputs inside concats, and those read whole elsewhere."""
+    require(target)
+    x = np.random.default_rng(2).integers(-128, 127, (1, 48, 9, 8), np.int8, endpoint=True)
+    node = graph_input("x", x.shape, DType.I8)
+    wide = product(node, 48, 1, 0.0004)
+    halves = [make(Slice.along(wide.shape, 1, first, 24), wide) for first in (0, 24)]
+    same = {"pads": (1, 1, 1, 1), "x_zero": 3}
+    left = product(halves[0], 40, 3, 0.0005, **same)
+    right = product(halves[1], 24, 3, 0.003, groups=24, **same)
+    valid = product(halves[0], 20, 3, 0.0005)
+    joined = make(Concat(1), left, right)
+    total = make(QuantizedAdd(0.6, 0.7, 1, -2, 3), *halves)
+    agrees(target, {"x": x}, [product(joined, 17, 1, 0.0005), total, valid])
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_results_do_not_depend_on_threads(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    require(target)
+    monkeypatch.setattr(emit_cpp, "_WORTH_SHARING", -1)
+    for cls in (QuantizedConv2D, QuantizedDense):
+        graph, values = network_of(cls)
+        expected = run(graph, values)
+        plan = lower(assign_layout(graph), find_isa(target), "Samples", threads=3)
+        actual = Executable(plan, flags=("-Werror", "-Wall"))(values)
+        for name, value in expected.items():
+            np.testing.assert_array_equal(actual[name], value, err_msg=name)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_layers_of_all_depths_stand_in_one_class(target: str) -> None:
+    """Functions of one name have one text."""
+    outputs, inputs = [], []
+    for channels in (3, 8, 16, 24, 40):
+        x = graph_input(f"x{channels}", (1, channels, 9, 9), DType.I8)
+        inputs.append(x)
+        for number, same in enumerate(({"pads": (1, 1, 1, 1)}, {"dilation": (2, 2)}, {})):
+            y = product(x, 64 + number, 3, 0.0001, **same)
+            outputs += [y, product(y, 40, 1, 0.001), product(y, y.shape[1], 3, 0.01,
+                                                             groups=y.shape[1])]  # fmt: skip
+    names = tuple(f"y{i}" for i in range(len(outputs)))
+    graph = assign_layout(Graph(tuple(inputs), tuple(outputs), names))
+    files = emit_cpp.emit(lower(graph, find_isa(target), "Many"), PRIVATE_INFO)
+    assert b"Many" in files["Many.cpp"]
+
+
+def test_sums_that_may_leave_32_bits_are_refused() -> None:
+    x = graph_input("x", (1, 16, 3, 3), DType.I8)
+    weights = np.full((4, 16, 1, 1), 127, np.int8)
+    y = product(x, 4, 1, 0.001, weights, bias=2**31 - 1)
+    graph = assign_layout(Graph((x,), (y,), ("y",)))
+    with pytest.raises(MdlcError, match="leave 32 bits"):
+        lower(graph, find_isa("generic"), "Large")
+
+
+def test_weights_are_bytes() -> None:
+    """On every target the packed weights of a 1x1 convolution take a byte each."""
+    x = graph_input("x", (1, 64, 4, 4), DType.I8)
+    graph = assign_layout(Graph((x,), (product(x, 64, 1, 0.001),), ("y",)))
+    for target in TARGETS:
+        (step,) = lower(graph, find_isa(target), "Bytes").steps
+        assert step.weights["weights"].nbytes == 64 * 64
+
+
+@pytest.mark.parametrize("cls", [QuantizedConv2D, QuantizedDense])
+def test_emitted_code_reads_only_what_is_there(cls: type[Op]) -> None:
+    """Under AddressSanitizer and UndefinedBehaviorSanitizer."""
+    require("host")
+    graph, values = network_of(cls)
+    plan = lower(assign_layout(graph), find_isa("host"), "Samples")
+    Executable(plan, flags=("-fsanitize=address,undefined", "-fno-sanitize-recover=all"))(values)
