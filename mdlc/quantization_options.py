@@ -12,7 +12,7 @@ from mdlc.quantization.ranges import METHODS
 
 ROUNDINGS = ("corrected", "adaptive", "nearest")
 PLACEMENTS = ("cost", "everywhere")
-DEFAULT_METHOD = "minmax"
+DEFAULT_METHOD = "entropy"
 
 
 @dataclass(frozen=True)
