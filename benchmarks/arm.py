@@ -60,10 +60,14 @@ class PeerReadings:
         self.machine = arm_machine.find()
         self.cpu, self.again = cpu, again
         self.file = Path(platformdirs.user_cache_dir("mdlc")) / "benchmarks" / "arm.json"
-        self.kept: dict[str, list[int]] = {}
-        if self.file.exists():
-            self.kept = json.loads(self.file.read_text())
+        self.kept = self._read_file()
         self.converted: set[tuple[str, Path]] = set()
+
+    def _read_file(self) -> dict[str, list[int]]:
+        if not self.file.exists():
+            return {}
+        kept: dict[str, list[int]] = json.loads(self.file.read_text())
+        return kept
 
     def read(
         self, runtime: str, model: Path, plugin: str, word: str, options: list[str]
@@ -73,7 +77,9 @@ class PeerReadings:
         version = self.machine.versions[runtime]
         key = " ".join([runtime, version, self.cpu, plugin, *options, digest.hexdigest()[:16]])
         if key not in self.kept or self.again:
-            self.kept[key] = list(self._take(runtime, model, plugin, word, options))
+            taken = list(self._take(runtime, model, plugin, word, options))
+            # Another run may have added to the file meanwhile.
+            self.kept = {**self.kept, **self._read_file(), key: taken}
             self.file.parent.mkdir(parents=True, exist_ok=True)
             self.file.write_text(json.dumps(self.kept, indent=1) + "\n")
         return tuple(self.kept[key])
@@ -232,7 +238,8 @@ def main(
                 counts[network][runtime] = peers.read(runtime, model, plugin, word, [])
                 if caches:
                     plugin, word = cache_model.PLUGIN, cache_model.WORD
-                    reading = peers.read(runtime, model, plugin, word, cache_model.options())
+                    options = [*cache_model.options(), f"from={arm_worker.SCHED_YIELD}"]
+                    reading = peers.read(runtime, model, plugin, word, options)
                     moved[network][runtime] = cache_model.traffic(reading)
     console.print(counts_table(counts, limits))
     if caches:

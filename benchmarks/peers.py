@@ -43,6 +43,7 @@ from benchmarks.processes import Worker
 from benchmarks.runtimes import PEERS, Array, example_input, missing
 from mdlc.codegen.isa import isas
 from mdlc.codegen.toolchain import BUILD_FLAGS, find_toolchain
+from mdlc.compiler.errors import MdlcError
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,12 @@ def mdlc_worker(model: Path, target: str, threads: int) -> Worker:
     compiled = mdlc.compile(model, target, name="Net", threads=threads)
     isa = compiled.plan.isa
     toolchain = find_toolchain(isa)
+    if toolchain.runner:
+        raise MdlcError(
+            f"{isa.name} runs in an emulator here, whose times say nothing",
+            node="--target",
+            hint="python -m benchmarks.arm counts instructions",
+        )
     folder = model.parent / "mdlc"
     folder.mkdir()
     for name, content in compiled.files().items():

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import textwrap
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -17,6 +18,7 @@ from mdlc.codegen.plan import ALIGNMENT, CLASS_MEMBERS, SOURCE_NAMES, Plan, Port
 from mdlc.codegen.strides import C_TYPES
 from mdlc.codegen.templates import render
 from mdlc.codegen.threads import resolve
+from mdlc.codegen.weights_decoder import weights_decoder
 from mdlc.compiler.ops.conv2d import Conv2D
 from mdlc.compiler.types import DType
 
@@ -118,7 +120,10 @@ def emit(
         offsets=_offsets(plan),
         pointers=_pointers(plan),
         header_bytes=weights_file.HEADER_BYTES,
-        format_version=weights_file.VERSION,
+        format_version=weights_file.version(plan),
+        decoder=weights_decoder(plan) if plan.encoded else "",
+        payload_bytes="kPayloadBytes" if plan.encoded else f"{plan.name}::kWeightBytes",
+        payload_bytes_number=len(weights) - weights_file.HEADER_BYTES,
         digest=_bytes_literal(plan.digest()[:16]),
         target=_bytes_literal(plan.isa.name.encode().ljust(16, b"\0")),
         alignment=ALIGNMENT,
@@ -168,12 +173,28 @@ def manifest(plan: Plan, info: Info, files: Mapping[str, bytes]) -> bytes:
         "arena_bytes": plan.arena_bytes,
         "arena_lower_bound": lower_bound(plan.buffers),
         "weight_bytes": plan.weight_bytes,
+        **({"weights": _encodings(plan)} if plan.encoded else {}),
         "files": {
             name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
             for name, data in sorted(files.items())
         },
     }
     return (json.dumps(content, indent=2) + "\n").encode()
+
+
+def _encodings(plan: Plan) -> dict[str, object]:
+    """Bytes of the weights file, and for each encoded layer its encoding, bytes and error."""
+    return {
+        "file_bytes": weights_file.HEADER_BYTES + weights_file.payload_of(plan).nbytes,
+        "layers": {
+            name: {
+                "encoding": str(weights.encoding),
+                "bytes": len(weights.data),
+                "relative_error": float(f"{weights.error:.4g}"),
+            }
+            for name, weights in plan.encoded.items()
+        },
+    }
 
 
 # Below about this many cycles, waking a thread costs more than it saves.
@@ -301,6 +322,7 @@ def _manual(plan: Plan, info: Info, embed: bool) -> list[str]:
             f"{plan.arena_bytes} bytes of working memory, "
             f"{plan.weight_bytes} bytes of weights{' (embedded)' if embed else ''}",
         ),
+        *([("stored", _stored(plan))] if plan.encoded else []),
     ]
     for port in plan.inputs:
         note = info.notes.get(port.name)
@@ -312,6 +334,14 @@ def _manual(plan: Plan, info: Info, embed: bool) -> list[str]:
         for number, line in enumerate(wrapped or [""]):
             lines.append(f"{'' if number else label:<11}{line}".rstrip())
     return lines
+
+
+def _stored(plan: Plan) -> str:
+    """How the weights are stored, in a few words."""
+    counts = Counter(str(weights.encoding) for weights in plan.encoded.values())
+    listed = ", ".join(f"{name} ({count})" for name, count in counts.most_common())
+    nbytes = weights_file.HEADER_BYTES + weights_file.payload_of(plan).nbytes
+    return f"{nbytes} bytes; layers by encoding: {listed}"
 
 
 def _describe_port(port: Port) -> str:

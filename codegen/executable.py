@@ -182,13 +182,17 @@ class Executable:
             at += port.type.nbytes
         return results
 
+    def _arguments(self) -> list[str]:
+        """Further arguments of the program."""
+        return []
+
     def _run(self, mode: str, count: int, data: bytes) -> tuple[bytes, str]:
         with tempfile.TemporaryDirectory() as scratch:
             source, target = Path(scratch) / "in.raw", Path(scratch) / "out.raw"
             source.write_bytes(data)
             weights = self.directory / f"{self.plan.name}.weights"
             command = [*self.toolchain.runner, str(self.program), mode, str(count)]
-            command += [str(weights), str(source), str(target)]
+            command += [str(weights), str(source), str(target), *self._arguments()]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
                 raise MdlcError(f"the built program failed: {failure(done)}", node=self.plan.name)

@@ -55,6 +55,7 @@ class Isa:
         stream_bytes: what a core reads from main memory per cycle.
         l1_bytes, l2_bytes: data caches of one core, for blocking.
         qemu_cpu: `-cpu` of qemu-user for it where the host cannot run it, or "".
+        kernels: the package of its kernel families.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Isa:
     cpu_flags: frozenset[str] = field(default_factory=frozenset)
     guard: tuple[str, ...] = ()
     cpu_check: str = ""
+    kernels: str = "mdlc.codegen.kernels"
 
     def op(self, hook: str, *operands: object) -> str:
         """The C++ expression of a hook on operands."""

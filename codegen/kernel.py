@@ -183,6 +183,18 @@ class Kernel(ABC):
         """The node's constants as the kernel reads them, by field name, in call order."""
         return {}
 
+    def filter_transform(self, node: Node, schedule: Schedule) -> Array | None:
+        """The matrix G where `pack` packs G g G' of every filter g, not g itself.
+
+        `weights` then holds each element of G g G' of all filters in turn, packed alike: row by
+        row, but those of the last column behind all others.
+        """
+        return None
+
+    def decodable(self, node: Node, schedule: Schedule) -> bool:
+        """Whether `weights` is the weights in another order, or `filter_transform` of them."""
+        return True
+
     def scratch(self, node: Node, schedule: Schedule, isa: Isa) -> int:
         """Bytes of scratch memory that a run on one thread needs."""
         return 0
@@ -201,10 +213,10 @@ class Kernel(ABC):
 
 
 @cache
-def kernels() -> tuple[Kernel, ...]:
-    """All kernels, in the order of their files."""
+def kernels(package_name: str = "mdlc.codegen.kernels") -> tuple[Kernel, ...]:
+    """All kernels of a package, in the order of their files."""
     found: list[Kernel] = []
-    package = importlib.import_module("mdlc.codegen.kernels")
+    package = importlib.import_module(package_name)
     for module in pkgutil.iter_modules(package.__path__):
         loaded = importlib.import_module(f"{package.__name__}.{module.name}")
         found.extend(getattr(loaded, "KERNELS", ()))
@@ -228,7 +240,7 @@ def candidates(node: Node, isa: Isa) -> list[Candidate]:
     """
     found = [
         Candidate(kernel, schedule, kernel.cost(node, schedule, isa))
-        for kernel in kernels()
+        for kernel in kernels(isa.kernels)
         if kernel.matches(node, isa)
         for schedule in kernel.schedules(node, isa)
     ]

@@ -46,6 +46,7 @@ def lower(
     schedules: Mapping[str, Schedule] | None = None,
     tuned: Tuned | None = None,
     threads: int = 1,
+    decodable: bool = False,
 ) -> Plan:
     """Plans a graph whose layouts are assigned.
 
@@ -54,6 +55,7 @@ def lower(
         schedules: schedules to use instead of the cheapest, by node name.
         tuned: measured tables, which decide for the layers that they know.
         threads: the most that the emitted class computes on.
+        decodable: choose only kernels whose weights can be decoded where they are packed.
 
     Raises:
         MdlcError: a node has no kernel on this ISA, or no such schedule, or a table that the
@@ -62,7 +64,9 @@ def lower(
     outputs = set(graph.outputs)
     order = [n for n in graph.order() if not isinstance(n.op, Constant) or n in outputs]
     choice = {
-        node: _choose(node, isa, (schedules or {}).get(node.name), tuned or Tuned())
+        node: _choose(
+            node, isa, (schedules or {}).get(node.name), tuned or Tuned(), decodable=decodable
+        )
         for node in order
         if not isinstance(node.op, Input) and not is_alias(node)
     }
@@ -128,10 +132,15 @@ def _row_major(tensor: TensorType) -> bool:
     return axes == sorted(axes)
 
 
-def _choose(node: Node, isa: Isa, wanted: Schedule | None, tuned: Tuned) -> Candidate:
+def _choose(
+    node: Node, isa: Isa, wanted: Schedule | None, tuned: Tuned, *, decodable: bool
+) -> Candidate:
     found = candidates(node, isa)
     if wanted is None:
-        return tuned.choose(node, found)
+        best = tuned.choose(node, found)
+        if decodable and not best.kernel.decodable(node, best.schedule):
+            return next(c for c in found if c.kernel.decodable(node, c.schedule))
+        return best
     for candidate in found:
         if candidate.schedule == wanted:
             return candidate

@@ -14,7 +14,7 @@ import shlex
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +24,9 @@ from mdlc.codegen.emit_cpp import MAT_TYPES, emit
 from mdlc.codegen.executable import PRIVATE_INFO, failure
 from mdlc.codegen.format import format_cpp
 from mdlc.codegen.isa import Isa
-from mdlc.codegen.kernel import Schedule
+from mdlc.codegen.kernel import Schedule, Step, View
 from mdlc.codegen.lowering import lower
+from mdlc.codegen.plan import ALIGNMENT, Plan
 from mdlc.codegen.qemu_plugins import Reading, build, readings, watch
 from mdlc.codegen.strides import C_TYPES
 from mdlc.codegen.templates import render
@@ -40,6 +41,8 @@ from mdlc.compiler.types import Array, DType, TensorType
 # A program that runs longer than this has hung.
 _PATIENCE_S = 600
 _SEED = 1
+# Readings of the clock in a row at a program's start, which show what one takes.
+_READINGS = 16
 # What a line of 64 bytes costs, in instructions of a core that starts two per cycle and moves 8
 # bytes per cycle from memory, 32 from the second cache, half of it behind arithmetic. Latency is
 # taken to be hidden by prefetching.
@@ -137,9 +140,12 @@ class Program:
     """A program that measures one layer by several schedules."""
 
     def __init__(
-        self, node: Node, isa: Isa, schedules: Sequence[Schedule], machine: Machine, folder: Path
+        self, step: Step, isa: Isa, schedules: Sequence[Schedule], machine: Machine, folder: Path
     ) -> None:
         """Builds it in an empty folder.
+
+        Args:
+            step: the layer in its network, where it has pitches.
 
         Raises:
             MdlcError: it does not compile.
@@ -147,10 +153,10 @@ class Program:
         self.machine = machine
         self.isa = isa
         self.folder = folder
-        graph, values = copies(node, len(schedules))
+        graph, values = copies(step.node, len(schedules))
         chosen = {f"c{i}": schedule for i, schedule in enumerate(schedules)}
-        self.plan = lower(graph, isa, "Candidates", schedules=chosen)
-        assert [step.schedule for step in self.plan.steps[1:]] == list(schedules)
+        self.plan = _spread(lower(graph, isa, "Candidates", schedules=chosen), step)
+        assert [copy.schedule for copy in self.plan.steps[1:]] == list(schedules)
         self._build(values)
 
     def _build(self, values: Sequence[Array]) -> None:
@@ -162,6 +168,8 @@ class Program:
             mat_types=MAT_TYPES,
             c_types=C_TYPES,
             others_bytes=4 * self.isa.l2_bytes,
+            readings=_READINGS,
+            spread=list(zip(plan.inputs, _row_steps(plan), strict=True)),
         )
         files = emit(plan, PRIVATE_INFO, instrument=True)
         for ending in ("h", "cpp"):
@@ -217,11 +225,11 @@ class Program:
         misses = readings(lines, cache_model.WORD)
         at = [_cost(*pair) for pair in zip(counts, misses, strict=False)]
         count = len(self.plan.steps)
-        if len(at) < 3 + 2 * count:
+        if len(at) < _READINGS + 2 * count:
             raise MdlcError("the plugins saw too few readings of the clock", node=runner[0])
-        clock = at[2] - at[1]
+        clock = min(later - earlier for earlier, later in pairwise(at[:_READINGS]))
         # Each layer ends with a reading and, after its preparations, the next starts with one.
-        at = at[3 : 3 + 2 * count]
+        at = at[_READINGS : _READINGS + 2 * count]
         costs = (at[2 * i] - at[2 * i - 1] - clock for i in range(1, count))
         return Measurement(tuple(round(cost) for cost in costs), f"{_emulated_cpu(runner)} in qemu")
 
@@ -289,11 +297,52 @@ def copies(node: Node, count: int) -> tuple[Graph, list[Array]]:
     operands = tuple(fresh[source] for source in node.inputs)
     start = graph_input("start", (1,), DType.F32)
     values.append(_random(start.type, random))
-    layers = (make(Relu(), start, name="first"),)
-    layers += tuple(replace(node, inputs=operands, name=f"c{i}") for i in range(count))
-    outputs = (*layers, *inputs)
+    layers = (replace(node, inputs=operands, name=f"c{i}") for i in range(count))
+    outputs = (make(Relu(), start, name="first"), *layers, *inputs)
     names = tuple(f"y{i}" for i in range(len(outputs)))
     return Graph((*inputs, start), outputs, names, "candidates"), values
+
+
+def _spread(plan: Plan, step: Step) -> Plan:
+    """The plan of a step's copies with the pitches that the step has in its network.
+
+    All of them honour pitches, or the plan stays as it is. Nothing shares memory here, as every
+    tensor is an input or output of the network.
+    """
+    layers = plan.steps[1:]
+    sources = [source for source in step.node.inputs if source.constant is None]
+    kernels = {layer.kernel for layer in layers}
+    if len(sources) != len(step.inputs) or not all(
+        kernel.pitched_input and kernel.pitched_output for kernel in kernels
+    ):
+        return plan
+    pitches = {
+        copy.buffer: view.pitch for copy, view in zip(layers[0].inputs, step.inputs, strict=True)
+    }
+    pitches |= {layer.output.buffer: step.output.pitch for layer in layers}
+
+    def spread(view: View) -> View:
+        return replace(view, pitch=pitches[view.buffer])
+
+    steps = tuple(
+        replace(layer, inputs=tuple(map(spread, layer.inputs)), output=spread(layer.output))
+        for layer in layers
+    )
+    sizes = [buffer.nbytes for buffer in plan.buffers]
+    for view in (view for layer in steps for view in (*layer.inputs, layer.output)):
+        sizes[view.buffer] = view.rows * view.pitch * view.type.dtype.size
+    starts = list(accumulate((-(-size // ALIGNMENT) * ALIGNMENT for size in sizes), initial=0))
+    buffers = tuple(
+        replace(buffer, nbytes=size, offset=start)
+        for buffer, size, start in zip(plan.buffers, sizes, starts[:-1], strict=True)
+    )
+    return replace(plan, steps=(plan.steps[0], *steps), buffers=buffers, arena_bytes=starts[-1])
+
+
+def _row_steps(plan: Plan) -> list[int]:
+    """Bytes from one innermost row to the next of each input, as the layers see it."""
+    pitches = {view.buffer: view.pitch for step in plan.steps for view in step.inputs}
+    return [pitches[port.view.buffer] * port.type.dtype.size for port in plan.inputs]
 
 
 def _random(kind: TensorType, random: np.random.Generator) -> Array:

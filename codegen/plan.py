@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mdlc.codegen.isa import Isa
 from mdlc.codegen.kernel import Step, View
+from mdlc.codegen.weights_sections import EncodedWeights
 from mdlc.compiler.ir import Graph
 from mdlc.compiler.types import TensorType
 
@@ -75,7 +76,12 @@ class Blob:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything the emitters need."""
+    """Everything the emitters need.
+
+    Attributes:
+        encoded: by step, weights that the file holds in another form than the step's; see
+            codegen/weights_sections.py. Without any, the file is computed on as it is.
+    """
 
     name: str
     isa: Isa
@@ -86,6 +92,7 @@ class Plan:
     buffers: tuple[Buffer, ...]
     arena_bytes: int
     threads: int = 1
+    encoded: Mapping[str, EncodedWeights] = field(default_factory=dict)
 
     @property
     def macs(self) -> int:
@@ -107,7 +114,7 @@ class Plan:
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes of the payload of the weights file."""
+        """Bytes of the weights in memory; without encodings also of the file's payload."""
         blobs = self.blobs()
         return -(-(blobs[-1].offset + blobs[-1].nbytes) // ALIGNMENT) * ALIGNMENT if blobs else 0
 
@@ -116,6 +123,7 @@ class Plan:
         text = [self.name, self.isa.name]
         text += [f"{s.name} {s.node.op} {s.schedule} {s.node.type}" for s in self.steps]
         text += [str(blob) for blob in self.blobs()]
+        text += [f"{name} {weights.encoding}" for name, weights in self.encoded.items()]
         total = hashlib.sha256("\n".join(text).encode())
         for step in self.steps:
             for array in step.weights.values():
@@ -142,6 +150,7 @@ CLASS_MEMBERS = frozenset(
     """
     At Init Input Mat Release Shape Workers arena_ kThreads threads workers_ error input
     kArenaBytes kWeightBytes mapped_
+    decoded_
     mapped_bytes_ memory_ modelpath past trace trace_context weights ErrorText Error kOk
     kFileMissing kFileTruncated kFileForeign kFileVersion kOtherTarget kOtherModel kFileCorrupt
     kOutOfMemory kNotInitialised kBadInput kBadOutput kUnsupportedCpu kBadThreads
@@ -151,6 +160,9 @@ SOURCE_NAMES = frozenset(
     """
     Check ThreadPool pool CopyIn CopyOut Crc32
     CrcTables Fits Load32 Map Unmap close fstat kCrc kHeaderBytes
+    Decoder DecodeWeights FilterTransform Kind Plane Rows Section Stored Stream WeightFromHalf
+    kFilter0 kFilter1 kFilter2 kFilter3 kFilter4 kHalf kInt8 kLongestCode kPayloadBytes kRaw kRows
+    kSections kShared kStage kStored
     kMagic kMost kPlan kTarget kWeights mmap munmap open stat
     """.split()  # noqa: SIM905
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import tempfile
@@ -17,6 +18,7 @@ from mdlc.codegen.executable import Executable
 from mdlc.compiler.errors import MdlcError
 
 Reading = tuple[int, ...]
+_READING = re.compile(r"[A-Z]+( \d+)+")
 
 
 @cache
@@ -60,7 +62,8 @@ def watch(
         start, capture_output=True, text=True, errors="replace", env=environment, check=False
     )
     if done.returncode:
-        reason = " ".join(done.stderr[-400:].split()) or f"exit code {done.returncode}"
+        said = [line for line in done.stderr.splitlines() if not _READING.fullmatch(line)]
+        reason = " ".join(" ".join(said)[-400:].split()) or f"exit code {done.returncode}"
         raise MdlcError(f"{Path(command[0]).name} failed under {Path(qemu[0]).name}: {reason}")
     return done.stderr.splitlines()
 

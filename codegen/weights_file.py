@@ -7,7 +7,9 @@ All numbers are little-endian. The header's 64 bytes:
     56 CRC-32 of the payload       60 CRC-32 of the 60 bytes before
 
 CRC-32 is that of ISO 3309 and zlib. The payload's arrays lie at multiples of 64 bytes, so that
-a mapped file can be computed on as it is.
+a mapped file can be computed on as it is. Where weights are encoded, the format version is 2 and
+the payload is that of codegen/weights_sections.py, which `Init` decodes into memory laid out as
+the payload of version 1 is.
 """
 
 from __future__ import annotations
@@ -16,10 +18,18 @@ import struct
 import zlib
 
 from mdlc.codegen.plan import Plan
+from mdlc.codegen.weights_layout import FIELD
+from mdlc.codegen.weights_sections import Payload, arrange
 
 MAGIC = b"MDLCWTS\0"
 VERSION = 1
+ENCODED_VERSION = 2
 HEADER_BYTES = 64
+
+
+def version(plan: Plan) -> int:
+    """The format of a plan's weights file."""
+    return ENCODED_VERSION if plan.encoded else VERSION
 
 
 def header(plan: Plan, payload: bytes) -> bytes:
@@ -27,7 +37,7 @@ def header(plan: Plan, payload: bytes) -> bytes:
     first = struct.pack(
         "<8sII16s16sQI",
         MAGIC,
-        VERSION,
+        version(plan),
         HEADER_BYTES,
         plan.isa.name.encode(),
         plan.digest()[:16],
@@ -37,8 +47,14 @@ def header(plan: Plan, payload: bytes) -> bytes:
     return first + struct.pack("<I", zlib.crc32(first))
 
 
+def payload_of(plan: Plan) -> Payload:
+    """What stands where in the payload of a plan with encoded weights."""
+    blobs = [(b.step, b.field, b.offset, b.nbytes) for b in plan.blobs()]
+    return arrange(blobs, dict(plan.encoded), FIELD)
+
+
 def payload(plan: Plan) -> bytes:
-    """The packed arrays of all steps, in order, aligned."""
+    """The packed arrays of all steps, in order, aligned; or the encoded payload."""
     data = bytearray(plan.weight_bytes)
     arrays = {
         (step.name, name): array for step in plan.steps for name, array in step.weights.items()
@@ -47,6 +63,19 @@ def payload(plan: Plan) -> bytes:
         array = arrays[blob.step, blob.field]
         little = array.astype(array.dtype.newbyteorder("<"), copy=False)
         data[blob.offset : blob.offset + blob.nbytes] = little.tobytes()
+    return _encoded(plan, bytes(data)) if plan.encoded else bytes(data)
+
+
+def _encoded(plan: Plan, decoded: bytes) -> bytes:
+    found = payload_of(plan)
+    data = bytearray(found.nbytes)
+    for part in found.stored:
+        data[part.offset : part.offset + part.nbytes] = decoded[
+            part.target : part.target + part.nbytes
+        ]
+    for section in found.sections:
+        coded = section.weights.data
+        data[section.offset : section.offset + len(coded)] = coded
     return bytes(data)
 
 

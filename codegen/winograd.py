@@ -62,7 +62,11 @@ class Transform:
         """G g G' for weights [M, C, taps, taps], in double precision: [size, size, M, C]."""
         g = np.array(self.filter, np.float64)
         wide = weights.astype(np.float64)
-        return np.asarray(np.einsum("ia,mcab,jb->ijmc", g, wide, g, optimize=True))
+        # As plain products: the filters are long and the transforms are small.
+        taps = wide.reshape(-1, self.taps, self.taps)
+        down = np.tensordot(g, taps, ([1], [1]))  # [size, M C, taps]
+        both = np.tensordot(g, down, ([1], [2]))  # [size across, size down, M C]
+        return both.transpose(1, 0, 2).reshape(self.size, self.size, *weights.shape[:2])
 
 
 def _product(roots: Sequence[Fraction]) -> list[Fraction]:

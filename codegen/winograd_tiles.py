@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 from mdlc.codegen.epilogue import Epilogue
 from mdlc.codegen.isa import Isa
+from mdlc.codegen.isas.generic import ISA as SCALAR
 from mdlc.codegen.kernel import Microkernel
 from mdlc.codegen.templates import render
-from mdlc.codegen.winograd import Lines, Matrix, Transform
+from mdlc.codegen.winograd import Lines, Matrix, Transform, transform
 
 
 @dataclass(frozen=True)
@@ -43,11 +45,13 @@ class InputTile:
         results = lines.inputs(self.transform, [f"d{i}" for i in range(size)])
         return lines.text, results
 
-    def instructions(self, isa: Isa) -> float:
+    def instructions(self) -> float:
         """Instructions for one vector of channels."""
         size = self.transform.size
         rows, columns = size - (not self.down), size - (not self.across)
-        across, down = len(self._lines(isa, self.across)[0]), len(self._lines(isa, self.down)[0])
+        outputs, taps = self.transform.outputs, self.transform.taps
+        across = _input_operations(outputs, taps, columns)
+        down = _input_operations(outputs, taps, rows)
         return rows * (2 * columns + across) + columns * (2 * rows + down) + 12
 
     def microkernel(self, isa: Isa) -> Microkernel:
@@ -72,6 +76,22 @@ class InputTile:
         return Microkernel(self.name(isa), text)
 
 
+@cache
+def _input_operations(outputs: int, taps: int, size: int) -> int:
+    """Arithmetic of an input transform along one axis, of so many elements."""
+    lines = Lines(SCALAR)
+    lines.inputs(transform(outputs, taps), [f"d{i}" for i in range(size)])
+    return len(lines.text)
+
+
+@cache
+def _output_operations(outputs: int, taps: int) -> int:
+    """Arithmetic of an output transform along one axis."""
+    lines, of = Lines(SCALAR), transform(outputs, taps)
+    lines.outputs(of, of.outputs, [f"d{i}" for i in range(of.size)])
+    return len(lines.text)
+
+
 def _used(matrix: Matrix) -> list[int]:
     """Columns of a matrix that are not all zero."""
     return [i for i in range(len(matrix[0])) if any(row[i] for row in matrix)]
@@ -92,12 +112,10 @@ class OutputTile:
         size = f"{self.rows}x{self.columns}"
         return f"winograd{outputs}x{taps}_output{self.epilogue.suffix}_f32_{size}_{isa.suffix}"
 
-    def instructions(self, isa: Isa) -> float:
+    def instructions(self) -> float:
         """Instructions for one vector of channels of a whole tile."""
         size, outputs = self.transform.size, self.transform.outputs
-        lines = Lines(isa)
-        lines.outputs(self.transform, outputs, [f"d{i}" for i in range(size)])
-        count = len(lines.text)
+        count = _output_operations(outputs, self.transform.taps)
         return size * (size + outputs + count) + outputs * (size + count + 3 * outputs) + 14
 
     def microkernel(self, isa: Isa) -> Microkernel:

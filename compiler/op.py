@@ -12,6 +12,7 @@ import numpy as np
 
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.expr import Expr
+from mdlc.compiler.ir import make
 from mdlc.compiler.types import Array, DType, TensorType
 
 if TYPE_CHECKING:
@@ -127,6 +128,10 @@ class Op:
             maps.append(np.arange(count) if own == count and count > 1 else None)
         return tuple(maps)
 
+    def node_channel_map(self, node: Node) -> tuple[Array | None, ...] | None:
+        """The same of a node, for operators whose channels depend on a constant input."""
+        return self.channel_map([source.type for source in node.inputs], node.type)
+
     def with_channels(self, inputs: Sequence[TensorType], kept: Array) -> Op:
         """The operator for inputs of which only some channels are left.
 
@@ -135,6 +140,18 @@ class Op:
             kept: indices of the output channels that are left.
         """
         return self
+
+    def on_channels(
+        self, inputs: Sequence[Node], kept: Array, kept_inputs: Sequence[Array], name: str
+    ) -> Node:
+        """The node for inputs of which only some channels are left.
+
+        Args:
+            inputs: those that are left.
+            kept, kept_inputs: masks of the channels that the output and every input had.
+        """
+        op = self.with_channels([source.type for source in inputs], np.flatnonzero(kept))
+        return make(op, *inputs, name=name)
 
     def cost(self, inputs: Sequence[TensorType], output: TensorType) -> Cost:
         """Multiply-adds and bytes; the default counts data movement only."""

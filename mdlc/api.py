@@ -10,12 +10,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mdlc.codegen.emit_cpp import Info, emit
+from mdlc.codegen.emit_cpp import Info
 from mdlc.codegen.executable import Executable
-from mdlc.codegen.isa import find_isa
-from mdlc.codegen.lowering import lower
 from mdlc.codegen.plan import Plan
 from mdlc.codegen.schedule_table import Tuned, read_tables, shipped_tables
+from mdlc.codegen.target import find_target, target_of
+from mdlc.codegen.weights_choice import encode_plan, encode_to_size
+from mdlc.codegen.weights_encoding import RAW, Encoding, parse_encoding
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Graph
 from mdlc.compiler.onnx_import import import_model
@@ -68,7 +69,7 @@ class CompiledModel:
 
     @cached_property
     def _files(self) -> dict[str, bytes]:
-        return emit(self.plan, self.info, embed_weights=self.embed_weights)
+        return target_of(self.plan).emit(self.plan, self.info, embed_weights=self.embed_weights)
 
     def files(self) -> dict[str, bytes]:
         """What is emitted: contents by file name, in a fixed order."""
@@ -88,7 +89,7 @@ class CompiledModel:
         Raises:
             MdlcError: there is no C++ compiler for the target, or nothing here that runs it.
         """
-        return Executable(self.plan)
+        return target_of(self.plan).executable(self.plan)
 
     def report(self) -> Report:
         """Layers with their kernels and sizes; `str()` of it is a table."""
@@ -108,6 +109,8 @@ def compile(
     threads: int = 1,
     tuned: Tables = None,
     embed_weights: bool = False,
+    weights_encoding: str = "raw",
+    max_size: int | None = None,
     quantize: Quantize | None = None,
     example_inputs: Sequence[Any] | None = None,
     dump: str | os.PathLike[str] | None = None,
@@ -132,6 +135,9 @@ def compile(
         tuned: tables of measured schedules (`mdlc tune`), of which a later one overrides an
             earlier; None for the table that comes with mdlc, () for the cost model alone.
         embed_weights: put the weights into the C++ text, so that there is no other file.
+        weights_encoding: raw, fp16, int8 or clustered:BITS, with +huffman or not: how the
+            weights are stored (arithmetic stays float32); or auto, the best for `max_size`.
+        max_size: bytes that the weights file may have, for auto.
         quantize: compute in 8-bit integers; see Quantize.
         example_inputs: tensors, for a torch.nn.Module.
         dump: folder for the graph after every pass, as text.
@@ -147,15 +153,38 @@ def compile(
     )
     if not 1 <= threads <= 64:
         raise MdlcError(f"{threads} threads", node="--threads", hint="choose from 1 to 64")
-    isa = find_isa(target)
+    encoding = _encoding(weights_encoding, max_size)
+    chosen = find_target(target)
+    if embed_weights and not chosen.embeds:
+        raise MdlcError(
+            f"target {chosen.name} has its weights in a file",
+            node="--embed-weights",
+            hint="leave --embed-weights out",
+        )
+    if threads > 1 and not chosen.threads:
+        raise MdlcError(
+            f"target {chosen.name} has no threads of its own",
+            node="--threads",
+            hint="leave --threads out",
+        )
+    if encoding != RAW and not chosen.encodes:
+        raise MdlcError(
+            f"target {chosen.name} has its weights in half precision",
+            node="--weights-encoding",
+            hint="leave --weights-encoding and --max-size out",
+        )
+    if quantize is not None and not chosen.integers:
+        raise MdlcError(
+            f"target {chosen.name} has no 8-bit kernels", node="--quantize", hint="leave it out"
+        )
     paths = _paths(tuned)
-    tables = shipped_tables(isa) if paths is None else read_tables(paths, isa)
+    tables = shipped_tables(chosen.isa) if paths is None else read_tables(paths, chosen.isa)
     checked = checked_class_name(name) if name else None
     tell("reading the model")
     source = read_model(model, example_inputs)
     imported = import_model(source.path or source.onnx, shapes=shapes)
     tell("optimising the graph")
-    low_precision = None if quantize is None else LowPrecision(quantize, how, isa, tell)
+    low_precision = None if quantize is None else LowPrecision(quantize, how, chosen.isa, tell)
     passed = stages(
         preprocess(imported, how),
         dump=None if dump is None else Path(dump),
@@ -166,28 +195,49 @@ def compile(
         tell(f"  {stage.name}: {stage.seconds * 1e3:.1f} ms")
     graph = passed[-1].graph
     class_ = checked or class_name(source.stem)
-    tell(f"choosing kernels for {isa.name}")
-    plan = lower(graph, isa, class_, tuned=tables, threads=threads)
+    tell(f"choosing kernels for {chosen.name}")
+    kept = {"decodable": True} if encoding != RAW else {}
+    plan = chosen.lower(graph, chosen.isa, class_, tuned=tables, threads=threads, **kept)
+    if encoding != RAW:
+        tell("encoding the weights")
+        if encoding is None:
+            assert max_size is not None
+            plan = encode_to_size(plan, max_size)
+        else:
+            plan = encode_plan(plan, encoding)
     info = Info(
         source.file_name,
         source.sha256,
         command_line(
             source.file_name,
-            isa.name,
+            chosen.name,
             how,
             name=checked,
             shapes=shapes,
             threads=threads,
             tuned=paths,
             embed_weights=embed_weights,
+            weights_encoding=weights_encoding,
+            max_size=max_size,
             quantize=quantize,
         ),
         __version__,
         {node.name: note for node in graph.inputs if (note := input_note(how))},
     )
     return CompiledModel(
-        source, imported, graph, plan, how, info, embed_weights, low_precision, tables
+        source, imported, plan.graph, plan, how, info, embed_weights, low_precision, tables
     )
+
+
+def _encoding(text: str, max_size: int | None) -> Encoding | None:
+    """The encoding of a name; None for auto."""
+    if (text == "auto") != (max_size is not None):
+        raise MdlcError(
+            "auto and a size belong together",
+            node="--weights-encoding" if text == "auto" else "--max-size",
+            hint="write --weights-encoding auto --max-size BYTES",
+        )
+    return None if text == "auto" else parse_encoding(text)
 
 
 def _paths(tuned: Tables) -> list[Path] | None:
@@ -207,6 +257,8 @@ def command_line(
     threads: int = 1,
     tuned: Sequence[Path] | None = None,
     embed_weights: bool = False,
+    weights_encoding: str = "raw",
+    max_size: int | None = None,
     quantize: Quantize | None = None,
 ) -> str:
     """The command that compiles a model with these options, as the emitted header shows it."""
@@ -228,6 +280,10 @@ def command_line(
         words += [word for path in tuned for word in ("--tuned", path.name)] or ["--no-tuned"]
     if embed_weights:
         words.append("--embed-weights")
+    if weights_encoding != "raw":
+        words += ["--weights-encoding", weights_encoding]
+    if max_size is not None:
+        words += ["--max-size", str(max_size)]
     if quantize:
         words += quantize.words()
     return shlex.join(words)

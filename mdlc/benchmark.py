@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mdlc.codegen.isa import Isa
 from mdlc.codegen.peak import peak_source
+from mdlc.codegen.target import target_of
 from mdlc.codegen.toolchain import BUILD_FLAGS, Toolchain
 from mdlc.compiler.errors import MdlcError
 
@@ -70,6 +71,12 @@ def benchmark(compiled: CompiledModel, repeats: int) -> Benchmark:
         MdlcError: it cannot be built or run here.
     """
     plan = compiled.plan
+    if not target_of(plan).timed:
+        raise MdlcError(
+            f"target {plan.isa.name} runs on a simulator here, whose times mean nothing",
+            node="--target",
+            hint="`mdlc explain` has estimates",
+        )
     executable = compiled.build()
     toolchain = executable.toolchain
     peak = measure_peak(plan.isa, toolchain)

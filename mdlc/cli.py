@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import click
 from click.shell_completion import CompletionItem
 
-from mdlc.commands import bench, compile, explain, inspect, run, targets, tune, verify
+from mdlc.commands import bench, compile, compress, explain, inspect, run, targets, tune, verify
 from mdlc.compiler.errors import MdlcError
 from mdlc.version import __version__
 
@@ -61,7 +61,7 @@ def cli() -> None:
     """
 
 
-for _module in (compile, run, verify, bench, inspect, explain, tune, targets):
+for _module in (compile, run, verify, bench, compress, inspect, explain, tune, targets):
     cli.add_command(_module.command)
 
 

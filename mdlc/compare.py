@@ -15,6 +15,8 @@ FLOAT_BOUND = 1e-4
 HALF_BOUND = 2e-2
 # Share of integers that may differ: an ArgMax near a tie.
 INTEGER_BOUND = 1e-3
+# The same where half precision decides what is near.
+HALF_INTEGER_BOUND = 1e-2
 
 
 @dataclass(frozen=True)
@@ -43,20 +45,23 @@ class Errors:
         return self.max_rel <= self.bound
 
 
-def errors(actual: Array, expected: Array) -> Errors:
-    """Compares two arrays of one shape; NaN equals NaN and an infinity equals itself."""
+def errors(actual: Array, expected: Array, *, half: bool = False) -> Errors:
+    """Compares two arrays of one shape; NaN equals NaN and an infinity equals itself.
+
+    Args:
+        half: `actual` was computed in half precision, whatever its type.
+    """
     if actual.shape != expected.shape:
         raise ValueError(f"shapes {actual.shape} and {expected.shape} differ")
     if not expected.size:
         return Errors(0.0, 0.0, 0, math.inf, FLOAT_BOUND)
     if expected.dtype.kind not in "f":
+        bound = HALF_INTEGER_BOUND if half else INTEGER_BOUND
         differ = actual != expected
         apart = float(np.abs(actual.astype(np.float64) - expected.astype(np.float64)).max())
         share = float(differ.mean())
-        return Errors(
-            apart, share, 0, math.inf if not share else -10 * math.log10(share), INTEGER_BOUND
-        )
-    bound = HALF_BOUND if expected.dtype == np.float16 else FLOAT_BOUND
+        return Errors(apart, share, 0, math.inf if not share else -10 * math.log10(share), bound)
+    bound = HALF_BOUND if half or expected.dtype == np.float16 else FLOAT_BOUND
     a, b = actual.astype(np.float64), expected.astype(np.float64)
     same = (a == b) | (np.isnan(a) & np.isnan(b))
     if not np.isfinite(a[~same]).all() or not np.isfinite(b[~same]).all():

@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Protocol
 
 from mdlc.codegen.isa import Isa
-from mdlc.codegen.kernel import Candidate, Schedule, candidates
+from mdlc.codegen.kernel import Candidate, Schedule, Step, candidates
 from mdlc.codegen.measure import Machine, Measurement, Program
 from mdlc.codegen.plan import Plan
 from mdlc.codegen.schedule_table import ScheduleTable, Tuned, layer_key, read_table
 from mdlc.compiler.errors import MdlcError
-from mdlc.compiler.ir import Node
 from mdlc.output import write_file
 
 # Candidates of a layer. Counting in an emulator takes long, and the cost model comes near counts.
@@ -35,12 +34,13 @@ class Layer:
     """A layer with a choice of schedules.
 
     Attributes:
+        step: one of its occurrences.
         found: its candidates, cheapest by the cost model first.
         count: how often it stands in the networks.
     """
 
     key: str
-    node: Node
+    step: Step
     found: tuple[Candidate, ...]
     count: int
 
@@ -79,7 +79,7 @@ def layers_of(plans: Iterable[Plan]) -> list[Layer]:
                 continue
             ways = tuple(candidates(step.node, plan.isa))
             if len(ways) > 1:
-                found[key] = Layer(key, step.node, ways, 1)
+                found[key] = Layer(key, step, ways, 1)
     return sorted(found.values(), key=lambda layer: (-layer.cycles, layer.key))
 
 
@@ -235,7 +235,7 @@ def _measured(
 
         def build(layer: Layer, found: Sequence[Candidate], folder: Path) -> Program:
             chosen = [candidate.schedule for candidate in found]
-            return Program(layer.node, isa, chosen, machine, folder)
+            return Program(layer.step, isa, chosen, machine, folder)
 
         programs = list(pool.map(build, group, ways, folders))
         # Counts do not mind what else runs; times do.
@@ -269,11 +269,11 @@ def _summary(
     model_total = best_total = 0.0
     tuned = Tuned((("", table),) if table else (), shipped=True)
     for layer in layers:
-        entry = tuned.entry(layer.node, layer.found)
+        entry = tuned.entry(layer.step.node, layer.found)
         if entry is None:
             continue
         model = str(layer.found[0].schedule)
-        best = str(tuned.choose(layer.node, layer.found).schedule)
+        best = str(tuned.choose(layer.step.node, layer.found).schedule)
         model_cost, best_cost = entry.costs[model], entry.costs[best]
         model_total += layer.count * model_cost
         best_total += layer.count * best_cost

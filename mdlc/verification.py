@@ -10,8 +10,10 @@ import numpy as np
 import onnx
 import onnxruntime
 
+from mdlc.codegen.target import target_of
 from mdlc.compare import Errors, errors
 from mdlc.compiler.errors import MdlcError
+from mdlc.compiler.onnx_export import export_onnx
 from mdlc.compiler.types import Array
 from mdlc.preprocess import model_values, picture_input
 
@@ -59,7 +61,11 @@ class Verification:
 
 
 class Reference:
-    """ONNX Runtime on the model as trained, with the tensors of all layers as outputs."""
+    """ONNX Runtime on the model as trained, with the tensors of all layers as outputs.
+
+    Where weights are encoded, it is the compiled graph with the weights that the device decodes:
+    what encoding costs in accuracy is another question (`mdlc compress`).
+    """
 
     def __init__(self, compiled: CompiledModel, tensors: Iterable[str]) -> None:
         """Args:
@@ -69,10 +75,8 @@ class Reference:
             MdlcError: ONNX Runtime does not take the model.
         """
         self._compiled = compiled
-        path = compiled.model.path
-        model = onnx.ModelProto()
-        model.CopyFrom(onnx.load(path) if path else compiled.model.onnx)
-        _fix_shapes(model, compiled)
+        self._own = bool(compiled.plan.encoded)
+        model = export_onnx(compiled.graph) if self._own else _as_trained(compiled)
         outputs = [output.name for output in model.graph.output]
         made = {name for node in model.graph.node for name in node.output if name}
         inner = [name for name in dict.fromkeys(tensors) if name in made and name not in outputs]
@@ -94,7 +98,7 @@ class Reference:
         """The tensors for inputs of the preprocessed network."""
         how = self._compiled.how
         values = dict(inputs)
-        if how.changes:
+        if how.changes and not self._own:
             picture = picture_input(self._compiled.imported, "--input-format")
             values[picture.name] = model_values(values[picture.name], picture, how)
         try:
@@ -102,6 +106,14 @@ class Reference:
         except Exception as error:
             raise _refused(self._compiled, error) from error
         return dict(zip(self.tensors, map(np.asarray, found), strict=True))
+
+
+def _as_trained(compiled: CompiledModel) -> onnx.ModelProto:
+    path = compiled.model.path
+    model = onnx.ModelProto()
+    model.CopyFrom(onnx.load(path) if path else compiled.model.onnx)
+    _fix_shapes(model, compiled)
+    return model
 
 
 def _fix_shapes(model: onnx.ModelProto, compiled: CompiledModel) -> None:
@@ -133,6 +145,7 @@ def verify(compiled: CompiledModel, inputs: Iterable[Mapping[str, Array]]) -> Ve
     notes: dict[str, str] = {}
     runs = 0
     executable = compiled.build()
+    half = target_of(compiled.plan).half
     for values in inputs:
         runs += 1
         expected = reference.run(values)
@@ -147,9 +160,10 @@ def verify(compiled: CompiledModel, inputs: Iterable[Mapping[str, Array]]) -> Ve
                     f"now {list(traced[step.name].shape)}, in the model {list(tensor.shape)}"
                 )
             else:
-                _keep_worst(worst, step.name, errors(traced[step.name], tensor))
+                _keep_worst(worst, step.name, errors(traced[step.name], tensor, half=half))
         for name in compiled.graph.output_names:
-            _keep_worst(worst, f"output {name}", errors(results[name], expected[name]))
+            found = errors(results[name], expected[name], half=half)
+            _keep_worst(worst, f"output {name}", found)
     layers = tuple(
         LayerErrors(
             step.name,

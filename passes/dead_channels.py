@@ -28,24 +28,25 @@ from mdlc.compiler.types import Array
 
 MOST_ROUNDS = 32
 Kept = Callable[[Node], Array]
-_Key = tuple[Node, int]
+Key = tuple[Node, int]
 
 
 def remove_dead_channels(graph: Graph) -> Graph:
     """Removes dead channels until there are none; the network's outputs stay whole."""
     for _ in range(MOST_ROUNDS):
-        found = _Channels(graph).dead()
+        found = Channels(graph).dead()
         if not found:
             break
-        graph = _remove(graph, found)
+        graph, _ = remove_channels(graph, found)
     return graph
 
 
-def _channels(node: Node) -> int:
+def channel_count(node: Node) -> int:
+    """Channels (axis 1) of a node's output; 0 where it has no such axis."""
     return node.shape[1] if node.type.rank >= 2 else 0
 
 
-def _weighted(node: Node) -> bool:
+def mixes_channels(node: Node) -> bool:
     """Whether the node mixes channels by constant weights [M, C, ...]."""
     op = node.op
     if not isinstance(op, Conv2D | Dense) or (isinstance(op, Dense) and node.type.rank != 2):
@@ -56,32 +57,45 @@ def _weighted(node: Node) -> bool:
 
 
 @dataclass
-class _Channels:
+class Channels:
     """What is known of every channel of a graph."""
 
     graph: Graph
     constants: dict[Node, Array] = field(default_factory=dict)
-    classes: UnionFind[_Key] = field(default_factory=UnionFind)
+    classes: UnionFind[Key] = field(default_factory=UnionFind)
 
     def dead(self) -> dict[Node, Array]:
         """For each node that loses channels, a mask of those that stay."""
-        order = [node for node in self.graph.order() if _channels(node)]
+        order = [node for node in self.graph.order() if channel_count(node)]
         for node in order:
             self.constants[node] = _constant_channels(node, self.constants)
-        required: set[_Key] = set()
-        for node in self.graph.order():
-            self._tie(node)
-        for node in self.graph.order():
-            required |= self._required(node)
-        for node in (*self.graph.outputs, *self.graph.inputs):
-            required |= {(node, c) for c in range(_channels(node))}
-        alive = {self.classes[key] for key in required}
+        self.tie()
+        alive = {self.classes[key] for key in self.required()}
         masks: dict[Node, Array] = {}
         for node in order:
-            mask = np.array([self.classes[node, c] in alive for c in range(_channels(node))])
+            mask = np.array([self.classes[node, c] in alive for c in range(channel_count(node))])
             if not mask.all() and node.constant is None:
                 masks[node] = mask
         return self._without_empty(masks)
+
+    def tie(self) -> None:
+        """Joins channels that live and die together."""
+        for node in self.graph.order():
+            self._tie(node)
+
+    def required(self, *, read: bool = True) -> set[Key]:
+        """Channels that the network cannot do without.
+
+        Args:
+            read: whether those that weights read count.
+        """
+        found: set[Key] = set()
+        for node in self.graph.order():
+            if read or not mixes_channels(node):
+                found |= self._required(node)
+        for node in (*self.graph.outputs, *self.graph.inputs):
+            found |= {(node, c) for c in range(channel_count(node))}
+        return found
 
     def _without_empty(self, masks: dict[Node, Array]) -> dict[Node, Array]:
         """A tensor keeps at least one channel, and so does all that is tied to it."""
@@ -97,15 +111,15 @@ class _Channels:
         return result
 
     def _maps(self, node: Node) -> tuple[Array | None, ...] | None:
-        if not _channels(node) or not node.inputs:
+        if not channel_count(node) or not node.inputs:
             return None
-        return node.op.channel_map([source.type for source in node.inputs], node.type)
+        return node.op.node_channel_map(node)
 
     def _tie(self, node: Node) -> None:
         maps = self._maps(node)
         if maps is None:
             if isinstance(node.op, Conv2D) and node.op.residual:
-                for c in range(_channels(node)):
+                for c in range(channel_count(node)):
                     self.classes.union((node, c), (node.inputs[-1], c))
             return
         for source, own in zip(node.inputs, maps, strict=True):
@@ -115,10 +129,10 @@ class _Channels:
                 if tied >= 0:
                     self.classes.union((node, c), (source, tied))
 
-    def _required(self, node: Node) -> set[_Key]:
+    def _required(self, node: Node) -> set[Key]:
         """Channels that this node cannot do without."""
-        found: set[_Key] = set()
-        if _weighted(node):
+        found: set[Key] = set()
+        if mixes_channels(node):
             x, weights = node.inputs[0], node.inputs[1].constant
             assert weights is not None
             read = np.any(weights.reshape(*weights.shape[:2], -1) != 0, axis=(0, 2))
@@ -130,15 +144,15 @@ class _Channels:
         for index, source in enumerate(node.inputs):
             tied = maps is not None and maps[index] is not None
             if not tied and source.constant is None:
-                found |= {(source, c) for c in range(_channels(source))}
+                found |= {(source, c) for c in range(channel_count(source))}
         if maps is None:  # an operator that can make no fewer channels than it does
-            found |= {(node, c) for c in range(_channels(node))}
+            found |= {(node, c) for c in range(channel_count(node))}
         return found
 
 
 def _constant_channels(node: Node, known: Mapping[Node, Array]) -> Array:
     """The value of every channel that is the same everywhere; NaN for the others."""
-    count = _channels(node)
+    count = channel_count(node)
     unknown = np.full(count, np.nan)
     op = node.op
     if node.type.rank not in (2, 4) or not node.inputs or node.constant is not None:
@@ -173,14 +187,14 @@ def _constant_channels(node: Node, known: Mapping[Node, Array]) -> Array:
 
 def _per_channel(source: Node, node: Node, known: Mapping[Node, Array]) -> Array | None:
     """An operand of an element-wise node as one number per channel; None if it varies."""
-    count = _channels(node)
+    count = channel_count(node)
     value = source.constant
     if value is not None:
         full = value.reshape((1,) * (node.type.rank - value.ndim) + value.shape)
         if any(d != 1 for i, d in enumerate(full.shape) if i != 1):
             return None
         return np.broadcast_to(full.reshape(-1), (count,)).astype(np.float32)
-    if source.type.rank != node.type.rank or _channels(source) != count:
+    if source.type.rank != node.type.rank or channel_count(source) != count:
         return None
     return known[source].astype(np.float32)
 
@@ -192,10 +206,10 @@ def _constant_filters(node: Node, known: Mapping[Node, Array]) -> Array:
     weights, bias = w.constant, b.constant
     assert weights is not None
     assert bias is not None
-    unknown = np.full(_channels(node), np.nan)
-    if _channels(node) != len(bias):
+    unknown = np.full(channel_count(node), np.nan)
+    if channel_count(node) != len(bias):
         return unknown
-    values = known.get(x, np.full(_channels(x), np.nan))
+    values = known.get(x, np.full(channel_count(x), np.nan))
     sums = weights.reshape(*weights.shape[:2], -1).astype(np.float64)
     if isinstance(op, Conv2D) and op.groups > 1:
         if op.groups != x.shape[1]:
@@ -215,15 +229,20 @@ def _constant_filters(node: Node, known: Mapping[Node, Array]) -> Array:
     return np.asarray(result, np.float64)
 
 
-def _remove(graph: Graph, masks: Mapping[Node, Array]) -> Graph:
-    constants = _Channels(graph)
+def remove_channels(graph: Graph, masks: Mapping[Node, Array]) -> tuple[Graph, dict[Node, Node]]:
+    """The graph without some channels, and the new node for every old one.
+
+    Args:
+        masks: for each node that loses channels, which stay; whole classes, and some of each.
+    """
+    constants = Channels(graph)
     for node in graph.order():
-        if _channels(node):
+        if channel_count(node):
             constants.constants[node] = _constant_channels(node, constants.constants)
     done: dict[Node, Node] = {}
 
     def kept(node: Node) -> Array:
-        return masks.get(node, np.ones(_channels(node), np.bool_))
+        return masks.get(node, np.ones(channel_count(node), np.bool_))
 
     for node in graph.order():
         sources = [done[source] for source in node.inputs]
@@ -234,7 +253,7 @@ def _remove(graph: Graph, masks: Mapping[Node, Array]) -> Graph:
             done[node] = _smaller(node, sources, kept, constants.constants)
         else:
             done[node] = _carried(node, sources, kept)
-    return graph.with_outputs(done[node] for node in graph.outputs)
+    return graph.with_outputs(done[node] for node in graph.outputs), done
 
 
 def _smaller(node: Node, sources: list[Node], kept: Kept, constants: Mapping[Node, Array]) -> Node:
@@ -276,7 +295,7 @@ def _carried(node: Node, sources: list[Node], kept: Kept) -> Node:
     """Any other operator on the channels that are left; constant operands lose theirs too."""
     mask = kept(node)
     operands = []
-    maps = node.op.channel_map([source.type for source in node.inputs], node.type)
+    maps = node.op.node_channel_map(node)
     for index, (old, new) in enumerate(zip(node.inputs, sources, strict=True)):
         value = old.constant
         if value is None or maps is None or maps[index] is None:
@@ -287,5 +306,4 @@ def _carried(node: Node, sources: list[Node], kept: Kept) -> Node:
         assert own is not None
         used = own[mask]
         operands.append(constant(np.take(value, used[used >= 0], axis=axis), old.name))
-    op = node.op.with_channels([o.type for o in operands], np.flatnonzero(mask))
-    return make(op, *operands, name=node.name)
+    return node.op.on_channels(operands, mask, [kept(s) for s in node.inputs], node.name)

@@ -118,7 +118,7 @@ class Tiling:
         """(row, column) of the phases that are transformed one after the other."""
         if self.folded:
             return [(0, 0)]
-        return list(itertools.product(range(self.stride), repeat=2))
+        return [(row, column) for row in range(self.stride) for column in range(self.stride)]
 
     def order(self) -> list[int]:
         """Points as row * size + column, in the order in which they lie in memory.
@@ -313,10 +313,10 @@ class ConvWinograd(Kernel):
         tiles = part.rows * part.columns
         issue = min(isa.issue_width, 3.0)
         channels = part.folded or part.channels
-        entries = sum(tile.instructions(isa) for _, tile in self._input_tiles(part))
+        entries = sum(tile.instructions() for _, tile in self._input_tiles(part))
         exit_ = OutputTile(part.transform, Epilogue(), part.transform.outputs, 0)
         total += tiles * channels / isa.lanes * entries / issue
-        total += tiles * part.filters / isa.lanes * exit_.instructions(isa) / issue
+        total += tiles * part.filters / isa.lanes * exit_.instructions() / issue
         total += node.inputs[0].type.size / min(isa.lanes, part.channels) * 2
         return total * node.shape[0]
 
@@ -361,6 +361,17 @@ class ConvWinograd(Kernel):
         return 4 * max(
             thread_panels(part.product(p, part.block), flat, isa) for p in part.classes()
         )
+
+    def filter_transform(self, node: Node, schedule: Schedule) -> Array | None:
+        op, taps = node.op, node.inputs[1].shape[2]
+        assert isinstance(op, Conv2D)
+        if op.stride != (1, 1):
+            return None
+        return np.array(transform(schedule.block[0], taps).filter, np.float64)
+
+    def decodable(self, node: Node, schedule: Schedule) -> bool:
+        # With stride 2, phases of a filter are transformed each on its own.
+        return isinstance(node.op, Conv2D) and node.op.stride == (1, 1)
 
     def pack(self, node: Node, schedule: Schedule, isa: Isa) -> dict[str, Array]:
         weights, bias = node.inputs[1].constant, node.inputs[2].constant

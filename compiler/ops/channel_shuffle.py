@@ -9,7 +9,10 @@ from typing import ClassVar
 import numpy as np
 
 from mdlc.compiler.errors import MdlcError
+from mdlc.compiler.ir import Node, make
 from mdlc.compiler.op import LayoutRule, Op, Sample, random_array
+from mdlc.compiler.ops.constant import constant
+from mdlc.compiler.ops.gather import Gather
 from mdlc.compiler.types import Array, TensorType
 
 
@@ -34,6 +37,20 @@ class ChannelShuffle(Op):
     def order(self, channels: int) -> Array:
         """The input channel of every output channel."""
         return np.arange(channels).reshape(self.groups, -1).T.reshape(-1)
+
+    def channel_map(
+        self, inputs: Sequence[TensorType], output: TensorType
+    ) -> tuple[Array | None, ...] | None:
+        return (self.order(output.shape[1]),)
+
+    def on_channels(
+        self, inputs: Sequence[Node], kept: Array, kept_inputs: Sequence[Array], name: str
+    ) -> Node:
+        place = np.cumsum(kept_inputs[0]) - 1
+        order = place[self.order(len(kept))[kept]]
+        if len(order) % self.groups == 0 and np.array_equal(order, self.order(len(order))):
+            return make(self, *inputs, name=name)
+        return make(Gather(1), inputs[0], constant(order.astype(np.int64)), name=name)
 
     def reference(self, *inputs: Array) -> Array:
         return np.ascontiguousarray(inputs[0][:, self.order(inputs[0].shape[1])])

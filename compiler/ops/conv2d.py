@@ -105,7 +105,7 @@ class Conv2D(Op):
         self, inputs: Sequence[TensorType], output: TensorType
     ) -> tuple[Array | None, ...] | None:
         channels, filters = inputs[0].shape[1], output.shape[1]
-        if self.groups != channels:
+        if self.groups != channels or channels == 1:  # one channel is mixed into all filters
             return None
         own: list[Array | None] = [np.arange(filters) // (filters // channels)]
         own += [None] * (len(inputs) - 1)

@@ -8,9 +8,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from mdlc.compiler.ir import Node
+from mdlc.compiler.ir import Node, make
 from mdlc.compiler.onnx_node import OnnxNode
 from mdlc.compiler.op import OnnxForm, Op, Sample, normalize_axis, random_array
+from mdlc.compiler.ops.constant import constant
 from mdlc.compiler.types import Array, TensorType
 
 
@@ -39,6 +40,22 @@ class Gather(Op):
         return TensorType(
             (*x.shape[: self.axis], *indices.shape, *x.shape[self.axis + 1 :]), x.dtype
         )
+
+    def node_channel_map(self, node: Node) -> tuple[Array | None, ...] | None:
+        index = node.inputs[1].constant
+        if self.axis != 1 or index is None or index.ndim != 1:
+            return None
+        return index % node.inputs[0].shape[1], None
+
+    def on_channels(
+        self, inputs: Sequence[Node], kept: Array, kept_inputs: Sequence[Array], name: str
+    ) -> Node:
+        index = inputs[1].constant
+        if self.axis != 1 or index is None:
+            return make(self, *inputs, name=name)
+        place = np.cumsum(kept_inputs[0]) - 1
+        moved = place[index[kept] % len(kept_inputs[0])]
+        return make(self, inputs[0], constant(moved.astype(index.dtype)), name=name)
 
     def reference(self, *inputs: Array) -> Array:
         return np.asarray(np.take(inputs[0], inputs[1], axis=self.axis))

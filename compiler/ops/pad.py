@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 
 from mdlc.compiler.errors import MdlcError
-from mdlc.compiler.ir import Node
+from mdlc.compiler.ir import Node, make
 from mdlc.compiler.onnx_node import OnnxNode
 from mdlc.compiler.op import LayoutRule, OnnxForm, Op, Sample, normalize_axis, random_array
 from mdlc.compiler.ops.slice import Slice
@@ -79,8 +79,17 @@ class Pad(Op):
     def channel_map(
         self, inputs: Sequence[TensorType], output: TensorType
     ) -> tuple[Array | None, ...] | None:
-        padded = output.rank < 2 or self.begins[1] or self.ends[1]
-        return None if padded else (np.arange(output.shape[1]),)
+        if output.rank < 2 or (self.mode != "constant" and (self.begins[1] or self.ends[1])):
+            return None
+        return (self.source_index(1, inputs[0].shape[1]),)
+
+    def on_channels(
+        self, inputs: Sequence[Node], kept: Array, kept_inputs: Sequence[Array], name: str
+    ) -> Node:
+        begins, ends = list(self.begins), list(self.ends)
+        begins[1] = int(kept[: begins[1]].sum())
+        ends[1] = int(kept[len(kept) - ends[1] :].sum())
+        return make(replace(self, begins=tuple(begins), ends=tuple(ends)), *inputs, name=name)
 
     def source_index(self, axis: int, length: int) -> Array:
         """Index in x of every position of y along an axis; -1 where it is `value`."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 
 from mdlc.compiler.errors import MdlcError
-from mdlc.compiler.ir import Node
+from mdlc.compiler.ir import Node, make
 from mdlc.compiler.onnx_node import OnnxNode
 from mdlc.compiler.op import LayoutRule, OnnxForm, Op, Sample, normalize_axis, random_array
 from mdlc.compiler.types import Array, TensorType
@@ -103,6 +103,21 @@ class Slice(Op):
         if not fits:
             raise MdlcError(f"slice {self} reaches outside {x}")
         return TensorType(self.lengths, x.dtype, quant=x.quant)
+
+    def channel_map(
+        self, inputs: Sequence[TensorType], output: TensorType
+    ) -> tuple[Array | None, ...] | None:
+        if output.rank < 2 or self.steps[1] != 1:
+            return None
+        return (np.arange(self.lengths[1]) + self.starts[1],)
+
+    def on_channels(
+        self, inputs: Sequence[Node], kept: Array, kept_inputs: Sequence[Array], name: str
+    ) -> Node:
+        starts, lengths = list(self.starts), list(self.lengths)
+        starts[1] = int(kept_inputs[0][: self.starts[1]].sum())
+        lengths[1] = int(kept.sum())
+        return make(replace(self, starts=tuple(starts), lengths=tuple(lengths)), *inputs, name=name)
 
     def reference(self, *inputs: Array) -> Array:
         index = tuple(

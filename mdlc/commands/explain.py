@@ -6,6 +6,7 @@ import click
 
 from mdlc.api import CompiledModel
 from mdlc.codegen.kernel import candidates
+from mdlc.codegen.target import target_of
 from mdlc.commands.console import count, out, table
 from mdlc.commands.options import ModelOptions, model_options
 from mdlc.compiler.errors import MdlcError
@@ -43,6 +44,8 @@ def command(options: ModelOptions, wanted: str | None, everything: bool) -> None
             hint=f"layers are {some}, ...; see `mdlc inspect`",
         )
     console = out()
+    estimate = target_of(compiled.plan).estimate
+    lines, totals = estimate(compiled.plan) if estimate else ({}, [])
     for step in steps:
         found = candidates(step.node, isa)
         entry = tuned.entry(step.node, found)
@@ -71,6 +74,10 @@ def command(options: ModelOptions, wanted: str | None, everything: bool) -> None
                 *([] if entry is None else ["" if cost is None else f"{cost:.6g}"]),
             )
         console.print(shown)
+        if step.name in lines:
+            console.print(lines[step.name], soft_wrap=True)
+    for total in totals:
+        console.print(total, soft_wrap=True)
 
 
 def _precision(compiled: CompiledModel, tensor: str) -> str | None:

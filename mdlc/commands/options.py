@@ -12,7 +12,7 @@ import click
 from click.shell_completion import CompletionItem
 
 import mdlc
-from mdlc.codegen.isa import isas
+from mdlc.codegen.target import targets
 from mdlc.commands.console import progress
 from mdlc.commands.quantization import (
     quantization_of,
@@ -36,7 +36,7 @@ class TargetType(click.ParamType[str]):
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
         """The names that begin as typed."""
-        return [CompletionItem(n) for n in (*isas(), "host") if n.startswith(incomplete)]
+        return [CompletionItem(n) for n in (*targets(), "host") if n.startswith(incomplete)]
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,8 @@ class ModelOptions:
     verbose: bool
     threads: int = 1
     embed_weights: bool = False
+    weights_encoding: str = "raw"
+    max_size: int | None = None
     quantize: str | None = None
     calibrate: Path | None = None
     calibration: str | None = None
@@ -96,6 +98,8 @@ class ModelOptions:
                 threads=self.threads,
                 tuned=self.tuned or (() if self.no_tuned else None),
                 embed_weights=self.embed_weights,
+                weights_encoding=self.weights_encoding,
+                max_size=self.max_size,
                 quantize=self.quantization(),
                 dump=self.dump,
                 check=self.check,
@@ -188,6 +192,21 @@ def model_options(
             default=1,
             show_default=True,
             help="Most threads that the emitted class computes on; Init may be told fewer.",
+        ),
+        click.option(
+            "--weights-encoding",
+            default="raw",
+            show_default=True,
+            metavar="ENCODING",
+            help="How weights are stored: raw, fp16, int8 or clustered:BITS (2 to 8), each "
+            "with +huffman or not; auto: the least error for --max-size. All but raw are "
+            "decoded by Init; arithmetic stays float32.",
+        ),
+        click.option(
+            "--max-size",
+            type=click.IntRange(1),
+            metavar="BYTES",
+            help="Most bytes of the weights file, for --weights-encoding auto.",
         ),
         click.option(
             "--dump",

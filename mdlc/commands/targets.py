@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
-from mdlc.codegen.host import host_isa
-from mdlc.codegen.isa import Isa, find_isa, isas
-from mdlc.codegen.toolchain import find_toolchain
+from mdlc.codegen.target import Target, find_target
+from mdlc.codegen.target import targets as all_targets
 from mdlc.commands.console import out, table
 from mdlc.commands.options import TargetType
 from mdlc.compiler.errors import MdlcError
@@ -28,21 +25,20 @@ def command(target: str | None) -> None:
     Compiling to C++ needs none of it.
     """
     if target is not None:
-        click.echo(" ".join(find_isa(target).flags))
+        click.echo(" ".join(find_target(target).isa.flags))
         return
-    known = isas()
-    best = host_isa(known.values())
+    best = find_target("host").name
     shown = table("target", "what", "compiler flags", "built by", "run by")
-    for isa in known.values():
-        name = f"{isa.name} (host)" if isa is best else isa.name
-        shown.add_row(name, isa.description, " ".join(isa.flags), *_needs(isa))
+    for known in all_targets().values():
+        name = f"{known.name} (host)" if known.name == best else known.name
+        isa = known.isa
+        shown.add_row(name, isa.description, " ".join(isa.flags), *_needs(known))
     out().print(shown)
 
 
-def _needs(isa: Isa) -> tuple[str, str]:
+def _needs(target: Target) -> tuple[str, str]:
     """What builds and what runs a target's programs here, or what is missing."""
     try:
-        found = find_toolchain(isa)
+        return target.needs()
     except MdlcError as error:
         return "", f"missing: {error.reason}"
-    return found.name, Path(found.runner[0]).name if found.runner else "this machine"

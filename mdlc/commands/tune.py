@@ -13,8 +13,10 @@ from rich.progress import Progress as Bar
 from rich.table import Column
 
 from mdlc.codegen.measure import find_machine
+from mdlc.codegen.target import target_of
 from mdlc.commands.console import count, err, out, table
 from mdlc.commands.options import ModelOptions, model_options
+from mdlc.compiler.errors import MdlcError
 from mdlc.tuning import REPEATS, TOP, TOP_COUNTED, Progress, Tuning, layers_of, tune
 
 
@@ -73,6 +75,11 @@ def command(
     """
     compiled = replace(options, no_tuned=True).compile()
     isa = compiled.plan.isa
+    if not target_of(compiled.plan).timed:
+        raise MdlcError(
+            f"target {isa.name} runs on a simulator here, whose times mean nothing",
+            node="--target",
+        )
     layers = layers_of([compiled.plan])
     path = path or Path(f"{isa.name}.tuned.json")
     with tuning_progress(options.verbose) as progress:

@@ -8,6 +8,7 @@
 //
 // At every clock_gettime and at the end one line is printed: CACHES, bytes read, bytes written,
 // then for each core: misses of L1 on reads, on writes, misses of L2, lines written back to memory.
+// With the argument from=NUMBER nothing is watched before the program's first such system call.
 // QEMU's plugin interface, version 1, declared here so that no QEMU headers are needed.
 #include <stddef.h>
 #include <stdint.h>
@@ -27,10 +28,12 @@ typedef void (*vcpu_syscall_cb)(qemu_plugin_id_t, unsigned, int64_t, uint64_t, u
                                 uint64_t, uint64_t, uint64_t);
 typedef void (*vcpu_mem_cb)(unsigned, qemu_plugin_meminfo_t, uint64_t, void*);
 typedef void (*udata_cb)(qemu_plugin_id_t, void*);
+typedef void (*simple_cb)(qemu_plugin_id_t);
 void qemu_plugin_register_vcpu_tb_trans_cb(qemu_plugin_id_t, vcpu_tb_trans_cb);
 void qemu_plugin_register_vcpu_mem_cb(struct qemu_plugin_insn*, vcpu_mem_cb, enum qemu_plugin_cb_flags,
                                       enum qemu_plugin_mem_rw, void*);
 void qemu_plugin_register_vcpu_syscall_cb(qemu_plugin_id_t, vcpu_syscall_cb);
+void qemu_plugin_reset(qemu_plugin_id_t, simple_cb);
 void qemu_plugin_register_atexit_cb(qemu_plugin_id_t, udata_cb, void*);
 size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb*);
 struct qemu_plugin_insn* qemu_plugin_tb_get_insn(const struct qemu_plugin_tb*, size_t);
@@ -59,6 +62,7 @@ typedef struct {
 static Core cores[kMaxCores];
 static unsigned core_count;
 static uint64_t bytes_read, bytes_written;
+static int64_t from = -1;
 
 static uint64_t* SetOf(const Cache* cache, uint64_t line) {
   return cache->entries + (line & cache->set_mask) * cache->ways;
@@ -187,6 +191,19 @@ static void OnExit(qemu_plugin_id_t id, void* data) {
   Print();
 }
 
+static void Start(qemu_plugin_id_t id) {
+  qemu_plugin_register_vcpu_tb_trans_cb(id, Translate);
+  qemu_plugin_register_vcpu_syscall_cb(id, OnSyscall);
+  qemu_plugin_register_atexit_cb(id, OnExit, NULL);
+}
+
+// All that was translated until then goes, to be translated anew under Start's watch.
+static void Wait(qemu_plugin_id_t id, unsigned cpu, int64_t number, uint64_t a, uint64_t b, uint64_t c, uint64_t d,
+                 uint64_t e, uint64_t f, uint64_t g, uint64_t h) {
+  (void)cpu, (void)a, (void)b, (void)c, (void)d, (void)e, (void)f, (void)g, (void)h;
+  if (number == from) qemu_plugin_reset(id, Start);
+}
+
 static int Make(Cache* cache, uint64_t bytes, unsigned ways) {
   const uint64_t sets = ways ? (bytes >> kLineShift) / ways : 0;
   if (sets == 0 || (sets & (sets - 1)) != 0) return 0;
@@ -204,6 +221,10 @@ EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t* info, int
     char kind[16];
     const char* value = strchr(argv[i], '=');
     Core* core = &cores[core_count];
+    if (strncmp(argv[i], "from=", 5) == 0) {
+      from = atoll(value + 1);
+      continue;
+    }
     if (core_count == kMaxCores || value == NULL ||
         sscanf(value + 1, "%llu:%u:%llu:%u:%15s", &l1, &l1_ways, &l2, &l2_ways, kind) != 5 ||
         !Make(&core->l1, l1, l1_ways) || !Make(&core->l2, l2, l2_ways)) {
@@ -213,8 +234,10 @@ EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t* info, int
     core->exclusive = strcmp(kind, "exclusive") == 0;
     ++core_count;
   }
-  qemu_plugin_register_vcpu_tb_trans_cb(id, Translate);
-  qemu_plugin_register_vcpu_syscall_cb(id, OnSyscall);
-  qemu_plugin_register_atexit_cb(id, OnExit, NULL);
+  if (from < 0) {
+    Start(id);
+  } else {
+    qemu_plugin_register_vcpu_syscall_cb(id, Wait);
+  }
   return 0;
 }

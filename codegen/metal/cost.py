@@ -1,0 +1,182 @@
+"""What kernels cost on Apple's GPUs, estimated from published peaks.
+
+Times are roofline bounds: the longest of arithmetic at the peak rate, memory traffic at the peak
+bandwidth, and the time to start a dispatch, each with the occupancy that the grid allows. No GPU
+was measured; the figures compare kernels and networks with each other.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mdlc.codegen.kernel import Step, View
+from mdlc.codegen.metal.image import Image
+from mdlc.codegen.metal.kernel import ComputeCode
+from mdlc.codegen.plan import Plan
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU by its published figures.
+
+    Attributes:
+        cores: shader cores; half_tflops, float_tflops: peak rates, two for a multiply-add.
+        gbytes: memory bandwidth in 1e9 bytes a second.
+        sources: where the figures are from.
+    """
+
+    name: str
+    cores: int
+    half_tflops: float
+    float_tflops: float
+    gbytes: float
+    sources: str
+
+
+# Rates of half precision: twice those of float on the PowerVR-derived cores of the A10, the same
+# from the M1 on (128 multiply-adds a core and cycle in either).
+GPUS = (
+    Gpu("A10", 6, 0.72, 0.36, 25.6,
+        "AnandTech, 'The Apple iPhone 7 review' (6 clusters, LPDDR4 25.6 GB/s); 6 x 32 float "
+        "multiply-adds at about 0.94 GHz"),
+    Gpu("A15", 5, 1.71, 1.71, 34.1,
+        "NanoReview and Wikipedia, 'Apple A15' (5 cores, 1.34 GHz, LPDDR4X 34.1 GB/s): 5 x 128 "
+        "multiply-adds a cycle"),
+    Gpu("M1", 8, 2.62, 2.62, 68.3,
+        "Wikipedia, 'Apple M1' (8 cores, 2.6 TFLOPS, LPDDR4X-4266 68.25 GB/s)"),
+)  # fmt: skip
+
+# Seconds to start a dispatch of one command buffer; an assumption, not a measurement.
+DISPATCH_SECONDS = 2e-6
+# Threads that keep a core busy; registers and threadgroup memory that a core shares among them.
+# Assumptions: 16-bit registers and bytes as found by public reverse engineering of the M1 (Dougall
+# Johnson, "Apple G13 GPU architecture reference"): 1024 threads with up to 104 of them each.
+CORE_THREADS = 1024
+FULL_REGISTERS = 104
+CORE_SHARED_BYTES = 60 * 1024
+
+
+@dataclass(frozen=True)
+class KernelCost:
+    """Figures of one dispatch."""
+
+    name: str
+    kernel: str
+    half_fmas: int
+    float_fmas: int
+    read_bytes: int
+    written_bytes: int
+    threads: int
+    group: tuple[int, int, int]
+    occupancy: float
+    seconds: dict[str, float]
+
+    def to_json(self) -> dict[str, object]:
+        """For the manifest."""
+        return {
+            "layer": self.name,
+            "kernel": self.kernel,
+            "half_fmas": self.half_fmas,
+            "float_fmas": self.float_fmas,
+            "read_bytes": self.read_bytes,
+            "written_bytes": self.written_bytes,
+            "threads": self.threads,
+            "group": list(self.group),
+            "occupancy": round(self.occupancy, 3),
+            "microseconds": {gpu: round(s * 1e6, 2) for gpu, s in self.seconds.items()},
+        }
+
+
+def _bytes(view: View) -> int:
+    image = Image.of(view.type)
+    size = 8 if image.element == "half" else 16
+    return image.layers * image.height * image.width * size
+
+
+def occupancy(code: ComputeCode) -> float:
+    """Share of a core's threads that registers and threadgroup memory leave."""
+    limits = [1.0, FULL_REGISTERS / max(code.work.registers, 1)]
+    if code.shared_bytes:
+        group = math.prod(code.group)
+        limits.append(CORE_SHARED_BYTES // code.shared_bytes * group / CORE_THREADS)
+    return min(limits)
+
+
+def seconds(code: ComputeCode, moved: int, gpu: Gpu) -> float:
+    """The roofline time of a dispatch that moves so many bytes."""
+    threads = math.prod(code.grid)
+    busy = min(1.0, threads / (gpu.cores * CORE_THREADS / 4)) * max(occupancy(code), 0.25)
+    work = 2 * code.work.half_fmas / gpu.half_tflops + 2 * code.work.float_fmas / gpu.float_tflops
+    return max(work / 1e12 / busy, moved / (gpu.gbytes * 1e9)) + DISPATCH_SECONDS
+
+
+def kernel_cost(step: Step, code: ComputeCode) -> KernelCost:
+    """Figures of a step's dispatch, every texture and weight counted once."""
+    read = sum(_bytes(view) for view in step.inputs)
+    read += sum(array.nbytes for array in step.weights.values())
+    written = _bytes(step.output)
+    return KernelCost(
+        step.name,
+        code.name,
+        code.work.half_fmas,
+        code.work.float_fmas,
+        read,
+        written,
+        math.prod(code.grid),
+        code.group,
+        occupancy(code),
+        {gpu.name: seconds(code, read + written, gpu) for gpu in GPUS},
+    )
+
+
+def network_report(
+    plan: Plan, codes: Sequence[ComputeCode], ends: Sequence[ComputeCode]
+) -> dict[str, object]:
+    """All kernels and their sum, for the manifest."""
+    costs = [kernel_cost(step, code) for step, code in zip(plan.steps, codes, strict=True)]
+    views = [port.view for port in (*plan.inputs, *plan.outputs)]
+    total = {
+        gpu.name: sum(cost.seconds[gpu.name] for cost in costs)
+        + sum(seconds(code, 2 * _bytes(view), gpu) for view, code in zip(views, ends, strict=True))
+        for gpu in GPUS
+    }
+    return {
+        "note": "roofline estimates from published peaks; nothing was measured",
+        "sources": {gpu.name: gpu.sources for gpu in GPUS},
+        "milliseconds": {gpu: round(s * 1e3, 4) for gpu, s in total.items()},
+        "half_fmas": sum(cost.half_fmas for cost in costs),
+        "float_fmas": sum(cost.float_fmas for cost in costs),
+        "read_bytes": sum(cost.read_bytes for cost in costs),
+        "written_bytes": sum(cost.written_bytes for cost in costs),
+        "kernels": [cost.to_json() for cost in costs],
+    }
+
+
+def estimate(plan: Plan) -> tuple[dict[str, str], list[str]]:
+    """For `mdlc explain`: a line for each step by name, and lines for the whole network."""
+    lines = {}
+    totals = dict.fromkeys((gpu.name for gpu in GPUS), 0.0)
+    half = float_ = 0
+    for step in plan.steps:
+        code = step.kernel.emit(step, plan.isa)
+        assert isinstance(code, ComputeCode)
+        cost = kernel_cost(step, code)
+        half += cost.half_fmas
+        float_ += cost.float_fmas
+        times = []
+        for gpu, spent in cost.seconds.items():
+            totals[gpu] += spent
+            times.append(f"{gpu} {spent * 1e6:.1f} us")
+        lines[step.name] = (
+            f"{cost.threads} threads, occupancy {cost.occupancy:.2f}, {cost.half_fmas} half and "
+            f"{cost.float_fmas} float FMA, {cost.read_bytes} bytes read, {cost.written_bytes} "
+            f"written; at least {', '.join(times)}"
+        )
+    whole = ", ".join(f"{gpu} {spent * 1e3:.3f} ms" for gpu, spent in totals.items())
+    return lines, [
+        f"the whole network: {half / 1e6:.2f} M half and {float_ / 1e6:.2f} M float FMA; at least "
+        f"{whole}",
+        "(from published peaks, nothing was measured; the manifest names the sources)",
+    ]

@@ -1,0 +1,337 @@
+"""Plan -> the files of a Metal class: kernels, host class, weights, packages."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mdlc.codegen import weights_file
+from mdlc.codegen.emit_cpp import MAT_TYPES, Info, describe, dims
+from mdlc.codegen.format import format_cpp
+from mdlc.codegen.kernel import Step
+from mdlc.codegen.metal.image import Image
+from mdlc.codegen.metal.kernel import ComputeCode
+from mdlc.codegen.metal.manifest import manifest
+from mdlc.codegen.metal.ports import camera, reader, takes_camera, writer
+from mdlc.codegen.plan import Plan, Port
+from mdlc.codegen.strides import C_TYPES
+from mdlc.codegen.templates import render
+from mdlc.compiler.types import DType
+
+
+@dataclass(frozen=True)
+class Texture:
+    """A texture array of the class.
+
+    Attributes:
+        constant: its name in the enumeration.
+        first, last: as in Buffer.
+    """
+
+    constant: str
+    name: str
+    width: int
+    height: int
+    layers: int
+    format: str
+    first: int
+    last: int
+    live: str
+
+
+@dataclass(frozen=True)
+class Dispatch:
+    """A line of infer: a kernel with what it is bound to."""
+
+    member: str
+    kernel: int
+    textures: tuple[str, ...]
+    fields: tuple[str, ...]
+    groups: tuple[int, int, int]
+    group: tuple[int, int, int]
+    shared: int
+
+
+@dataclass(frozen=True)
+class Member:
+    """A layer as a member of the class."""
+
+    name: str
+    struct: str
+    initializer: str
+    comment: str
+    public: bool
+
+
+def codes_of(plan: Plan) -> list[ComputeCode]:
+    """The kernel of every step, in order."""
+    found = []
+    for step in plan.steps:
+        code = step.kernel.emit(step, plan.isa)
+        assert isinstance(code, ComputeCode)
+        found.append(code)
+    return found
+
+
+class Functions:
+    """Kernels of a file, those of equal text once, with names that do not collide."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.names: list[str] = []
+        self.helpers: dict[str, None] = {}
+        self._number: dict[str, int] = {}
+
+    def add(self, code: ComputeCode) -> int:
+        """The kernel's number in the file."""
+        for helper in code.helpers:
+            self.helpers.setdefault(helper)
+        if code.text not in self._number:
+            name, number = code.name, 1
+            while name in self.names:
+                number += 1
+                name = f"{code.name}_v{number}"
+            self._number[code.text] = len(self.names)
+            self.names.append(name)
+            self.texts.append(re.sub(rf"\b{re.escape(code.name)}\(", f"{name}(", code.text))
+        return self._number[code.text]
+
+
+def emit(
+    plan: Plan, info: Info, *, embed_weights: bool = False, instrument: bool = False
+) -> dict[str, bytes]:
+    """File names and contents: kernels, host class, Swift wrapper, weights, manifest, packages.
+
+    Args:
+        embed_weights: not for this target; weights are a file.
+        instrument: call `trace` after every layer (for verify; never shipped).
+    """
+    functions = Functions()
+    codes = codes_of(plan)
+    textures = textures_of(plan)
+    readers = [reader(port) for port in plan.inputs]
+    writers = [writer(port) for port in plan.outputs]
+    port_in = [
+        _port_dispatch(functions.add(code), code, textures[port.view.buffer].constant)
+        for port, code in zip(plan.inputs, readers, strict=True)
+    ]
+    picture = None
+    if len(plan.inputs) == 1 and takes_camera(plan.inputs[0]):
+        code = camera(plan.inputs[0], scale=_scale(plan.inputs[0], info), bgr=_is_bgr(info))
+        constant = textures[plan.inputs[0].view.buffer].constant
+        picture = _port_dispatch(functions.add(code), code, constant)
+    numbers = [functions.add(code) for code in codes]
+    port_out = [
+        _port_dispatch(functions.add(code), code, textures[port.view.buffer].constant)
+        for port, code in zip(plan.outputs, writers, strict=True)
+    ]
+    structs, members = _members(plan, numbers)
+    weights = weights_file.weights_file(plan)
+    context: dict[str, Any] = {
+        "plan": plan,
+        "info": info,
+        "name": plan.name,
+        "mat_types": MAT_TYPES,
+        "instrument": instrument,
+        "structs": structs,
+        "members": members,
+        "textures": textures,
+        "kernels": functions.names,
+        "port_in": port_in,
+        "port_out": port_out,
+        "picture": picture,
+        "layers": _dispatches(plan, codes, numbers, textures),
+        "header_bytes": weights_file.HEADER_BYTES,
+        "format_version": weights_file.VERSION,
+        "digest": _bytes_literal(plan.digest()[:16]),
+        "target": _bytes_literal(plan.isa.name.encode().ljust(16, b"\0")),
+        "stacked": _stacked,
+        "manual": _manual(plan, info),
+    }
+    metal = render(
+        "metal/kernels.metal.j2",
+        **context,
+        functions=functions.texts,
+        helpers=list(functions.helpers),
+    )
+    files = {
+        f"{plan.name}.metal": format_cpp(metal).encode(),
+        f"{plan.name}.h": format_cpp(render("metal/header.h.j2", **context)).encode(),
+        f"{plan.name}.cpp": format_cpp(render("metal/source.cpp.j2", **context)).encode(),
+        f"{plan.name}.weights": weights,
+    }
+    files |= _packages(plan, context)
+    files[f"{plan.name}.json"] = manifest(plan, info, codes, [*readers, *writers], files)
+    return files
+
+
+def _packages(plan: Plan, context: Mapping[str, Any]) -> dict[str, bytes]:
+    """What Swift, Xcode and CMake read, and the C functions between Swift and the class."""
+    more = {
+        "c_type": lambda port: _C[port.type.dtype],
+        "swift_type": lambda p: _SWIFT[p.type.dtype],
+    }
+    name = plan.name
+
+    def text(template: str) -> str:
+        return render(f"metal/{template}.j2", **context, **more)
+
+    return {
+        f"{name}_c.h": format_cpp(text("c_header.h")).encode(),
+        f"{name}_c.cpp": format_cpp(text("c_source.cpp")).encode(),
+        f"{name}.swift": text("wrapper.swift").encode(),
+        "Package.swift": text("Package.swift").encode(),
+        "module.modulemap": text("module.modulemap").encode(),
+        "CMakeLists.txt": text("CMakeLists.txt").encode(),
+    }
+
+
+_C = {dtype: name.removeprefix("std::") for dtype, name in C_TYPES.items()}
+# Half-precision values are passed as their bits.
+_SWIFT = {
+    DType.F16: "UInt16",
+    DType.F32: "Float",
+    DType.U8: "UInt8",
+    DType.I8: "Int8",
+    DType.BOOL: "UInt8",
+    DType.I16: "Int16",
+    DType.U16: "UInt16",
+    DType.I32: "Int32",
+    DType.I64: "Int64",
+}
+
+
+def textures_of(plan: Plan) -> list[Texture]:
+    """The texture of every buffer of the plan."""
+    views = {port.view.buffer: port.view for port in (*plan.inputs, *plan.outputs)}
+    for step in plan.steps:
+        for view in (*step.inputs, step.output):
+            views.setdefault(view.buffer, view)
+    found: list[Texture] = []
+    names: list[str] = []
+    for number, buffer in enumerate(plan.buffers):
+        view = views[number]
+        image = Image.of(view.type)
+        constant = "kTexture" + "".join(p[0].upper() + p[1:] for p in buffer.name.split("_") if p)
+        while constant in names:
+            constant += "V2"
+        names.append(constant)
+        live = (
+            "input" if buffer.first < 0 else plan.steps[buffer.first].name,
+            "output" if buffer.last >= len(plan.steps) else plan.steps[buffer.last].name,
+        )
+        found.append(
+            Texture(
+                constant,
+                buffer.name,
+                image.width,
+                image.height,
+                image.images * view.pitch,
+                "RGBA16Float" if image.element == "half" else "RGBA32Sint",
+                buffer.first,
+                buffer.last,
+                " .. ".join(live),
+            )
+        )
+    return found
+
+
+def _port_dispatch(number: int, code: ComputeCode, texture: str) -> Dispatch:
+    return Dispatch("", number, (texture,), (), code.groups, code.group, 0)
+
+
+def _dispatches(
+    plan: Plan, codes: Sequence[ComputeCode], numbers: Sequence[int], textures: Sequence[Texture]
+) -> list[Dispatch]:
+    return [
+        Dispatch(
+            step.name,
+            number,
+            tuple(textures[view.buffer].constant for view in (*step.inputs, step.output)),
+            tuple(step.weights),
+            code.groups,
+            code.group,
+            code.shared_bytes,
+        )
+        for step, code, number in zip(plan.steps, codes, numbers, strict=True)
+    ]
+
+
+def _members(
+    plan: Plan, numbers: Sequence[int]
+) -> tuple[list[tuple[str, tuple[str, ...]]], list[Member]]:
+    """Layer types (name and fields) and layers; fields are offsets in the weights file."""
+    offsets = {
+        (blob.step, blob.field): blob.offset + weights_file.HEADER_BYTES for blob in plan.blobs()
+    }
+    structs: dict[tuple[str, tuple[str, ...]], str] = {}
+    members = []
+    for index, (step, number) in enumerate(zip(plan.steps, numbers, strict=True)):
+        key = step.kernel.layer, tuple(step.weights)
+        if key not in structs:
+            same = sum(layer == key[0] for layer, _ in structs)
+            structs[key] = key[0] + (str(same + 1) if same else "")
+        values = [_shapes(step) + f", {number}"]
+        values += [str(offsets[step.name, name]) for name in step.weights]
+        initializer = "{{" + values[0] + "}" + "".join(f", {v}" for v in values[1:]) + "}"
+        last = index == len(plan.steps) - 1
+        members.append(Member(step.name, structs[key], initializer, describe(step), last))
+    return [(name, key[1]) for key, name in structs.items()], members
+
+
+def _shapes(step: Step) -> str:
+    first = step.inputs[0] if step.inputs else step.output
+    return ", ".join("{" + ", ".join(map(str, dims(view))) + "}" for view in (first, step.output))
+
+
+def _scale(port: Port, info: Info) -> float:
+    """Full intensity in the input's units: 8-bit values unless the network's own are expected."""
+    note = info.notes.get(port.name, "")
+    return 255.0 if port.type.dtype.value == "u8" or note else 1.0
+
+
+def _is_bgr(info: Info) -> bool:
+    return any("BGR" in note for note in info.notes.values())
+
+
+def _manual(plan: Plan, info: Info) -> list[str]:
+    rows = [
+        ("model", info.model),
+        ("SHA-256", info.sha256),
+        ("command", info.command),
+        ("target", f"{plan.isa.name} ({plan.isa.description})"),
+        ("work", f"{plan.macs / 1e6:.2f} million multiply-adds, {len(plan.steps)} layers"),
+        (
+            "memory",
+            f"about {plan.arena_bytes} bytes of textures, {plan.weight_bytes} bytes of weights",
+        ),
+    ]
+    for port in plan.inputs:
+        note = info.notes.get(port.name)
+        rows.append(("in", f"{_describe_port(port)}{'; ' + note if note else ''}"))
+    rows += [("out", _describe_port(port)) for port in plan.outputs]
+    lines = []
+    for label, text in rows:
+        wrapped = textwrap.wrap(text, 82, break_long_words=False, break_on_hyphens=False)
+        for number, line in enumerate(wrapped or [""]):
+            lines.append(f"{'' if number else label:<11}{line}".rstrip())
+    return lines
+
+
+def _describe_port(port: Port) -> str:
+    height, width, channels = port.dims
+    size = f"height {height}, width {width}, channels {channels}"
+    return f"{port.identifier}: {port.type.dtype.value}, {size}"
+
+
+def _stacked(port: Port) -> tuple[int, int]:
+    """Rows of a port's Mat, and bytes of each."""
+    height, width, channels = port.dims
+    return height, width * channels * port.type.dtype.size
+
+
+def _bytes_literal(data: bytes) -> str:
+    return ", ".join(str(byte) for byte in data)

@@ -1,0 +1,18 @@
+"""Metal as an instruction set: what the target is called, and where its kernels are."""
+
+from mdlc.codegen.isa import Isa
+
+METAL = Isa(
+    name="metal",
+    suffix="metal",
+    description="half-precision GPU kernels for iOS and macOS, with a C++ and a Swift class",
+    lanes=4,
+    registers=32,
+    vector="half4",
+    mask="bool4",
+    header="",
+    flags=(),
+    triple="",
+    spell={},
+    kernels="mdlc.codegen.metal.kernels",
+)

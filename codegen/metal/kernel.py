@@ -1,0 +1,143 @@
+"""What a Metal kernel family gives: the text of a compute kernel, its grid and its arguments."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from mdlc.codegen.isa import Isa
+from mdlc.codegen.kernel import Kernel, LayerCode, Schedule, View
+from mdlc.codegen.metal.image import Image, element
+from mdlc.codegen.metal.index import Index
+from mdlc.compiler.ir import Node
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one dispatch does, for the cost report.
+
+    Attributes:
+        half_fmas, float_fmas: multiply-adds in each precision, of all threads.
+        registers: 16-bit registers that a thread keeps alive, estimated.
+    """
+
+    half_fmas: int = 0
+    float_fmas: int = 0
+    registers: int = 32
+
+
+@dataclass(frozen=True)
+class ComputeCode(LayerCode):
+    """A compute kernel.
+
+    Textures are bound in the order inputs, output; buffers in the order of `Kernel.pack`.
+
+    Attributes:
+        grid: threads along x, y and z.
+        group: threads of a group along x, y and z.
+        shared_bytes: threadgroup memory, argument [[threadgroup(0)]]; 0 for none.
+        helpers: declarations at file scope that it needs, each once in a file.
+        work: for the cost report.
+    """
+
+    grid: tuple[int, int, int] = (1, 1, 1)
+    group: tuple[int, int, int] = (1, 1, 1)
+    shared_bytes: int = 0
+    helpers: tuple[str, ...] = ()
+    work: Work = field(default_factory=Work)
+
+    @property
+    def groups(self) -> tuple[int, int, int]:
+        """Groups along x, y and z; the last ones may reach beyond the grid."""
+        x, y, z = (-(-n // g) for n, g in zip(self.grid, self.group, strict=True))
+        return x, y, z
+
+
+# Reads outside the image are zeros: the padding of convolutions.
+ZEROS = (
+    "// Outside an image there are zeros.\n"
+    "constexpr sampler zeros(coord::pixel, address::clamp_to_zero, filter::nearest);\n"
+)
+
+
+class ComputeKernel(Kernel):
+    """One family of Metal kernels; a file in codegen/metal/kernels/ that defines KERNELS."""
+
+    def cost(self, node: Node, schedule: Schedule, isa: Isa) -> float:
+        """Estimated cycles of a GPU core: the larger of arithmetic and memory."""
+        size = math.prod(node.shape) + sum(math.prod(s.shape) for s in node.inputs)
+        return size / isa.lanes
+
+
+def stored(node: Node) -> bool:
+    """Whether textures can hold a node's operands and result."""
+    runtime = [source for source in node.inputs if source.constant is None]
+    return all(element(source.type.dtype) is not None for source in (node, *runtime))
+
+
+def image_of(view: View) -> Image:
+    """The image that a view stands for: offset and pitch are slices of the texture."""
+    return Image.of(view.type, view.offset, view.pitch)
+
+
+def group_for(grid: Sequence[int], threads: int = 64) -> tuple[int, int, int]:
+    """A shape of thread groups that wastes little of a grid: powers of two, x first."""
+
+    def waste(shape: tuple[int, int, int]) -> tuple[float, int]:
+        whole = math.prod(-(-n // g) * g for n, g in zip(grid, shape, strict=True))
+        # Square groups read fewer distinct texels; wide ones come next.
+        return whole, abs(shape[0] - shape[1]) + 4 * shape[2]
+
+    shapes = [
+        (x, y, threads // (x * y))
+        for x in (1, 2, 4, 8, 16, 32, 64)
+        for y in (1, 2, 4, 8, 16, 32, 64)
+        if x * y <= threads
+    ]
+    return min(shapes, key=waste)
+
+
+def declaration(
+    name: str,
+    textures: Sequence[tuple[str, str, str]],
+    buffers: Sequence[tuple[str, str]],
+    *,
+    extra: Sequence[str] = (),
+    position: bool = True,
+) -> str:
+    """The head of a kernel.
+
+    Args:
+        textures: element type, access and name of each.
+        buffers: pointer type without its asterisk ("device const half4") and name of each.
+        extra: further parameters with their attributes.
+    """
+    parameters = [
+        f"texture2d_array<{kind}, access::{access}> {label} [[texture({i})]]"
+        for i, (kind, access, label) in enumerate(textures)
+    ]
+    parameters += [f"{kind}* {label} [[buffer({i})]]" for i, (kind, label) in enumerate(buffers)]
+    parameters += extra
+    if position:
+        parameters.append("uint3 position [[thread_position_in_grid]]")
+    return f"kernel void {name}({', '.join(parameters)})"
+
+
+def guard(grid: Sequence[int]) -> str:
+    """Threads outside the grid do nothing."""
+    tests = [f"position.{axis} >= {n}" for axis, n in zip("xyz", grid, strict=True)]
+    return f"if ({' || '.join(tests)}) {{\nreturn;\n}}\n"
+
+
+def place(image: Image, z: str = "position.z") -> tuple[Index, Index]:
+    """Image and slice of a thread whose z counts both."""
+    at = Index(z, image.layers)
+    return at // image.slices, at % image.slices
+
+
+def layer(image: Image, z: str = "position.z") -> str:
+    """The texture slice of a thread whose z counts images and slices."""
+    if image.pitch == image.slices:
+        return str(Index(z, image.layers) + image.first)
+    return str(image.layer(*place(image, z)))

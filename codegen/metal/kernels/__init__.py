@@ -1,0 +1,1 @@
+"""Metal kernel families, one file each."""

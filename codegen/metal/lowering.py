@@ -1,0 +1,328 @@
+"""Graph -> Plan for Metal: kernels chosen, tensors that share a texture found, live ranges set.
+
+As in the C++ class, what moves no bytes is a view; here a view is of a texture and begins at one
+of its slices. Concats on slice boundaries are written in place, slices of channels on such
+boundaries read in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from mdlc.codegen.isa import Isa
+from mdlc.codegen.kernel import Candidate, Schedule, Step, View, candidates, kernels
+from mdlc.codegen.lowering import is_alias as keeps_memory
+from mdlc.codegen.memory import place
+from mdlc.codegen.metal.image import LANES, MOST_SLICES, Image, element
+from mdlc.codegen.plan import (
+    CLASS_MEMBERS,
+    SOURCE_NAMES,
+    Buffer,
+    Names,
+    Plan,
+    Port,
+    identifier,
+)
+from mdlc.codegen.schedule_table import Tuned
+from mdlc.compiler.errors import MdlcError
+from mdlc.compiler.ir import Graph, Node
+from mdlc.compiler.ops.cast import Cast
+from mdlc.compiler.ops.concat import Concat
+from mdlc.compiler.ops.constant import Constant
+from mdlc.compiler.ops.dense import Dense
+from mdlc.compiler.ops.input import Input
+from mdlc.compiler.ops.reshape import Reshape
+from mdlc.compiler.ops.slice import Slice
+from mdlc.compiler.types import DType, Layout
+
+# Names that the host class and its source declare besides those of the C++ class.
+HOST_NAMES = frozenset(
+    """
+    Encode Layer Texture Place Fill device_ queue_ library_ heap_ weights_ textures_ buffers_
+    device encoder commands librarypath Encoder Dispatch kTextures kPipelines pipelines_ MTL NS
+    kNoDevice kNoLibrary kNoKernel kGpuError Interpolation
+    """.split()  # noqa: SIM905
+)
+
+
+def lower(
+    graph: Graph,
+    isa: Isa,
+    name: str,
+    *,
+    schedules: Mapping[str, Schedule] | None = None,
+    tuned: Tuned | None = None,
+    threads: int = 1,
+) -> Plan:
+    """Plans a graph whose layouts are assigned.
+
+    Raises:
+        MdlcError: operators have no Metal kernel (all of them are named), or a tensor does not
+            fit a texture.
+    """
+    graph, aliases = _fold_views(graph)
+    outputs = set(graph.outputs)
+    order = [n for n in graph.order() if not isinstance(n.op, Constant) or n in outputs]
+    choice: dict[Node, Candidate] = {}
+    missing: list[str] = []
+    for node in order:
+        if isinstance(node.op, Input):
+            if element(node.type.dtype) is None:
+                missing.append(f"input {node.name!r} of type {node.type.dtype.value}")
+        elif node not in aliases:
+            if not any(kernel.matches(node, isa) for kernel in kernels(isa.kernels)):
+                operands = ", ".join(str(source.type) for source in node.inputs)
+                missing.append(f"{type(node.op).__name__} ({operands}) at {node.name!r}")
+            else:
+                choice[node] = _choose(
+                    node, isa, (schedules or {}).get(node.name), tuned or Tuned()
+                )
+    if missing:
+        raise MdlcError(
+            f"target {isa.name} does not have {'; '.join(missing)}",
+            hint="compile for a C++ target, such as arm-neon",
+        )
+    views, sizes = _assign_views(graph, order, choice, aliases)
+    _check_sizes(order, views)
+    structs = {kernel.layer for kernel in kernels(isa.kernels)}
+    reserved = CLASS_MEMBERS | SOURCE_NAMES | HOST_NAMES | structs | {name}
+    names = Names({taken.lower(): 1 for taken in reserved})
+    inputs = tuple(
+        Port(node.name, names.unique(identifier(node.name or "input")), views[node])
+        for node in graph.inputs
+    )
+    outputs_ = tuple(
+        Port(onnx_name, names.unique(identifier(onnx_name)), views[node])
+        for onnx_name, node in zip(graph.output_names, graph.outputs, strict=True)
+    )
+    for port in (*inputs, *outputs_):
+        names.unique(f"{port.identifier}_mat")
+    steps: list[Step] = []
+    for node in order:
+        if node not in choice or _views_its_inputs(node, views):
+            continue
+        kernel, schedule = choice[node].kernel, choice[node].schedule
+        steps.append(
+            Step(
+                names.unique(identifier(node.name or type(node.op).__name__)),
+                node,
+                kernel,
+                schedule,
+                tuple(views[source] for source in node.inputs if source in views),
+                views[node],
+                kernel.pack(node, schedule, isa),
+            )
+        )
+    plan = Plan(name, isa, graph, inputs, outputs_, tuple(steps), (), 0, threads)
+    return _place(plan, sizes)
+
+
+def _fold_views(graph: Graph) -> tuple[Graph, set[Node]]:
+    """The graph without the middle of chains that move no bytes, and its nodes that are aliases.
+
+    Reshapes, transposes and layout conversions that leave memory as it is may still put other
+    axes on width and channels; where a chain of them ends as it began, the end is a view of the
+    beginning.
+    """
+    aliases: set[Node] = set()
+
+    def visit(old: Node, fresh: Node) -> Node:
+        if isinstance(fresh.op, Cast):
+            if _is_exact_cast(fresh):
+                aliases.add(fresh)
+            return fresh
+        fresh = _fold_flattening(fresh)
+        source = fresh
+        while keeps_memory(source):
+            source = source.inputs[0]
+            if Image.of(source.type).extent == Image.of(fresh.type).extent:
+                fresh = replace(fresh, inputs=(source,))
+                aliases.add(fresh)
+                break
+        return fresh
+
+    folded = graph.rebuild(visit)
+    return folded, aliases
+
+
+def _fold_flattening(node: Node) -> Node:
+    """A Dense behind the flattening of one image reads the image: the weights' order is the same.
+
+    So that flattened tensors of more channels than a texture has are never made.
+    """
+    if not isinstance(node.op, Dense) or not isinstance(node.inputs[0].op, Reshape):
+        return node
+    source = node.inputs[0].inputs[0]
+    flat, image = node.inputs[0].type, Image.of(source.type)
+    one_row = flat.rank == 2 and flat.shape[0] == 1
+    plain = source.type.rank == 4 and source.type.layout is Layout.PLAIN
+    if not one_row or not plain or image.images != 1 or image.channels == flat.shape[1]:
+        return node
+    return replace(node, inputs=(source, *node.inputs[1:]))
+
+
+def _is_exact_cast(node: Node) -> bool:
+    """Whether a texture holds the same values in either type."""
+    source, target = node.inputs[0].type.dtype, node.type.dtype
+    exact = {DType.U8, DType.I8, DType.BOOL, DType.F16, DType.F32}
+    return source in exact and target in (DType.F16, DType.F32)
+
+
+def _choose(node: Node, isa: Isa, wanted: Schedule | None, tuned: Tuned) -> Candidate:
+    found = candidates(node, isa)
+    if wanted is None:
+        return tuned.choose(node, found)
+    for candidate in found:
+        if candidate.schedule == wanted:
+            return candidate
+    raise MdlcError(f"no kernel has the schedule {wanted}", node=f"node {node.name!r}")
+
+
+def _assign_views(
+    graph: Graph,
+    order: Sequence[Node],
+    choice: Mapping[Node, Candidate],
+    aliases: set[Node],
+) -> tuple[dict[Node, View], list[tuple[str, View]]]:
+    """A view for every node but the constants; name and whole view of every texture."""
+    inside = _inside_concats(order, graph.users(), choice)
+    textures: list[tuple[str, View]] = []
+    views: dict[Node, View] = {}
+
+    def fresh(node: Node) -> View:
+        view = View(len(textures), 0, node.type, Image.of(node.type).slices)
+        textures.append((identifier(node.name or type(node.op).__name__), view))
+        return view
+
+    for node in order:
+        if node in views:  # a concat whose texture was made for its first input
+            continue
+        if node in inside:
+            concat, first = inside[node]
+            if concat not in views:
+                views[concat] = fresh(concat)
+            views[node] = replace(views[concat], offset=first, type=node.type)
+        elif node in choice:
+            start = _slice_start(node)
+            source = views.get(node.inputs[0]) if node.inputs else None
+            if start is not None and source is not None:
+                views[node] = replace(source, offset=source.offset + start, type=node.type)
+            else:
+                views[node] = fresh(node)
+        elif node in aliases:
+            views[node] = replace(views[node.inputs[0]], type=node.type)
+        else:
+            views[node] = fresh(node)
+    return views, textures
+
+
+def _inside_concats(
+    order: Sequence[Node], users: Mapping[Node, Sequence[Node]], choice: Mapping[Node, Candidate]
+) -> dict[Node, tuple[Node, int]]:
+    """Nodes that write straight into a concat's texture: the concat and the first slice.
+
+    All inputs must be computed by steps of their own and, but for the last one, end on a slice.
+    """
+    inside: dict[Node, tuple[Node, int]] = {}
+    for concat in order:
+        if not isinstance(concat.op, Concat) or concat not in choice:
+            continue
+        sources = concat.inputs
+        axis = concat.type.physical_axis(concat.op.axis)
+        whole = axis == concat.type.rank - 1 and len(set(sources)) == len(sources)
+        if not whole or any(
+            source not in choice or source in inside or isinstance(source.op, Concat | Slice)
+            for source in sources
+        ):
+            continue
+        if any(source.shape[concat.op.axis] % LANES for source in sources[:-1]):
+            continue
+        first = 0
+        for source in sources:
+            inside[source] = (concat, first)
+            first += -(-source.shape[concat.op.axis] // LANES)
+    return inside
+
+
+def _slice_start(node: Node) -> int | None:
+    """The first slice of a Slice of channels that begins and ends on slices; else None."""
+    if not isinstance(node.op, Slice):
+        return None
+    found = node.op.single_range(node.inputs[0].shape)
+    if found is None:
+        return None
+    axis, start = found
+    source = node.inputs[0].type
+    if source.physical_axis(axis) != source.rank - 1 or start % LANES:
+        return None
+    end = start + node.shape[axis]
+    return start // LANES if end % LANES == 0 or end == source.shape[axis] else None
+
+
+def _views_its_inputs(node: Node, views: Mapping[Node, View]) -> bool:
+    """Whether a Concat or Slice shares its input's texture, so that there is nothing to compute."""
+    return (
+        isinstance(node.op, Concat | Slice)
+        and node.inputs[0] in views
+        and views[node].buffer == views[node.inputs[0]].buffer
+    )
+
+
+def _check_sizes(order: Sequence[Node], views: Mapping[Node, View]) -> None:
+    for node in order:
+        image = Image.of(node.type)
+        if node in views and not image.fits:
+            raise MdlcError(
+                f"{node.type} makes a texture of {image.width} x {image.height} x {image.layers} "
+                f"slices; Metal's limits are 16384 x 16384 x {MOST_SLICES}",
+                node=f"node {node.name!r}",
+                hint="compile for a C++ target, or reduce the input's size with --shape",
+            )
+
+
+def texture_bytes(view: View) -> int:
+    """Bytes of a texture, without a device's own alignment."""
+    image = Image.of(view.type)
+    return image.layers * image.width * image.height * (8 if image.element == "half" else 16)
+
+
+def _place(plan: Plan, textures: Sequence[tuple[str, View]]) -> Plan:
+    """Drops textures that nothing touches, and gives the others live ranges and offsets.
+
+    The class places them anew on the device, which alone knows how large its textures are.
+    """
+    touched: list[list[int]] = [[] for _ in textures]
+    for port in plan.inputs:
+        touched[port.view.buffer].append(-1)
+    for number, step in enumerate(plan.steps):
+        for view in (*step.inputs, step.output):
+            touched[view.buffer].append(number)
+    for port in plan.outputs:
+        touched[port.view.buffer].append(len(plan.steps))
+    kept = [index for index, at in enumerate(touched) if at]
+    ranges = [(min(touched[i]), max(touched[i])) for i in kept]
+    sizes = [texture_bytes(textures[i][1]) for i in kept]
+    offsets, total = place(sizes, ranges)
+    names = Names()
+    buffers = tuple(
+        Buffer(names.unique(textures[i][0]), size, offset, *live)
+        for i, size, offset, live in zip(kept, sizes, offsets, ranges, strict=True)
+    )
+    number_of = {index: position for position, index in enumerate(kept)}
+
+    def move(view: View) -> View:
+        return replace(view, buffer=number_of[view.buffer])
+
+    steps = tuple(
+        replace(step, inputs=tuple(map(move, step.inputs)), output=move(step.output))
+        for step in plan.steps
+    )
+    return replace(
+        plan,
+        steps=steps,
+        inputs=tuple(replace(port, view=move(port.view)) for port in plan.inputs),
+        outputs=tuple(replace(port, view=move(port.view)) for port in plan.outputs),
+        buffers=buffers,
+        arena_bytes=total,
+    )

@@ -1,0 +1,57 @@
+"""The manifest of a Metal class: what was made from what, and what each kernel costs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+
+from mdlc.codegen.emit_cpp import Info
+from mdlc.codegen.metal.cost import network_report
+from mdlc.codegen.metal.kernel import ComputeCode
+from mdlc.codegen.plan import Plan, Port
+
+
+def manifest(
+    plan: Plan,
+    info: Info,
+    codes: Sequence[ComputeCode],
+    ends: Sequence[ComputeCode],
+    files: Mapping[str, bytes],
+) -> bytes:
+    """The manifest as JSON.
+
+    Args:
+        codes: kernels of the steps; ends: of the network's inputs and outputs.
+    """
+
+    def port(p: Port) -> dict[str, object]:
+        height, width, channels = p.dims
+        return {
+            "name": p.name,
+            "parameter": p.identifier,
+            "shape": list(p.type.shape),
+            "dtype": p.type.dtype.value,
+            "layout": p.type.layout.value,
+            "mat": {"height": height, "width": width, "channels": channels},
+        }
+
+    content = {
+        "format": 1,
+        "class": plan.name,
+        "mdlc": info.version,
+        "target": plan.isa.name,
+        "model": {"file": info.model, "sha256": info.sha256},
+        "inputs": [port(p) for p in plan.inputs],
+        "outputs": [port(p) for p in plan.outputs],
+        "layers": len(plan.steps),
+        "macs": plan.macs,
+        "texture_bytes": plan.arena_bytes,
+        "weight_bytes": plan.weight_bytes,
+        "cost": network_report(plan, codes, ends),
+        "files": {
+            name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+            for name, data in sorted(files.items())
+        },
+    }
+    return (json.dumps(content, indent=2) + "\n").encode()

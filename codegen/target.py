@@ -1,0 +1,114 @@
+"""Targets by name: how each turns a graph into a plan, a plan into files, and files into a program.
+
+A target of the C++ class is an instruction set (codegen/isas/); Metal brings its own kernels,
+emitter and way to run (codegen/metal/).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mdlc.codegen import emit_cpp, lowering, toolchain
+from mdlc.codegen.executable import Executable
+from mdlc.codegen.host import host_isa
+from mdlc.codegen.isa import Isa, isas
+from mdlc.codegen.metal import emit_metal, program
+from mdlc.codegen.metal import lowering as metal_lowering
+from mdlc.codegen.metal.cost import estimate
+from mdlc.codegen.metal.isa import METAL
+from mdlc.codegen.plan import Plan
+from mdlc.compiler.errors import MdlcError
+
+
+@dataclass(frozen=True)
+class Target:
+    """What can be compiled for.
+
+    Attributes:
+        isa: what its kernels may use; lower, emit: see the modules of those names.
+        executable: builds a plan's program, to be called with numpy arrays.
+        needs: what builds and what runs its programs here; MdlcError where that is missing.
+        embeds: whether the weights may stand in the source; encodes: whether they may be encoded.
+        integers: whether it has kernels that compute in 8 bits.
+        threads: whether the class may compute on several threads.
+        half: whether it computes in half precision, for which `verify` allows.
+        timed: whether a program's times are those of the target.
+        estimate: a plan's cost by figures of hardware, for `mdlc explain`: a line for each step
+            by name, and lines for the whole network; None where the candidates' cycles say it.
+    """
+
+    isa: Isa
+    lower: Callable[..., Plan]
+    emit: Callable[..., dict[str, bytes]]
+    executable: Callable[..., Executable]
+    needs: Callable[[], tuple[str, str]]
+    embeds: bool = True
+    encodes: bool = True
+    integers: bool = True
+    threads: bool = True
+    half: bool = False
+    timed: bool = True
+    estimate: Callable[[Plan], tuple[dict[str, str], list[str]]] | None = None
+
+    @property
+    def name(self) -> str:
+        """As on the command line."""
+        return self.isa.name
+
+
+def _cpp(isa: Isa) -> Target:
+    def needs() -> tuple[str, str]:
+        found = toolchain.find_toolchain(isa)
+        return found.name, found.runner[0].rsplit("/", 1)[-1] if found.runner else "this machine"
+
+    return Target(isa, lowering.lower, emit_cpp.emit, Executable, needs)
+
+
+def _metal_needs() -> tuple[str, str]:
+    if program.find_mac():
+        return "xcrun metal", "this machine's GPU"
+    return program.find_clang()[0], "a simulator"
+
+
+def targets() -> dict[str, Target]:
+    """All targets by name."""
+    found = {name: _cpp(isa) for name, isa in isas().items()}
+    found[METAL.name] = Target(
+        METAL,
+        metal_lowering.lower,
+        emit_metal.emit,
+        program.MetalProgram,
+        _metal_needs,
+        embeds=False,
+        encodes=False,
+        integers=False,
+        threads=False,
+        half=True,
+        timed=False,
+        estimate=estimate,
+    )
+    return found
+
+
+def find_target(name: str) -> Target:
+    """The target of a name; `host` is the best instruction set that this machine runs.
+
+    Raises:
+        MdlcError: there is no such target.
+    """
+    known = targets()
+    if name == "host":
+        return known[host_isa(isas().values()).name]
+    if name not in known:
+        raise MdlcError(
+            f"unknown target {name!r}",
+            node="--target",
+            hint=f"choose one of {', '.join(known)}, host",
+        )
+    return known[name]
+
+
+def target_of(plan: Plan) -> Target:
+    """The target that a plan was made for."""
+    return targets()[plan.isa.name]

@@ -1,0 +1,216 @@
+"""mdlc compress: a smaller network, and what each stage costs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from mdlc.codegen.weights_encoding import parse_encoding
+from mdlc.commands.console import out, progress, table
+from mdlc.commands.options import ModelOptions, model_options, parse_shapes
+from mdlc.compiler.errors import MdlcError
+from mdlc.compression import METHODS, Compressed, Recipe, compress
+from mdlc.ledger import write_ledger
+from mdlc.output import write_file
+from mdlc.samples import Samples, load_samples
+
+DEFAULT = "raw"
+
+
+@click.command("compress")
+@model_options()
+@click.option(
+    "--prune-channels",
+    type=float,
+    metavar="SHARE",
+    help="Cut this share of the channels of every layer, 0 to 1.",
+)
+@click.option(
+    "--target-macs",
+    type=float,
+    metavar="SHARE",
+    help="Cut channels until this share of the multiply-adds is left.",
+)
+@click.option(
+    "--method",
+    type=click.Choice(METHODS),
+    help="What is cut: filters of the smallest L1 norm, or by least-squares reconstruction of "
+    "the layers' outputs on --calibrate data, whose weights are then fitted anew. "
+    "Default: reconstruct where there is data.",
+)
+@click.option(
+    "--calibrate",
+    type=click.Path(path_type=Path),
+    metavar="DIR|NPZ",
+    help="Inputs to fit to: a folder of pictures or an NPZ file. Labels are not used.",
+)
+@click.option(
+    "--calibrate-limit",
+    type=click.IntRange(1),
+    default=200,
+    show_default=True,
+    help="Most inputs to fit to.",
+)
+@click.option(
+    "--channel-multiple",
+    type=click.IntRange(1),
+    default=4,
+    show_default=True,
+    help="Numbers of channels are rounded up to a multiple of this.",
+)
+@click.option(
+    "--skip-layer", multiple=True, metavar="NAME", help="Cut no filter of this layer. Repeatable."
+)
+@click.option(
+    "--encodings",
+    metavar="E,E,...",
+    help="Further weights encodings for the report, comma-separated, before --weights-encoding.",
+)
+@click.option(
+    "--test",
+    type=click.Path(path_type=Path),
+    metavar="DIR|NPZ",
+    help="Inputs for accuracy; an NPZ file may hold labels in its array `labels`.",
+)
+@click.option("--test-limit", type=click.IntRange(1), help="Most inputs to test on.")
+@click.option(
+    "--labels",
+    type=click.Path(path_type=Path),
+    metavar="CSV",
+    help="Classes of the pictures of --test: a CSV file with columns file and class.",
+)
+@click.option("--label-offset", type=int, default=0, help="Added to labels.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the pixels fitted to.")
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write the ledger as FILE.html and FILE.json.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="OUT",
+    help="OUT.onnx: the pruned network; else a folder for the emitted class.",
+)
+@click.option(
+    "--work",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Folder for finished stages, from which a run that was killed goes on. "
+    "Default: MODEL.compress here.",
+)
+def command(
+    options: ModelOptions,
+    prune_channels: float | None,
+    target_macs: float | None,
+    method: str | None,
+    calibrate: Path | None,
+    calibrate_limit: int,
+    channel_multiple: int,
+    skip_layer: tuple[str, ...],
+    encodings: str | None,
+    test: Path | None,
+    test_limit: int | None,
+    labels: Path | None,
+    label_offset: int,
+    seed: int,
+    report: Path | None,
+    output: Path | None,
+    work: Path | None,
+) -> None:
+    """Cut channels of MODEL and encode its weights; print what each stage saves and costs."""
+    listed = [text for text in (encodings or "").split(",") if text]
+    for text in listed:
+        parse_encoding(text)
+    if options.weights_encoding != DEFAULT:
+        if options.weights_encoding != "auto":
+            parse_encoding(options.weights_encoding)
+        listed.append(options.weights_encoding)
+    if (options.max_size is not None) != (options.weights_encoding == "auto"):
+        raise MdlcError(
+            "auto and a size belong together",
+            node="--max-size",
+            hint="write --weights-encoding auto --max-size BYTES",
+        )
+    if labels is not None and test is None:
+        raise MdlcError("labels need inputs", node="--labels", hint="give --test DIR")
+    recipe = Recipe(
+        prune_channels,
+        target_macs,
+        method or ("l1" if calibrate is None else "reconstruct"),
+        channel_multiple,
+        skip_layer,
+        tuple(listed),
+        options.max_size,
+        seed,
+    )
+    with progress(options.verbose) as tell:
+        found = _run(
+            options, recipe, calibrate, calibrate_limit, test, test_limit, labels, label_offset,
+            work or Path(f"{options.model.stem}.compress"), tell,
+        )  # fmt: skip
+    console = out()
+    ledger = found.ledger
+    shown = table(*ledger.columns(), right=ledger.columns()[1:])
+    for row in ledger.rows():
+        shown.add_row(*row)
+    console.print(shown)
+    paths = []
+    if output is not None and output.suffix == ".onnx":
+        write_file(output, found.model.SerializeToString(deterministic=True))
+        paths.append(output)
+    elif output is not None:
+        paths += found.compiled.write(output)
+    if report is not None:
+        paths += write_ledger(report, ledger)
+    for path in paths:
+        console.print(str(path), soft_wrap=True)
+
+
+def _run(
+    options: ModelOptions,
+    recipe: Recipe,
+    calibrate: Path | None,
+    calibrate_limit: int,
+    test: Path | None,
+    test_limit: int | None,
+    labels: Path | None,
+    label_offset: int,
+    work: Path,
+    tell: object,
+) -> Compressed:
+    from dataclasses import replace
+
+    plain = replace(options, weights_encoding=DEFAULT, max_size=None)
+    compiled = plain.compile()
+
+    def samples(
+        path: Path | None, flag: str, limit: int | None, csv: Path | None
+    ) -> Samples | None:
+        if path is None:
+            return None
+        return load_samples(path, compiled.graph, compiled.how, flag, limit=limit, labels=csv)
+
+    return compress(
+        options.model,
+        recipe,
+        work=work,
+        calibration=samples(calibrate, "--calibrate", calibrate_limit, None),
+        test=samples(test, "--test", test_limit, labels),
+        label_offset=label_offset,
+        options={
+            "target": options.target,
+            "name": options.name,
+            "shapes": parse_shapes(options.shape),
+            "mean": options.mean,
+            "std": options.std,
+            "input_format": options.input_format,
+            "channel_order": options.channel_order,
+            "threads": options.threads,
+            "embed_weights": options.embed_weights,
+        },
+        progress=tell,  # type: ignore[arg-type]
+    )

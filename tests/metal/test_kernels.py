@@ -1,0 +1,100 @@
+"""Derived from every operator's samples: Metal kernels on the simulator against the reference."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from mdlc.codegen.kernel import candidates
+from mdlc.codegen.metal.program import MetalProgram
+from mdlc.compiler.errors import MdlcError
+from mdlc.compiler.interpreter import run
+from mdlc.compiler.ir import Graph
+from mdlc.compiler.op import Op
+from mdlc.compiler.ops.conv2d import Conv2D
+from mdlc.compiler.types import Array
+from tests.metal.programs import METAL, plan_of, program_of, relative_error, require_clang
+from tests.op_samples import sampled_ops
+from tests.test_kernels import network_of
+
+# Eight units in the last place of half precision: inputs, weights and result are rounded, and a
+# function may double the error of its argument.
+BOUND = 8 * 2.0**-11
+
+# Samples that Metal refuses, and why.
+REFUSED = {
+    ("Pow", "int64"): "powers of integers",
+    ("Pow", "root_of_int64"): "powers of integers",
+    ("Pow", "negative"): "powers of integers",
+    ("Pow", "by_int64"): "powers of integers",
+}
+
+
+def _halved(value: Array) -> Array:
+    return value.astype(np.float16).astype(value.dtype) if value.dtype == np.float32 else value
+
+
+def _supported(graph: Graph, cls: type[Op]) -> tuple[Graph, list[str]]:
+    """The network of the samples that Metal takes, and the labels of the others."""
+    kept, refused = [], []
+    for number, (output, name) in enumerate(zip(graph.outputs, graph.output_names, strict=True)):
+        try:
+            plan_of(_part(graph, [(output, name)]))
+            kept.append((output, name))
+        except MdlcError as error:
+            if "target metal does not have" not in str(error):
+                raise
+            refused.append(cls.samples()[number].label)
+    return _part(graph, kept), refused
+
+
+def _part(graph: Graph, outputs: list[tuple[object, str]]) -> Graph:
+    nodes = tuple(node for node, _ in outputs)
+    names = tuple(name for _, name in outputs)
+    part = replace(graph, inputs=(), outputs=nodes, output_names=names)
+    inputs = tuple(n for n in part.order() if not n.inputs and n.constant is None)
+    return replace(part, inputs=inputs)
+
+
+@pytest.mark.parametrize("cls", sampled_ops(), ids=lambda cls: cls.__name__)
+def test_kernels_agree_with_reference(cls: type[Op]) -> None:
+    graph, values = network_of(cls)
+    graph, refused = _supported(graph, cls)
+    expected_refusals = [label for name, label in REFUSED if name == cls.__name__]
+    assert sorted(refused) == sorted(expected_refusals)
+    # What half precision makes of the inputs is not the kernels' error.
+    values = {node.name: _halved(values[node.name]) for node in graph.inputs}
+    expected = run(graph, values)
+    actual = program_of(graph)(values)
+    for number, sample in enumerate(cls.samples()):
+        name = f"y{number}"
+        if name not in expected:
+            continue
+        label = f"{sample.op} {sample.label}"
+        assert actual[name].dtype == expected[name].dtype, label
+        if expected[name].dtype.kind == "f":
+            assert relative_error(actual[name], expected[name]) <= BOUND, label
+        else:
+            np.testing.assert_array_equal(actual[name], expected[name], err_msg=label)
+
+
+def test_every_tile_of_a_convolution_agrees_with_reference() -> None:
+    """All candidates, not only the winners, on the awkward shapes among the samples."""
+    require_clang()
+    graph, values = network_of(Conv2D)
+    plan = plan_of(graph)
+    values = {name: _halved(value) for name, value in values.items()}
+    expected = run(graph, values)
+    found = {s.node.name: candidates(s.node, METAL.isa) for s in plan.steps
+             if isinstance(s.node.op, Conv2D)}  # fmt: skip
+    most = max(len(each) for each in found.values())
+    tried = set()
+    for round_ in range(most):
+        chosen = {name: each[min(round_, len(each) - 1)].schedule for name, each in found.items()}
+        tried |= {schedule.tile for schedule in chosen.values()}
+        actual = MetalProgram(METAL.lower(plan.graph, METAL.isa, "Tiles", schedules=chosen))(values)
+        for name, value in expected.items():
+            assert relative_error(actual[name], value) <= BOUND, f"{name} {chosen[name]}"
+    assert tried == {(p, c) for p in (1, 2, 4) for c in (4, 8)}
