@@ -12,7 +12,7 @@ from mdlc.quantization.ranges import METHODS
 
 ROUNDINGS = ("corrected", "adaptive", "nearest")
 PLACEMENTS = ("cost", "everywhere")
-DEFAULT_METHOD = "entropy"
+DEFAULT_METHOD = "minmax"
 
 
 @dataclass(frozen=True)

@@ -127,7 +127,7 @@ def test_the_same_set_gives_the_same_bytes(compiled: mdlc.CompiledModel, folder:
 def test_the_header_says_how_it_was_made(compiled: mdlc.CompiledModel) -> None:
     header = compiled.files()[f"{compiled.name}.h"].decode()
     text = " ".join(header.replace("//", " ").replace("*", " ").split())
-    assert "--quantize int8 --calibrate calibration.npz --calibration entropy" in text
+    assert "--quantize int8 --calibrate calibration.npz --calibration minmax" in text
 
 
 def mdlc_run(*arguments: str) -> Result:
