@@ -66,13 +66,9 @@ def test_top_1_is_that_of_onnxruntime() -> None:
 
 
 def iou(a: Array, b: Array) -> float:
-    """Mean over the classes of either mask."""
-    shares = []
-    for label in np.union1d(a, b):
-        inside = (a == label) & (b == label)
-        either = (a == label) | (b == label)
-        shares.append(inside.sum() / either.sum())
-    return float(np.mean(shares))
+    """Intersections over unions of all classes together: one of few pixels weighs as few."""
+    same = float((a == b).sum())
+    return same / (2 * a.size - same)
 
 
 def test_the_portrait_mask_is_that_of_float() -> None:

@@ -89,7 +89,7 @@ class DenseKernel(ConvolutionKernel):
             name,
             [("half", "read", "x"), ("half", "write", "y")],
             buffers,
-            extra=group_arguments(),
+            extra=group_arguments(lines),
             position=False,
         )
         text = (

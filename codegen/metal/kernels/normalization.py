@@ -121,7 +121,7 @@ class NormalizationKernel(ComputeKernel):
             name,
             [("half", "read", "x"), ("half", "write", "y")],
             [(f"device const {types[key]}", key) for key in step.weights],
-            extra=group_arguments(),
+            extra=group_arguments(lines),
             position=False,
         )
         text = f"// {op}\n{head} {{\n" + "\n".join(lines) + "\n}\n"

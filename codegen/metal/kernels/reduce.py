@@ -7,6 +7,8 @@ everything else by one thread for each texel of the result.
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Sequence
 
 from mdlc.codegen.isa import Isa
 from mdlc.codegen.kernel import LayerCode, Step
@@ -198,7 +200,7 @@ class ReduceKernel(ComputeKernel):
             name,
             [("half", "read", "x"), ("half", "write", "y")],
             [],
-            extra=group_arguments(),
+            extra=group_arguments(lines),
             position=False,
         )
         text = (
@@ -215,13 +217,15 @@ class ReduceKernel(ComputeKernel):
         )
 
 
-def group_arguments(memory: str = "float4") -> list[str]:
-    """Parameters of a kernel whose threads work together."""
-    return [
-        f"threadgroup {memory}* shared [[threadgroup(0)]]",
+def group_arguments(lines: Sequence[str]) -> list[str]:
+    """Parameters of a kernel with these statements, whose threads work together."""
+    parameters = [
+        "threadgroup float4* shared [[threadgroup(0)]]",
         "uint lane [[thread_index_in_threadgroup]]",
-        "uint3 group [[threadgroup_position_in_grid]]",
     ]
+    if any(re.search(r"\bgroup\.", line) for line in lines):
+        parameters.append("uint3 group [[threadgroup_position_in_grid]]")
+    return parameters
 
 
 def tree(join: str, memory: str, value: str) -> list[str]:

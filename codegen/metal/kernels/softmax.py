@@ -151,7 +151,7 @@ class SoftmaxKernel(ComputeKernel):
             name,
             [("half", "read", "x"), ("half", "write", "y")],
             [],
-            extra=group_arguments(),
+            extra=group_arguments(lines),
             position=False,
         )
         text = (
