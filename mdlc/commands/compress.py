@@ -41,7 +41,7 @@ DEFAULT = "raw"
 )
 @click.option(
     "--calibrate",
-    "calibration_data",  # not a field of ModelOptions: it is not for --quantize
+    "calibration_data",  # ModelOptions has a field calibrate, for --quantize
     type=click.Path(path_type=Path),
     metavar="DIR|NPZ",
     help="Inputs to fit to: a folder of pictures or an NPZ file. Labels are not used.",
