@@ -150,8 +150,8 @@ def command(
     )
     with progress(options.verbose) as tell:
         found = _run(
-            options, recipe, calibration_data, calibrate_limit, test, test_limit, labels, label_offset,
-            work or Path(f"{options.model.stem}.compress"), tell,
+            options, recipe, calibration_data, calibrate_limit, test, test_limit, labels,
+            label_offset, work or Path(f"{options.model.stem}.compress"), tell,
         )  # fmt: skip
     console = out()
     ledger = found.ledger
