@@ -211,7 +211,7 @@ def integers(width: int, *, vnni: bool) -> Integers:
             load_w="",
             dot="",
             flip=f"{p}_xor_si{width}({{0}}, {p}_set1_epi32(static_cast<int>(0x80808080U)))",
-            dots_per_cycle=1.0,
+            dots_per_cycle=2.0,  # as many as multiply-adds of floats
             depth_loop=VnniLoop(),
             flips_in_copy=True,
             depthwise=tuple(VnniForm(channels, rescale) for channels in (64, 32, 16)),

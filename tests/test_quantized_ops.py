@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from onnx import helper
 
@@ -27,6 +27,7 @@ ACCUMULATORS = st.integers(-(2**31), 2**31 - 1)
 FACTORS = st.floats(1e-12, 1e6, allow_nan=False)
 
 
+@settings(deadline=None)
 @given(ACCUMULATORS, FACTORS)
 @example(-3, 0.5)
 @example(3, 0.5)
@@ -38,6 +39,7 @@ def test_rescale_rounds_once_halves_upwards(total: int, factor: float) -> None:
     assert int(rescale(np.array(total), multiplier, shift)) == expected
 
 
+@settings(deadline=None)
 @given(FACTORS)
 def test_factors_are_close(factor: float) -> None:
     multiplier, shift = (int(v) for v in fixed_point(factor))
@@ -46,6 +48,7 @@ def test_factors_are_close(factor: float) -> None:
     assert abs(multiplier / 2.0**shift - factor) <= max(factor * 2.0**-31, 2.0**-54)
 
 
+@settings(deadline=None)
 @given(ACCUMULATORS, FACTORS)
 def test_instructions_of_targets_give_the_same(total: int, factor: float) -> None:
     """The upper half of a product, then a rounding shift: what kernels compute."""
@@ -76,6 +79,7 @@ def test_impossible_factors_are_refused(factor: float) -> None:
         sum_multipliers(factor, 1.0)
 
 
+@settings(deadline=None)
 @given(st.floats(1e-6, 8000), st.floats(1e-6, 8000))
 def test_sums_stay_inside_32_bits(a: float, b: float) -> None:
     ma, mb, shift = sum_multipliers(a, b)

@@ -118,7 +118,7 @@ class Tiling:
         """(row, column) of the phases that are transformed one after the other."""
         if self.folded:
             return [(0, 0)]
-        return list(itertools.product(range(self.stride), repeat=2))
+        return [(row, column) for row in range(self.stride) for column in range(self.stride)]
 
     def order(self) -> list[int]:
         """Points as row * size + column, in the order in which they lie in memory.

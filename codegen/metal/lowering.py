@@ -61,6 +61,7 @@ def lower(
         MdlcError: operators have no Metal kernel (all of them are named), or a tensor does not
             fit a texture.
     """
+    given = graph  # what the plan tells of; the folded one has no meaning but here
     graph, aliases = _fold_views(graph)
     outputs = set(graph.outputs)
     order = [n for n in graph.order() if not isinstance(n.op, Constant) or n in outputs]
@@ -114,7 +115,7 @@ def lower(
                 kernel.pack(node, schedule, isa),
             )
         )
-    plan = Plan(name, isa, graph, inputs, outputs_, tuple(steps), (), 0, threads)
+    plan = Plan(name, isa, given, inputs, outputs_, tuple(steps), (), 0, threads)
     return _place(plan, sizes)
 
 

@@ -29,7 +29,14 @@ REFUSED = {
     ("Pow", "root_of_int64"): "powers of integers",
     ("Pow", "negative"): "powers of integers",
     ("Pow", "by_int64"): "powers of integers",
+    ("MaxPool2D", "i8"): "8-bit integers are halves in textures",
+    ("MaxPool2D", "u8"): "8-bit integers are halves in textures",
 }
+# Operators of quantised networks, which Metal does not have.
+QUANTISED = frozenset(
+    {"DequantizeLinear", "Lookup", "QuantizeLinear", "QuantizedAdd", "QuantizedAveragePool2D",
+     "QuantizedConv2D", "QuantizedDense", "Requantize"}
+)  # fmt: skip
 
 
 def _halved(value: Array) -> Array:
@@ -62,6 +69,9 @@ def _part(graph: Graph, outputs: list[tuple[object, str]]) -> Graph:
 def test_kernels_agree_with_reference(cls: type[Op]) -> None:
     graph, values = network_of(cls)
     graph, refused = _supported(graph, cls)
+    if cls.__name__ in QUANTISED:
+        assert len(refused) == len(cls.samples())
+        return
     expected_refusals = [label for name, label in REFUSED if name == cls.__name__]
     assert sorted(refused) == sorted(expected_refusals)
     # What half precision makes of the inputs is not the kernels' error.
