@@ -19,7 +19,7 @@ DEFAULT = "raw"
 
 
 @click.command("compress")
-@model_options()
+@model_options(low_precision=False)
 @click.option(
     "--prune-channels",
     type=float,
@@ -41,6 +41,7 @@ DEFAULT = "raw"
 )
 @click.option(
     "--calibrate",
+    "calibration_data",  # ModelOptions has a field calibrate, for --quantize
     type=click.Path(path_type=Path),
     metavar="DIR|NPZ",
     help="Inputs to fit to: a folder of pictures or an NPZ file. Labels are not used.",
@@ -107,7 +108,7 @@ def command(
     prune_channels: float | None,
     target_macs: float | None,
     method: str | None,
-    calibrate: Path | None,
+    calibration_data: Path | None,
     calibrate_limit: int,
     channel_multiple: int,
     skip_layer: tuple[str, ...],
@@ -140,7 +141,7 @@ def command(
     recipe = Recipe(
         prune_channels,
         target_macs,
-        method or ("l1" if calibrate is None else "reconstruct"),
+        method or ("l1" if calibration_data is None else "reconstruct"),
         channel_multiple,
         skip_layer,
         tuple(listed),
@@ -149,8 +150,8 @@ def command(
     )
     with progress(options.verbose) as tell:
         found = _run(
-            options, recipe, calibrate, calibrate_limit, test, test_limit, labels, label_offset,
-            work or Path(f"{options.model.stem}.compress"), tell,
+            options, recipe, calibration_data, calibrate_limit, test, test_limit, labels,
+            label_offset, work or Path(f"{options.model.stem}.compress"), tell,
         )  # fmt: skip
     console = out()
     ledger = found.ledger
