@@ -141,7 +141,8 @@ class ConvDepthwise(Kernel):
 
     def schedules(self, node: Node, isa: Isa) -> Sequence[Schedule]:
         kernel = node.inputs[1].shape[3]
-        most = max(1, min(node.shape[3], isa.registers - kernel - 2, 16))
+        # Beside the accumulators: a row of the filter, and the inputs that compilers load ahead.
+        most = max(1, min(node.shape[3], isa.registers - 2 * kernel - 2, 16))
         sizes = {most, *(size for size in (2, 4, 7, 8, 14) if size < most)}
         return [Schedule("rows", (size, isa.lanes)) for size in sorted(sizes)]
 
