@@ -54,6 +54,8 @@ class Isa:
         issue_width: instructions started per cycle.
         stream_bytes: what a core reads from main memory per cycle.
         l1_bytes, l2_bytes: data caches of one core, for blocking.
+        tuned_as: the ISA whose shipped table of measured schedules holds here, too, because the
+            float kernels are the same; "" for its own.
         qemu_cpu: `-cpu` of qemu-user for it where the host cannot run it, or "".
         kernels: the package of its kernel families.
     """
@@ -78,6 +80,7 @@ class Isa:
     stream_bytes: float = 4.0
     l1_bytes: int = 32 * 1024
     l2_bytes: int = 512 * 1024
+    tuned_as: str = ""
     qemu_cpu: str = ""
     cpu_flags: frozenset[str] = field(default_factory=frozenset)
     guard: tuple[str, ...] = ()

@@ -214,9 +214,10 @@ def read_tables(paths: Sequence[Path], isa: Isa) -> Tuned:
 
 
 def shipped_tables(isa: Isa) -> Tuned:
-    """The table that comes with mdlc for an ISA, if there is one."""
-    file = resources.files("mdlc.codegen").joinpath("tuned", f"{isa.name}.json")
+    """The table that comes with mdlc for an ISA, or for the one it is tuned as, if there is one."""
+    target = isa.tuned_as or isa.name
+    file = resources.files("mdlc.codegen").joinpath("tuned", f"{target}.json")
     if not file.is_file():
         return Tuned(shipped=True)
     name = f"mdlc's {file.name}"
-    return Tuned(((name, parse_table(file.read_bytes(), isa.name, name)),), shipped=True)
+    return Tuned(((name, parse_table(file.read_bytes(), target, name)),), shipped=True)

@@ -7,6 +7,7 @@ from mdlc.codegen.isas.arm_neon import ISA as NEON
 
 ISA = replace(
     NEON,
+    tuned_as=NEON.name,
     name="arm-neon+dotprod",
     description="AArch64 with NEON and 8-bit dot products",
     flags=("-march=armv8.2-a+dotprod",),

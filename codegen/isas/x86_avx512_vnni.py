@@ -7,6 +7,7 @@ from mdlc.codegen.x86_integers import integers
 
 ISA = replace(
     AVX512,
+    tuned_as=AVX512.name,
     name="x86-avx512-vnni",
     description="x86-64 with AVX-512 F, DQ, BW, VL and VNNI",
     flags=(*AVX512.flags, "-mavx512vnni"),
