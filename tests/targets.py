@@ -9,6 +9,8 @@ from mdlc.codegen.toolchain import find_toolchain
 from mdlc.compiler.errors import MdlcError
 
 TARGETS = tuple(isas())
+# Those with float kernels of their own: a target that is tuned as another has the other's.
+FLOAT_TARGETS = tuple(name for name, isa in isas().items() if not isa.tuned_as)
 
 
 def require(target: str) -> None:

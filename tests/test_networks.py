@@ -17,7 +17,7 @@ from tests.shared_data import (
     needs_shared,
     onnxruntime_outputs,
 )
-from tests.targets import TARGETS, require
+from tests.targets import FLOAT_TARGETS, require
 
 pytestmark = needs_shared
 
@@ -45,7 +45,7 @@ def error(actual: Array, expected: Array) -> float:
     return float(difference.max() / np.abs(expected.astype(np.float64)).max())
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", FLOAT_TARGETS)
 @pytest.mark.parametrize("name", FLOAT_MODELS)
 def test_outputs(name: str, target: str) -> None:
     require(target)
@@ -56,7 +56,7 @@ def test_outputs(name: str, target: str) -> None:
         assert error(actual[output], expected) <= bound, output
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", FLOAT_TARGETS)
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_top_1_is_that_of_onnxruntime(name: str, target: str) -> None:
     require(target)
