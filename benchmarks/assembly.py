@@ -38,7 +38,9 @@ class Probe:
         """A function that calls it with these numbers."""
         names = ", ".join(re.findall(r"(\w+)(?:,|$)", self.parameters))
         call = f"{self.microkernel.name}<{self.numbers}>" if self.numbers else self.microkernel.name
-        return f"__attribute__((flatten)) void probe{number}({self.parameters}) {{ {call}({names}); }}"
+        return (
+            f"__attribute__((flatten)) void probe{number}({self.parameters}) {{ {call}({names}); }}"
+        )
 
 
 def layers(plan: Plan) -> list[LayerCode]:
