@@ -28,6 +28,11 @@ def test_live_buffers_never_overlap(items: list[tuple[int, tuple[int, int]]]) ->
             assert apart or not together
 
 
+def test_another_order_fills_the_gap_that_size_alone_leaves() -> None:
+    sizes, ranges = [128, 256, 192, 128], [(1, 4), (2, 2), (3, 5), (3, 6)]
+    assert place(sizes, ranges)[1] == 128 + 192 + 128  # by size alone: 512
+
+
 def planned(text: str) -> Plan:
     return lower(assign_layout(graph(text)), find_isa("x86-avx2"), "Net")
 
