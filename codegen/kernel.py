@@ -10,9 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 
+import numpy as np
+
 from mdlc.codegen.isa import Isa
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Node
+from mdlc.compiler.ops.constant import constant
 from mdlc.compiler.types import Array, TensorType
 
 
@@ -182,6 +185,17 @@ class Kernel(ABC):
     def pack(self, node: Node, schedule: Schedule, isa: Isa) -> dict[str, Array]:
         """The node's constants as the kernel reads them, by field name, in call order."""
         return {}
+
+    def repack(
+        self, node: Node, weights: Array, schedule: Schedule, isa: Isa
+    ) -> dict[str, Array]:
+        """What `pack` gives, with other weights in the places of the node's own.
+
+        Kernels that leave zeros out leave out those of the node, whatever `weights` has there.
+        """
+        inputs = list(node.inputs)
+        inputs[1] = constant(np.ascontiguousarray(weights, np.float32), node.inputs[1].name)
+        return self.pack(replace(node, inputs=tuple(inputs)), schedule, isa)
 
     def filter_transform(self, node: Node, schedule: Schedule) -> Array | None:
         """The matrix G where `pack` packs G g G' of every filter g, not g itself.
