@@ -42,6 +42,11 @@ LEAST_ZEROS = 0.25
 _MOST_DEPTH = 1 << 16
 # Cycles lost where a loop over blocks ends: how many there are is not known when it is compiled.
 _LOOP_END = 12.0
+# More pixels than these gain nothing where each is a load of its own.
+_MOST_ROWS = 16
+# What estimates fall short of measurements by, more than those of dense tiles: a sparse layer is
+# to be faster in fact.
+_SHORTFALL = 1.05
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,7 @@ class ConvSparse(Kernel):
                 )
                 heights = {most, most // 2 // GROUP * GROUP} - {0}
             else:
-                most = max(1, (isa.registers - vectors - 1) // vectors)
+                most = max(1, min((isa.registers - vectors - 1) // vectors, _MOST_ROWS))
                 heights = {most, -(-most // 2)}
             for rows in sorted({min(rows, product.columns) for rows in heights}):
                 found.append(Schedule("sparse", (rows, vectors * isa.lanes), panels=panels))
@@ -119,7 +124,7 @@ class ConvSparse(Kernel):
                 groups = -(-chunk.size // GROUP)
                 busy += depth * groups * pack_instructions(GROUP) / isa.issue_width
             total += chunk.count * busy
-        total *= product.images * product.rows
+        total *= product.images * product.rows * _SHORTFALL
         packed = sum(present * vectors for vectors, _, present, _ in kept) * isa.lanes * 4
         streamed = packed / isa.stream_bytes if packed > isa.l2_bytes else 0.0
         return max(total, streamed) + 0.1 * min(total, streamed) + copied
