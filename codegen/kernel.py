@@ -161,6 +161,7 @@ class Kernel(ABC):
         layer: the C++ struct of its layers (Convolution, Pooling, ...).
         pitched_input, pitched_output: whether `emit` honours View.pitch there. Only then may
             the planner place the tensor inside a concat's buffer or read it as a channel slice.
+        numbers: the packed array of 16-bit numbers that Huffman codes may shorten, or "".
         reads_past: bytes behind its inputs that it may read (and not use).
     """
 
@@ -168,6 +169,7 @@ class Kernel(ABC):
     layer: str
     pitched_input: bool = False
     pitched_output: bool = False
+    numbers: str = ""
     reads_past: int = 0
 
     @abstractmethod

@@ -65,6 +65,7 @@ class ConvSparse(Kernel):
     layer = "Convolution"
     pitched_input = True
     pitched_output = True
+    numbers = "inputs"
 
     def matches(self, node: Node, isa: Isa) -> bool:
         if not isinstance(node.op, Conv2D | Dense) or node.type.dtype is not DType.F32:
