@@ -109,7 +109,11 @@ def trained_stages(work: Path, effort: float) -> dict[str, Graph]:
             slimmed, Batches(2), SPARSITY, steps(400), schedule=sparse, teacher=whole
         ),
     )
-    for before, graph, bits in (("pruned", pruned, 4), ("slimmed", slimmed, 4), ("pruned", pruned, 3)):
+    for before, graph, bits in (
+        ("pruned", pruned, 4),
+        ("slimmed", slimmed, 4),
+        ("pruned", pruned, 3),
+    ):
         found[f"{before}, {bits} bits"] = stage(
             f"{before}_{bits}bits",
             lambda graph=graph, bits=bits: share_weights(  # type: ignore[misc]

@@ -188,9 +188,7 @@ class Kernel(ABC):
         """The node's constants as the kernel reads them, by field name, in call order."""
         return {}
 
-    def repack(
-        self, node: Node, weights: Array, schedule: Schedule, isa: Isa
-    ) -> dict[str, Array]:
+    def repack(self, node: Node, weights: Array, schedule: Schedule, isa: Isa) -> dict[str, Array]:
         """What `pack` gives, with other weights in the places of the node's own.
 
         Kernels that leave zeros out leave out those of the node, whatever `weights` has there.

@@ -56,7 +56,6 @@ class Encoding:
         bits = f":{self.bits}" if self.bits else ""
         return f"{self.values}{bits}{'+huffman' if self.huffman else ''}"
 
-
     @property
     def integer(self) -> int:
         """Bits of whole numbers with a scale; 0 for other values."""

@@ -18,7 +18,6 @@ from mdlc.codegen.epilogue import Epilogue
 from mdlc.codegen.isa import Isa
 from mdlc.codegen.kernel import Kernel, LayerCode, Microkernel, Schedule, Step
 from mdlc.codegen.kernels.conv_direct import conv_border, conv_product, conv_stem
-from mdlc.codegen.padding import Border
 from mdlc.codegen.panels import PackTile, pack_instructions, packed_depth
 from mdlc.codegen.product import (
     ChannelBlock,
@@ -74,7 +73,11 @@ class ConvSparse(Kernel):
             return False
         if isinstance(node.op, Conv2D) and node.op.groups > 1:
             return False
-        if isinstance(node.op, Conv2D) and not isa.panel_loop and node.inputs[1].shape[2:] != (1, 1):
+        if (
+            isinstance(node.op, Conv2D)
+            and not isa.panel_loop
+            and node.inputs[1].shape[2:] != (1, 1)
+        ):
             return False
         weights = node.inputs[1].constant
         assert weights is not None
@@ -135,9 +138,7 @@ class ConvSparse(Kernel):
         assert weights is not None
         return self.repack(node, weights, schedule, isa)
 
-    def repack(
-        self, node: Node, weights: Array, schedule: Schedule, isa: Isa
-    ) -> dict[str, Array]:
+    def repack(self, node: Node, weights: Array, schedule: Schedule, isa: Isa) -> dict[str, Array]:
         product = conv_product(node)
         bias = node.inputs[2].constant
         assert bias is not None
@@ -236,9 +237,7 @@ class ConvSparse(Kernel):
         )
         if border:
             needs[border.microkernel] = None
-        return LayerCode(
-            self._function_name(step, epilogue), text, tuple(needs), ("cstdint",)
-        )
+        return LayerCode(self._function_name(step, epilogue), text, tuple(needs), ("cstdint",))
 
     @staticmethod
     def _function_name(step: Step, epilogue: Epilogue) -> str:

@@ -198,7 +198,9 @@ def parse_block(text: str) -> int:
     match = re.fullmatch(r"1x(\d{1,4})", text)
     if match is None:
         raise MdlcError(
-            f"{text!r} is no block", node="--block", hint="write 1xN: N output channels of one input"
+            f"{text!r} is no block",
+            node="--block",
+            hint="write 1xN: N output channels of one input",
         )
     return int(match[1])
 
