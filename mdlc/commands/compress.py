@@ -138,7 +138,7 @@ def command(
     output: Path | None,
     work: Path | None,
 ) -> None:
-    """Cut channels and weights of MODEL and encode what is left; print what each stage saves and costs."""
+    """Cut channels and weights of MODEL, encode the rest; print what each stage saves and costs."""
     listed = [text for text in (encodings or "").split(",") if text]
     for text in listed:
         parse_encoding(text)
