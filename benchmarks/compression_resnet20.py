@@ -68,7 +68,7 @@ def trained_stages(work: Path, effort: float) -> dict[str, Graph]:
     """The networks after each stage of training, by name; those in `work` are read.
 
     Args:
-        effort: share of the full number of steps (2400 in all, 20 minutes on a free core).
+        effort: share of the full number of steps (1230 in all, 10 minutes on a free core).
     """
     from mdlc.training import prune_weights, share_weights, slim
     from mdlc.training.slimming import Schedule, train, trainable_graph
@@ -95,7 +95,7 @@ def trained_stages(work: Path, effort: float) -> dict[str, Graph]:
         lambda: train(trainable_graph(path), Batches(0), steps(500), schedule=schedule),
     )
     cuts = Schedule(
-        rounds=3, sparse_steps=steps(80), tune_steps=steps(80), final_steps=steps(400),
+        rounds=2, sparse_steps=steps(30), tune_steps=steps(40), final_steps=steps(220),
         rate=0.05, l1=1e-4, distil=0.6, bfloat16=True,
     )  # fmt: skip
     found["slimmed"] = slimmed = stage(
@@ -106,7 +106,7 @@ def trained_stages(work: Path, effort: float) -> dict[str, Graph]:
     found["pruned"] = pruned = stage(
         "pruned",
         lambda: prune_weights(
-            slimmed, Batches(2), SPARSITY, steps(400), schedule=sparse, teacher=whole
+            slimmed, Batches(2), SPARSITY, steps(160), schedule=sparse, teacher=whole
         ),
     )
     for before, graph, bits in (
@@ -117,7 +117,7 @@ def trained_stages(work: Path, effort: float) -> dict[str, Graph]:
         found[f"{before}, {bits} bits"] = stage(
             f"{before}_{bits}bits",
             lambda graph=graph, bits=bits: share_weights(  # type: ignore[misc]
-                graph, Batches(3), bits, steps(150), teacher=whole, distil=0.6
+                graph, Batches(3), bits, steps(70), teacher=whole, distil=0.6
             ),
         )
     return found
