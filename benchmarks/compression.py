@@ -122,34 +122,33 @@ def _with_sizes(
     return replace(ledger, entries=tuple(entries))
 
 
-def _test_pictures(name: str, height: int, width: int, scale: float, *, nhwc: bool) -> Samples:
-    """Photographs and every tenth of the ImageNet pictures, without labels."""
+def segmentation_pictures(network: str) -> Samples:
+    """Photographs and some of the ImageNet pictures for `portrait` or `deeplab`, not labelled."""
     pictures = [SHARED / "data" / "pictures" / n for n in ("grace_hopper.png", "cat.png")]
-    pictures += [f for f, _ in imagenet_pictures()[::10]]
-    samples = []
-    for file in pictures:
-        values = picture(file, height, width)[None]
-        if not nhwc:
-            values = (values.astype(np.float32) / np.float32(scale)).transpose(0, 3, 1, 2)
-        samples.append({name: np.ascontiguousarray(values)})
-    return Samples(tuple(samples), None, "pictures")
+    if network == "portrait":
+        pictures += [f for f, _ in imagenet_pictures()[::10]]
+        values = [picture(f, 256, 256)[None].transpose(0, 3, 1, 2) for f in pictures]
+        scaled = [v.astype(np.float32) / np.float32(255) for v in values]
+        return Samples(tuple({"input0": v} for v in scaled), None, "pictures")
+    name = import_model(model_path("deeplab_mobilenet_v2_pascal")).inputs[0].name
+    pictures += [f for f, _ in imagenet_pictures()[::50]]
+    found = tuple({name: picture(f, 513, 513)[None]} for f in pictures)
+    return Samples(found, None, "pictures")
 
 
 def portrait(work: Path, target: str, effort: float) -> Ledger:
     """Encodings of a segmentation network; agreement is the mean IoU with the original's mask."""
-    path = model_path("portrait_segmentation")
-    test = _test_pictures("input0", 256, 256, 255.0, nhwc=False)
+    test = segmentation_pictures("portrait")
     recipe = Recipe(encodings=("int8", "int8+huffman", "int6+huffman", "clustered:5+huffman"))
+    path = model_path("portrait_segmentation")
     return compress(path, recipe, work=work, test=test, options={"target": target}).ledger
 
 
 def deeplab(work: Path, target: str, effort: float) -> Ledger:
     """Encodings of DeepLab; agreement is the mean IoU with the original's classes."""
-    path = model_path("deeplab_mobilenet_v2_pascal")
-    name = import_model(path).inputs[0].name
-    found = _test_pictures(name, 513, 513, 1.0, nhwc=True)
-    test = Samples(found.inputs[:12], None, found.source)
+    test = segmentation_pictures("deeplab")
     recipe = Recipe(encodings=("int8", "int8+huffman", "int6+huffman"))
+    path = model_path("deeplab_mobilenet_v2_pascal")
     return compress(path, recipe, work=work, test=test, options={"target": target}).ledger
 
 
