@@ -73,9 +73,9 @@ def chain_code(steps: Sequence[Step], chain: Chain, isa: Isa) -> LayerCode:
                 name = f"scratch_{each.number}"
                 nbytes = each.step.scratch.type.nbytes // chain.strips
                 lines.append(f"unsigned char* {name} = all_{name}{own(nbytes)};")
-        for number, text in enumerate(bodies):
-            condition = f"if (strip == {number})" if number < len(bodies) - 1 else ""
-            lines.append(f"{'else ' if number else ''}{condition} {{\n{text}\n}}")
+        for strip, text in enumerate(bodies):
+            condition = f"if (strip == {strip})" if strip < len(bodies) - 1 else ""
+            lines.append(f"{'else ' if strip else ''}{condition} {{\n{text}\n}}")
         body = "\n".join([*lines, CLOSE])
     else:
         body = bodies[0]
@@ -85,9 +85,9 @@ def chain_code(steps: Sequence[Step], chain: Chain, isa: Isa) -> LayerCode:
         f"bands_{first[2]}x{first[3]}x{first[1]}_to_{shape[2]}x{shape[3]}x{shape[1]}"
         f"_{len(layers)}_layers"
     )
-    rows = f"{chain.rows} row{'s' if chain.rows > 1 else ''}"
+    height = f"{chain.rows} row{'s' if chain.rows > 1 else ''}"
     text = (
-        f"// {len(layers)} layers in bands of {rows} of the last one's output. Of the tensors\n"
+        f"// {len(layers)} layers in bands of {height} of the last one's output. Of the tensors\n"
         f"// between them only the rows that a band needs exist, in rows_1 and so on.\n"
         f"void {name}({', '.join(parameters)}) {{\n{body}\n}}\n"
     )
@@ -97,7 +97,7 @@ def chain_code(steps: Sequence[Step], chain: Chain, isa: Isa) -> LayerCode:
         text,
         tuple(dict.fromkeys(m for helper in found for m in helper.microkernels)),
         tuple(dict.fromkeys(header for helper in found for header in helper.includes)),
-        helpers=found,
+        functions=found,
     )
 
 

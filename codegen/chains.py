@@ -33,6 +33,8 @@ _MOST_STRIPS = 4
 _ROWS = (1, 2, 3, 4, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28)
 # Cycles that a call on a band costs beside its work: borders of tiles, copies' heads.
 _CALL = 400
+# The least gain, as a share of the layers' cycles.
+_WORTH = 0.01
 # Bytes a cycle from the second-level cache.
 _L2_BYTES = 16
 
@@ -308,12 +310,15 @@ def _joins(one: Step, two: Step, whole: bool) -> bool:
 
 
 def _best_cut(steps: Sequence[Step], start: int, stop: int, isa: Isa, threads: int) -> list[Chain]:
+    cycles = {
+        i: steps[i].kernel.cost(steps[i].node, steps[i].schedule, isa) for i in range(start, stop)
+    }
     best: list[tuple[float, list[Chain]]] = [(0.0, [])]
     for end in range(start + 1, stop + 1):
         options = [best[-1]]
         for begin in range(max(start, end - _LONGEST), end - 1):
             gain, chain = _gain(steps, begin, end - 1, isa, threads)
-            if gain > 0:
+            if gain > _WORTH * sum(cycles[i] for i in chain.indices):
                 before, chains = best[begin - start]
                 options.append((before + gain, [*chains, chain]))
         best.append(max(options, key=lambda option: option[0]))

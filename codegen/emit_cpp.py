@@ -258,7 +258,7 @@ def _functions(codes: Sequence[LayerCode], members: set[str]) -> tuple[list[str]
 
     def define(code: LayerCode) -> str:
         text = code.text
-        for helper in code.helpers:
+        for helper in code.functions:
             text = re.sub(rf"\b{re.escape(helper.name)}\(", f"{define(helper)}(", text)
         if text not in by_text:
             name, number = code.name, 1
@@ -293,7 +293,9 @@ def _members(plan: Plan) -> tuple[list[Struct], list[Member]]:
         shapes = ", ".join(_braces(dims(view)) for view in (first, step.output))
         last = number == len(plan.steps) - 1
         names = tuple(name for _, name in fields)
-        members.append(Member(step.name, structs[key].name, shapes, describe(step), names, last))
+        banded = plan.bands(number)
+        comment = describe(step) + (f" {banded[0].upper()}{banded[1:]}." if banded else "")
+        members.append(Member(step.name, structs[key].name, shapes, comment, names, last))
     return list(structs.values()), members
 
 

@@ -115,7 +115,7 @@ class LayerCode:
         microkernels: what it calls.
         includes: standard headers it uses.
         parallel: whether it takes the thread pool as its first argument.
-        helpers: layer functions that it calls; each must stand before it.
+        functions: layer functions that it calls; each must stand before it.
     """
 
     name: str
@@ -123,7 +123,7 @@ class LayerCode:
     microkernels: tuple[Microkernel, ...] = ()
     includes: tuple[str, ...] = ()
     parallel: bool = False
-    helpers: tuple[LayerCode, ...] = ()
+    functions: tuple[LayerCode, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -107,6 +107,15 @@ class Plan:
         """The chain that a step belongs to."""
         return next((chain for chain in self.chains if step in chain.indices), None)
 
+    def bands(self, step: int) -> str:
+        """In words, what the step's chain is; "" for a step that is in none."""
+        chain = self.chain_of(step)
+        if chain is None:
+            return ""
+        first, last = (self.steps[i].name for i in (chain.first, chain.last))
+        rows = f"{chain.rows} row{'s' if chain.rows > 1 else ''}"
+        return f"computed from {first} to {last} in bands of {rows}"
+
     @property
     def hidden(self) -> frozenset[str]:
         """Names of the steps whose output is never whole in memory."""
