@@ -118,6 +118,7 @@ class LayerCode:
         microkernels: what it calls.
         includes: standard headers it uses.
         parallel: whether it takes the thread pool as its first argument.
+        functions: layer functions that it calls; each must stand before it.
     """
 
     name: str
@@ -125,6 +126,7 @@ class LayerCode:
     microkernels: tuple[Microkernel, ...] = ()
     includes: tuple[str, ...] = ()
     parallel: bool = False
+    functions: tuple[LayerCode, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,7 @@ class Kernel(ABC):
             the planner place the tensor inside a concat's buffer or read it as a channel slice.
         numbers: the packed array of 16-bit numbers that Huffman codes may shorten, or "".
         reads_past: bytes behind its inputs that it may read (and not use).
+        banded: whether the weights that `pack` made for a Conv2D serve it on fewer rows, too.
     """
 
     name: str
@@ -171,6 +174,7 @@ class Kernel(ABC):
     pitched_output: bool = False
     numbers: str = ""
     reads_past: int = 0
+    banded: bool = False
 
     @abstractmethod
     def matches(self, node: Node, isa: Isa) -> bool:
