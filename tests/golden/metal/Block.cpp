@@ -118,8 +118,8 @@ void CopyOut(const void* from, const Block::Mat& mat, std::size_t rows, std::siz
 constexpr std::size_t kHeaderBytes = 64;
 constexpr unsigned char kMagic[8] = {'M', 'D', 'L', 'C', 'W', 'T', 'S', 0};
 constexpr unsigned char kTarget[16] = {109, 101, 116, 97, 108, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
-constexpr unsigned char kPlan[16] = {245, 184, 30,  204, 126, 193, 173, 135,
-                                     103, 18,  189, 116, 164, 0,   83,  7};
+constexpr unsigned char kPlan[16] = {224, 12,  184, 161, 199, 231, 233, 179,
+                                     37,  252, 86,  85,  208, 249, 113, 34};
 
 std::uint32_t Load32(const unsigned char* p) {
   return p[0] | static_cast<std::uint32_t>(p[1]) << 8U | static_cast<std::uint32_t>(p[2]) << 16U |

@@ -5,7 +5,7 @@
 //   command    mdlc block.onnx --target metal --name Block
 //   target     metal (half-precision GPU kernels for iOS and macOS, with a C++ and a Swift class)
 //   work       0.05 million multiply-adds, 5 layers
-//   memory     about 6144 bytes of textures, 2624 bytes of weights
+//   memory     about 6144 bytes of textures, 2880 bytes of weights
 //   in         image: f32, height 16, width 16, channels 3
 //   out        logits: f32, height 1, width 1, channels 10
 //
@@ -56,12 +56,12 @@ kernel void conv3x3_s2_16x16x3_to_16_clip_0_6(texture2d_array<half, access::samp
                                               [[texture(0)]],
                                               texture2d_array<half, access::write> y [[texture(1)]],
                                               device const half4* weights [[buffer(0)]],
-                                              device const half4* bias [[buffer(1)]],
+                                              device const float4* bias [[buffer(1)]],
                                               uint3 position [[thread_position_in_grid]]) {
   if (position.x >= 8 || position.y >= 8 || position.z >= 4) {
     return;
   }
-  float4 sum0 = float4(bias[position.z]);
+  float4 sum0 = bias[position.z];
   device const half4* w = weights + position.z * 36;
   for (uint ky = 0; ky < 3; ++ky) {
     const float row = float(position.y * 2 + ky) + -0.5f;
@@ -90,31 +90,31 @@ kernel void conv3x3_s2_16x16x3_to_16_clip_0_6(texture2d_array<half, access::samp
 }
 
 // y[c] = bias[c] + sum of weights[ky][kx][c] * x[ky][kx][c]: 1 x 4 pixels by channels a thread,
-// sums in half.
+// sums in float.
 kernel void depthwise3x3_8x8x16_clip_0_6(texture2d_array<half, access::sample> x [[texture(0)]],
                                          texture2d_array<half, access::write> y [[texture(1)]],
-                                         device const half4* weights [[buffer(0)]],
-                                         device const half4* bias [[buffer(1)]],
+                                         device const float4* weights [[buffer(0)]],
+                                         device const float4* bias [[buffer(1)]],
                                          uint3 position [[thread_position_in_grid]]) {
   if (position.x >= 8 || position.y >= 8 || position.z >= 4) {
     return;
   }
-  half4 sum0 = bias[position.z];
+  float4 sum0 = bias[position.z];
   for (uint ky = 0; ky < 3; ++ky) {
     const float row = float(position.y + ky) + -0.5f;
     const float left = float(position.x) + -0.5f;
-    const half4 x0 = x.sample(zeros, float2(left, row), position.z);
-    const half4 x1 = x.sample(zeros, float2(left + 1.0f, row), position.z);
-    const half4 x2 = x.sample(zeros, float2(left + 2.0f, row), position.z);
-    const half4 w0 = weights[ky * 12 + position.z];
-    const half4 w1 = weights[ky * 12 + 4 + position.z];
-    const half4 w2 = weights[ky * 12 + 8 + position.z];
+    const float4 x0 = float4(x.sample(zeros, float2(left, row), position.z));
+    const float4 x1 = float4(x.sample(zeros, float2(left + 1.0f, row), position.z));
+    const float4 x2 = float4(x.sample(zeros, float2(left + 2.0f, row), position.z));
+    const float4 w0 = weights[ky * 12 + position.z];
+    const float4 w1 = weights[ky * 12 + 4 + position.z];
+    const float4 w2 = weights[ky * 12 + 8 + position.z];
     sum0 = fma(w0, x0, sum0);
     sum0 = fma(w1, x1, sum0);
     sum0 = fma(w2, x2, sum0);
   }
-  sum0 = min(max(sum0, half4(0.0h)), half4(6.0h));
-  y.write(sum0, position.xy, position.z);
+  sum0 = min(max(sum0, float4(0.0f)), float4(6.0f));
+  y.write(half4(sum0), position.xy, position.z);
 }
 
 // y[o] = bias[o] + sum of weights[o][i] * x[i] + residual[o]: 1 x 4 pixels by channels a thread,
@@ -123,12 +123,12 @@ kernel void conv1x1_8x8x16_to_16_add(texture2d_array<half, access::read> x [[tex
                                      texture2d_array<half, access::read> residual [[texture(1)]],
                                      texture2d_array<half, access::write> y [[texture(2)]],
                                      device const half4* weights [[buffer(0)]],
-                                     device const half4* bias [[buffer(1)]],
+                                     device const float4* bias [[buffer(1)]],
                                      uint3 position [[thread_position_in_grid]]) {
   if (position.x >= 8 || position.y >= 8 || position.z >= 4) {
     return;
   }
-  float4 sum0 = float4(bias[position.z]);
+  float4 sum0 = bias[position.z];
   device const half4* w = weights + position.z * 16;
   for (uint i = 0; i < 4; ++i) {
     const float4 x0 = float4(x.read(position.xy, i));
@@ -164,12 +164,12 @@ kernel void reduce_mean_8x8x16_to_1x1x16(texture2d_array<half, access::read> x [
 kernel void dense_1x1x16_to_10(texture2d_array<half, access::read> x [[texture(0)]],
                                texture2d_array<half, access::write> y [[texture(1)]],
                                device const half4* weights [[buffer(0)]],
-                               device const half4* bias [[buffer(1)]],
+                               device const float4* bias [[buffer(1)]],
                                uint3 position [[thread_position_in_grid]]) {
   if (position.x >= 1 || position.y >= 1 || position.z >= 3) {
     return;
   }
-  float4 sum0 = float4(bias[position.z]);
+  float4 sum0 = bias[position.z];
   device const half4* w = weights + position.z * 16;
   for (uint i = 0; i < 4; ++i) {
     const float4 x0 = float4(x.read(uint2(0, 0), i));
