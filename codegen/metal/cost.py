@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from mdlc.codegen.kernel import Step, View
 from mdlc.codegen.metal.image import Image
 from mdlc.codegen.metal.kernel import ComputeCode
+from mdlc.codegen.metal.split import MetalPlan
 from mdlc.codegen.plan import Plan
 
 
@@ -132,11 +133,11 @@ def kernel_cost(step: Step, code: ComputeCode) -> KernelCost:
 
 
 def network_report(
-    plan: Plan, codes: Sequence[ComputeCode], ends: Sequence[ComputeCode]
+    plan: MetalPlan, codes: Sequence[ComputeCode], ends: Sequence[ComputeCode]
 ) -> dict[str, object]:
     """All kernels and their sum, for the manifest."""
     costs = [kernel_cost(step, code) for step, code in zip(plan.steps, codes, strict=True)]
-    views = [port.view for port in (*plan.inputs, *plan.outputs)]
+    views = [each.port.view for each in (*plan.reads, *plan.writes)]
     total = {
         gpu.name: sum(cost.seconds[gpu.name] for cost in costs)
         + sum(seconds(code, 2 * _bytes(view), gpu) for view, code in zip(views, ends, strict=True))

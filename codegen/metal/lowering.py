@@ -15,15 +15,16 @@ from mdlc.codegen.kernel import Candidate, Schedule, Step, View, candidates, ker
 from mdlc.codegen.lowering import is_alias as keeps_memory
 from mdlc.codegen.memory import place
 from mdlc.codegen.metal.image import LANES, MOST_SLICES, Image, element
-from mdlc.codegen.plan import (
-    CLASS_MEMBERS,
-    SOURCE_NAMES,
-    Buffer,
-    Names,
-    Plan,
-    Port,
-    identifier,
+from mdlc.codegen.metal.split import (
+    NOWHERE,
+    CpuPart,
+    MetalPlan,
+    Split,
+    Transfer,
+    divide,
+    on_processor,
 )
+from mdlc.codegen.plan import CLASS_MEMBERS, SOURCE_NAMES, Buffer, Names, Port, identifier
 from mdlc.codegen.schedule_table import Tuned
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Graph, Node
@@ -54,56 +55,49 @@ def lower(
     schedules: Mapping[str, Schedule] | None = None,
     tuned: Tuned | None = None,
     threads: int = 1,
-) -> Plan:
+    fallback: bool = False,
+) -> MetalPlan:
     """Plans a graph whose layouts are assigned.
+
+    Args:
+        fallback: leave what Metal lacks to the processor (see codegen/metal/split.py).
 
     Raises:
         MdlcError: operators have no Metal kernel (all of them are named), or a tensor does not
-            fit a texture.
+            fit a texture; with `fallback`: nothing is left for Metal.
     """
-    given = graph  # what the plan tells of; the folded one has no meaning but here
-    graph, aliases = _fold_views(graph)
-    outputs = set(graph.outputs)
-    order = [n for n in graph.order() if not isinstance(n.op, Constant) or n in outputs]
-    choice: dict[Node, Candidate] = {}
-    missing: list[str] = []
-    for node in order:
-        if isinstance(node.op, Input):
-            if element(node.type.dtype) is None:
-                missing.append(f"input {node.name!r} of type {node.type.dtype.value}")
-        elif node not in aliases:
-            if not any(kernel.matches(node, isa) for kernel in kernels(isa.kernels)):
-                operands = ", ".join(str(source.type) for source in node.inputs)
-                missing.append(f"{type(node.op).__name__} ({operands}) at {node.name!r}")
-            else:
-                choice[node] = _choose(
-                    node, isa, (schedules or {}).get(node.name), tuned or Tuned()
-                )
-    if missing:
-        raise MdlcError(
-            f"target {isa.name} does not have {'; '.join(missing)}",
-            hint="compile for a C++ target, such as arm-neon",
-        )
-    views, sizes = _assign_views(graph, order, choice, aliases)
+    split = _split(graph, isa) if fallback else None
+    # The plan tells of the whole graph; the folded one has no meaning but here.
+    folded, aliases, stages = _fold_views(split.gpu if split else graph, split)
+    outputs = set(folded.outputs)
+    order = [n for n in folded.order() if not isinstance(n.op, Constant) or n in outputs]
+    order.sort(key=lambda node: stages.get(node, -1))
+    choice = _choices(order, aliases, isa, schedules or {}, tuned or Tuned())
+    views, textures = _assign_views(folded, order, choice, aliases)
     _check_sizes(order, views)
-    structs = {kernel.layer for kernel in kernels(isa.kernels)}
-    reserved = CLASS_MEMBERS | SOURCE_NAMES | HOST_NAMES | structs | {name}
-    names = Names({taken.lower(): 1 for taken in reserved})
-    inputs = tuple(
-        Port(node.name, names.unique(identifier(node.name or "input")), views[node])
-        for node in graph.inputs
-    )
+    names = _reserved_names(name, isa)
+    sources = split.sources if split else graph.inputs
+    results = split.results if split else graph.outputs
+    made = dict(zip(sources, (views[node] for node in folded.inputs), strict=True))
+    made.update(zip(results, (views[node] for node in folded.outputs), strict=True))
+
+    def port(node: Node, label: str) -> Port:
+        view = made.get(node) or View(NOWHERE, 0, node.type, Image.of(node.type).slices)
+        return Port(label, names.unique(identifier(label or "input")), view)
+
+    inputs = tuple(port(node, node.name) for node in graph.inputs)
     outputs_ = tuple(
-        Port(onnx_name, names.unique(identifier(onnx_name)), views[node])
-        for onnx_name, node in zip(graph.output_names, graph.outputs, strict=True)
+        port(node, label) for label, node in zip(graph.output_names, graph.outputs, strict=True)
     )
-    for port in (*inputs, *outputs_):
-        names.unique(f"{port.identifier}_mat")
+    for each in (*inputs, *outputs_):
+        names.unique(f"{each.identifier}_mat")
     steps: list[Step] = []
+    at: list[int] = []  # the stage of every step
     for node in order:
         if node not in choice or _views_its_inputs(node, views):
             continue
         kernel, schedule = choice[node].kernel, choice[node].schedule
+        at.append(stages.get(node, 0))
         steps.append(
             Step(
                 names.unique(identifier(node.name or type(node.op).__name__)),
@@ -115,20 +109,156 @@ def lower(
                 kernel.pack(node, schedule, isa),
             )
         )
-    plan = Plan(name, isa, given, inputs, outputs_, tuple(steps), (), 0, threads)
-    return _place(plan, sizes)
+    plan = MetalPlan(name, isa, graph, inputs, outputs_, tuple(steps), (), 0, threads)
+    return _place(_with_transfers(plan, split, made, at), textures)
 
 
-def _fold_views(graph: Graph) -> tuple[Graph, set[Node]]:
-    """The graph without the middle of chains that move no bytes, and its nodes that are aliases.
+def _split(graph: Graph, isa: Isa) -> Split | None:
+    """The graph divided between GPU and processor; None where the GPU computes all of it."""
+    users = graph.users()
+    kinds = kernels(isa.kernels)
+
+    def lacks(node: Node) -> bool:
+        flattening = [user for user in users[node] if _fold_flattening(user) is not user]
+        if flattening and len(flattening) == len(users[node]):
+            return False  # never made
+        own = _fold_flattening(node)
+        runtime = [source for source in own.inputs if source.constant is None]
+        return not all(
+            element(each.type.dtype) is not None and Image.of(each.type).fits
+            for each in (own, *runtime)
+        ) or not any(kernel.matches(own, isa) for kernel in kinds)
+
+    processor = on_processor(graph, lacks, keeps_memory)
+    if not processor:
+        return None
+    split = divide(graph, processor)
+    if not any(stage % 2 == 0 for stage in split.stages.values()):
+        raise MdlcError(
+            f"target {isa.name} has none of the network's layers",
+            node="--fallback",
+            hint="compile for a C++ target, such as arm-neon",
+        )
+    return split
+
+
+def _choices(
+    order: Sequence[Node],
+    aliases: set[Node],
+    isa: Isa,
+    schedules: Mapping[str, Schedule],
+    tuned: Tuned,
+) -> dict[Node, Candidate]:
+    """Kernel and schedule of every node that is computed."""
+    choice: dict[Node, Candidate] = {}
+    missing: list[str] = []
+    for node in order:
+        if isinstance(node.op, Input):
+            if element(node.type.dtype) is None:
+                missing.append(f"input {node.name!r} of type {node.type.dtype.value}")
+        elif node not in aliases:
+            if not any(kernel.matches(node, isa) for kernel in kernels(isa.kernels)):
+                operands = ", ".join(str(source.type) for source in node.inputs)
+                missing.append(f"{type(node.op).__name__} ({operands}) at {node.name!r}")
+            else:
+                choice[node] = _choose(node, isa, schedules.get(node.name), tuned)
+    if missing:
+        raise MdlcError(
+            f"target {isa.name} does not have {'; '.join(missing)}",
+            hint="compile for a C++ target, such as arm-neon, or leave those layers to the "
+            "processor with --fallback cpu",
+        )
+    return choice
+
+
+def _reserved_names(name: str, isa: Isa) -> Names:
+    structs = {kernel.layer for kernel in kernels(isa.kernels)}
+    reserved = CLASS_MEMBERS | SOURCE_NAMES | HOST_NAMES | structs | {name}
+    return Names({taken.lower(): 1 for taken in reserved})
+
+
+def _with_transfers(
+    plan: MetalPlan, split: Split | None, made: Mapping[Node, View], at: Sequence[int]
+) -> MetalPlan:
+    """The plan with its buffers, what is copied between them and textures, and when.
+
+    Args:
+        made: views by nodes of the whole graph; at: the stage of every step.
+    """
+    graph, count = plan.graph, len(plan.steps)
+    shared = [node.type for node in graph.inputs]
+    numbers = {node: number for number, node in enumerate(graph.inputs)}
+    results: dict[Node, int] = {}
+    for node in graph.outputs:
+        if node not in results:
+            results[node] = len(shared)
+            shared.append(node.type)
+            numbers.setdefault(node, results[node])
+    for _, _, sources, ends in split.parts if split else ():
+        for node in (*sources, *ends):
+            if node not in numbers:
+                numbers[node] = len(shared)
+                shared.append(node.type)
+
+    def behind(stage: int) -> int:
+        return sum(each <= stage for each in at)
+
+    def port(node: Node) -> Port:
+        return Port(node.name, "", made[node])
+
+    stages = split.whole if split else {}
+    reads = [
+        Transfer(port(node), numbers[node], behind(stages[node]) if node in stages else 0,
+                 stages.get(node, -1))
+        for node in (split.sources if split else graph.inputs)
+    ]  # fmt: skip
+    asked = {node for part in split.parts for node in part[2]} if split else set()
+    last = max(stages.values(), default=0) + 1
+    writes = []
+    for node in dict.fromkeys(split.results if split else graph.outputs):
+        if node in asked and node in stages:
+            stage = stages[node]
+            writes.append(Transfer(port(node), numbers[node], behind(stage), stage))
+        else:
+            writes.append(Transfer(port(node), results[node], count, last))
+    parts = [
+        CpuPart(
+            f"{plan.name}Cpu{number}",
+            part,
+            tuple(numbers[node] for node in sources),
+            tuple(numbers[node] for node in ends),
+            behind(stage - 1),
+            stage,
+        )
+        for number, (stage, part, sources, ends) in enumerate(split.parts if split else (), 1)
+    ]
+    return replace(
+        plan,
+        shared=tuple(shared),
+        results=tuple(results[node] for node in graph.outputs),
+        reads=tuple(reads),
+        writes=tuple(writes),
+        parts=tuple(parts),
+    )
+
+
+def _fold_views(graph: Graph, split: Split | None) -> tuple[Graph, set[Node], dict[Node, int]]:
+    """The graph without the middle of chains that move no bytes, its aliases, and nodes' stages.
 
     Reshapes, transposes and layout conversions that leave memory as it is may still put other
     axes on width and channels; where a chain of them ends as it began, the end is a view of the
     beginning.
     """
     aliases: set[Node] = set()
+    stages: dict[Node, int] = {}
 
     def visit(old: Node, fresh: Node) -> Node:
+        fresh = folded(fresh)
+        if split and old in split.stages:
+            stages[fresh] = split.stages[old]
+        return fresh
+
+    def folded(fresh: Node) -> Node:
         if isinstance(fresh.op, Cast):
             if _is_exact_cast(fresh):
                 aliases.add(fresh)
@@ -143,8 +273,7 @@ def _fold_views(graph: Graph) -> tuple[Graph, set[Node]]:
                 break
         return fresh
 
-    folded = graph.rebuild(visit)
-    return folded, aliases
+    return graph.rebuild(visit), aliases, stages
 
 
 def _fold_flattening(node: Node) -> Node:
@@ -288,19 +417,19 @@ def texture_bytes(view: View) -> int:
     return image.layers * image.width * image.height * (8 if image.element == "half" else 16)
 
 
-def _place(plan: Plan, textures: Sequence[tuple[str, View]]) -> Plan:
+def _place(plan: MetalPlan, textures: Sequence[tuple[str, View]]) -> MetalPlan:
     """Drops textures that nothing touches, and gives the others live ranges and offsets.
 
     The class places them anew on the device, which alone knows how large its textures are.
     """
     touched: list[list[int]] = [[] for _ in textures]
-    for port in plan.inputs:
-        touched[port.view.buffer].append(-1)
+    for transfer in (*plan.reads, *plan.writes):
+        # Between two steps: the first is over, but its textures may not be overwritten yet.
+        around = [-1] if transfer.stage < 0 else [transfer.before - 1, transfer.before]
+        touched[transfer.port.view.buffer] += around
     for number, step in enumerate(plan.steps):
         for view in (*step.inputs, step.output):
             touched[view.buffer].append(number)
-    for port in plan.outputs:
-        touched[port.view.buffer].append(len(plan.steps))
     kept = [index for index, at in enumerate(touched) if at]
     ranges = [(min(touched[i]), max(touched[i])) for i in kept]
     sizes = [texture_bytes(textures[i][1]) for i in kept]
@@ -310,10 +439,13 @@ def _place(plan: Plan, textures: Sequence[tuple[str, View]]) -> Plan:
         Buffer(names.unique(textures[i][0]), size, offset, *live)
         for i, size, offset, live in zip(kept, sizes, offsets, ranges, strict=True)
     )
-    number_of = {index: position for position, index in enumerate(kept)}
+    number_of = {index: position for position, index in enumerate(kept)} | {NOWHERE: NOWHERE}
 
     def move(view: View) -> View:
         return replace(view, buffer=number_of[view.buffer])
+
+    def moved(port: Port) -> Port:
+        return replace(port, view=move(port.view))
 
     steps = tuple(
         replace(step, inputs=tuple(map(move, step.inputs)), output=move(step.output))
@@ -322,8 +454,10 @@ def _place(plan: Plan, textures: Sequence[tuple[str, View]]) -> Plan:
     return replace(
         plan,
         steps=steps,
-        inputs=tuple(replace(port, view=move(port.view)) for port in plan.inputs),
-        outputs=tuple(replace(port, view=move(port.view)) for port in plan.outputs),
+        inputs=tuple(map(moved, plan.inputs)),
+        outputs=tuple(map(moved, plan.outputs)),
+        reads=tuple(replace(each, port=moved(each.port)) for each in plan.reads),
+        writes=tuple(replace(each, port=moved(each.port)) for each in plan.writes),
         buffers=buffers,
         arena_bytes=total,
     )

@@ -9,20 +9,23 @@ from collections.abc import Mapping, Sequence
 from mdlc.codegen.emit_cpp import Info
 from mdlc.codegen.metal.cost import network_report
 from mdlc.codegen.metal.kernel import ComputeCode
-from mdlc.codegen.plan import Plan, Port
+from mdlc.codegen.metal.split import CpuPart, MetalPlan
+from mdlc.codegen.plan import Port
 
 
 def manifest(
-    plan: Plan,
+    plan: MetalPlan,
     info: Info,
     codes: Sequence[ComputeCode],
     ends: Sequence[ComputeCode],
     files: Mapping[str, bytes],
+    processor: str,
 ) -> bytes:
     """The manifest as JSON.
 
     Args:
-        codes: kernels of the steps; ends: of the network's inputs and outputs.
+        codes: kernels of the steps; ends: of what is read from buffers and written to them.
+        processor: the instruction set of the layers that Metal lacks.
     """
 
     def port(p: Port) -> dict[str, object]:
@@ -48,6 +51,7 @@ def manifest(
         "macs": plan.macs,
         "texture_bytes": plan.arena_bytes,
         "weight_bytes": plan.weight_bytes,
+        "cpu": [_part(plan, part, processor) for part in plan.parts],
         "cost": network_report(plan, codes, ends),
         "files": {
             name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
@@ -55,3 +59,20 @@ def manifest(
         },
     }
     return (json.dumps(content, indent=2) + "\n").encode()
+
+
+def _part(plan: MetalPlan, part: CpuPart, processor: str) -> dict[str, object]:
+    """What the processor computes, and when."""
+    steps = plan.steps
+    return {
+        "class": part.name,
+        "target": processor,
+        "behind": steps[part.before - 1].name if part.before else "",
+        "layers": [
+            {"layer": node.name, "operator": type(node.op).__name__} for node in part.layers
+        ],
+        "macs": sum(
+            node.op.cost([source.type for source in node.inputs], node.type).macs
+            for node in part.layers
+        ),
+    }

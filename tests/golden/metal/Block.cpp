@@ -167,6 +167,14 @@ bool ReadFile(const char* path, unsigned char* to, std::size_t most, std::size_t
   return true;
 }
 
+// Ends a command buffer and waits for it; whether all went well.
+bool Finish(MTL::CommandBuffer* commands, MTL::ComputeCommandEncoder* encoder) {
+  encoder->endEncoding();
+  commands->commit();
+  commands->waitUntilCompleted();
+  return commands->status() == MTL::CommandBufferStatusCompleted;
+}
+
 template <class T>
 void Drop(T*& object) {
   if (object != nullptr) object->release();
@@ -313,11 +321,19 @@ int Block::infer(MTL::Texture* picture, Mat& logits_mat) {
   return Compute(picture, logits_mat);
 }
 
-// Encodes the network, waits for it, and copies the outputs. The input is a picture, or lies in
-// the buffers.
+// One inference, whose outputs are copied if all went well.
 int Block::Compute(MTL::Texture* picture, Mat& logits_mat) {
   if (!Fits(logits_mat, 1, 1, 10, Mat::kFloat32, 40)) return kBadOutput;
   NS::AutoreleasePool* pool = NS::AutoreleasePool::alloc()->init();
+  const int error = Run(picture);
+  pool->release();
+  if (error != kOk) return error;
+  CopyOut(buffers_[1]->contents(), logits_mat, 1, 40);
+  return kOk;
+}
+
+// Encodes the network and waits for it. The input is a picture, or lies in the buffers.
+int Block::Run(MTL::Texture* picture) {
   MTL::CommandBuffer* commands = queue_->commandBuffer();
   MTL::ComputeCommandEncoder* encoder = commands->computeCommandEncoder();
   if (picture != nullptr) {
@@ -338,13 +354,7 @@ int Block::Compute(MTL::Texture* picture, Mat& logits_mat) {
   Encode(encoder, logits_2, {kTexturePooled, kTextureLogits}, {logits_2.weights, logits_2.bias},
          {1, 1, 1}, {4, 4, 4});
   Copy(encoder, 7, buffers_[1], kTextureLogits, {1, 1, 1}, {4, 4, 4});
-  encoder->endEncoding();
-  commands->commit();
-  commands->waitUntilCompleted();
-  const bool completed = commands->status() == MTL::CommandBufferStatusCompleted;
-  pool->release();
-  if (!completed) return kGpuError;
-  CopyOut(buffers_[1]->contents(), logits_mat, 1, 40);
+  if (!Finish(commands, encoder)) return kGpuError;
   return kOk;
 }
 

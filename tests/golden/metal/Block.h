@@ -179,6 +179,7 @@ class Block {
   void Copy(MTL::ComputeCommandEncoder* encoder, int kernel, MTL::Buffer* buffer, int texture,
             Dispatch groups, Dispatch group);
   int Compute(MTL::Texture* picture, Mat& logits_mat);
+  int Run(MTL::Texture* picture);
   void Release();
 
   MTL::Device* device_ = nullptr;
