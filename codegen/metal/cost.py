@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from mdlc.codegen.kernel import Step, View
 from mdlc.codegen.metal.image import Image
-from mdlc.codegen.metal.kernel import ComputeCode
+from mdlc.codegen.metal.kernel import FULL_REGISTERS, ComputeCode
 from mdlc.codegen.metal.split import MetalPlan
 from mdlc.codegen.plan import Plan
 
@@ -36,26 +36,26 @@ class Gpu:
     sources: str
 
 
-# Rates of half precision: twice those of float on the PowerVR-derived cores of the A10, the same
-# from the M1 on (128 multiply-adds a core and cycle in either).
+# Peaks are clock x multiply-adds a cycle x 2. Half precision is twice as fast as float on the
+# PowerVR cores of the A10, as fast on the M1 (philipturner, "metal-benchmarks": 128 of either a
+# core and cycle) and, as far as is known, on the A15, which is of the family after the M1's.
 GPUS = (
-    Gpu("A10", 6, 0.72, 0.36, 25.6,
-        "AnandTech, 'The Apple iPhone 7 review' (6 clusters, LPDDR4 25.6 GB/s); 6 x 32 float "
-        "multiply-adds at about 0.94 GHz"),
-    Gpu("A15", 5, 1.71, 1.71, 34.1,
-        "NanoReview and Wikipedia, 'Apple A15' (5 cores, 1.34 GHz, LPDDR4X 34.1 GB/s): 5 x 128 "
-        "multiply-adds a cycle"),
-    Gpu("M1", 8, 2.62, 2.62, 68.3,
-        "Wikipedia, 'Apple M1' (8 cores, 2.6 TFLOPS, LPDDR4X-4266 68.25 GB/s)"),
+    Gpu("A10", 6, 0.69, 0.346, 25.6,
+        "Wikipedia, 'Apple A10' (PowerVR GT7600 Plus, 6 cores at 900 MHz; LPDDR4); a core of that "
+        "series has 32 float and 64 half multiply-adds a cycle; 25.6 GB/s is LPDDR4-3200, 64 bits"),
+    Gpu("A15", 5, 1.713, 1.713, 34.1,
+        "AskGeek and CPU-Monkey, 'Apple A15 Bionic' (5 cores, 1338 MHz, 1.713 TFLOPS in float, "
+        "LPDDR4X-4266 with 34.1 GB/s)"),
+    Gpu("M1", 8, 2.617, 2.617, 68.25,
+        "azhirnov, 'cpu-gpu-arch', Apple-M1 (8 cores, 1278 MHz, 1024 multiply-adds a cycle in "
+        "float or half); Wikipedia, 'Apple M1' (LPDDR4X-4266, 128 bits: 68.25 GB/s)"),
 )  # fmt: skip
 
 # Seconds to start a dispatch of one command buffer; an assumption, not a measurement.
 DISPATCH_SECONDS = 2e-6
-# Threads that keep a core busy; registers and threadgroup memory that a core shares among them.
-# Assumptions: 16-bit registers and bytes as found by public reverse engineering of the M1 (Dougall
-# Johnson, "Apple G13 GPU architecture reference"): 1024 threads with up to 104 of them each.
+# Threads that keep a core busy, and the threadgroup memory that it shares among them: as found by
+# public reverse engineering of the M1 (see kernel.FULL_REGISTERS).
 CORE_THREADS = 1024
-FULL_REGISTERS = 104
 CORE_SHARED_BYTES = 60 * 1024
 
 

@@ -12,6 +12,10 @@ from mdlc.codegen.metal.image import Image, element
 from mdlc.codegen.metal.index import Index
 from mdlc.compiler.ir import Node
 
+# 16-bit registers of a thread that leave room for 1024 threads on a core of the M1: public reverse
+# engineering (Dougall Johnson, "Apple G13 GPU architecture reference").
+FULL_REGISTERS = 104
+
 
 @dataclass(frozen=True)
 class Work:
