@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mdlc.codegen import emit_cpp, lowering, weights_file
@@ -13,6 +13,7 @@ from mdlc.codegen.emit_cpp import MAT_TYPES, Info, describe, dims
 from mdlc.codegen.format import format_cpp
 from mdlc.codegen.isa import Isa
 from mdlc.codegen.kernel import Step, View
+from mdlc.codegen.metal.cost import matrix_pays
 from mdlc.codegen.metal.image import Image
 from mdlc.codegen.metal.isa import PROCESSOR
 from mdlc.codegen.metal.kernel import ComputeCode
@@ -47,7 +48,11 @@ class Texture:
 
 @dataclass(frozen=True)
 class Dispatch:
-    """A line of infer: a kernel with what it is bound to."""
+    """A line of infer: a kernel with what it is bound to.
+
+    Attributes:
+        matrix: the kernel instead on GPUs that have simdgroup_matrix.
+    """
 
     member: str
     kernel: int
@@ -57,6 +62,7 @@ class Dispatch:
     group: tuple[int, int, int]
     shared: int
     buffer: int = 0
+    matrix: Dispatch | None = None
 
 
 @dataclass(frozen=True)
@@ -91,7 +97,7 @@ def codes_of(plan: Plan) -> list[ComputeCode]:
     for step in plan.steps:
         code = step.kernel.emit(step, plan.isa)
         assert isinstance(code, ComputeCode)
-        found.append(code)
+        found.append(code if matrix_pays(step, code) else replace(code, matrix=None))
     return found
 
 
@@ -152,6 +158,8 @@ def emit(
         picture = copy(plan.reads[0], code)
     numbers = [functions.add(code) for code in codes]
     copies_out = list(map(copy, plan.writes, writers))
+    layers = _dispatches(plan, codes, numbers, textures, functions)
+    matrices = {layer.matrix.kernel for layer in layers if layer.matrix}
     structs, members = _members(plan, numbers)
     weights = weights_file.weights_file(plan)
     context: dict[str, Any] = {
@@ -165,7 +173,8 @@ def emit(
         "textures": textures,
         "kernels": functions.names,
         "picture": picture,
-        "passes": _passes(plan, copies_in, _dispatches(plan, codes, numbers, textures), copies_out),
+        "passes": _passes(plan, copies_in, layers, copies_out),
+        "matrices": sorted(matrices),
         "header_bytes": weights_file.HEADER_BYTES,
         "format_version": weights_file.VERSION,
         "digest": _bytes_literal(plan.digest()[:16]),
@@ -337,10 +346,15 @@ def part_files(plan: MetalPlan, info: Info, processor: Isa) -> dict[str, bytes]:
 
 
 def _dispatches(
-    plan: Plan, codes: Sequence[ComputeCode], numbers: Sequence[int], textures: Sequence[Texture]
+    plan: Plan,
+    codes: Sequence[ComputeCode],
+    numbers: Sequence[int],
+    textures: Sequence[Texture],
+    functions: Functions,
 ) -> list[Dispatch]:
-    return [
-        Dispatch(
+    def dispatch(step: Step, code: ComputeCode, number: int) -> Dispatch:
+        form = code.matrix
+        return Dispatch(
             step.name,
             number,
             tuple(textures[view.buffer].constant for view in (*step.inputs, step.output)),
@@ -348,9 +362,10 @@ def _dispatches(
             code.groups,
             code.group,
             code.shared_bytes,
+            matrix=dispatch(step, form, functions.add(form)) if form else None,
         )
-        for step, code, number in zip(plan.steps, codes, numbers, strict=True)
-    ]
+
+    return list(map(dispatch, plan.steps, codes, numbers))
 
 
 def _members(

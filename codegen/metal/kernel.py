@@ -43,6 +43,7 @@ class ComputeCode(LayerCode):
         shared_bytes: threadgroup memory, argument [[threadgroup(0)]]; 0 for none.
         helpers: declarations at file scope that it needs, each once in a file.
         work: for the cost report.
+        matrix: another form for GPUs that have simdgroup_matrix, bound to the same arguments.
     """
 
     grid: tuple[int, int, int] = (1, 1, 1)
@@ -50,6 +51,7 @@ class ComputeCode(LayerCode):
     shared_bytes: int = 0
     helpers: tuple[str, ...] = ()
     work: Work = field(default_factory=Work)
+    matrix: ComputeCode | None = None
 
     @property
     def groups(self) -> tuple[int, int, int]:
@@ -72,6 +74,10 @@ class ComputeKernel(Kernel):
         """Estimated cycles of a GPU core: the larger of arithmetic and memory."""
         size = math.prod(node.shape) + sum(math.prod(s.shape) for s in node.inputs)
         return size / isa.lanes
+
+    def absorbs(self, node: Node) -> Node | None:
+        """The input that the kernel computes itself; only where nobody else reads that."""
+        return None
 
 
 def stored(node: Node) -> bool:

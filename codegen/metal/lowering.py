@@ -15,6 +15,7 @@ from mdlc.codegen.kernel import Candidate, Schedule, Step, View, candidates, ker
 from mdlc.codegen.lowering import is_alias as keeps_memory
 from mdlc.codegen.memory import place
 from mdlc.codegen.metal.image import LANES, MOST_SLICES, Image, element
+from mdlc.codegen.metal.kernel import ComputeKernel
 from mdlc.codegen.metal.split import (
     NOWHERE,
     CpuPart,
@@ -37,12 +38,18 @@ from mdlc.compiler.ops.reshape import Reshape
 from mdlc.compiler.ops.slice import Slice
 from mdlc.compiler.types import DType, Layout
 
+# What a tensor's way to memory and a dispatch cost, in cycles of one core, as kernels estimate:
+# the A15's bandwidth shared by its cores (metal/cost.py), and the time to start a dispatch.
+BYTES_PER_CYCLE = 5.1
+DISPATCH_CYCLES = 13e3
+
 # Names that the host class and its source declare besides those of the C++ class.
 HOST_NAMES = frozenset(
     """
-    Encode Layer Texture Place Fill device_ queue_ library_ heap_ weights_ textures_ buffers_
-    device encoder commands librarypath Encoder Dispatch kTextures kPipelines pipelines_ MTL NS
-    kNoDevice kNoLibrary kNoKernel kGpuError Interpolation
+    Compute Copy Dispatch Encode Encoder Fill Finish Interpolation Layer MTL NS Place Run
+    Texture buffers_ commands device device_ encoder heap_ kGpuError kMatrixKernels kNoDevice
+    kNoKernel kNoLibrary kPipelines kTextures library_ librarypath matrices_ pipelines_ queue_
+    textures_ weights_
     """.split()  # noqa: SIM905
 )
 
@@ -72,7 +79,11 @@ def lower(
     outputs = set(folded.outputs)
     order = [n for n in folded.order() if not isinstance(n.op, Constant) or n in outputs]
     order.sort(key=lambda node: stages.get(node, -1))
-    choice = _choices(order, aliases, isa, schedules or {}, tuned or Tuned())
+    choice = _choices(order, aliases, isa, schedules or {}, tuned or Tuned(), folded)
+    absorbed = {inner for node in choice if (inner := _absorbed(choice[node], node))}
+    order = [node for node in order if node not in absorbed]
+    for inner in absorbed:
+        del choice[inner]
     views, textures = _assign_views(folded, order, choice, aliases)
     _check_sizes(order, views)
     names = _reserved_names(name, isa)
@@ -104,12 +115,15 @@ def lower(
                 node,
                 kernel,
                 schedule,
-                tuple(views[source] for source in node.inputs if source in views),
+                tuple(views[source] for source in _operands(node, absorbed) if source in views),
                 views[node],
                 kernel.pack(node, schedule, isa),
             )
         )
-    plan = MetalPlan(name, isa, graph, inputs, outputs_, tuple(steps), (), 0, threads)
+    plan = MetalPlan(
+        name, isa, graph, inputs, outputs_, tuple(steps), (), 0, threads,
+        absorbed=tuple(node for node in folded.order() if node in absorbed),
+    )  # fmt: skip
     return _place(_with_transfers(plan, split, made, at), textures)
 
 
@@ -148,8 +162,13 @@ def _choices(
     isa: Isa,
     schedules: Mapping[str, Schedule],
     tuned: Tuned,
+    graph: Graph,
 ) -> dict[Node, Candidate]:
-    """Kernel and schedule of every node that is computed."""
+    """Kernel and schedule of every node that is computed.
+
+    Where a kernel absorbs a node's input, that input has a choice, too.
+    """
+    users, outputs = graph.users(), set(graph.outputs)
     choice: dict[Node, Candidate] = {}
     missing: list[str] = []
     for node in order:
@@ -161,7 +180,10 @@ def _choices(
                 operands = ", ".join(str(source.type) for source in node.inputs)
                 missing.append(f"{type(node.op).__name__} ({operands}) at {node.name!r}")
             else:
-                choice[node] = _choose(node, isa, schedules.get(node.name), tuned)
+                source = node.inputs[0] if node.inputs else None
+                alone = source in choice and source not in outputs and len(users[source]) == 1
+                inner = choice[source] if source is not None and alone else None
+                choice[node] = _choose(node, isa, schedules.get(node.name), tuned, inner)
     if missing:
         raise MdlcError(
             f"target {isa.name} does not have {'; '.join(missing)}",
@@ -299,14 +321,39 @@ def _is_exact_cast(node: Node) -> bool:
     return source in exact and target in (DType.F16, DType.F32)
 
 
-def _choose(node: Node, isa: Isa, wanted: Schedule | None, tuned: Tuned) -> Candidate:
+def _choose(
+    node: Node, isa: Isa, wanted: Schedule | None, tuned: Tuned, inner: Candidate | None
+) -> Candidate:
+    """Args:
+    inner: how the first input is computed, where this node alone reads it.
+    """
     found = candidates(node, isa)
+    fused = [each for each in found if _absorbed(each, node)]
+    found = [each for each in found if each not in fused]
+    if inner is not None and fused and not _absorbed(inner, node.inputs[0]):
+        # What the other candidates need besides: the inner layer, and its tensor's way to memory.
+        passed = 2 * texture_bytes(View(0, 0, node.inputs[0].type, 0)) / BYTES_PER_CYCLE
+        apart = found[0].cycles + inner.cycles + passed + DISPATCH_CYCLES
+        explicit = [each for each in fused if each.schedule == wanted]
+        if explicit or (wanted is None and fused[0].cycles < apart):
+            return (explicit or fused)[0]
     if wanted is None:
         return tuned.choose(node, found)
     for candidate in found:
         if candidate.schedule == wanted:
             return candidate
     raise MdlcError(f"no kernel has the schedule {wanted}", node=f"node {node.name!r}")
+
+
+def _absorbed(candidate: Candidate, node: Node) -> Node | None:
+    """The input that a candidate's kernel computes itself."""
+    kernel = candidate.kernel
+    return kernel.absorbs(node) if isinstance(kernel, ComputeKernel) else None
+
+
+def _operands(node: Node, absorbed: set[Node]) -> list[Node]:
+    """What a step reads: of an input that it computes itself, that one's input."""
+    return [source.inputs[0] if source in absorbed else source for source in node.inputs]
 
 
 def _assign_views(

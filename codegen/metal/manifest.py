@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from mdlc.codegen.emit_cpp import Info
 from mdlc.codegen.metal.cost import network_report
 from mdlc.codegen.metal.kernel import ComputeCode
-from mdlc.codegen.metal.split import CpuPart, MetalPlan
+from mdlc.codegen.metal.split import CpuPart, MetalPlan, macs_of
 from mdlc.codegen.plan import Port
 
 
@@ -71,8 +71,5 @@ def _part(plan: MetalPlan, part: CpuPart, processor: str) -> dict[str, object]:
         "layers": [
             {"layer": node.name, "operator": type(node.op).__name__} for node in part.layers
         ],
-        "macs": sum(
-            node.op.cost([source.type for source in node.inputs], node.type).macs
-            for node in part.layers
-        ),
+        "macs": sum(map(macs_of, part.layers)),
     }

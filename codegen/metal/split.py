@@ -21,6 +21,11 @@ from mdlc.compiler.types import TensorType
 NOWHERE = -1
 
 
+def macs_of(node: Node) -> int:
+    """Multiply-adds of a layer."""
+    return node.op.cost([source.type for source in node.inputs], node.type).macs
+
+
 @dataclass(frozen=True)
 class CpuPart:
     """Layers that the processor computes.
@@ -73,6 +78,7 @@ class MetalPlan(Plan):
         results: the buffer of every output.
         reads: buffers to textures; writes: textures to buffers.
         parts: what the processor computes; none without `--fallback cpu`.
+        absorbed: layers that the kernels of others compute.
     """
 
     shared: tuple[TensorType, ...] = ()
@@ -80,6 +86,12 @@ class MetalPlan(Plan):
     reads: tuple[Transfer, ...] = ()
     writes: tuple[Transfer, ...] = ()
     parts: tuple[CpuPart, ...] = ()
+    absorbed: tuple[Node, ...] = ()
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds of one inference on the GPU."""
+        return super().macs + sum(macs_of(node) for node in self.absorbed)
 
 
 @dataclass(frozen=True)

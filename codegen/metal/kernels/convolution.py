@@ -30,6 +30,7 @@ from mdlc.codegen.metal.kernel import (
     image_of,
     stored,
 )
+from mdlc.codegen.metal.matrix import matrix_form
 from mdlc.codegen.metal.parts import (
     HALF_MAX,
     activation_of,
@@ -134,6 +135,7 @@ class ConvolutionKernel(ComputeKernel):
             group=group_for(grid),
             helpers=(ZEROS,) if shape.padded else (),
             work=work,
+            matrix=matrix_form(step),
         )
 
     @staticmethod
