@@ -27,23 +27,21 @@ struct TextureSize {
 enum {
   kTextureImage,   // 16 x 16 x 1 slices; input .. stem
   kTextureStem,    // 8 x 8 x 4 slices; stem .. pw
-  kTextureDw,      // 8 x 8 x 4 slices; dw .. pw
   kTexturePw,      // 8 x 8 x 4 slices; pw .. pooled
   kTexturePooled,  // 1 x 1 x 4 slices; pooled .. logits_2
   kTextureLogits,  // 1 x 1 x 3 slices; logits_2 .. output
 };
 constexpr TextureSize kSizes[] = {
-    {16, 16, 1, MTL::PixelFormatRGBA16Float, -1, 0}, {8, 8, 4, MTL::PixelFormatRGBA16Float, 0, 2},
-    {8, 8, 4, MTL::PixelFormatRGBA16Float, 1, 2},    {8, 8, 4, MTL::PixelFormatRGBA16Float, 2, 3},
-    {1, 1, 4, MTL::PixelFormatRGBA16Float, 3, 4},    {1, 1, 3, MTL::PixelFormatRGBA16Float, 4, 5},
+    {16, 16, 1, MTL::PixelFormatRGBA16Float, -1, 0}, {8, 8, 4, MTL::PixelFormatRGBA16Float, 0, 1},
+    {8, 8, 4, MTL::PixelFormatRGBA16Float, 1, 2},    {1, 1, 4, MTL::PixelFormatRGBA16Float, 2, 3},
+    {1, 1, 3, MTL::PixelFormatRGBA16Float, 3, 4},
 };
 
 const char* const kKernels[] = {
     "read_f32_16x16x3",
     "camera_16x16x3",
     "conv3x3_s2_16x16x3_to_16_clip_0_6",
-    "depthwise3x3_8x8x16_clip_0_6",
-    "conv1x1_8x8x16_to_16_add",
+    "separable3x3_8x8x16_to_16_clip_0_6_add",
     "reduce_mean_8x8x16_to_1x1x16",
     "dense_1x1x16_to_10",
     "write_f32_1x1x10",
@@ -118,8 +116,8 @@ void CopyOut(const void* from, const Block::Mat& mat, std::size_t rows, std::siz
 constexpr std::size_t kHeaderBytes = 64;
 constexpr unsigned char kMagic[8] = {'M', 'D', 'L', 'C', 'W', 'T', 'S', 0};
 constexpr unsigned char kTarget[16] = {109, 101, 116, 97, 108, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
-constexpr unsigned char kPlan[16] = {224, 12,  184, 161, 199, 231, 233, 179,
-                                     37,  252, 86,  85,  208, 249, 113, 34};
+constexpr unsigned char kPlan[16] = {228, 114, 59,  204, 97,  210, 57, 248,
+                                     28,  42,  183, 69,  184, 113, 24, 12};
 
 std::uint32_t Load32(const unsigned char* p) {
   return p[0] | static_cast<std::uint32_t>(p[1]) << 8U | static_cast<std::uint32_t>(p[2]) << 16U |
@@ -347,13 +345,12 @@ int Block::Run(MTL::Texture* picture) {
   }
   Encode(encoder, stem, {kTextureImage, kTextureStem}, {stem.weights, stem.bias}, {1, 1, 4},
          {8, 8, 1});
-  Encode(encoder, dw, {kTextureStem, kTextureDw}, {dw.weights, dw.bias}, {1, 1, 4}, {8, 8, 1});
-  Encode(encoder, pw, {kTextureDw, kTextureStem, kTexturePw}, {pw.weights, pw.bias}, {1, 1, 4},
-         {8, 8, 1});
+  Encode(encoder, pw, {kTextureStem, kTextureStem, kTexturePw},
+         {pw.filters, pw.filter_bias, pw.weights, pw.bias}, {1, 1, 1}, {8, 8, 1});
   Encode(encoder, pooled, {kTexturePw, kTexturePooled}, {}, {1, 1, 1}, {4, 4, 4});
   Encode(encoder, logits_2, {kTexturePooled, kTextureLogits}, {logits_2.weights, logits_2.bias},
          {1, 1, 1}, {4, 4, 4});
-  Copy(encoder, 7, buffers_[1], kTextureLogits, {1, 1, 1}, {4, 4, 4});
+  Copy(encoder, 6, buffers_[1], kTextureLogits, {1, 1, 1}, {4, 4, 4});
   if (!Finish(commands, encoder)) return kGpuError;
   return kOk;
 }
