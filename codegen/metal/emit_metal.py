@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from mdlc.codegen import emit_cpp, lowering, weights_file
+from mdlc.codegen.class_text import bytes_literal, manual, stacked
 from mdlc.codegen.emit_cpp import MAT_TYPES, Info, describe, dims
 from mdlc.codegen.format import format_cpp
 from mdlc.codegen.isa import Isa
@@ -177,9 +177,9 @@ def emit(
         "matrices": sorted(matrices),
         "header_bytes": weights_file.HEADER_BYTES,
         "format_version": weights_file.VERSION,
-        "digest": _bytes_literal(plan.digest()[:16]),
-        "target": _bytes_literal(plan.isa.name.encode().ljust(16, b"\0")),
-        "stacked": _stacked,
+        "digest": bytes_literal(plan.digest()[:16]),
+        "target": bytes_literal(plan.isa.name.encode().ljust(16, b"\0")),
+        "stacked": stacked,
         "manual": _manual(plan, info),
     }
     metal = render(
@@ -417,29 +417,4 @@ def _manual(plan: Plan, info: Info) -> list[str]:
             f"about {plan.arena_bytes} bytes of textures, {plan.weight_bytes} bytes of weights",
         ),
     ]
-    for port in plan.inputs:
-        note = info.notes.get(port.name)
-        rows.append(("in", f"{_describe_port(port)}{'; ' + note if note else ''}"))
-    rows += [("out", _describe_port(port)) for port in plan.outputs]
-    lines = []
-    for label, text in rows:
-        wrapped = textwrap.wrap(text, 82, break_long_words=False, break_on_hyphens=False)
-        for number, line in enumerate(wrapped or [""]):
-            lines.append(f"{'' if number else label:<11}{line}".rstrip())
-    return lines
-
-
-def _describe_port(port: Port) -> str:
-    height, width, channels = port.dims
-    size = f"height {height}, width {width}, channels {channels}"
-    return f"{port.identifier}: {port.type.dtype.value}, {size}"
-
-
-def _stacked(port: Port) -> tuple[int, int]:
-    """Rows of a port's Mat, and bytes of each."""
-    height, width, channels = port.dims
-    return height, width * channels * port.type.dtype.size
-
-
-def _bytes_literal(data: bytes) -> str:
-    return ", ".join(str(byte) for byte in data)
+    return manual(rows, plan, info.notes)

@@ -13,6 +13,7 @@ from dataclasses import replace
 from mdlc.codegen.isa import Isa
 from mdlc.codegen.kernel import Candidate, Schedule, Step, View, candidates, kernels
 from mdlc.codegen.lowering import is_alias as keeps_memory
+from mdlc.codegen.lowering import views_its_inputs
 from mdlc.codegen.memory import place
 from mdlc.codegen.metal.image import LANES, MOST_SLICES, Image, element
 from mdlc.codegen.metal.kernel import ComputeKernel
@@ -105,7 +106,7 @@ def lower(
     steps: list[Step] = []
     at: list[int] = []  # the stage of every step
     for node in order:
-        if node not in choice or _views_its_inputs(node, views):
+        if node not in choice or views_its_inputs(node, views):
             continue
         kernel, schedule = choice[node].kernel, choice[node].schedule
         at.append(stages.get(node, 0))
@@ -435,15 +436,6 @@ def _slice_start(node: Node) -> int | None:
         return None
     end = start + node.shape[axis]
     return start // LANES if end % LANES == 0 or end == source.shape[axis] else None
-
-
-def _views_its_inputs(node: Node, views: Mapping[Node, View]) -> bool:
-    """Whether a Concat or Slice shares its input's texture, so that there is nothing to compute."""
-    return (
-        isinstance(node.op, Concat | Slice)
-        and node.inputs[0] in views
-        and views[node].buffer == views[node.inputs[0]].buffer
-    )
 
 
 def _check_sizes(order: Sequence[Node], views: Mapping[Node, View]) -> None:

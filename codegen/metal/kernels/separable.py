@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from mdlc.codegen.formula import stem
 from mdlc.codegen.isa import Isa
 from mdlc.codegen.kernel import LayerCode, Schedule, Step
 from mdlc.codegen.metal.image import LANES, Image
@@ -28,7 +29,7 @@ from mdlc.codegen.metal.kernel import (
 )
 from mdlc.codegen.metal.kernels.convolution import ConvolutionKernel
 from mdlc.codegen.metal.kernels.depthwise import DepthwiseKernel
-from mdlc.codegen.metal.parts import as_vector, epilogue, suffix, vector_type
+from mdlc.codegen.metal.parts import activation_of, as_vector, epilogue, suffix, vector_type
 from mdlc.codegen.metal.window import Shape, occupied, reads
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.conv2d import Conv2D
@@ -107,11 +108,13 @@ class SeparableKernel(ConvolutionKernel):
             f"float4 sum{s} = {as_vector('float4', types['bias'], f'bias[{first + s}]')};"
             for s in range(slices)
         ]
-        lines.append(f"device const {types['weights']}* w = weights + {first * (LANES * depth)};")
+        place = first * (LANES * depth)
+        start = "weights" if place.fixed == 0 else f"weights + {place}"
+        lines.append(f"device const {types['weights']}* w = {start};")
         i = Index("i", depth)
         lines.append(f"for (uint i = 0; i < {depth}; ++i) {{")
         lines.append(
-            f"float4 suml = {as_vector('float4', types['filter_bias'], 'filter_bias[i]')};"
+            f"float4 sum_inner = {as_vector('float4', types['filter_bias'], 'filter_bias[i]')};"
         )
         ky = Index("ky", kh)
         lines.append(f"for (uint ky = 0; ky < {kh}; ++ky) {{" if kh > 1 else "{")
@@ -120,9 +123,9 @@ class SeparableKernel(ConvolutionKernel):
         for k in range(kw):
             place = ky * (kw * depth) + k * depth + i
             value = as_vector("float4", types["filters"], f"filters[{place}]")
-            lines.append(f"suml = fma({value}, x{k * window.dilation[1]}, suml);")
+            lines.append(f"sum_inner = fma({value}, x{k * window.dilation[1]}, sum_inner);")
         lines.append("}")
-        after, inside = epilogue(inner, step, "l", "", "float4")
+        after, inside = epilogue(inner, step, "_inner", "", "float4")
         lines += after
         for s in range(slices):
             weights = [
@@ -144,12 +147,14 @@ class SeparableKernel(ConvolutionKernel):
             f"separable{kh}x{kw}{stride}_{window.size[0]}x{window.size[1]}x{window.inputs}_to_"
             f"{shape.outputs}{suffix(inner)}{suffix(node)}"
         )
+        activation = activation_of(inner)
+        after_inner = stem(activation) if activation else ""
         threads = math.prod(grid)
         fmas = threads * depth * LANES * (kh * kw + slices * LANES)
         text = (
-            f"// y[o] = {self._formula(node)}, where\n// x[i] = {self._formula(inner)} is a "
-            f"{kh}x{kw} filter for each channel: 1 x {slices * LANES} pixels by channels a "
-            f"thread.\n"
+            f"// y[o] = {self._formula(node)}, where x[i] is a {kh}x{kw} filter of channel i"
+            f"{f', then {after_inner}' if after_inner else ''}:\n"
+            f"// 1 x {slices * LANES} pixels by channels a thread, sums in float.\n"
             f"// Filters: row, column, channel. Weights: output channel, input channel: "
             f"{shape.out_slices * LANES}x{depth * LANES}.\n"
             f"{declaration(name, textures, buffers)} {{\n{guard(grid)}" + "\n".join(lines) + "\n}\n"
