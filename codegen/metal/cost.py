@@ -12,8 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mdlc.codegen.kernel import Step, View
-from mdlc.codegen.metal.image import Image
-from mdlc.codegen.metal.kernel import FULL_REGISTERS, ComputeCode
+from mdlc.codegen.metal.kernel import FULL_REGISTERS, ComputeCode, image_of
 from mdlc.codegen.metal.split import MetalPlan
 from mdlc.codegen.plan import Plan
 
@@ -93,9 +92,7 @@ class KernelCost:
 
 
 def _bytes(view: View) -> int:
-    image = Image.of(view.type)
-    size = 8 if image.element == "half" else 16
-    return image.layers * image.height * image.width * size
+    return image_of(view).nbytes
 
 
 def occupancy(code: ComputeCode) -> float:

@@ -241,6 +241,9 @@ _SWIFT = {
 }
 
 
+_FORMATS = {"half": "RGBA16Float", "float": "RGBA32Float", "int": "RGBA32Sint"}
+
+
 def textures_of(plan: MetalPlan) -> list[Texture]:
     """The texture of every buffer of the plan."""
     views = {each.port.view.buffer: each.port.view for each in (*plan.reads, *plan.writes)}
@@ -251,7 +254,7 @@ def textures_of(plan: MetalPlan) -> list[Texture]:
     names: list[str] = []
     for number, buffer in enumerate(plan.buffers):
         view = views[number]
-        image = Image.of(view.type)
+        image = Image.of(view.type, wide=view.wide)
         constant = "kTexture" + "".join(p[0].upper() + p[1:] for p in buffer.name.split("_") if p)
         while constant in names:
             constant += "V2"
@@ -267,7 +270,7 @@ def textures_of(plan: MetalPlan) -> list[Texture]:
                 image.width,
                 image.height,
                 image.images * view.pitch,
-                "RGBA16Float" if image.element == "half" else "RGBA32Sint",
+                _FORMATS[image.element],
                 buffer.first,
                 buffer.last,
                 " .. ".join(live),

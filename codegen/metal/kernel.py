@@ -68,7 +68,13 @@ ZEROS = (
 
 
 class ComputeKernel(Kernel):
-    """One family of Metal kernels; a file in codegen/metal/kernels/ that defines KERNELS."""
+    """One family of Metal kernels; a file in codegen/metal/kernels/ that defines KERNELS.
+
+    Attributes:
+        wide: whether it takes textures of floats in place of halves.
+    """
+
+    wide: bool = False
 
     def cost(self, node: Node, schedule: Schedule, isa: Isa) -> float:
         """Estimated cycles of a GPU core: the larger of arithmetic and memory."""
@@ -88,7 +94,7 @@ def stored(node: Node) -> bool:
 
 def image_of(view: View) -> Image:
     """The image that a view stands for: offset and pitch are slices of the texture."""
-    return Image.of(view.type, view.offset, view.pitch)
+    return Image.of(view.type, view.offset, view.pitch, view.wide)
 
 
 def group_for(grid: Sequence[int], threads: int = 64) -> tuple[int, int, int]:

@@ -15,8 +15,9 @@ from mdlc.codegen.kernel import Candidate, Schedule, Step, View, candidates, ker
 from mdlc.codegen.lowering import is_alias as keeps_memory
 from mdlc.codegen.lowering import views_its_inputs
 from mdlc.codegen.memory import place
+from mdlc.codegen.metal.bounds import may_overflow
 from mdlc.codegen.metal.image import LANES, MOST_SLICES, Image, element
-from mdlc.codegen.metal.kernel import ComputeKernel
+from mdlc.codegen.metal.kernel import ComputeKernel, image_of
 from mdlc.codegen.metal.split import (
     NOWHERE,
     CpuPart,
@@ -30,12 +31,16 @@ from mdlc.codegen.plan import CLASS_MEMBERS, SOURCE_NAMES, Buffer, Names, Port, 
 from mdlc.codegen.schedule_table import Tuned
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Graph, Node
+from mdlc.compiler.ops.average_pool2d import AveragePool2D
 from mdlc.compiler.ops.cast import Cast
 from mdlc.compiler.ops.concat import Concat
 from mdlc.compiler.ops.constant import Constant
 from mdlc.compiler.ops.dense import Dense
 from mdlc.compiler.ops.input import Input
+from mdlc.compiler.ops.max_pool2d import MaxPool2D
+from mdlc.compiler.ops.relu import Relu
 from mdlc.compiler.ops.reshape import Reshape
+from mdlc.compiler.ops.resize import Resize
 from mdlc.compiler.ops.slice import Slice
 from mdlc.compiler.types import DType, Layout
 
@@ -43,6 +48,9 @@ from mdlc.compiler.types import DType, Layout
 # the A15's bandwidth shared by its cores (metal/cost.py), and the time to start a dispatch.
 BYTES_PER_CYCLE = 5.1
 DISPATCH_CYCLES = 13e3
+
+# Operators whose result is as large as their input.
+_KEEPS_MAGNITUDE = (AveragePool2D, MaxPool2D, Relu, Resize)
 
 # Names that the host class and its source declare besides those of the C++ class.
 HOST_NAMES = frozenset(
@@ -85,7 +93,8 @@ def lower(
     order = [node for node in order if node not in absorbed]
     for inner in absorbed:
         del choice[inner]
-    views, textures = _assign_views(folded, order, choice, aliases)
+    wide = _wide(folded, order, choice)
+    views, textures = _assign_views(folded, order, choice, aliases, wide)
     _check_sizes(order, views)
     names = _reserved_names(name, isa)
     sources = split.sources if split else graph.inputs
@@ -329,11 +338,13 @@ def _choose(
     inner: how the first input is computed, where this node alone reads it.
     """
     found = candidates(node, isa)
+    if any(map(may_overflow, (node, *node.inputs))):  # by kernels that take textures of floats
+        found = [each for each in found if getattr(each.kernel, "wide", False)] or found
     fused = [each for each in found if _absorbed(each, node)]
     found = [each for each in found if each not in fused]
     if inner is not None and fused and not _absorbed(inner, node.inputs[0]):
         # What the other candidates need besides: the inner layer, and its tensor's way to memory.
-        passed = 2 * texture_bytes(View(0, 0, node.inputs[0].type, 0)) / BYTES_PER_CYCLE
+        passed = 2 * Image.of(node.inputs[0].type).nbytes / BYTES_PER_CYCLE
         apart = found[0].cycles + inner.cycles + passed + DISPATCH_CYCLES
         explicit = [each for each in fused if each.schedule == wanted]
         if explicit or (wanted is None and fused[0].cycles < apart):
@@ -362,14 +373,19 @@ def _assign_views(
     order: Sequence[Node],
     choice: Mapping[Node, Candidate],
     aliases: set[Node],
+    wide: set[Node],
 ) -> tuple[dict[Node, View], list[tuple[str, View]]]:
-    """A view for every node but the constants; name and whole view of every texture."""
+    """A view for every node but the constants; name and whole view of every texture.
+
+    Args:
+        wide: nodes in textures of floats.
+    """
     inside = _inside_concats(order, graph.users(), choice)
     textures: list[tuple[str, View]] = []
     views: dict[Node, View] = {}
 
     def fresh(node: Node) -> View:
-        view = View(len(textures), 0, node.type, Image.of(node.type).slices)
+        view = View(len(textures), 0, node.type, Image.of(node.type).slices, node in wide)
         textures.append((identifier(node.name or type(node.op).__name__), view))
         return view
 
@@ -393,6 +409,23 @@ def _assign_views(
         else:
             views[node] = fresh(node)
     return views, textures
+
+
+def _wide(graph: Graph, order: Sequence[Node], choice: Mapping[Node, Candidate]) -> set[Node]:
+    """Nodes that are stored in float: half could overflow, and all kernels around can do so."""
+    users = graph.users()
+
+    def can(node: Node) -> bool:
+        return node in choice and getattr(choice[node].kernel, "wide", False)
+
+    found: set[Node] = set()
+    for node in order:
+        carried = isinstance(node.op, _KEEPS_MAGNITUDE) and not found.isdisjoint(node.inputs)
+        if not can(node) or not all(map(can, users[node])):
+            continue
+        if carried or may_overflow(node):
+            found.add(node)
+    return found
 
 
 def _inside_concats(
@@ -450,12 +483,6 @@ def _check_sizes(order: Sequence[Node], views: Mapping[Node, View]) -> None:
             )
 
 
-def texture_bytes(view: View) -> int:
-    """Bytes of a texture, without a device's own alignment."""
-    image = Image.of(view.type)
-    return image.layers * image.width * image.height * (8 if image.element == "half" else 16)
-
-
 def _place(plan: MetalPlan, textures: Sequence[tuple[str, View]]) -> MetalPlan:
     """Drops textures that nothing touches, and gives the others live ranges and offsets.
 
@@ -471,7 +498,7 @@ def _place(plan: MetalPlan, textures: Sequence[tuple[str, View]]) -> MetalPlan:
             touched[view.buffer].append(number)
     kept = [index for index, at in enumerate(touched) if at]
     ranges = [(min(touched[i]), max(touched[i])) for i in kept]
-    sizes = [texture_bytes(textures[i][1]) for i in kept]
+    sizes = [image_of(textures[i][1]).nbytes for i in kept]
     offsets, total = place(sizes, ranges)
     names = Names()
     buffers = tuple(

@@ -36,6 +36,8 @@ def matrix_form(step: Step) -> ComputeCode | None:
     """The step as matrix products, or None where its shape does not suit them."""
     shape = Shape.of(step.node)
     pointwise = shape.kernel == (1, 1) == shape.stride and shape.groups == 1 and not shape.padded
+    if any(view.wide for view in (*step.inputs, step.output)):
+        return None
     if not pointwise or step.weights["weights"].dtype != np.float16:
         return None
     channels = next((n for n in CHANNELS if shape.outputs % n == 0), 0)

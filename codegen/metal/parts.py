@@ -8,6 +8,7 @@ from mdlc.codegen.formula import stem
 from mdlc.codegen.kernel import Step
 from mdlc.codegen.metal import msl
 from mdlc.codegen.metal.image import LANES
+from mdlc.codegen.metal.kernel import image_of
 from mdlc.compiler.ir import Node
 from mdlc.compiler.op import Elementwise
 from mdlc.compiler.types import Array
@@ -59,7 +60,8 @@ def epilogue(node: Node, step: Step, number: str, at: str, sums: str) -> tuple[l
     """
     lines, value = [], f"sum{number}"
     if getattr(node.op, "residual", False):
-        lines.append(f"{value} += {as_vector(sums, 'half4', at)};")
+        kind = f"{image_of(step.inputs[-1]).element}4"
+        lines.append(f"{value} += {as_vector(sums, kind, at)};")
     activation = activation_of(node)
     if activation is not None:
         operands = [value] + (["slope"] if activation.arity == 2 else [])

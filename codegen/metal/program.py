@@ -35,6 +35,9 @@ from mdlc.codegen.toolchain import BUILD_FLAGS, Toolchain
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.types import Array
 
+# What textures hold, by their elements.
+_HELD = {"half": np.float16, "float": np.float32, "int": np.int32}
+
 # The kernels' own unit: no lax conversions, every load and store reported.
 SHIM_FLAGS = (
     "-std=c++17",
@@ -262,7 +265,7 @@ class MetalProgram(Executable):
         results, at = {}, 0
         for step in self.plan.steps:
             kind = step.output.type
-            held = np.dtype(np.float16 if image_of(step.output).element == "half" else np.int32)
+            held = np.dtype(_HELD[image_of(step.output).element])
             raw = np.frombuffer(data, held, kind.size, at)
             results[step.name] = kind.to_logical(raw.astype(kind.dtype.numpy))
             at += kind.size * held.itemsize

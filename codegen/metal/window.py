@@ -195,5 +195,5 @@ def reads(
             if (spot, str(row)) == ("position.x", "position.y"):
                 pixel = "position.xy"
             text = f"x.read({pixel}, {layer})"
-        lines.append(f"const {sums} x{col} = {as_vector(sums, 'half4', text)};")
+        lines.append(f"const {sums} x{col} = {as_vector(sums, f'{x.element}4', text)};")
     return lines

@@ -45,6 +45,7 @@ class DepthwiseKernel(ComputeKernel):
 
     name = "depthwise"
     layer = "ConvolutionDepthWise"
+    wide = True
     pitched_input = True
     pitched_output = True
 
@@ -80,9 +81,9 @@ class DepthwiseKernel(ComputeKernel):
         sums = "float4"
         grid = (-(-y.width // pixels), y.height, y.layers)
         residual = bool(getattr(node.op, "residual", False))
-        textures = [("half", "sample" if shape.padded else "read", "x")]
-        textures += [("half", "read", "residual")] if residual else []
-        textures.append(("half", "write", "y"))
+        textures = [(x.element, "sample" if shape.padded else "read", "x")]
+        textures += [(image_of(step.inputs[-1]).element, "read", "residual")] if residual else []
+        textures.append((y.element, "write", "y"))
         buffers = [
             (f"device const {weight_type}", "weights"),
             (f"device const {vector_type(step.weights['bias'])}", "bias"),
@@ -124,9 +125,8 @@ class DepthwiseKernel(ComputeKernel):
             if residual:
                 read = f"residual.read({spot}, {image_of(step.inputs[-1]).layer(image, slice_)})"
             after, value = epilogue(node, step, str(p), read, sums)
-            after.append(
-                f"y.write({as_vector('half4', sums, value)}, {spot}, {y.layer(image, slice_)});"
-            )
+            value = as_vector(f"{y.element}4", sums, value)
+            after.append(f"y.write({value}, {spot}, {y.layer(image, slice_)});")
             if p and y.width % pixels and p >= y.width % pixels:
                 after = [f"if ({own} < {y.width}) {{", *after, "}"]
             lines += after

@@ -42,6 +42,7 @@ class SeparableKernel(ConvolutionKernel):
     """Pointwise convolutions of stride 1 that read a depthwise one."""
 
     name = "separable"
+    wide = False
     layer = "ConvolutionSeparable"
 
     def matches(self, node: Node, isa: Isa) -> bool:

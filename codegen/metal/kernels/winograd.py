@@ -65,6 +65,7 @@ class WinogradKernel(ConvolutionKernel):
     """Dense 3x3 convolutions of stride 1."""
 
     name = "winograd"
+    wide = False
 
     def matches(self, node: Node, isa: Isa) -> bool:
         op = node.op

@@ -89,10 +89,9 @@ kernel void conv3x3_s2_16x16x3_to_16_clip_0_6(texture2d_array<half, access::samp
   y.write(half4(sum0), position.xy, position.z);
 }
 
-// y[o] = bias[o] + sum of weights[o][i] * x[i] + residual[o], where
-// x[i] = clip_0_6(bias[o] + sum of weights[o][i] * x[i]) is a 3x3 filter for each channel: 1 x 16
-// pixels by channels a thread. Filters: row, column, channel. Weights: output channel, input
-// channel: 16x16.
+// y[o] = bias[o] + sum of weights[o][i] * x[i] + residual[o], where x[i] is a 3x3 filter of channel
+// i, then clip_0_6: 1 x 16 pixels by channels a thread, sums in float. Filters: row, column,
+// channel. Weights: output channel, input channel: 16x16.
 kernel void separable3x3_8x8x16_to_16_clip_0_6_add(
     texture2d_array<half, access::sample> x [[texture(0)]],
     texture2d_array<half, access::read> residual [[texture(1)]],
@@ -107,28 +106,28 @@ kernel void separable3x3_8x8x16_to_16_clip_0_6_add(
   float4 sum1 = bias[1];
   float4 sum2 = bias[2];
   float4 sum3 = bias[3];
-  device const half4* w = weights + 0;
+  device const half4* w = weights;
   for (uint i = 0; i < 4; ++i) {
-    float4 suml = filter_bias[i];
+    float4 sum_inner = filter_bias[i];
     for (uint ky = 0; ky < 3; ++ky) {
       const float row = float(position.y + ky) + -0.5f;
       const float left = float(position.x) + -0.5f;
       const float4 x0 = float4(x.sample(zeros, float2(left, row), i));
       const float4 x1 = float4(x.sample(zeros, float2(left + 1.0f, row), i));
       const float4 x2 = float4(x.sample(zeros, float2(left + 2.0f, row), i));
-      suml = fma(filters[ky * 12 + i], x0, suml);
-      suml = fma(filters[ky * 12 + 4 + i], x1, suml);
-      suml = fma(filters[ky * 12 + 8 + i], x2, suml);
+      sum_inner = fma(filters[ky * 12 + i], x0, sum_inner);
+      sum_inner = fma(filters[ky * 12 + 4 + i], x1, sum_inner);
+      sum_inner = fma(filters[ky * 12 + 8 + i], x2, sum_inner);
     }
-    suml = min(max(suml, float4(0.0f)), float4(6.0f));
-    sum0 += float4(dot(float4(w[i]), suml), dot(float4(w[i + 4]), suml),
-                   dot(float4(w[i + 8]), suml), dot(float4(w[i + 12]), suml));
-    sum1 += float4(dot(float4(w[i + 16]), suml), dot(float4(w[i + 20]), suml),
-                   dot(float4(w[i + 24]), suml), dot(float4(w[i + 28]), suml));
-    sum2 += float4(dot(float4(w[i + 32]), suml), dot(float4(w[i + 36]), suml),
-                   dot(float4(w[i + 40]), suml), dot(float4(w[i + 44]), suml));
-    sum3 += float4(dot(float4(w[i + 48]), suml), dot(float4(w[i + 52]), suml),
-                   dot(float4(w[i + 56]), suml), dot(float4(w[i + 60]), suml));
+    sum_inner = min(max(sum_inner, float4(0.0f)), float4(6.0f));
+    sum0 += float4(dot(float4(w[i]), sum_inner), dot(float4(w[i + 4]), sum_inner),
+                   dot(float4(w[i + 8]), sum_inner), dot(float4(w[i + 12]), sum_inner));
+    sum1 += float4(dot(float4(w[i + 16]), sum_inner), dot(float4(w[i + 20]), sum_inner),
+                   dot(float4(w[i + 24]), sum_inner), dot(float4(w[i + 28]), sum_inner));
+    sum2 += float4(dot(float4(w[i + 32]), sum_inner), dot(float4(w[i + 36]), sum_inner),
+                   dot(float4(w[i + 40]), sum_inner), dot(float4(w[i + 44]), sum_inner));
+    sum3 += float4(dot(float4(w[i + 48]), sum_inner), dot(float4(w[i + 52]), sum_inner),
+                   dot(float4(w[i + 56]), sum_inner), dot(float4(w[i + 60]), sum_inner));
   }
   sum0 += float4(residual.read(position.xy, 0));
   y.write(half4(sum0), position.xy, 0);
