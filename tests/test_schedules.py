@@ -57,7 +57,7 @@ class Case:
 
 def cases_of(cls: type[Op], isa: Isa) -> Iterator[Case]:
     """All schedules of all samples of an operator, where there is a choice."""
-    graph, values = network_of(cls)
+    graph, _ = network_of(cls)
     graph = assign_layout(lower_batch_norm(graph))
     samples = {f"y{number}": sample for number, sample in enumerate(cls.samples())}
     for node in graph.order():
