@@ -7,7 +7,7 @@ schedules, so that hundreds of them are one compilation and one run.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -107,3 +107,22 @@ def test_every_schedule_agrees_with_reference(target: str, shard: int, tmp_path:
     # Some of every operator and sample in each shard.
     found = cases(isa)[shard::SHARDS]
     assert not disagreements(found, isa, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("hook", "spelling", "complaint"),
+    [
+        ("fma", "({0} * {1} - {2})", "off by"),
+        ("store", "({0})[1] = {1}, *({0}) = {1}", "writes where it must not"),
+    ],
+)
+def test_a_wrong_tile_is_seen(hook: str, spelling: str, complaint: str, tmp_path: Path) -> None:
+    """That the test above can fail: every schedule, with a wrong product or store."""
+    isa = find_isa("generic")
+    require(isa.name)
+    broken = replace(isa, spell={**isa.spell, hook: spelling})
+    found = [case for case in cases_of(Conv2D, isa) if case.sample.label in ("1x1", "3x3_deep")]
+    wrong = disagreements(found, broken, tmp_path)
+    seen = [text for text in wrong if complaint in text]
+    assert len(found) > 20
+    assert all(any(text.startswith(f"{case}:") for text in seen) for case in found)
