@@ -24,7 +24,7 @@ from mdlc.codegen.kernel import Step
 from mdlc.compiler.ir import Node, make
 from mdlc.compiler.ops.conv2d import Conv2D
 from mdlc.compiler.ops.input import Input
-from mdlc.compiler.types import TensorType
+from mdlc.compiler.types import DType, TensorType
 
 # Layers of a chain at most, and threads: each has a strip of its own in the code.
 _LONGEST = 8
@@ -294,7 +294,12 @@ def find_chains(
 
 def _banded(step: Step) -> bool:
     op = step.node.op
-    return step.kernel.banded and isinstance(op, Conv2D) and step.node.shape[0] == 1
+    return (
+        step.kernel.banded
+        and isinstance(op, Conv2D)
+        and step.node.shape[0] == 1
+        and all(node.type.dtype is DType.F32 for node in (step.node, *step.node.inputs))
+    )
 
 
 def _joins(one: Step, two: Step, whole: bool) -> bool:
