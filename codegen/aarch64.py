@@ -15,7 +15,7 @@ CHUNKS = 4
 
 def rest_of(chunks: int, rows: int, vectors: int) -> int:
     """Chunks that follow the loop; the loop makes (chunks - rest) / CHUNKS trips."""
-    if _pipelined(rows, vectors) or vectors == 3:
+    if _pipelined(rows, vectors):
         return (chunks - 1) % CHUNKS + 1
     return chunks % CHUNKS
 
@@ -32,8 +32,6 @@ def panel_loop(rows: int, vectors: int, rest: int, *, loop: bool, bias: bool) ->
     pipelined = _pipelined(rows, vectors)
     if pipelined:
         lines += _loads(rows, vectors, 0)
-    elif vectors == 3:
-        lines += [_load_a(rows, vectors, 0), _load_three(rows, 0)]
     if loop:
         lines += ["mov x9, %[trips]", "1:"]
         for index in range(CHUNKS):
@@ -49,7 +47,6 @@ def panel_loop(rows: int, vectors: int, rest: int, *, loop: bool, bias: bool) ->
     inputs += ['[bias] "r"(bias)'] if bias else []
     used = max(_a_first(rows, vectors, 1), _b_first(rows, vectors, 1) + _b_count(vectors) - 1)
     used = max(used, _a_first(rows, vectors, 1) + _a_count(rows) - 1)
-    used = _b_first(rows, vectors, 0) + 3 if vectors == 3 else used
     clobbers = [f'"v{i}"' for i in range(used + 1)] + (['"x9"', '"cc"'] if loop else [])
     return (
         f"asm volatile({text}\n"
@@ -73,37 +70,14 @@ def _pipelined(rows: int, vectors: int) -> bool:
     return rows * vectors + 2 * (_a_count(rows) + _b_count(vectors)) <= 32 and vectors < 3
 
 
-def _a_ahead(rows: int, vectors: int) -> bool:
-    """Whether a has two sets of registers."""
-    if vectors == 3:
-        return rows * vectors + 2 * _a_count(rows) + 4 <= 32
-    return _pipelined(rows, vectors)
-
-
 def _a_first(rows: int, vectors: int, index: int) -> int:
-    return _a_count(rows) * (index % 2) if _a_ahead(rows, vectors) else 0
+    return _a_count(rows) * (index % 2) if _pipelined(rows, vectors) else 0
 
 
 def _b_first(rows: int, vectors: int, index: int) -> int:
-    start = _a_count(rows) * (2 if _a_ahead(rows, vectors) else 1)
-    return start + (_b_count(vectors) * (index % 2) if _pipelined(rows, vectors) else 0)
-
-
-def _three_first(rows: int, step: int) -> int:
-    """The first of the three registers of b in a step.
-
-    They move up and down in a window of four: two of them are free, next to the fourth, once the
-    step is at its last vector, so that an in-order core need not wait for the next three.
-    """
-    return _b_first(rows, 3, 0) + (step + 1) % 2
-
-
-def _load_three(rows: int, step: int) -> str:
-    return _load(_three_first(rows, step), 3, "b")
-
-
-def _load_a(rows: int, vectors: int, index: int) -> str:
-    return _load(_a_first(rows, vectors, index), _a_count(rows), "a")
+    if _pipelined(rows, vectors):
+        return 2 * _a_count(rows) + _b_count(vectors) * (index % 2)
+    return _a_count(rows)
 
 
 def _load(first: int, count: int, pointer: str) -> str:
@@ -113,7 +87,7 @@ def _load(first: int, count: int, pointer: str) -> str:
 
 def _loads(rows: int, vectors: int, index: int) -> list[str]:
     return [
-        _load_a(rows, vectors, index),
+        _load(_a_first(rows, vectors, index), _a_count(rows), "a"),
         _load(_b_first(rows, vectors, index), _b_count(vectors), "b"),
     ]
 
@@ -131,40 +105,20 @@ def _start(rows: int, vectors: int, *, bias: bool) -> Iterator[str]:
 
 def _chunk(rows: int, vectors: int, index: int, *, following: bool) -> Iterator[str]:
     """Two steps of the depth; with `following`, the next chunk is loaded meanwhile."""
-    if vectors == 3:
-        yield from _chunk_of_three(rows, index, following=following)
-        return
     pipelined = _pipelined(rows, vectors)
-    b = _b_first(rows, vectors, index)
+    a, b = _a_first(rows, vectors, index), _b_first(rows, vectors, index)
     ahead = _loads(rows, vectors, index + 1) if pipelined and following else []
     if not pipelined:
-        yield _load_a(rows, vectors, index)
-        yield _load(b, _b_count(vectors), "b")
+        yield _load(a, _a_count(rows), "a")
+        if vectors < 3:
+            yield _load(b, _b_count(vectors), "b")
     for step in range(2):
+        if vectors == 3:
+            yield _load(b, 3, "b")
+        first = b + (step * vectors if vectors < 3 else 0)
         for v in range(vectors):
-            yield from _multiplies(rows, vectors, index, step, v, b + step * vectors + v)
+            for r in range(rows):
+                source = f"v{a + 2 * (r // 4) + step}.s[{r % 4}]"
+                yield f"fmla %[acc{r}_{v}].4s, v{first + v}.4s, {source}"
             if ahead:
                 yield ahead.pop(0)
-
-
-def _chunk_of_three(rows: int, index: int, *, following: bool) -> Iterator[str]:
-    """The same for three vectors; the next step's are loaded before the last one is multiplied."""
-    ahead = _a_ahead(rows, 3)
-    for step in range(2):
-        # The register that the next step's do not take comes last.
-        for place, v in enumerate((0, 1, 2) if step == 0 else (2, 1, 0)):
-            if place == 2 and (step == 0 or following):
-                yield _load_three(rows, step + 1)
-            yield from _multiplies(rows, 3, index, step, v, _three_first(rows, step) + v)
-            if following and (step, place) == ((0, 0) if ahead else (1, 2)):
-                yield _load_a(rows, 3, index + 1)
-
-
-def _multiplies(
-    rows: int, vectors: int, index: int, step: int, v: int, register: int
-) -> Iterator[str]:
-    """One vector of b, in `register`, times all rows of a."""
-    a = _a_first(rows, vectors, index)
-    for r in range(rows):
-        source = f"v{a + 2 * (r // 4) + step}.s[{r % 4}]"
-        yield f"fmla %[acc{r}_{v}].4s, v{register}.4s, {source}"
