@@ -56,8 +56,12 @@ def convert_mnn(model: Path) -> None:
     """model.onnx to model.mnn, by MNN's converter."""
     made = model.with_suffix(".mnn")
     arguments = ["-f", "ONNX", "--modelFile", str(model), "--MNNModel", str(made)]
-    converter: list[str | Path] = [sys.executable, "-m", "MNN.tools.mnnconvert"]
-    _run([*converter, *arguments, "--bizCode", "mdlc"], "mnnconvert", made)
+    _run([*_mnn_tool("mnnconvert"), *arguments, "--bizCode", "mdlc"], "mnnconvert", made)
+
+
+def _mnn_tool(name: str) -> list[str | Path]:
+    """A tool of the MNN package, past its command line: that installs packages and reports home."""
+    return [sys.executable, "-c", f"import sys, _tools; _tools.{name}(sys.argv)"]
 
 
 def convert_ncnn_int8(model: Path) -> None:
@@ -95,9 +99,7 @@ def convert_mnn_int8(model: Path) -> None:
     }
     asked = model.with_name("mnn.json")
     asked.write_text(json.dumps(settings))
-    # Of the package's own command only this works: the other passes a string for a list.
-    call = "import sys, MNN, _tools; _tools.mnnquant(sys.argv)"
-    _run([sys.executable, "-c", call, exact, made, asked], "mnnquant", made)
+    _run([*_mnn_tool("mnnquant"), exact, made, asked], "mnnquant", made)
 
 
 def convert_litert_int8(model: Path) -> None:
