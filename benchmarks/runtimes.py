@@ -1,4 +1,4 @@
-"""The peers: how each converts a network, loads it and runs one inference, float32.
+"""The peers: how each converts a network, loads it and runs one inference.
 
 Needs nothing but NumPy and the runtime's own package, so that the Python of an emulated machine
 can import it too (benchmarks/arm.py).
@@ -7,6 +7,7 @@ can import it too (benchmarks/arm.py).
 from __future__ import annotations
 
 import importlib.util
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -55,8 +56,61 @@ def convert_mnn(model: Path) -> None:
     """model.onnx to model.mnn, by MNN's converter."""
     made = model.with_suffix(".mnn")
     arguments = ["-f", "ONNX", "--modelFile", str(model), "--MNNModel", str(made)]
-    converter: list[str | Path] = [sys.executable, "-m", "MNN.tools.mnnconvert"]
-    _run([*converter, *arguments, "--bizCode", "mdlc"], "mnnconvert", made)
+    _run([*_mnn_tool("mnnconvert"), *arguments, "--bizCode", "mdlc"], "mnnconvert", made)
+
+
+def _mnn_tool(name: str) -> list[str | Path]:
+    """A tool of the MNN package, past its command line: that installs packages and reports home."""
+    return [sys.executable, "-c", f"import sys, _tools; _tools.{name}(sys.argv)"]
+
+
+def convert_ncnn_int8(model: Path) -> None:
+    """model.onnx to model.ncnn.param and .bin in 8 bits."""
+    from benchmarks import ncnn_int8
+
+    convert_ncnn(model)
+    made = [model.with_name(f"{model.stem}.ncnn.{end}") for end in ("param", "bin")]
+    exact = [file.rename(file.with_suffix(f"{file.suffix}.float32")) for file in made]
+    ncnn_int8.convert(*exact, *made)
+
+
+def convert_mnn_int8(model: Path) -> None:
+    """model.onnx to model.mnn in 8 bits, by MNN's tool, calibrated on noise like the input."""
+    from PIL import Image
+
+    convert_mnn(model)
+    made = model.with_suffix(".mnn")
+    exact = made.rename(made.with_suffix(".float32.mnn"))
+    pictures = model.parent / "pictures"
+    pictures.mkdir(exist_ok=True)
+    for number in range(8):
+        drawn = np.random.default_rng(number).integers(0, 256, (224, 224, 3), dtype=np.uint8)
+        Image.fromarray(drawn).save(pictures / f"{number}.png")
+    settings = {
+        "format": "RGB",
+        "mean": [127.5] * 3,
+        "normal": [1 / 127.5] * 3,
+        "width": 224,
+        "height": 224,
+        "path": f"{pictures}/",
+        "used_sample_num": 8,
+        "feature_quantize_method": "KL",
+        "weight_quantize_method": "MAX_ABS",
+    }
+    asked = model.with_name("mnn.json")
+    asked.write_text(json.dumps(settings))
+    _run([*_mnn_tool("mnnquant"), exact, made, asked], "mnnquant", made)
+
+
+def convert_litert_int8(model: Path) -> None:
+    """model.onnx to model.tflite in 8 bits, over the form of ONNX Runtime's quantiser."""
+    from benchmarks.int8_models import quantize_onnx
+    from benchmarks.litert_model import convert_litert
+
+    quantized = model.with_name(f"{model.stem}.qdq.onnx")
+    quantize_onnx(model, quantized)
+    convert_litert(quantized)
+    quantized.with_suffix(".tflite").rename(model.with_suffix(".tflite"))
 
 
 def onnxruntime_session(model: Path, threads: int) -> Session:
@@ -129,6 +183,24 @@ def mnn_session(model: Path, threads: int) -> Session:
     return run
 
 
+def litert_session(model: Path, threads: int) -> Session:
+    """LiteRT's interpreter with XNNPACK, its default on CPUs."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(model.with_suffix(".tflite")), num_threads=threads)
+    interpreter.allocate_tensors()
+    given = interpreter.get_input_details()[0]["index"]
+    found = interpreter.get_output_details()[0]["index"]
+    values = np.ascontiguousarray(example_input().transpose(0, 2, 3, 1))
+
+    def run() -> object:
+        interpreter.set_tensor(given, values)
+        interpreter.invoke()
+        return interpreter.get_tensor(found)
+
+    return run
+
+
 def output_of(result: object) -> Array:
     """What a session returned, as an array of 1000 numbers."""
     if hasattr(result, "copyToHostTensor"):
@@ -150,9 +222,17 @@ PEERS: dict[str, tuple[tuple[str, ...], Callable[[Path], None] | None]] = {
 }
 """By name: the packages that it takes, and its converter where it does not read ONNX."""
 
+INT8_PEERS: dict[str, tuple[tuple[str, ...], Callable[[Path], None]]] = {
+    "litert": (("ai_edge_litert", "flatbuffers"), convert_litert_int8),
+    "ncnn": (("ncnn", "pnnx"), convert_ncnn_int8),
+    "mnn": (("MNN",), convert_mnn_int8),
+}
+"""The same of networks in 8 bits, for benchmarks/arm.py."""
+
 SESSIONS: dict[str, Callable[[Path, int], Session]] = {
     "onnxruntime": onnxruntime_session,
     "openvino": openvino_session,
     "ncnn": ncnn_session,
     "mnn": mnn_session,
+    "litert": litert_session,
 }
