@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-import textwrap
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from mdlc.codegen import weights_file
 from mdlc.codegen.chain_code import arguments, chain_code
+from mdlc.codegen.class_text import bytes_literal, file_entries, manual, port_entry, stacked
 from mdlc.codegen.format import format_cpp
 from mdlc.codegen.kernel import LayerCode, Microkernel, Step, View
 from mdlc.codegen.memory import lower_bound
@@ -126,12 +125,12 @@ def emit(
         decoder=weights_decoder(plan) if plan.encoded else "",
         payload_bytes="kPayloadBytes" if plan.encoded else f"{plan.name}::kWeightBytes",
         payload_bytes_number=len(weights) - weights_file.HEADER_BYTES,
-        digest=_bytes_literal(plan.digest()[:16]),
-        target=_bytes_literal(plan.isa.name.encode().ljust(16, b"\0")),
+        digest=bytes_literal(plan.digest()[:16]),
+        target=bytes_literal(plan.isa.name.encode().ljust(16, b"\0")),
         alignment=ALIGNMENT,
-        weights_literal=_bytes_literal(weights) if embed_weights else "",
+        weights_literal=bytes_literal(weights) if embed_weights else "",
         at=_at,
-        stacked=_stacked,
+        stacked=stacked,
         c_types=C_TYPES,
     )
     files = {
@@ -148,18 +147,6 @@ def emit(
 
 def manifest(plan: Plan, info: Info, files: Mapping[str, bytes]) -> bytes:
     """The manifest: what was made from what, as JSON."""
-
-    def port(p: Port) -> dict[str, object]:
-        height, width, channels = p.dims
-        return {
-            "name": p.name,
-            "parameter": p.identifier,
-            "shape": list(p.type.shape),
-            "dtype": p.type.dtype.value,
-            "layout": p.type.layout.value,
-            "mat": {"height": height, "width": width, "channels": channels},
-        }
-
     content = {
         "format": 1,
         "class": plan.name,
@@ -167,8 +154,8 @@ def manifest(plan: Plan, info: Info, files: Mapping[str, bytes]) -> bytes:
         "target": plan.isa.name,
         "compiler_flags": list(plan.isa.flags),
         "model": {"file": info.model, "sha256": info.sha256},
-        "inputs": [port(p) for p in plan.inputs],
-        "outputs": [port(p) for p in plan.outputs],
+        "inputs": [port_entry(port) for port in plan.inputs],
+        "outputs": [port_entry(port) for port in plan.outputs],
         "threads": plan.threads,
         "layers": len(plan.steps),
         "macs": plan.macs,
@@ -176,10 +163,7 @@ def manifest(plan: Plan, info: Info, files: Mapping[str, bytes]) -> bytes:
         "arena_lower_bound": lower_bound(plan.buffers),
         "weight_bytes": plan.weight_bytes,
         **({"weights": _encodings(plan)} if plan.encoded else {}),
-        "files": {
-            name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-            for name, data in sorted(files.items())
-        },
+        "files": file_entries(files),
     }
     return (json.dumps(content, indent=2) + "\n").encode()
 
@@ -326,7 +310,7 @@ def describe(step: Step) -> str:
 
 
 def _manual(plan: Plan, info: Info, embed: bool) -> list[str]:
-    """The table at the top of the header, in lines that clang-format has no reason to refill."""
+    """The table at the top of the header."""
     flags = " ".join(plan.isa.flags)
     rows = [
         ("model", info.model),
@@ -343,16 +327,7 @@ def _manual(plan: Plan, info: Info, embed: bool) -> list[str]:
         ),
         *([("stored", _stored(plan))] if plan.encoded else []),
     ]
-    for port in plan.inputs:
-        note = info.notes.get(port.name)
-        rows.append(("in", f"{_describe_port(port)}{'; ' + note if note else ''}"))
-    rows += [("out", _describe_port(port)) for port in plan.outputs]
-    lines = []
-    for label, text in rows:
-        wrapped = textwrap.wrap(text, 82, break_long_words=False, break_on_hyphens=False)
-        for number, line in enumerate(wrapped or [""]):
-            lines.append(f"{'' if number else label:<11}{line}".rstrip())
-    return lines
+    return manual(rows, plan, info.notes)
 
 
 def _stored(plan: Plan) -> str:
@@ -361,12 +336,6 @@ def _stored(plan: Plan) -> str:
     listed = ", ".join(f"{name} ({count})" for name, count in counts.most_common())
     nbytes = weights_file.HEADER_BYTES + weights_file.payload_of(plan).nbytes
     return f"{nbytes} bytes; layers by encoding: {listed}"
-
-
-def _describe_port(port: Port) -> str:
-    height, width, channels = port.dims
-    size = f"height {height}, width {width}, channels {channels}"
-    return f"{port.identifier}: {port.type.dtype.value}, {size}"
 
 
 def _constant(name: str) -> str:
@@ -412,12 +381,6 @@ def _at(plan: Plan, view: View) -> str:
     return f"At<{C_TYPES[view.type.dtype]}>({name}{extra})"
 
 
-def _stacked(port: Port) -> tuple[int, int]:
-    """Rows of a port's Mat, and bytes of each."""
-    height, width, channels = port.dims
-    return height, width * channels * port.type.dtype.size
-
-
 def _call(
     plan: Plan, unit: Sequence[int], function: str, members: Sequence[Member], *, parallel: bool
 ) -> str:
@@ -442,7 +405,3 @@ def _pointers(plan: Plan) -> list[tuple[str, str, int]]:
         (f"{blob.step}.{blob.field}", types[blob.step, blob.field], blob.offset)
         for blob in plan.blobs()
     ]
-
-
-def _bytes_literal(data: bytes) -> str:
-    return ", ".join(str(byte) for byte in data)

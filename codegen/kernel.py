@@ -59,12 +59,14 @@ class View:
         pitch: elements from one innermost row (last physical axis) to the next; equal to that
             axis's length where the tensor is dense. A channel slice of an NHWC buffer has the
             buffer's channel count.
+        wide: whether elements are floats where the target would keep halves (Metal).
     """
 
     buffer: int
     offset: int
     type: TensorType
     pitch: int
+    wide: bool = False
 
     @property
     def dense(self) -> bool:

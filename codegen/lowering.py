@@ -91,7 +91,7 @@ def lower(
         names.unique(f"{port.identifier}_mat")  # the parameter of infer
     steps: list[Step] = []
     for node in order:
-        if node not in choice or _views_its_inputs(node, views):
+        if node not in choice or views_its_inputs(node, views):
             continue
         kernel, schedule = choice[node].kernel, choice[node].schedule
         steps.append(
@@ -342,7 +342,7 @@ def _slice_view(
     return View(whole.buffer, whole.offset + start * size, node.type, whole.pitch)
 
 
-def _views_its_inputs(node: Node, views: Mapping[Node, View]) -> bool:
+def views_its_inputs(node: Node, views: Mapping[Node, View]) -> bool:
     """Whether a Concat or Slice shares its input's buffer, so that there is nothing to compute."""
     return (
         isinstance(node.op, Concat | Slice)

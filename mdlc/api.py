@@ -112,6 +112,7 @@ def compile(
     weights_encoding: str = "raw",
     max_size: int | None = None,
     quantize: Quantize | None = None,
+    fallback: str | None = None,
     example_inputs: Sequence[Any] | None = None,
     dump: str | os.PathLike[str] | None = None,
     check: bool = False,
@@ -139,6 +140,7 @@ def compile(
             weights are stored (arithmetic stays float32); or auto, the best for `max_size`.
         max_size: bytes that the weights file may have, for auto.
         quantize: compute in 8-bit integers; see Quantize.
+        fallback: cpu: layers that a GPU target lacks are computed by a C++ class.
         example_inputs: tensors, for a torch.nn.Module.
         dump: folder for the graph after every pass, as text.
         check: evaluate the network before and after every pass, and compare.
@@ -177,6 +179,12 @@ def compile(
         raise MdlcError(
             f"target {chosen.name} has no 8-bit kernels", node="--quantize", hint="leave it out"
         )
+    if fallback is not None and (fallback != "cpu" or not chosen.falls_back):
+        raise MdlcError(
+            f"target {chosen.name} does not fall back to {fallback!r}",
+            node="--fallback",
+            hint="cpu is what layers can be left to, by target metal",
+        )
     paths = _paths(tuned)
     tables = shipped_tables(chosen.isa) if paths is None else read_tables(paths, chosen.isa)
     checked = checked_class_name(name) if name else None
@@ -197,6 +205,7 @@ def compile(
     class_ = checked or class_name(source.stem)
     tell(f"choosing kernels for {chosen.name}")
     kept = {"decodable": True} if encoding != RAW else {}
+    kept |= {"fallback": True} if fallback else {}
     plan = chosen.lower(graph, chosen.isa, class_, tuned=tables, threads=threads, **kept)
     if encoding != RAW:
         tell("encoding the weights")
@@ -220,6 +229,7 @@ def compile(
             weights_encoding=weights_encoding,
             max_size=max_size,
             quantize=quantize,
+            fallback=fallback,
         ),
         __version__,
         {node.name: note for node in graph.inputs if (note := input_note(how))},
@@ -260,6 +270,7 @@ def command_line(
     weights_encoding: str = "raw",
     max_size: int | None = None,
     quantize: Quantize | None = None,
+    fallback: str | None = None,
 ) -> str:
     """The command that compiles a model with these options, as the emitted header shows it."""
     words = ["mdlc", file_name, "--target", target]
@@ -284,6 +295,8 @@ def command_line(
         words += ["--weights-encoding", weights_encoding]
     if max_size is not None:
         words += ["--max-size", str(max_size)]
+    if fallback:
+        words += ["--fallback", fallback]
     if quantize:
         words += quantize.words()
     return shlex.join(words)

@@ -72,6 +72,7 @@ class ModelOptions:
     quantization_report: Path | None = None
     tuned: tuple[Path, ...] = ()
     no_tuned: bool = False
+    fallback: str | None = None
 
     def quantization(self) -> mdlc.Quantize | None:
         """What is asked of low precision, if anything is.
@@ -101,6 +102,7 @@ class ModelOptions:
                 weights_encoding=self.weights_encoding,
                 max_size=self.max_size,
                 quantize=self.quantization(),
+                fallback=self.fallback,
                 dump=self.dump,
                 check=self.check,
                 progress=tell,
@@ -207,6 +209,11 @@ def model_options(
             type=click.IntRange(1),
             metavar="BYTES",
             help="Most bytes of the weights file, for --weights-encoding auto.",
+        ),
+        click.option(
+            "--fallback",
+            type=click.Choice(["cpu"]),
+            help="Leave layers that a GPU target lacks to a C++ class, instead of refusing.",
         ),
         click.option(
             "--dump",
