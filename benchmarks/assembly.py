@@ -45,7 +45,7 @@ class Probe:
 
 def layers(plan: Plan) -> list[LayerCode]:
     """The text of every step."""
-    return [resolve(step.kernel.emit(step, plan.isa), 1) for step in plan.steps]
+    return [resolve(step.kernel.emit(step, step.isa(plan.isa)), 1) for step in plan.steps]
 
 
 def probes(codes: Iterable[LayerCode]) -> Iterator[Probe]:

@@ -87,7 +87,10 @@ def emit(
         embed_weights: put the weights into the source instead of a file; Init takes nullptr.
         instrument: call `trace` after every layer (for verify and bench; never shipped).
     """
-    codes = [resolve(step.kernel.emit(step, plan.isa), _threads(plan, step)) for step in plan.steps]
+    codes = [
+        resolve(step.kernel.emit(step, step.isa(plan.isa)), _threads(plan, step))
+        for step in plan.steps
+    ]
     functions, calls = _functions(codes, {step.name for step in plan.steps})
     structs, members = _members(plan)
     weights = weights_file.weights_file(plan)
@@ -203,8 +206,7 @@ _WORTH_SHARING = 20_000
 
 def _threads(plan: Plan, step: Step) -> int:
     """Threads that share a step's loops."""
-    cycles = step.kernel.cost(step.node, step.schedule, plan.isa)
-    return plan.threads if cycles > _WORTH_SHARING else 1
+    return plan.threads if step.cycles(plan.isa) > _WORTH_SHARING else 1
 
 
 def _ordered(codes: Sequence[LayerCode]) -> Iterator[Microkernel]:

@@ -13,7 +13,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from mdlc.codegen.isa import Isa
-from mdlc.codegen.kernel import Candidate, Schedule, Step, View, candidates, kernels, row_length
+from mdlc.codegen.kernel import (
+    Candidate,
+    Schedule,
+    Step,
+    View,
+    candidates,
+    isa_of,
+    kernels,
+    row_length,
+)
 from mdlc.codegen.memory import place
 from mdlc.codegen.plan import (
     ALIGNMENT,
@@ -88,7 +97,7 @@ def lower(
     for node in order:
         if node not in choice or _views_its_inputs(node, views):
             continue
-        kernel, schedule = choice[node].kernel, choice[node].schedule
+        kernel, schedule, own = choice[node].kernel, choice[node].schedule, isa_of(node, isa)
         steps.append(
             Step(
                 names.unique(identifier(node.name or type(node.op).__name__)),
@@ -97,10 +106,10 @@ def lower(
                 schedule,
                 tuple(views[source] for source in node.inputs if source in views),
                 views[node],
-                kernel.pack(node, schedule, isa),
+                kernel.pack(node, schedule, own),
                 _scratch(
-                    kernel.scratch(node, schedule, isa)
-                    + (threads - 1) * kernel.thread_scratch(node, schedule, isa),
+                    kernel.scratch(node, schedule, own)
+                    + (threads - 1) * kernel.thread_scratch(node, schedule, own),
                     sizes,
                 ),
             )

@@ -170,7 +170,7 @@ def _with(plan: Plan, chosen: Mapping[str, _Candidate]) -> Plan:
         node = moved[step.node]
         weights = step.weights
         if step.name in chosen:
-            weights = step.kernel.pack(node, step.schedule, plan.isa)
+            weights = step.kernel.pack(node, step.schedule, step.isa(plan.isa))
         steps.append(replace(step, node=node, weights=weights))
     encoded = {name: candidate.weights for name, candidate in chosen.items()}
     return replace(plan, graph=graph, steps=tuple(steps), encoded=encoded)
