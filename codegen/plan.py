@@ -81,6 +81,8 @@ class Plan:
     Attributes:
         encoded: by step, weights that the file holds in another form than the step's; see
             codegen/weights_sections.py. Without any, the file is computed on as it is.
+        precision: of arithmetic or weights, as asked for.
+        kept_float: by node name, why a layer is not in half precision although it could be.
     """
 
     name: str
@@ -93,6 +95,8 @@ class Plan:
     arena_bytes: int
     threads: int = 1
     encoded: Mapping[str, EncodedWeights] = field(default_factory=dict)
+    precision: str = "fp32"
+    kept_float: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def macs(self) -> int:
@@ -101,6 +105,11 @@ class Plan:
             step.node.op.cost([s.type for s in step.node.inputs], step.node.type).macs
             for step in self.steps
         )
+
+    @property
+    def half_steps(self) -> tuple[Step, ...]:
+        """The steps that compute in half precision."""
+        return tuple(s for s in self.steps if s.isa(self.isa) is self.isa.half)
 
     def blobs(self) -> list[Blob]:
         """The layout of the weights' payload: in step order, each aligned to 64 bytes."""

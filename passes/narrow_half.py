@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Graph, Node, make
 from mdlc.compiler.ops.cast import Cast
 from mdlc.compiler.ops.constant import Constant, constant
@@ -75,13 +76,13 @@ def narrow_half(
         runtime = [source for source in node.inputs if source.constant is None]
         macs = node.op.cost([source.type for source in node.inputs], node.type).macs
         begun = any(done[source].type.dtype is DType.F16 for source in runtime)
-        narrowed = on(node, DType.F16) if macs or begun else None
+        narrowed = _narrowed(on, node) if macs or begun else None
         if narrowed is None or DType.F32 in _floats(narrowed) or not computes(narrowed):
             done[node] = on(node, DType.F32)
             continue
         reason = _constants_outside(node) or outside(node)
         if reason:
-            kept[node.name] = reason
+            kept[node.name or type(node.op).__name__] = reason
             done[node] = on(node, DType.F32)
             continue
         if macs:
@@ -94,6 +95,14 @@ def narrow_half(
     return Narrowed(
         Graph(graph.inputs, outputs, graph.output_names, graph.name), tuple(half), kept
     )
+
+
+def _narrowed(on: Callable[[Node, DType], Node], node: Node) -> Node | None:
+    """The node on half-precision operands; None where its operator takes none."""
+    try:
+        return on(node, DType.F16)
+    except MdlcError:
+        return None
 
 
 def _floats(node: Node) -> set[DType]:

@@ -17,7 +17,8 @@ _SCALAR = replace(
     element=_ELEMENT,
     spell={
         **SCALAR_SPELLING,
-        "load": "vgetq_lane_f32(vcvt_f32_f16(vreinterpret_f16_u16(vld1_dup_u16({0}))), 0)",
+        "load": "static_cast<float>(vgetq_lane_f32(vcvt_f32_f16("
+        "vreinterpret_f16_u16(vld1_dup_u16({0}))), 0))",
         "store": "vst1_lane_u16({0}, vreinterpret_u16_f16(vcvt_f16_f32(vdupq_n_f32({1}))), 0)",
     },
 )

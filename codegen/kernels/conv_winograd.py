@@ -48,6 +48,8 @@ from mdlc.compiler.ops.conv2d import Conv2D
 from mdlc.compiler.types import Array
 
 _PLAIN = Epilogue(bias=False)
+# Of its largest output, what a convolution may lose by its transform.
+MOST_LOST = 1e-2
 
 
 @dataclass(frozen=True)
@@ -240,6 +242,15 @@ def tiling_of(node: Node, isa: Isa, schedule: Schedule) -> Tiling:
     return tiling(node, isa, *schedule.block)
 
 
+def _outputs(taps: int, isa: Isa) -> list[int]:
+    """Outputs of the tiles that lose little enough."""
+    return [
+        outputs
+        for outputs in range(2, LARGEST - taps + 2)
+        if transform(outputs, taps).error(isa.dtype) <= MOST_LOST
+    ]
+
+
 class ConvWinograd(Kernel):
     """F(m, r) for square filters of stride 1 and 2."""
 
@@ -263,6 +274,7 @@ class ConvWinograd(Kernel):
             and stride <= 2
             and kernel[0] == kernel[1] > stride
             and -(-kernel[0] // stride) <= 5
+            and bool(_outputs(-(-kernel[0] // stride), isa))
             and filters % isa.lanes == 0
         )
 
@@ -271,7 +283,7 @@ class ConvWinograd(Kernel):
         assert isinstance(op, Conv2D)
         taps = -(-node.inputs[1].shape[2] // op.stride[0])
         found = []
-        for outputs in range(2, LARGEST - taps + 2):
+        for outputs in _outputs(taps, isa):
             one = tiling(node, isa, outputs, 1)
             rows = one.rows
             row_bytes = (one.v_elements() + one.points * one.tiles * one.filters) * isa.bytes
@@ -492,7 +504,7 @@ class ConvWinograd(Kernel):
             schedule=schedule,
             size=size,
             algorithm=f"F({outputs}x{outputs}, {taps}x{taps})",
-            error=f"{part.transform.error:g}",
+            error=f"{part.transform.error(isa.dtype):g}",
             epilogue=epilogue,
             images=images,
             pad=border.code("x", isa),

@@ -17,6 +17,7 @@ from mdlc.commands.console import progress
 from mdlc.commands.quantization import (
     quantization_of,
     quantization_options,
+    tell_half_precision,
     write_quantization,
 )
 from mdlc.compiler.errors import MdlcError
@@ -58,6 +59,7 @@ class ModelOptions:
     embed_weights: bool = False
     weights_encoding: str = "raw"
     max_size: int | None = None
+    precision: str = "fp32"
     quantize: str | None = None
     calibrate: Path | None = None
     calibration: str | None = None
@@ -101,11 +103,14 @@ class ModelOptions:
                 weights_encoding=self.weights_encoding,
                 max_size=self.max_size,
                 quantize=self.quantization(),
+                precision=self.precision,
+                calibrate=None if self.quantize else self.calibrate,
                 dump=self.dump,
                 check=self.check,
                 progress=tell,
             )
             write_quantization(self, compiled)
+            tell_half_precision(compiled)
         return compiled
 
 
