@@ -144,9 +144,8 @@ def _widened(name: str, comment: str, wide: Microkernel, arity: int, isa: Isa) -
     """A function on halves by one on floats."""
     names = ["x"] if arity == 1 else [f"x{i}" for i in range(arity)]
     arguments = ", ".join(f"{isa.vector} {n}" for n in names)
-    parts = [
-        f"{wide.name}({', '.join(isa.op(part, n) for n in names)})" for part in ("low", "high")
-    ]
+    widened = zip(*(isa.widened(n) for n in names), strict=True)
+    parts = [f"{wide.name}({', '.join(each)})" for each in widened]
     text = (
         f"// {comment} Computed in float.\n"
         f"inline {isa.vector} {name}({arguments}) {{\n"

@@ -69,8 +69,9 @@ class Isa:
             such ISAs copy a product's left side into panels.
         dtype: the element type; element: its C++ type in memory.
         half: the same processor as seen by kernels of half precision, where it computes in it.
-        wide: of a half: the float ISA, whose vectors have half as many lanes. `spell` has low(v)
-            and high(v), a half's two float vectors, and narrow(low, high) then.
+        wide: of a half: the float ISA that it converts to and from. `spell` has low(v) then, the
+            first float vector of a half's vector, high(v) where there are two, and narrow(low,
+            high) or narrow(low), the way back.
         scalar: of a half: elements one by one, computed in float; else the portable ISA is.
         longest_sum: products that are added up in one go, for the sake of precision; longer sums
             are sums of such sums. 0: any number.
@@ -164,6 +165,11 @@ class Isa:
         if self.scalar:
             return self.scalar.store(f"{base} + {index}", value)
         return f"{base}[{index}] = {value}"
+
+    def widened(self, vector: str) -> list[str]:
+        """The float vectors of a half's vector."""
+        assert self.wide is not None
+        return [self.op(part, vector) for part in ("low", "high")[: self.lanes // self.wide.lanes]]
 
     def of(self, types: Iterable[TensorType]) -> Isa:
         """What kernels see that compute on tensors of these types: `half` where all are half."""

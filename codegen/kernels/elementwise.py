@@ -212,18 +212,19 @@ def conversion(source: DType, isa: Isa, count: int) -> Microkernel:
     assert half is not None
     assert half.scalar is not None
     step, tail = half.lanes, count % half.lanes != 0
+    wide = half.widened("both")
+    floats = [f"y + i + {n * isa.lanes}" if n else "y + i" for n in range(len(wide))]
     if source is DType.F16:
         name, of, to = "widen", half.element, "float"
         value = half.load("x + i")
         body = [
             f"const {half.vector} both = {value};",
-            f"{isa.store('y + i', half.op('low', 'both'))};",
-            f"{isa.store(f'y + i + {isa.lanes}', half.op('high', 'both'))};",
+            *(f"{isa.store(place, part)};" for place, part in zip(floats, wide, strict=True)),
         ]
         rest = f"y[i] = {half.item('x', 'i')};"
     else:
         name, of, to = "narrow", "float", half.element
-        both = half.op("narrow", isa.load("x + i"), isa.load(f"x + i + {isa.lanes}"))
+        both = half.op("narrow", *(isa.load(place.replace("y", "x")) for place in floats))
         body = [f"{half.store('y + i', both)};"]
         rest = f"{half.set_item('y', 'i', 'x[i]')};"
     name = f"{name}{'_tail' if tail else ''}_row_f16_{isa.suffix}"
