@@ -33,6 +33,7 @@ from mdlc.codegen import instruction_counts
 from mdlc.codegen.executable import Executable
 from mdlc.codegen.isa import isas
 from mdlc.codegen.kernel import Step
+from mdlc.codegen.plan import Plan
 from mdlc.codegen.toolchain import Toolchain, find_toolchain
 
 
@@ -70,12 +71,29 @@ class Layer:
         return self.macs / self.nbytes if self.nbytes else 0.0
 
 
-def work(step: Step) -> tuple[int, int]:
-    """Multiply-adds of a step, and the bytes that it has to touch."""
-    macs = step.node.op.cost([s.type for s in step.node.inputs], step.node.type).macs
-    views = [*step.inputs, step.output]
+def units(plan: Plan) -> list[tuple[str, str, str, list[Step]]]:
+    """Name, kernel, schedule and steps of what is timed at once: a layer, or a chain of them."""
+    found = []
+    for unit in plan.units():
+        steps = [plan.steps[index] for index in unit]
+        chain, first, last = plan.chain_of(unit[0]), steps[0], steps[-1]
+        if chain is None:
+            found.append((first.name, first.kernel.name, str(first.schedule), steps))
+        else:
+            name = f"{first.name} to {last.name}"
+            found.append((name, "chain", f"bands of {chain.rows}", steps))
+    return found
+
+
+def work(steps: Sequence[Step]) -> tuple[int, int]:
+    """Multiply-adds of a layer or chain, and the bytes that it has to touch."""
+    macs = sum(
+        step.node.op.cost([s.type for s in step.node.inputs], step.node.type).macs for step in steps
+    )
+    residuals = [view for step in steps for view in step.inputs[1:]]
+    views = [steps[0].inputs[0], *residuals, steps[-1].output]
     nbytes = sum(view.type.nbytes for view in views)
-    return macs, nbytes + sum(array.nbytes for array in step.weights.values())
+    return macs, nbytes + sum(array.nbytes for step in steps for array in step.weights.values())
 
 
 def timed_layers(compiled: CompiledModel, repeats: int) -> tuple[list[Layer], float, float]:
@@ -86,12 +104,11 @@ def timed_layers(compiled: CompiledModel, repeats: int) -> tuple[list[Layer], fl
     rate = bandwidth(executable.toolchain, plan.isa.flags, plan.arena_bytes + plan.weight_bytes)
     timing = executable.time(repeats)
     layers = []
-    for step in plan.steps:
-        macs, nbytes = work(step)
+    for name, kernel, schedule, steps in units(plan):
+        macs, nbytes = work(steps)
         compute, memory = 2 * macs / peak / 1e3, nbytes / rate / 1e3
-        spent = timing.layers[step.name] / 1e3
-        kernel, schedule = step.kernel.name, str(step.schedule)
-        layers.append(Layer(step.name, kernel, schedule, macs, nbytes, spent, compute, memory))
+        spent = sum(timing.layers[step.name] for step in steps) / 1e3
+        layers.append(Layer(name, kernel, schedule, macs, nbytes, spent, compute, memory))
     return layers, peak, rate
 
 
@@ -101,11 +118,11 @@ def counted_layers(compiled: CompiledModel) -> list[Layer]:
     executable = Executable(plan, toolchain=arm_toolchain(plan.isa.qemu_cpu))
     counts = instruction_counts.count(executable)
     layers = []
-    for step in plan.steps:
-        macs, nbytes = work(step)
-        spent, compute = counts.layers[step.name][0], macs / plan.isa.lanes
-        kernel, schedule = step.kernel.name, str(step.schedule)
-        layers.append(Layer(step.name, kernel, schedule, macs, nbytes, spent, compute, 0.0))
+    for name, kernel, schedule, steps in units(plan):
+        macs, nbytes = work(steps)
+        spent = sum(counts.layers[step.name][0] for step in steps)
+        compute = macs / plan.isa.lanes
+        layers.append(Layer(name, kernel, schedule, macs, nbytes, spent, compute, 0.0))
     return layers
 
 

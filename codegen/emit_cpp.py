@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from mdlc.codegen import weights_file
+from mdlc.codegen.chain_code import arguments, chain_code
 from mdlc.codegen.format import format_cpp
 from mdlc.codegen.kernel import LayerCode, Microkernel, Step, View
 from mdlc.codegen.memory import lower_bound
@@ -87,10 +88,8 @@ def emit(
         embed_weights: put the weights into the source instead of a file; Init takes nullptr.
         instrument: call `trace` after every layer (for verify and bench; never shipped).
     """
-    codes = [
-        resolve(step.kernel.emit(step, step.isa(plan.isa)), _threads(plan, step))
-        for step in plan.steps
-    ]
+    units = plan.units()
+    codes = [_code(plan, unit) for unit in units]
     functions, calls = _functions(codes, {step.name for step in plan.steps})
     structs, members = _members(plan)
     weights = weights_file.weights_file(plan)
@@ -117,8 +116,8 @@ def emit(
         includes=sorted(_includes(codes, microkernels) | (_THREADS if plan.threads > 1 else set())),
         threads=plan.threads,
         calls=[
-            _call(plan, step, call, member, parallel=code.parallel)
-            for step, call, member, code in zip(plan.steps, calls, members, codes, strict=True)
+            {"layers": unit, "text": _call(plan, unit, call, members, parallel=code.parallel)}
+            for unit, call, code in zip(units, calls, codes, strict=True)
         ],
         offsets=_offsets(plan),
         pointers=_pointers(plan),
@@ -214,6 +213,16 @@ def _encodings(plan: Plan) -> dict[str, object]:
 _WORTH_SHARING = 20_000
 
 
+def _code(plan: Plan, unit: Sequence[int]) -> LayerCode:
+    """The function of a step, or of a chain of them."""
+    chain = plan.chain_of(unit[0])
+    if chain is not None:
+        code = chain_code([plan.steps[i] for i in unit], chain, plan.isa)
+        return resolve(code, chain.strips)
+    step = plan.steps[unit[0]]
+    return resolve(step.kernel.emit(step, step.isa(plan.isa)), _threads(plan, step))
+
+
 def _threads(plan: Plan, step: Step) -> int:
     """Threads that share a step's loops."""
     return plan.threads if step.cycles(plan.isa) > _WORTH_SHARING else 1
@@ -254,18 +263,23 @@ def _functions(codes: Sequence[LayerCode], members: set[str]) -> tuple[list[str]
     """
     by_text: dict[str, str] = {}
     taken = set(members)
-    functions, calls = [], []
-    for code in codes:
-        if code.text not in by_text:
+    functions: list[str] = []
+
+    def define(code: LayerCode) -> str:
+        text = code.text
+        for helper in code.functions:
+            text = re.sub(rf"\b{re.escape(helper.name)}\(", f"{define(helper)}(", text)
+        if text not in by_text:
             name, number = code.name, 1
             while name in taken:
                 number += 1
                 name = f"{code.name}_v{number}"
             taken.add(name)
-            by_text[code.text] = name
-            functions.append(re.sub(rf"\b{re.escape(code.name)}\(", f"{name}(", code.text))
-        calls.append(by_text[code.text])
-    return functions, calls
+            by_text[text] = name
+            functions.append(re.sub(rf"\b{re.escape(code.name)}\(", f"{name}(", text))
+        return by_text[text]
+
+    return functions, [define(code) for code in codes]
 
 
 def dims(view: View) -> tuple[int, int, int]:
@@ -288,7 +302,9 @@ def _members(plan: Plan) -> tuple[list[Struct], list[Member]]:
         shapes = ", ".join(_braces(dims(view)) for view in (first, step.output))
         last = number == len(plan.steps) - 1
         names = tuple(name for _, name in fields)
-        members.append(Member(step.name, structs[key].name, shapes, describe(step), names, last))
+        banded = plan.bands(number)
+        comment = describe(step) + (f" {banded[0].upper()}{banded[1:]}." if banded else "")
+        members.append(Member(step.name, structs[key].name, shapes, comment, names, last))
     return list(structs.values()), members
 
 
@@ -421,13 +437,17 @@ def _stacked(port: Port) -> tuple[int, int]:
     return height, width * channels * port.type.dtype.size
 
 
-def _call(plan: Plan, step: Step, function: str, member: Member, *, parallel: bool) -> str:
-    arguments = ["*workers_"] if parallel else []
-    arguments += [f"{member.name}.{name}" for name in member.fields]
-    arguments += [_at(plan, view) for view in (*step.inputs, step.output)]
-    if step.scratch is not None:
-        arguments.append(_at(plan, step.scratch).replace("std::uint8_t", "unsigned char"))
-    return f"{function}({', '.join(arguments)});"
+def _call(
+    plan: Plan, unit: Sequence[int], function: str, members: Sequence[Member], *, parallel: bool
+) -> str:
+    words = ["*workers_"] if parallel else []
+    words += [f"{members[i].name}.{name}" for i in unit for name in members[i].fields]
+    steps = [plan.steps[i] for i in unit]
+    words += [_at(plan, view) for view in arguments(steps)]
+    for step in steps:
+        if step.scratch is not None:
+            words.append(_at(plan, step.scratch).replace("std::uint8_t", "unsigned char"))
+    return f"{function}({', '.join(words)});"
 
 
 def _pointers(plan: Plan) -> list[tuple[str, str, int]]:

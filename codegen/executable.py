@@ -74,7 +74,10 @@ class Executable:
                 name=plan.name,
                 mat_types=MAT_TYPES,
                 c_types=C_TYPES,
-                traced=[self._traced(step.output) for step in plan.steps],
+                traced=[
+                    (0, 0, 0, 0) if step.name in plan.hidden else self._traced(step.output)
+                    for step in plan.steps
+                ],
             )
         )
         files["runner.cpp"] = runner.encode()
@@ -139,10 +142,13 @@ class Executable:
         return results
 
     def trace(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Every layer's output (logical) of one inference, by step name."""
+        """Every layer's output (logical) of one inference, by step name; but for hidden layers,
+        whose output is never whole in memory (see codegen/chains.py)."""
         data, _ = self._run("trace", 1, self._pack(inputs))
         results, at = {}, 0
         for step in self.plan.steps:
+            if step.name in self.plan.hidden:
+                continue
             kind = step.output.type
             raw = np.frombuffer(data, kind.dtype.numpy, kind.size, at)
             results[step.name] = kind.to_logical(raw)

@@ -115,6 +115,7 @@ class LayerCode:
         microkernels: what it calls.
         includes: standard headers it uses.
         parallel: whether it takes the thread pool as its first argument.
+        functions: layer functions that it calls; each must stand before it.
     """
 
     name: str
@@ -122,6 +123,7 @@ class LayerCode:
     microkernels: tuple[Microkernel, ...] = ()
     includes: tuple[str, ...] = ()
     parallel: bool = False
+    functions: tuple[LayerCode, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -167,6 +169,7 @@ class Kernel(ABC):
         pitched_input, pitched_output: whether `emit` honours View.pitch there. Only then may
             the planner place the tensor inside a concat's buffer or read it as a channel slice.
         reads_past: bytes behind its inputs that it may read (and not use).
+        banded: whether the weights that `pack` made for a Conv2D serve it on fewer rows, too.
     """
 
     name: str
@@ -174,6 +177,7 @@ class Kernel(ABC):
     pitched_input: bool = False
     pitched_output: bool = False
     reads_past: int = 0
+    banded: bool = False
 
     @abstractmethod
     def matches(self, node: Node, isa: Isa) -> bool:

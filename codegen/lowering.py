@@ -9,9 +9,12 @@ or over an input that no one reads afterwards.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+from mdlc.codegen.chain_code import window_floats
+from mdlc.codegen.chains import Chain, band_node, find_chains, parts_of, window_rows
 from mdlc.codegen.isa import Isa
 from mdlc.codegen.kernel import (
     Candidate,
@@ -56,6 +59,7 @@ def lower(
     tuned: Tuned | None = None,
     threads: int = 1,
     decodable: bool = False,
+    chains: Sequence[Chain] | None = None,
 ) -> Plan:
     """Plans a graph whose layouts are assigned.
 
@@ -65,6 +69,7 @@ def lower(
         tuned: measured tables, which decide for the layers that they know.
         threads: the most that the emitted class computes on.
         decodable: choose only kernels whose weights can be decoded where they are packed.
+        chains: steps to compute in bands of rows; None: those where that pays.
 
     Raises:
         MdlcError: a node has no kernel on this ISA, or no such schedule, or a table that the
@@ -114,8 +119,49 @@ def lower(
                 ),
             )
         )
-    plan = Plan(name, isa, graph, inputs, outputs_, tuple(steps), (), 0, threads)
+    if chains is None:
+        chains = _chains(steps, views, graph, isa, threads)
+    for chain in chains:
+        _shrink(chain, steps, sizes, isa)
+    plan = Plan(
+        name, isa, graph, inputs, outputs_, tuple(steps), (), 0, threads, chains=tuple(chains)
+    )
     return _place(plan, sizes)
+
+
+def _chains(
+    steps: Sequence[Step], views: Mapping[Node, View], graph: Graph, isa: Isa, threads: int
+) -> list[Chain]:
+    users = graph.users()
+    tensors = Counter(view.buffer for view in views.values())
+    whole = [
+        step.node in graph.outputs
+        or len(users[step.node]) != 1
+        or tensors[step.output.buffer] != 1
+        or step.output.offset != 0
+        for step in steps
+    ]
+    return find_chains(steps, whole, isa, threads)
+
+
+def _shrink(chain: Chain, steps: list[Step], sizes: list[tuple[str, int]], isa: Isa) -> None:
+    """Makes the chain's windows of their tensors' buffers, and its scratch memory that of bands."""
+    nodes = [steps[i].node for i in chain.indices]
+    for i, rows in zip(chain.indices, window_rows(nodes, chain), strict=False):
+        name, _ = sizes[steps[i].output.buffer]
+        sizes[steps[i].output.buffer] = name, 4 * chain.strips * window_floats(steps[i], rows)
+    for i, parts in zip(chain.indices, parts_of(nodes, chain), strict=True):
+        step = steps[i]
+        if step.scratch is None:
+            continue
+        most = max(
+            step.kernel.scratch(band_node(step.node, part), step.schedule, isa) for part in parts
+        )
+        nbytes = chain.strips * -(-most // ALIGNMENT) * ALIGNMENT
+        sizes[step.scratch.buffer] = sizes[step.scratch.buffer][0], nbytes
+        steps[i] = replace(
+            step, scratch=View.of(TensorType((nbytes,), DType.U8), step.scratch.buffer)
+        )
 
 
 def is_alias(node: Node) -> bool:
@@ -326,9 +372,10 @@ def _ranges(plan: Plan, count: int) -> list[tuple[int, int]]:
     touched: list[list[int]] = [[] for _ in range(count)]
     for port in plan.inputs:
         touched[port.view.buffer].append(-1)
-    for number, step in enumerate(plan.steps):
-        for view in (*step.inputs, step.output, *([step.scratch] if step.scratch else [])):
-            touched[view.buffer].append(number)
+    for unit in plan.units():  # all memory of a chain is used until its last band
+        for step in (plan.steps[index] for index in unit):
+            for view in (*step.inputs, step.output, *([step.scratch] if step.scratch else [])):
+                touched[view.buffer] += (unit[0], unit[-1])
     for port in plan.outputs:
         touched[port.view.buffer].append(len(plan.steps))
     return [(min(at), max(at)) if at else (0, -1) for at in touched]

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from mdlc.codegen.chains import Chain
 from mdlc.codegen.isa import Isa
 from mdlc.codegen.kernel import Step, View
 from mdlc.codegen.weights_sections import EncodedWeights
@@ -79,6 +80,7 @@ class Plan:
     """Everything the emitters need.
 
     Attributes:
+        chains: neighbouring steps that are computed in bands of rows, in order.
         encoded: by step, weights that the file holds in another form than the step's; see
             codegen/weights_sections.py. Without any, the file is computed on as it is.
         precision: of arithmetic or weights, as asked for.
@@ -97,6 +99,31 @@ class Plan:
     encoded: Mapping[str, EncodedWeights] = field(default_factory=dict)
     precision: str = "fp32"
     kept_float: Mapping[str, str] = field(default_factory=dict)
+    chains: tuple[Chain, ...] = ()
+
+    def units(self) -> list[tuple[int, ...]]:
+        """Indices of the steps that are called at once, in order: a chain's, or a single one."""
+        inside = {index: chain for chain in self.chains for index in chain.indices}
+        units = [(i,) for i in range(len(self.steps)) if i not in inside]
+        return sorted(units + [tuple(chain.indices) for chain in self.chains])
+
+    def chain_of(self, step: int) -> Chain | None:
+        """The chain that a step belongs to."""
+        return next((chain for chain in self.chains if step in chain.indices), None)
+
+    def bands(self, step: int) -> str:
+        """In words, what the step's chain is; "" for a step that is in none."""
+        chain = self.chain_of(step)
+        if chain is None:
+            return ""
+        first, last = (self.steps[i].name for i in (chain.first, chain.last))
+        rows = f"{chain.rows} row{'s' if chain.rows > 1 else ''}"
+        return f"computed from {first} to {last} in bands of {rows}"
+
+    @property
+    def hidden(self) -> frozenset[str]:
+        """Names of the steps whose output is never whole in memory."""
+        return frozenset(self.steps[i].name for c in self.chains for i in c.indices[:-1])
 
     @property
     def macs(self) -> int:

@@ -82,14 +82,20 @@ def benchmark(compiled: CompiledModel, repeats: int) -> Benchmark:
     peak = measure_peak(plan.isa, toolchain)
     timing = executable.time(repeats)
     layers = []
-    for step in plan.steps:
-        nanoseconds = timing.layers[step.name]
-        macs = step.node.op.cost([s.type for s in step.node.inputs], step.node.type).macs
+    for unit in plan.units():
+        steps = [plan.steps[index] for index in unit]
+        step = steps[-1]
+        nanoseconds = sum(timing.layers[each.name] for each in steps)
+        macs = sum(
+            each.node.op.cost([s.type for s in each.node.inputs], each.node.type).macs
+            for each in steps
+        )
+        chain = plan.chain_of(unit[0])
         layers.append(
             LayerTime(
-                step.name,
-                step.kernel.name,
-                str(step.schedule),
+                step.name if chain is None else f"{steps[0].name} to {step.name}",
+                step.kernel.name if chain is None else "chain",
+                str(step.schedule) if chain is None else f"bands of {chain.rows}",
                 str(step.node.type),
                 nanoseconds / 1e3,
                 macs,

@@ -236,7 +236,7 @@ def test_a_layers_limit_is_the_larger_of_two() -> None:
 def test_a_layers_work_is_its_tensors_and_weights() -> None:
     plan = mdlc.compile(NETWORKS["shufflenet_v2"](), "generic").plan
     first = plan.steps[0]
-    macs, nbytes = roofline.work(first)
+    macs, nbytes = roofline.work([first])
     assert macs == 112 * 112 * 24 * 27
     weights = sum(array.nbytes for array in first.weights.values())
     assert nbytes == 4 * (3 * 224 * 224 + 24 * 112 * 112) + weights

@@ -126,6 +126,7 @@ class ConvDepthwise(Kernel):
     layer = "ConvolutionDepthWise"
     pitched_input = True
     pitched_output = True
+    banded = True
 
     def matches(self, node: Node, isa: Isa) -> bool:
         op = node.op

@@ -102,6 +102,7 @@ class ConvDirect(Kernel):
     layer = "Convolution"
     pitched_input = True
     pitched_output = True
+    banded = True
 
     def matches(self, node: Node, isa: Isa) -> bool:
         if not isinstance(node.op, Conv2D | Dense) or node.type.dtype is not isa.dtype:

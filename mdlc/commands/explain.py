@@ -32,8 +32,8 @@ def command(options: ModelOptions, wanted: str | None, everything: bool) -> None
     compiled = options.compile()
     isa, tuned = compiled.plan.isa, compiled.tuned
     steps = [
-        step
-        for step in compiled.plan.steps
+        (number, step)
+        for number, step in enumerate(compiled.plan.steps)
         if wanted is None or wanted in (step.name, step.node.name)
     ]
     if not steps:
@@ -46,7 +46,7 @@ def command(options: ModelOptions, wanted: str | None, everything: bool) -> None
     console = out()
     estimate = target_of(compiled.plan).estimate
     lines, totals = estimate(compiled.plan) if estimate else ({}, [])
-    for step in steps:
+    for index, step in steps:
         found = candidates(step.node, isa)
         entry = tuned.entry(step.node, found)
         costs = entry.costs if entry else {}
@@ -54,6 +54,8 @@ def command(options: ModelOptions, wanted: str | None, everything: bool) -> None
         console.print(
             f"{step.name}: {step.node.op} -> {step.node.type}; chosen by {source}", soft_wrap=True
         )
+        if banded := compiled.plan.bands(index):
+            console.print(f"  {banded}", soft_wrap=True)
         if (precision := _precision(compiled, step.node.name)) is not None:
             console.print(precision)
         measured = (entry.table.metric,) if entry else ()
