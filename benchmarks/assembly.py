@@ -99,7 +99,7 @@ def innermost_loops(text: str) -> list[str]:
 
 def compilers(target: str) -> list[list[str]]:
     """The commands on this machine that compile for a target."""
-    if target == "arm-neon":
+    if target.startswith("arm-neon"):
         known = [["clang++", "--target=aarch64-linux-gnu"], ["aarch64-linux-gnu-g++"]]
     else:
         known = [["g++"], ["clang++"]]

@@ -26,6 +26,16 @@ from mdlc.quantization.calibrate import calibrate, tensor_keys
 HEADROOM = 2.0
 
 
+def computes(node: Node, isa: Isa) -> bool:
+    """Whether a target computes a node, or need not."""
+    if is_alias(node):
+        return True
+    try:
+        return bool(candidates(node, isa))
+    except MdlcError:
+        return False
+
+
 @dataclass
 class HalfPrecision:
     """The pass that narrows, and what came of it.
@@ -52,17 +62,9 @@ class HalfPrecision:
         """
         peaks, measured = value_bounds(graph), self._measured
         self.narrowed = narrow_half(
-            graph, self._computes, lambda node: self._outside(node, peaks, measured)
+            graph, lambda node: computes(node, self.isa), lambda node: self._outside(node, peaks, measured)
         )
         return self.narrowed.graph
-
-    def _computes(self, node: Node) -> bool:
-        if is_alias(node):
-            return True
-        try:
-            return bool(candidates(node, self.isa))
-        except MdlcError:
-            return False
 
     def _outside(
         self, node: Node, peaks: Mapping[Node, Peak], measured: Mapping[str, float]
@@ -108,7 +110,7 @@ class HalfPrecision:
         statistics = calibrate(graph, inputs, native, self.tell)
         found: dict[Node, float] = {}
         for node, key in tensor_keys(graph).items():
-            here = statistics[key]
+            here = statistics[key].histogram
             own = max(abs(here.low), abs(here.high))
             sources = [found.get(source, 0.0) for source in node.inputs]
             found[node] = max([own, *sources]) if isinstance(node.op, Elementwise) else own

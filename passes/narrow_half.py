@@ -32,7 +32,11 @@ class Narrowed:
 
 
 def narrow_half(
-    graph: Graph, computes: Callable[[Node], bool], outside: Callable[[Node], str]
+    graph: Graph,
+    computes: Callable[[Node], bool],
+    outside: Callable[[Node], str],
+    *,
+    lone: bool = False,
 ) -> Narrowed:
     """Computes in half precision what may be, with casts where it meets what may not.
 
@@ -42,6 +46,7 @@ def narrow_half(
     Args:
         computes: whether the target computes a node, given on half-precision operands.
         outside: why a node of the old graph may leave the range of half precision, or "".
+        lone: narrow layers that neither multiply nor follow one that is, too.
     """
     done: dict[Node, Node] = {}
     casts: dict[tuple[Node, DType], Node] = {}
@@ -76,11 +81,15 @@ def narrow_half(
         runtime = [source for source in node.inputs if source.constant is None]
         macs = node.op.cost([source.type for source in node.inputs], node.type).macs
         begun = any(done[source].type.dtype is DType.F16 for source in runtime)
-        narrowed = _narrowed(on, node) if macs or begun else None
+        large = _constants_outside(node)
+        wanted = (macs or begun or lone) and not large
+        narrowed = _narrowed(on, node) if wanted else None
+        if large and (macs or begun):
+            kept[node.name or type(node.op).__name__] = large
         if narrowed is None or DType.F32 in _floats(narrowed) or not computes(narrowed):
             done[node] = on(node, DType.F32)
             continue
-        reason = _constants_outside(node) or outside(node)
+        reason = outside(node)
         if reason:
             kept[node.name or type(node.op).__name__] = reason
             done[node] = on(node, DType.F32)
