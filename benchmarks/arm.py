@@ -1,12 +1,13 @@
 """AArch64: instructions and cache misses per inference of mdlc, ncnn and MNN, under qemu.
 
-    python -m benchmarks.arm [--network NAME ...] [--runtime NAME ...] [--caches] [--output DIR]
+    python -m benchmarks.arm [--network NAME ...] [--runtime NAME ...] [--precision fp16] [--caches]
+                             [--output DIR]
     python -m benchmarks.arm --fetch
 
 Exact, so that they may be taken on any busy machine. The peers are their own aarch64 wheels in an
 aarch64 Python; --fetch gets them, and nothing else here downloads. Every runtime does its second
 inference in a process between two readings of the clock, at which a plugin of qemu writes down
-its counts; float32, one thread. What peers need is kept in the user's cache folder.
+its counts; float32 or half precision, one thread. What peers need is kept in the user's cache folder.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ from mdlc.codegen.qemu_plugins import Reading, build, minus, readings, watch
 from mdlc.codegen.toolchain import Toolchain, find_toolchain
 
 RUNTIMES = ("mdlc", "ncnn", "mnn")
+HALF = "-fp16"  # behind a peer's name: in half precision
 Results = dict[str, dict[str, Reading]]  # network, runtime
 
 
@@ -74,7 +76,7 @@ class PeerReadings:
     ) -> Reading:
         """One inference's numbers from the file, or taken now."""
         digest = hashlib.sha256(model.read_bytes() + build(plugin).with_suffix(".c").read_bytes())
-        version = self.machine.versions[runtime]
+        version = self.machine.versions[runtime.removesuffix(HALF)]
         key = " ".join([runtime, version, self.cpu, plugin, *options, digest.hexdigest()[:16]])
         if key not in self.kept or self.again:
             taken = list(self._take(runtime, model, plugin, word, options))
@@ -87,7 +89,7 @@ class PeerReadings:
     def _take(
         self, runtime: str, model: Path, plugin: str, word: str, options: list[str]
     ) -> Reading:
-        packages, convert = PEERS[runtime]
+        packages, convert = PEERS[runtime.removesuffix(HALF)]
         if convert is not None and (runtime, model) not in self.converted:
             if lacking := missing(packages):
                 raise Missing(f"{runtime}'s converter: install {' and '.join(lacking)}")
@@ -111,7 +113,7 @@ def _check(runtime: str, model: Path, found: np.ndarray) -> None:  # type: ignor
     session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
     expected = session.run(None, {"input": example_input()})[0].reshape(-1)
     error = float(np.abs(found - expected).max() / np.abs(expected).max())
-    if not error < 1e-3:
+    if not error < (3e-2 if runtime.endswith(HALF) else 1e-3):
         raise click.ClickException(f"{runtime}'s output of {model.stem} is off by {error:.1e}")
 
 
@@ -131,7 +133,7 @@ def toolchain(cpu: str) -> Toolchain:
 def counts_table(results: Results, limits: Mapping[str, int]) -> Table:
     """Millions of instructions, fmla in brackets; the ratio of mdlc to the best peer."""
     runtimes = list(next(iter(results.values())))
-    table = Table("network", "MAC / 4", *runtimes, "mdlc to the best")
+    table = Table("network", "MAC / lanes", *runtimes, "mdlc to the best")
     ratios = []
     for network, row in results.items():
         cells = [f"{r[0] / 1e6:.1f} ({r[1] / 1e6:.1f})" for r in row.values()]
@@ -184,7 +186,10 @@ def layer_table(network: str, counts: Mapping[str, Reading], moved: Mapping[str,
 @click.command(cls=Plain)
 @click.option("--network", "networks", multiple=True, type=click.Choice(list(NETWORKS)))
 @click.option("--runtime", "runtimes", multiple=True, type=click.Choice(RUNTIMES))
-@click.option("--cpu", default="cortex-a72", show_default=True, help="A core that qemu knows.")
+@click.option("--cpu", help="A core that qemu knows; default: cortex-a72, for fp16 neoverse-n1.")
+@click.option(
+    "--precision", type=click.Choice(["fp32", "fp16"]), default="fp32", show_default=True
+)
 @click.option("--caches", is_flag=True, help="Cache misses too: some ten times slower.")
 @click.option("--layers", is_flag=True, help="mdlc's layers too.")
 @click.option("--again", is_flag=True, help="Take the peers' kept figures anew.")
@@ -193,7 +198,8 @@ def layer_table(network: str, counts: Mapping[str, Reading], moved: Mapping[str,
 def main(
     networks: tuple[str, ...],
     runtimes: tuple[str, ...],
-    cpu: str,
+    cpu: str | None,
+    precision: str,
     caches: bool,
     layers: bool,
     again: bool,
@@ -207,7 +213,12 @@ def main(
         console.print("fetched: " + ", ".join(f"{k} {v}" for k, v in machine.versions.items()))
         return
     arm_machine.emulator()
-    runtimes = runtimes or RUNTIMES
+    half = precision == "fp16"
+    cpu = cpu or ("neoverse-n1" if half else "cortex-a72")
+    target, lanes = ("arm-neon+fp16", 8) if half else ("arm-neon", 4)
+    runtimes = tuple(
+        name if name == "mdlc" or not half else name + HALF for name in runtimes or RUNTIMES
+    )
     networks = networks or tuple(NETWORKS)
     peers = PeerReadings(cpu, again) if set(runtimes) - {"mdlc"} else None
     counts: Results = {}
@@ -218,8 +229,8 @@ def main(
         for network in networks:
             model = Path(folder) / f"{network}.onnx"
             onnx.save(NETWORKS[network](), model)
-            compiled = mdlc.compile(model, "arm-neon")
-            limits[network] = compiled.plan.macs // 4
+            compiled = mdlc.compile(model, target, precision=precision)
+            limits[network] = compiled.plan.macs // lanes
             counts[network], moved[network] = {}, {}
             for runtime in runtimes:
                 bar.update(task, description=f"{network} {runtime}", advance=1)
@@ -279,7 +290,7 @@ def save(
     }
     (folder / "arm.json").write_text(json.dumps(plain, indent=2) + "\n")
     heights = {n: {k: v[0] / limits[n] for k, v in row.items()} for n, row in counts.items()}
-    bars(heights, "instructions per (multiply-adds / 4 lanes)", folder / "arm.svg")
+    bars(heights, "instructions per (multiply-adds / lanes)", folder / "arm.svg")
 
 
 if __name__ == "__main__":

@@ -198,7 +198,7 @@ SOURCE_NAMES = frozenset(
     CrcTables Fits Load32 Map Unmap close fstat kCrc kHeaderBytes
     Decoder DecodeWeights FilterTransform Kind Plane Rows Section Stored Stream WeightFromHalf
     kFilter0 kFilter1 kFilter2 kFilter3 kFilter4 kHalf kInt8 kLongestCode kPayloadBytes kRaw kRows
-    kSections kShared kStage kStored
+    kSections kShared kStage kStored kUpper
     kMagic kMost kPlan kTarget kWeights mmap munmap open stat
     """.split()  # noqa: SIM905
 )

@@ -9,8 +9,8 @@ from mdlc.codegen.weights_file import payload_of
 from mdlc.codegen.weights_layout import Rows
 from mdlc.codegen.weights_sections import Section
 
-_KINDS = {"raw": "kRaw", "fp16": "kHalf", "int8": "kInt8", "clustered": "kShared"}
-_PLANES = {"raw": 4, "fp16": 2, "int8": 1, "clustered": 1}
+_KINDS = {"raw": "kRaw", "fp16": "kHalf", "bf16": "kUpper", "int8": "kInt8", "clustered": "kShared"}
+_PLANES = {"raw": 4, "fp16": 2, "bf16": 2, "int8": 1, "clustered": 1}
 
 
 def weights_decoder(plan: Plan) -> str:

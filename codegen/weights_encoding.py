@@ -1,7 +1,8 @@
-"""How weights are stored: as they are, in half precision, as 8-bit residues or as shared values.
+"""How weights are stored: as they are, in 16 bits, as 8-bit residues or as shared values.
 
     raw           float32
     fp16          IEEE half precision, rounded to nearest even
+    bf16          the upper half of float32, likewise: its range, with 8 bits of precision
     int8          a symmetric 8-bit residue times a scale of the output channel
     clustered:B   an index of B bits into a codebook of the layer
     ...+huffman   the bytes of these entropy-coded, and only the gaps between weights that are not
@@ -24,8 +25,8 @@ import numpy as np
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.types import Array
 
-VALUES = ("raw", "fp16", "int8", "clustered")
-_HINT = "choose raw, fp16, int8 or clustered:BITS (2 to 8), with +huffman or not, or auto"
+VALUES = ("raw", "fp16", "bf16", "int8", "clustered")
+_HINT = "choose raw, fp16, bf16, int8 or clustered:BITS (2 to 8), with +huffman or not, or auto"
 _MOST_ROUNDS = 60
 # Codebooks of very large layers are found on a sample of this many weights.
 _SAMPLE = 1 << 20
@@ -36,7 +37,7 @@ class Encoding:
     """How the weights of a layer are stored.
 
     Attributes:
-        values: raw, fp16, int8 or clustered.
+        values: raw, fp16, bf16, int8 or clustered.
         bits: of an index into the codebook; 0 for the others.
         huffman: whether codes are entropy-coded.
     """
@@ -59,7 +60,7 @@ def parse_encoding(text: str) -> Encoding:
     Raises:
         MdlcError: it is none.
     """
-    match = re.fullmatch(r"(raw|fp16|int8|clustered:([2-8]))(\+huffman)?", text)
+    match = re.fullmatch(r"(raw|fp16|bf16|int8|clustered:([2-8]))(\+huffman)?", text)
     if match is None:
         raise MdlcError(f"{text!r} is no encoding", node="--weights-encoding", hint=_HINT)
     values = match[1].partition(":")[0]
@@ -107,6 +108,8 @@ def quantise(weights: Array, channels: Array, encoding: Encoding, layer: str) ->
         )
     if encoding.values == "fp16":
         return _half(weights, encoding, layer)
+    if encoding.values == "bf16":
+        return _upper(weights, encoding)
     if encoding.values == "int8":
         return _int8(weights, channels, encoding)
     return _clustered(weights, encoding)
@@ -129,6 +132,15 @@ def _half(weights: Array, encoding: Encoding, layer: str) -> Quantised:
         )
     empty = np.zeros(0, np.float32)
     return Quantised(encoding, _planes(half, 2), empty, half.astype(np.float32))
+
+
+def _upper(weights: Array, encoding: Encoding) -> Quantised:
+    bits = weights.view(np.uint32).astype(np.uint64)
+    upper = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+    # A weight just below infinity would round to it.
+    upper = np.where(upper & 0x7FFF == 0x7F80, upper - 1, upper).astype(np.uint16)
+    decoded = (upper.astype(np.uint32) << 16).view(np.float32)
+    return Quantised(encoding, _planes(upper, 2), np.zeros(0, np.float32), decoded)
 
 
 def _int8(weights: Array, channels: Array, encoding: Encoding) -> Quantised:

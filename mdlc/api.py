@@ -140,7 +140,7 @@ def compile(
         tuned: tables of measured schedules (`mdlc tune`), of which a later one overrides an
             earlier; None for the table that comes with mdlc, () for the cost model alone.
         embed_weights: put the weights into the C++ text, so that there is no other file.
-        weights_encoding: raw, fp16, int8 or clustered:BITS, with +huffman or not: how the
+        weights_encoding: raw, fp16, bf16, int8 or clustered:BITS, with +huffman or not: how the
             weights are stored (arithmetic stays float32); or auto, the best for `max_size`.
         max_size: bytes that the weights file may have, for auto.
         quantize: compute in 8-bit integers; see Quantize.
@@ -188,6 +188,8 @@ def compile(
         )
     _check_precision(precision, chosen, encoding, quantize, calibrate)
     computes_half = precision == "fp16" and chosen.isa.half is not None
+    if precision != "fp32" and not computes_half:
+        encoding = Encoding(precision)  # storage alone
     paths = _paths(tuned)
     tables = shipped_tables(chosen.isa) if paths is None else read_tables(paths, chosen.isa)
     checked = checked_class_name(name) if name else None

@@ -21,6 +21,7 @@ from mdlc.codegen.executable import Executable
 from mdlc.codegen.host import runs_here
 from mdlc.codegen.isa import find_isa
 from mdlc.codegen.lowering import lower
+from mdlc.codegen.weights_encoding import Encoding, quantise
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.interpreter import run
 from mdlc.compiler.ir import Graph, make
@@ -298,3 +299,35 @@ def test_the_command_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) ->
 def test_contradictions_are_refused(options: dict[str, str], word: str) -> None:
     with pytest.raises(MdlcError, match=word):
         mdlc.compile(growing(1.0), **{"target": TARGET, **options})
+
+
+@pytest.mark.parametrize(("precision", "bits"), [("fp16", 11), ("bf16", 8)])
+def test_other_targets_store_weights_in_16_bits(precision: str, bits: int) -> None:
+    """The file is half as long; arithmetic is that of float32 on the rounded weights."""
+    model = growing(2.0)
+    x = np.random.default_rng(4).uniform(-1, 1, (1, 3, 6, 6)).astype(np.float32)
+    whole = mdlc.compile(model, "generic", name="Net")
+    small = mdlc.compile(model, "generic", name="Net", precision=precision)
+    assert small.plan.encoded.keys() == {"y0", "y1", "y2"}
+    assert not small.plan.half_steps
+    said = json.loads(small.files()["Net.json"])
+    assert said["precision"]["asked"] == precision
+    assert f"weights {precision}, arithmetic fp32" in small.files()["Net.h"].decode()
+    wanted, actual = whole.build()(x=x)["y2"], small.build()(x=x)["y2"]
+    error = float(np.abs(actual - wanted).max() / np.abs(wanted).max())
+    assert 0 < error < 4 * 2.0**-bits
+    rounded = mdlc.compile(model, "generic", weights_encoding=precision).build()(x=x)["y2"]
+    np.testing.assert_array_equal(actual, rounded)
+
+
+@given(st.floats(width=32, allow_nan=False, allow_infinity=False))
+def test_bf16_is_the_nearest(value: float) -> None:
+    weights = np.array([value], np.float32)
+    (decoded,) = quantise(weights, np.zeros(1, int), Encoding("bf16"), "layer").decoded
+    bits = decoded[None].view(np.uint32)
+    assert bits[0] & 0xFFFF == 0
+    here = abs(float(decoded) - value)
+    for step in (-(1 << 16), 1 << 16):
+        if 0 <= int(bits[0]) + step < 1 << 32:
+            other = np.array([int(bits[0]) + step], np.uint32).view(np.float32)[0]
+            assert not np.isfinite(other) or here <= abs(float(other) - value)

@@ -41,7 +41,7 @@ from tests.emitted_code import DRIVERS, NO_RUNTIME, WARNINGS, build, require, ru
 
 ENCODINGS = [
     f"{values}{huffman}"
-    for values in ("raw", "fp16", "int8", "clustered:2", "clustered:5", "clustered:8")
+    for values in ("raw", "fp16", "bf16", "int8", "clustered:2", "clustered:5", "clustered:8")
     for huffman in ("", "+huffman")
 ]
 SANITIZED = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
@@ -104,8 +104,8 @@ def _compiled(encoding: str, target: str = "host", sparse: float = 0.0) -> Compi
 def _mixed(plan: Plan) -> Plan:
     """A plan with every encoding on some layer, sparse ones among them."""
     names = [step.name for step in plan.steps if has_weights(step)]
-    cycle = ("clustered:4+huffman", "int8+huffman", "fp16+huffman", "raw+huffman", "clustered:3",
-             "int8", "fp16", "clustered:8+huffman")  # fmt: skip
+    cycle = ("clustered:4+huffman", "int8+huffman", "fp16+huffman", "bf16+huffman", "raw+huffman",
+             "clustered:3", "int8", "fp16", "clustered:8+huffman")  # fmt: skip
     return encode_plan(
         plan, {name: parse_encoding(cycle[i % len(cycle)]) for i, name in enumerate(names)}
     )

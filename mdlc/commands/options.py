@@ -203,7 +203,7 @@ def model_options(
             default="raw",
             show_default=True,
             metavar="ENCODING",
-            help="How weights are stored: raw, fp16, int8 or clustered:BITS (2 to 8), each "
+            help="How weights are stored: raw, fp16, bf16, int8 or clustered:BITS (2 to 8), each "
             "with +huffman or not; auto: the least error for --max-size. All but raw are "
             "decoded by Init; arithmetic stays float32.",
         ),
