@@ -7,7 +7,8 @@
 Exact, so that they may be taken on any busy machine. The peers are their own aarch64 wheels in an
 aarch64 Python; --fetch gets them, and nothing else here downloads. Every runtime does its second
 inference in a process between two readings of the clock, at which a plugin of qemu writes down
-its counts; float32 or half precision, one thread. What peers need is kept in the user's cache folder.
+its counts; float32 or half precision, one thread. What peers need is kept in the user's cache
+folder.
 """
 
 from __future__ import annotations
@@ -187,9 +188,7 @@ def layer_table(network: str, counts: Mapping[str, Reading], moved: Mapping[str,
 @click.option("--network", "networks", multiple=True, type=click.Choice(list(NETWORKS)))
 @click.option("--runtime", "runtimes", multiple=True, type=click.Choice(RUNTIMES))
 @click.option("--cpu", help="A core that qemu knows; default: cortex-a72, for fp16 neoverse-n1.")
-@click.option(
-    "--precision", type=click.Choice(["fp32", "fp16"]), default="fp32", show_default=True
-)
+@click.option("--precision", type=click.Choice(["fp32", "fp16"]), default="fp32", show_default=True)
 @click.option("--caches", is_flag=True, help="Cache misses too: some ten times slower.")
 @click.option("--layers", is_flag=True, help="mdlc's layers too.")
 @click.option("--again", is_flag=True, help="Take the peers' kept figures anew.")

@@ -38,7 +38,9 @@ class Part:
     x_step: int = 0
 
 
-def parts(run: int, taps: Taps, packed: int, longest: int, unit: int, *, panels: bool) -> list[Part]:
+def parts(
+    run: int, taps: Taps, packed: int, longest: int, unit: int, *, panels: bool
+) -> list[Part]:
     """The depth of a product in parts of about `longest` steps (0: one part).
 
     Args:

@@ -156,7 +156,9 @@ def _widened(name: str, comment: str, wide: Microkernel, arity: int, isa: Isa) -
 
 def math_function(kind: str, isa: Isa) -> Microkernel:
     """exp, log, ... on vectors as a function, such as exp_f32_neon."""
-    return _function(f"{kind}_{isa.kind}_{isa.suffix}", FORMULAS[kind], FUNCTIONS[kind](input_(0)), 1, isa)
+    return _function(
+        f"{kind}_{isa.kind}_{isa.suffix}", FORMULAS[kind], FUNCTIONS[kind](input_(0)), 1, isa
+    )
 
 
 def element_function(op: Elementwise, isa: Isa) -> Microkernel:

@@ -27,9 +27,17 @@ class Panels(Protocol):
             intrinsics on it; zero: its literal zero.
     """
 
-    piece: str
-    letters: str
-    zero: str
+    @property
+    def piece(self) -> str:
+        """See above."""
+
+    @property
+    def letters(self) -> str:
+        """See above."""
+
+    @property
+    def zero(self) -> str:
+        """See above."""
 
     def loop(self, rows: int, vectors: int, rest: int, *, loop: bool, bias: bool) -> str:
         """accumulators = start + sum over k of a[k][row] * b[k][channel].

@@ -2,9 +2,9 @@
 
 A panel holds `rows` neighbouring pixels as [k / s][rows / 4][s][4 pixels], zero-filled, where s
 elements are 8 bytes; beside weights packed as [k][channels], both sides of a step of the depth are
-then a few contiguous vectors. The copy is small against the arithmetic once there are tens of output channels, and
-needs no copy of its own for strides and filter taps (Goto and van de Geijn, "Anatomy of
-High-Performance Matrix Multiplication", 2008).
+then a few contiguous vectors. The copy is small against the arithmetic once there are tens of
+output channels, and needs no copy of its own for strides and filter taps (Goto and van de Geijn,
+"Anatomy of High-Performance Matrix Multiplication", 2008).
 """
 
 from __future__ import annotations

@@ -272,7 +272,9 @@ def panel_elements(product: Product, schedule: Schedule, isa: Isa) -> int:
     """Elements of scratch memory that a schedule's panels take."""
     if not schedule.panels:
         return 0
-    return max(_region_panels(product, schedule, isa, region) for region in regions(product, schedule))
+    return max(
+        _region_panels(product, schedule, isa, region) for region in regions(product, schedule)
+    )
 
 
 def _region_panels(product: Product, schedule: Schedule, isa: Isa, region: Region) -> int:
@@ -455,7 +457,7 @@ def emit_loops(
 
 
 def _ahead(panel: int, isa: Isa) -> int:
-    """Elements from a weight to the one fetched meanwhile: the next panel's, if both fit in cache."""
+    """Elements from a weight to the one fetched meanwhile: the next panel's, if both are cached."""
     return panel if panel * isa.bytes <= isa.l2_bytes // 4 else 4096
 
 

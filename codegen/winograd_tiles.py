@@ -116,7 +116,9 @@ class OutputTile:
         """Such as winograd4x3_output_relu_f32_4x4_neon."""
         outputs, taps = self.transform.outputs, self.transform.taps
         size = f"{self.rows}x{self.columns}"
-        return f"winograd{outputs}x{taps}_output{self.epilogue.suffix}_{isa.kind}_{size}_{isa.suffix}"
+        return (
+            f"winograd{outputs}x{taps}_output{self.epilogue.suffix}_{isa.kind}_{size}_{isa.suffix}"
+        )
 
     def instructions(self) -> float:
         """Instructions for one vector of channels of a whole tile."""

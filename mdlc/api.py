@@ -279,9 +279,7 @@ def _check_precision(
     if precision == "fp32":
         return
     if quantize is not None:
-        raise MdlcError(
-            "contradicts --quantize", node="--precision", hint="give one of the two"
-        )
+        raise MdlcError("contradicts --quantize", node="--precision", hint="give one of the two")
     if encoding != RAW:
         raise MdlcError(
             f"weights are stored as {precision} already",

@@ -62,7 +62,9 @@ class HalfPrecision:
         """
         peaks, measured = value_bounds(graph), self._measured
         self.narrowed = narrow_half(
-            graph, lambda node: computes(node, self.isa), lambda node: self._outside(node, peaks, measured)
+            graph,
+            lambda node: computes(node, self.isa),
+            lambda node: self._outside(node, peaks, measured),
         )
         return self.narrowed.graph
 

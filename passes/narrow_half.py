@@ -62,7 +62,9 @@ def narrow_half(
             if isinstance(new.op, Constant):
                 value = new.op.value.astype(dtype.numpy)
                 made = constant(value, new.name)
-                casts[node, dtype] = Node(made.op, (), made.type.with_layout(new.type.layout), new.name)
+                casts[node, dtype] = Node(
+                    made.op, (), made.type.with_layout(new.type.layout), new.name
+                )
             else:
                 suffix = "half" if dtype is DType.F16 else "float"
                 name = f"{new.name}_{suffix}" if new.name else ""
@@ -101,9 +103,7 @@ def narrow_half(
         of(node, node.type.dtype) if node.type.dtype.is_float else done[node]
         for node in graph.outputs
     )
-    return Narrowed(
-        Graph(graph.inputs, outputs, graph.output_names, graph.name), tuple(half), kept
-    )
+    return Narrowed(Graph(graph.inputs, outputs, graph.output_names, graph.name), tuple(half), kept)
 
 
 def _narrowed(on: Callable[[Node, DType], Node], node: Node) -> Node | None:

@@ -218,9 +218,7 @@ def _constant(node: Node) -> Values:
     if value.ndim in (1, 3, 4) and value.size == value.shape[-3 if value.ndim > 1 else 0]:
         flat = wide.reshape(-1)  # one for each channel
         return Values(np.abs(flat), flat, np.zeros(flat.size))
-    return Values(
-        np.abs(wide).max()[None], np.array([wide.mean()]), np.array([wide.std()])
-    )
+    return Values(np.abs(wide).max()[None], np.array([wide.mean()]), np.array([wide.std()]))
 
 
 def _product(node: Node, given: Sequence[Values], inner: list[Values]) -> Values:
@@ -252,9 +250,7 @@ def _product(node: Node, given: Sequence[Values], inner: list[Values]) -> Values
     added = np.zeros(filters) if bias is None else bias.reshape(-1).astype(np.float64)
     # 0 * infinity: a weight of zero takes nothing.
     peak = np.where(magnitudes > 0, magnitudes * most, 0).sum(1) + np.abs(added)
-    total = Values(
-        peak, (sums * mean).sum(1) + added, np.sqrt((squares * variance).sum(1))
-    )
+    total = Values(peak, (sums * mean).sum(1) + added, np.sqrt((squares * variance).sum(1)))
     inner.append(Values(peak, (magnitudes * np.abs(mean)).sum(1) + np.abs(added), total.deviation))
     if isinstance(op, Conv2D) and op.residual:
         other = given[-1].of(filters)

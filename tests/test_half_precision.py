@@ -53,9 +53,7 @@ PROBABILITY_BOUND = 0.1
     st.booleans(),
 )
 @settings(deadline=None)
-def test_parts_are_the_depth_once(
-    run_: int, counts: list[int], longest: int, panels: bool
-) -> None:
+def test_parts_are_the_depth_once(run_: int, counts: list[int], longest: int, panels: bool) -> None:
     """Every step of the depth is in one part, at its place in the input and in the weights."""
     taps = tuple((count, 1000 * 10**i) for i, count in enumerate(counts))
     offsets = [0]

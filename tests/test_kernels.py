@@ -21,7 +21,6 @@ from mdlc.compiler.ops.input import graph_input
 from mdlc.compiler.types import Array, DType
 from mdlc.half_precision import computes
 from mdlc.passes.canonicalise import lower_batch_norm
-
 from mdlc.passes.layout import assign_layout
 from mdlc.passes.narrow_half import narrow_half
 from tests.op_samples import sampled_ops

@@ -1,4 +1,4 @@
-"""Winograd's transforms: exact in rational arithmetic, and how much single and half precision lose."""
+"""Winograd's transforms: exact in rational arithmetic, and how much short precisions lose."""
 
 from __future__ import annotations
 

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from mdlc.codegen.aarch64 import HALVES
 from mdlc.codegen.isas.arm_neon import ISA as NEON
-from mdlc.codegen.isas.generic import SCALAR_SPELLING
 from mdlc.codegen.isas.generic import ISA as GENERIC
+from mdlc.codegen.isas.generic import SCALAR_SPELLING
 from mdlc.compiler.types import DType
 
 # Halves lie in memory as their bits, so that no program accesses them as two types.

@@ -433,7 +433,10 @@ class ConvWinograd(Kernel):
             # Blocks, if there are enough, are shared by threads as wholes; else the loops inside.
             whole = self._whole(part, count)
             mine = own(own_size) if whole else ""
-            lines = [f"{isa.element}* v = padded + {pad_size}{mine};", f"{isa.element}* m = v + {v_size};"]
+            lines = [
+                f"{isa.element}* v = padded + {pad_size}{mine};",
+                f"{isa.element}* m = v + {v_size};",
+            ]
             if schedule.panels:
                 lines.append(f"{isa.element}* panels = m + {m_size};")
             calls = []

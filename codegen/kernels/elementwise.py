@@ -233,11 +233,11 @@ def conversion(source: DType, isa: Isa, count: int) -> Microkernel:
     lines = ["int i = 0;"] if tail else []
     lines += [f"for ({start}; i < {bound}; i += {step}) {{", *body, "}"]
     lines += ["for (; i < kCount; ++i) {", rest, "}"] if tail else []
+    one_by_one = "; the rest one by one"
     text = (
-        f"// y[i] = x[i] for kCount elements, {step} at a time{'; the rest one by one' if tail else ''}"
-        f".\ntemplate <int kCount>\ninline void {name}(const {of}* x, {to}* y) {{\n"
-        + "\n".join(lines)
-        + "\n}\n"
+        f"// y[i] = x[i] for kCount elements, {step} at a time{one_by_one if tail else ''}.\n"
+        "template <int kCount>\n"
+        f"inline void {name}(const {of}* x, {to}* y) {{\n" + "\n".join(lines) + "\n}\n"
     )
     return Microkernel(name, text)
 
@@ -257,8 +257,8 @@ def row_microkernel(op: Elementwise, isa: Isa, kinds: str, tail: bool) -> Microk
     """A row of kCount elements; kinds has "v" for each operand read along, "s" for a scalar."""
     function = element_function(op, isa)
     plain = "v" * len(kinds)
-    name = f"{stem(op)}{'_' + kinds if kinds != plain else ''}{'_tail' if tail else ''}_row_{isa.kind}_"
-    name += isa.suffix
+    name = f"{stem(op)}{'_' + kinds if kinds != plain else ''}{'_tail' if tail else ''}_row_"
+    name += f"{isa.kind}_{isa.suffix}"
     letters = "abc"[: len(kinds)]
     parameters = [
         f"const {isa.element}* {n}" if kind == "v" else f"float {n}"
@@ -274,9 +274,7 @@ def row_microkernel(op: Elementwise, isa: Isa, kinds: str, tail: bool) -> Microk
     elements = ", ".join(
         f"{n}[i]" if kind == "v" else n for n, kind in zip(letters, kinds, strict=True)
     )
-    items = [
-        isa.item(n, "i") if kind == "v" else n for n, kind in zip(letters, kinds, strict=True)
-    ]
+    items = [isa.item(n, "i") if kind == "v" else n for n, kind in zip(letters, kinds, strict=True)]
     bound = f"kCount - {isa.lanes - 1}" if tail else "kCount"
     lines += [
         "int i = 0;" if tail else "",

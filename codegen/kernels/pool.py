@@ -227,7 +227,8 @@ class Pool(Kernel):
                 loops = [images, down.count, across.count]
                 lines.append(nest(loops, "\n".join(calls), shared=True))
         name = self._function_name(node)
-        text = f"// {op}\nvoid {name}(const {isa.element}* x, {isa.element}* y) {{\n{chr(10).join(lines)}\n}}\n"
+        head = f"// {op}\nvoid {name}(const {isa.element}* x, {isa.element}* y)"
+        text = f"{head} {{\n{chr(10).join(lines)}\n}}\n"
         return LayerCode(name, text, tuple(dict.fromkeys(microkernels)))
 
     @staticmethod

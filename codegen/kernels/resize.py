@@ -50,7 +50,8 @@ def resize_microkernel(isa: Isa, rows: int, columns: int, tail: bool) -> Microke
     text = (
         "// y[c] = sum of wy[row] * wx[column] * x[oy[row] + ox[column] + c]; x: NHWC.\n"
         "template <int kChannels>\n"
-        f"inline void {name}(const {isa.element}* x, const std::int32_t* oy, const std::int32_t* ox, "
+        f"inline void {name}(const {isa.element}* x, "
+        "const std::int32_t* oy, const std::int32_t* ox, "
         f"{weights}{isa.element}* y) {{\n" + "\n".join(lines) + "\n}\n"
     )
     return Microkernel(name, text)
@@ -133,9 +134,8 @@ class ResizeKernel(Kernel):
         if weighted:
             arguments += "const float* row_weights, const float* column_weights, "
         text = f"// {type(node.op).__name__} {wy.shape[1]}x{wx.shape[1]} taps\n"
-        text += (
-            f"void {name}({arguments}const {isa.element}* x, {isa.element}* y) {{\n{nest([images], loops)}\n}}\n"
-        )
+        arguments += f"const {isa.element}* x, {isa.element}* y"
+        text += f"void {name}({arguments}) {{\n{nest([images], loops)}\n}}\n"
         return LayerCode(name, text, (pixel,))
 
 
