@@ -35,6 +35,8 @@ _ROWS = (1, 2, 3, 4, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28)
 _CALL = 400
 # The least gain, as a share of the layers' cycles.
 _WORTH = 0.01
+# What a last band of fewer rows has to save, as a share of all that a chain saves.
+_RAGGED = 0.1
 # Bytes a cycle from the second-level cache.
 _L2_BYTES = 16
 
@@ -362,6 +364,8 @@ def _gain(
         again = sum(size for size in weights if size > isa.l1_bytes // 4)
         cost = -(-height // rows) * ((2 * moved + again) / _L2_BYTES + _CALL * len(nodes))
         cost += (threads - 1) * 2.0 * saved / height
+        if height // threads % rows:
+            cost += _RAGGED * saved  # a last band of fewer rows is code of its own
         if saved - cost > best[0]:
             best = (saved - cost, Chain(first, last, rows, threads))
     return best

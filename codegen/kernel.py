@@ -10,9 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 
+import numpy as np
+
 from mdlc.codegen.isa import Isa
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Node
+from mdlc.compiler.ops.constant import constant
 from mdlc.compiler.types import Array, TensorType
 
 
@@ -168,6 +171,7 @@ class Kernel(ABC):
         layer: the C++ struct of its layers (Convolution, Pooling, ...).
         pitched_input, pitched_output: whether `emit` honours View.pitch there. Only then may
             the planner place the tensor inside a concat's buffer or read it as a channel slice.
+        numbers: the packed array of 16-bit numbers that Huffman codes may shorten, or "".
         reads_past: bytes behind its inputs that it may read (and not use).
         banded: whether the weights that `pack` made for a Conv2D serve it on fewer rows, too.
     """
@@ -176,6 +180,7 @@ class Kernel(ABC):
     layer: str
     pitched_input: bool = False
     pitched_output: bool = False
+    numbers: str = ""
     reads_past: int = 0
     banded: bool = False
 
@@ -194,6 +199,15 @@ class Kernel(ABC):
     def pack(self, node: Node, schedule: Schedule, isa: Isa) -> dict[str, Array]:
         """The node's constants as the kernel reads them, by field name, in call order."""
         return {}
+
+    def repack(self, node: Node, weights: Array, schedule: Schedule, isa: Isa) -> dict[str, Array]:
+        """What `pack` gives, with other weights in the places of the node's own.
+
+        Kernels that leave zeros out leave out those of the node, whatever `weights` has there.
+        """
+        inputs = list(node.inputs)
+        inputs[1] = constant(np.ascontiguousarray(weights, np.float32), node.inputs[1].name)
+        return self.pack(replace(node, inputs=tuple(inputs)), schedule, isa)
 
     def filter_transform(self, node: Node, schedule: Schedule) -> Array | None:
         """The matrix G where `pack` packs G g G' of every filter g, not g itself.
