@@ -6,7 +6,7 @@ layer, at a multiple of 4 bytes:
     float32 table: scales of the channels (int8) or the codebook (clustered)
     where only weights that are not zero are stored: a plane of gaps, the zeros before each;
         after MOST_GAP zeros stands a weight even if it is zero
-    planes of bytes: one of each weight (raw has 4, fp16 2), the low bytes of all weights first
+    planes of bytes: one of each weight (raw has 4, fp16 and bf16 2), low bytes of all weights first
 
 and for the 16-bit numbers of a sparse layer two planes of their differences, the low bytes first.
 
