@@ -162,10 +162,20 @@ def manifest(plan: Plan, info: Info, files: Mapping[str, bytes]) -> bytes:
         "arena_bytes": plan.arena_bytes,
         "arena_lower_bound": lower_bound(plan.buffers),
         "weight_bytes": plan.weight_bytes,
+        **({"precision": _precision(plan)} if plan.precision != "fp32" else {}),
         **({"weights": _encodings(plan)} if plan.encoded else {}),
         "files": file_entries(files),
     }
     return (json.dumps(content, indent=2) + "\n").encode()
+
+
+def _precision(plan: Plan) -> dict[str, object]:
+    """What was asked for, the layers that compute in it, and those that could but do not."""
+    return {
+        "asked": plan.precision,
+        "half_layers": [step.name for step in plan.half_steps],
+        "kept_float": dict(plan.kept_float),
+    }
 
 
 def _encodings(plan: Plan) -> dict[str, object]:
@@ -194,13 +204,12 @@ def _code(plan: Plan, unit: Sequence[int]) -> LayerCode:
         code = chain_code([plan.steps[i] for i in unit], chain, plan.isa)
         return resolve(code, chain.strips)
     step = plan.steps[unit[0]]
-    return resolve(step.kernel.emit(step, plan.isa), _threads(plan, step))
+    return resolve(step.kernel.emit(step, step.isa(plan.isa)), _threads(plan, step))
 
 
 def _threads(plan: Plan, step: Step) -> int:
     """Threads that share a step's loops."""
-    cycles = step.kernel.cost(step.node, step.schedule, plan.isa)
-    return plan.threads if cycles > _WORTH_SHARING else 1
+    return plan.threads if step.cycles(plan.isa) > _WORTH_SHARING else 1
 
 
 def _ordered(codes: Sequence[LayerCode]) -> Iterator[Microkernel]:
@@ -319,6 +328,7 @@ def _manual(plan: Plan, info: Info, embed: bool) -> list[str]:
         ("target", f"{plan.isa.name} ({plan.isa.description})"),
         *([("flags", flags)] if flags else []),
         ("work", f"{plan.macs / 1e6:.2f} million multiply-adds, {len(plan.steps)} layers"),
+        *([("precision", _precision_line(plan))] if plan.precision != "fp32" else []),
         *([("threads", f"1 to {plan.threads}")] if plan.threads > 1 else []),
         (
             "memory",
@@ -328,6 +338,15 @@ def _manual(plan: Plan, info: Info, embed: bool) -> list[str]:
         *([("stored", _stored(plan))] if plan.encoded else []),
     ]
     return manual(rows, plan, info.notes)
+
+
+def _precision_line(plan: Plan) -> str:
+    """The precision in a few words."""
+    half = len(plan.half_steps)
+    if not half:
+        return f"weights {plan.precision}, arithmetic fp32"
+    kept = f", {len(plan.kept_float)} kept in float" if plan.kept_float else ""
+    return f"{half} of {len(plan.steps)} layers in half{kept}"
 
 
 def _stored(plan: Plan) -> str:

@@ -6,7 +6,7 @@ layer, at a multiple of 4 bytes:
     float32 table: scales of the channels (int8) or the codebook (clustered)
     where only weights that are not zero are stored: a plane of gaps, the zeros before each;
         after MOST_GAP zeros stands a weight even if it is zero
-    planes of bytes: one of each weight (raw has 4, fp16 2), the low bytes of all weights first
+    planes of bytes: one of each weight (raw has 4, fp16 and bf16 2), low bytes of all weights first
 
 and for the 16-bit numbers of a sparse layer two planes of their differences, the low bytes first.
 
@@ -49,7 +49,8 @@ def encode_numbers(numbers: Array) -> EncodedNumbers | None:
     """Numbers that mostly ascend a little; None where codes are no shorter."""
     if not len(numbers):
         return None
-    steps = np.diff(numbers.astype(np.int64), prepend=0) & 0xFFFF
+    values = numbers.astype(np.int64)
+    steps = (values - np.concatenate([[0], values[:-1]])) & 0xFFFF
     huffman = Encoding("raw", huffman=True)
     planes = [_Plane.of(part.astype(np.uint8), huffman) for part in (steps & 0xFF, steps >> 8)]
     if _total(planes) >= 2 * len(numbers):
@@ -103,13 +104,13 @@ def encode(
             chosen, used, entries, sparse = split, encoding, len(kept), True
     table = quantised.table.astype("<f4")
     data = table.tobytes() + b"".join(plane.data() for plane in chosen)
-    plain = 0
+    uncoded = 0
     if used.huffman:
         planes = chosen[-len(codes) :]
-        plain = sum(1 << i for i, plane in enumerate(planes) if plane.lengths is None)
+        uncoded = sum(1 << i for i, plane in enumerate(planes) if plane.lengths is None)
     return EncodedWeights(
         used, layout, data, len(table), entries, codes.shape[1], sparse, error,
-        quantised.lowest, plain, numbers,
+        quantised.lowest, uncoded, numbers,
     )  # fmt: skip
 
 
