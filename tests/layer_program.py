@@ -15,7 +15,7 @@ import numpy as np
 
 from mdlc.codegen.emit_cpp import _functions, _includes, _ordered
 from mdlc.codegen.isa import Isa
-from mdlc.codegen.kernel import Candidate, Step, View, row_length
+from mdlc.codegen.kernel import Candidate, Step, View, isa_of, row_length
 from mdlc.codegen.plan import ALIGNMENT
 from mdlc.codegen.strides import C_TYPES
 from mdlc.codegen.threads import resolve
@@ -91,7 +91,8 @@ def compute(layers: Sequence[Layer], isa: Isa, folder: Path, flags: Sequence[str
     steps, calls, outputs, scratches = [], [], [], []
     for number, layer in enumerate(layers):
         node, kernel, schedule = layer.node, layer.candidate.kernel, layer.candidate.schedule
-        weights = kernel.pack(node, schedule, isa)
+        own = isa_of(node, isa)
+        weights = kernel.pack(node, schedule, own)
         arguments = [_argument(block.add(a.tobytes()), C_TYPES[DType.from_numpy(a.dtype)])
                      for a in weights.values()]  # fmt: skip
         sources = [source for source in node.inputs if source.constant is None]
@@ -103,7 +104,7 @@ def compute(layers: Sequence[Layer], isa: Isa, folder: Path, flags: Sequence[str
         blank = _blank(output)
         outputs.append((output, block.add(blank), len(blank)))
         arguments.append(_argument(outputs[-1][1], C_TYPES[node.type.dtype], const=False))
-        scratch = kernel.scratch(node, schedule, isa)
+        scratch = kernel.scratch(node, schedule, own)
         if scratch:
             scratches.append((block.add(bytes([FILL]) * scratch), scratch))
             arguments.append(_argument(scratches[-1][0], "unsigned char", const=False))
@@ -147,7 +148,7 @@ def _run(
     flags: Sequence[str],
 ) -> bytes:
     """The memory after all calls."""
-    codes = [resolve(step.kernel.emit(step, isa), 1) for step in steps]
+    codes = [resolve(step.kernel.emit(step, step.isa(isa)), 1) for step in steps]
     functions, names = _functions(codes, set())
     calls = "\n".join(f"  {n}({a});" for n, a in zip(names, arguments, strict=True))
     microkernels = list(_ordered(codes))

@@ -14,18 +14,18 @@ import numpy as np
 import pytest
 
 from mdlc.codegen.isa import Isa, find_isa
-from mdlc.codegen.kernel import candidates
+from mdlc.codegen.kernel import candidates, isa_of
 from mdlc.codegen.lowering import is_alias
 from mdlc.codegen.winograd import transform
 from mdlc.compiler.op import Op, Sample
 from mdlc.compiler.ops.conv2d import Conv2D
-from mdlc.compiler.types import Array
+from mdlc.compiler.types import Array, DType
 from mdlc.passes.canonicalise import lower_batch_norm
 from mdlc.passes.layout import assign_layout
 from tests.layer_program import Layer, compute
 from tests.op_samples import sampled_ops
 from tests.targets import TARGETS, require
-from tests.test_kernels import ATOL, RTOL, network_of
+from tests.test_kernels import ATOL, HALF_RTOL, RTOL, half_atol, narrowed, network_of
 
 # Compilations of a target, so that workers share them.
 SHARDS = 6
@@ -50,25 +50,27 @@ class Case:
         if candidate.kernel.name == "conv_winograd":
             assert isinstance(node.op, Conv2D)
             taps = -(-node.inputs[1].shape[2] // node.op.stride[0])
-            error = transform(candidate.schedule.block[0], taps).error
+            error = transform(candidate.schedule.block[0], taps).error(node.type.dtype)
             return 0.0, error * float(np.abs(expected).max())
+        if node.type.dtype is DType.F16:
+            return HALF_RTOL, half_atol(expected)
         return max(self.sample.rtol, RTOL), max(self.sample.atol, ATOL)
 
 
 def cases_of(cls: type[Op], isa: Isa) -> Iterator[Case]:
     """All schedules of all samples of an operator, where there is a choice."""
     graph, _ = network_of(cls)
-    graph = assign_layout(lower_batch_norm(graph))
+    graph = narrowed(assign_layout(lower_batch_norm(graph)), isa)
     samples = {f"y{number}": sample for number, sample in enumerate(cls.samples())}
     for node in graph.order():
         if not isinstance(node.op, cls) or node.name not in samples or is_alias(node):
             continue
         # The kernels on floats are those of the target that it is tuned as.
-        if isa.tuned_as and node.type.dtype.is_float:
+        if isa.tuned_as and node.type.dtype.is_float and isa_of(node, isa) is isa:
             continue
         sample = samples[node.name]
         inputs = tuple(
-            value
+            value.astype(source.type.dtype.numpy)
             for source, value in zip(node.inputs, sample.inputs, strict=True)
             if source.constant is None
         )
