@@ -1,13 +1,15 @@
 """AArch64: instructions and cache misses per inference of mdlc, ncnn and MNN, under qemu.
 
-    python -m benchmarks.arm [--network NAME ...] [--runtime NAME ...] [--caches] [--output DIR]
+    python -m benchmarks.arm [--network NAME ...] [--runtime NAME ...] [--precision fp16] [--caches]
+                             [--output DIR]
     python -m benchmarks.arm --int8 [--cpu neoverse-n1] ...
     python -m benchmarks.arm --fetch
 
 Exact, so that they may be taken on any busy machine. The peers are their own aarch64 wheels in an
 aarch64 Python; --fetch gets them, and nothing else here downloads. Every runtime does its second
 inference in a process between two readings of the clock, at which a plugin of qemu writes down
-its counts; float32, one thread. What peers need is kept in the user's cache folder.
+its counts; float32 or half precision, one thread. What peers need is kept in the user's cache
+folder.
 
 With --int8 everything is in 8 bits, as each runtime's own tool or quantiser makes it
 (benchmarks/runtimes.py says how): mdlc, LiteRT with XNNPACK, ncnn and MNN. mdlc is compiled for
@@ -59,6 +61,7 @@ DOT_TARGETS = {
 }
 # The package of a runtime, where it is called otherwise.
 PACKAGE = {"litert": "ai_edge_litert"}
+HALF = "-fp16"  # behind a peer's name: in half precision
 Results = dict[str, dict[str, Reading]]  # network, runtime
 
 
@@ -92,9 +95,10 @@ class PeerReadings:
     ) -> Reading:
         """One inference's numbers from the file, or taken now."""
         digest = hashlib.sha256(model.read_bytes() + build(plugin).with_suffix(".c").read_bytes())
-        version = self.machine.versions.get(PACKAGE.get(runtime, runtime))
+        name = runtime.removesuffix(HALF)
+        version = self.machine.versions.get(PACKAGE.get(name, name))
         if version is None:
-            raise Missing(f"{runtime}'s aarch64 package: `python -m benchmarks.arm --fetch`")
+            raise Missing(f"{name}'s aarch64 package: `python -m benchmarks.arm --fetch`")
         words = [runtime, *(["int8"] if self.int8 else []), version, self.cpu, plugin, *options]
         key = " ".join([*words, digest.hexdigest()[:16]])
         if key not in self.kept or self.again:
@@ -108,7 +112,7 @@ class PeerReadings:
     def _take(
         self, runtime: str, model: Path, plugin: str, word: str, options: list[str]
     ) -> Reading:
-        packages, convert = (INT8_PEERS if self.int8 else PEERS)[runtime]
+        packages, convert = (INT8_PEERS if self.int8 else PEERS)[runtime.removesuffix(HALF)]
         if convert is not None and (runtime, model) not in self.converted:
             if lacking := missing(packages):
                 raise Missing(f"{runtime}'s converter: install {' and '.join(lacking)}")
@@ -137,7 +141,7 @@ def _check(runtime: str, model: Path, found: Array, int8: bool) -> None:
             raise click.ClickException(f"{runtime}'s output of {model.stem} has {decibels}")
         return
     error = float(np.abs(found - expected).max() / np.abs(expected).max())
-    if not error < 1e-3:
+    if not error < (3e-2 if runtime.endswith(HALF) else 1e-3):
         raise click.ClickException(f"{runtime}'s output of {model.stem} is off by {error:.1e}")
 
 
@@ -158,7 +162,7 @@ def toolchain(cpu: str, target: str = "arm-neon") -> Toolchain:
 def counts_table(results: Results, limits: Mapping[str, int], int8: bool = False) -> Table:
     """Millions of instructions, fmla (sdot in 8 bits) in brackets; the ratio to the best peer."""
     runtimes = list(next(iter(results.values())))
-    table = Table("network", "MAC / 4", *runtimes, "mdlc to the best")
+    table = Table("network", "MAC / lanes", *runtimes, "mdlc to the best")
     shown_class = CLASSES.index("dot") if int8 else CLASSES.index("fmla")
     ratios = []
     for network, row in results.items():
@@ -212,8 +216,9 @@ def layer_table(network: str, counts: Mapping[str, Reading], moved: Mapping[str,
 @click.command(cls=Plain)
 @click.option("--network", "networks", multiple=True, type=click.Choice(list(NETWORKS)))
 @click.option("--runtime", "runtimes", multiple=True, type=click.Choice(INT8_RUNTIMES))
-@click.option("--cpu", default="cortex-a72", show_default=True, help="A core that qemu knows.")
+@click.option("--cpu", help="A core that qemu knows; default: cortex-a72, for fp16 neoverse-n1.")
 @click.option("--int8", is_flag=True, help="In 8 bits, for what the core has.")
+@click.option("--precision", type=click.Choice(["fp32", "fp16"]), default="fp32", show_default=True)
 @click.option("--caches", is_flag=True, help="Cache misses too: some ten times slower.")
 @click.option("--layers", is_flag=True, help="mdlc's layers too.")
 @click.option("--again", is_flag=True, help="Take the peers' kept figures anew.")
@@ -222,8 +227,9 @@ def layer_table(network: str, counts: Mapping[str, Reading], moved: Mapping[str,
 def main(
     networks: tuple[str, ...],
     runtimes: tuple[str, ...],
-    cpu: str,
+    cpu: str | None,
     int8: bool,
+    precision: str,
     caches: bool,
     layers: bool,
     again: bool,
@@ -238,12 +244,20 @@ def main(
         return
     arm_machine.emulator()
     known = INT8_RUNTIMES if int8 else RUNTIMES
-    runtimes = runtimes or known
     if unknown := set(runtimes) - set(known):
         raise click.BadParameter(f"{', '.join(unknown)} is for --int8")
+    half = precision == "fp16"
+    if half and int8:
+        raise click.BadParameter("--int8 and --precision fp16 exclude each other")
+    cpu = cpu or ("neoverse-n1" if half else "cortex-a72")
+    runtimes = tuple(
+        name if name == "mdlc" or not half else name + HALF for name in runtimes or known
+    )
+    target, lanes = ("arm-neon+fp16", 8) if half else ("arm-neon", 4)
     networks = networks or tuple(NETWORKS)
     peers = PeerReadings(cpu, again, int8) if set(runtimes) - set(OURS) else None
-    target = DOT_TARGETS.get(cpu, "arm-neon") if int8 else "arm-neon"
+    if int8:
+        target = DOT_TARGETS.get(cpu, target)
     counts: Results = {}
     moved: dict[str, dict[str, Traffic]] = {}
     limits = {}
@@ -252,7 +266,8 @@ def main(
         for network in networks:
             model = Path(folder) / f"{network}.onnx"
             onnx.save(NETWORKS[network](), model)
-            limits[network] = mdlc.compile(model, "arm-neon").plan.macs // 4
+            compiled = mdlc.compile(model, target, precision=precision)
+            limits[network] = compiled.plan.macs // lanes
             counts[network], moved[network] = {}, {}
             for runtime in runtimes:
                 bar.update(task, description=f"{network} {runtime}", advance=1)
@@ -261,7 +276,7 @@ def main(
                     # Which integers weights become makes no difference to the count.
                     inputs = [{"input": x} for x in calibration_inputs()]
                     asked = Quantize(inputs, rounding="nearest") if low else None
-                    compiled = mdlc.compile(model, target, quantize=asked)
+                    compiled = mdlc.compile(model, target, quantize=asked, precision=precision)
                     executable = Executable(compiled.plan, toolchain=toolchain(cpu, target))
                     found = instruction_counts.count(executable)
                     counts[network][runtime] = found.total
@@ -317,7 +332,7 @@ def save(
     }
     (folder / "arm.json").write_text(json.dumps(plain, indent=2) + "\n")
     heights = {n: {k: v[0] / limits[n] for k, v in row.items()} for n, row in counts.items()}
-    bars(heights, "instructions per (multiply-adds / 4 lanes)", folder / "arm.svg")
+    bars(heights, "instructions per (multiply-adds / lanes)", folder / "arm.svg")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
     python -m benchmarks.compression resnet20 [--work DIR]     CIFAR-10, with retraining (torch)
     python -m benchmarks.compression mobilenet_v2              ImageNet pictures, no retraining
-    python -m benchmarks.compression portrait                  a segmentation network
+    python -m benchmarks.compression portrait deeplab          segmentation networks
     python -m benchmarks.compression resnet50                  its shape alone: sizes and times
 
 Ledgers are written to --work as NAME.html and NAME.json. A run that was killed goes on.
@@ -10,8 +10,8 @@ Ledgers are written to --work as NAME.html and NAME.json. A run that was killed 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,34 +20,22 @@ import numpy as np
 import onnx
 
 import mdlc
+from benchmarks.compression_resnet20 import SPARSITY, cifar, trained_stages
 from mdlc.accuracy import accuracy
 from mdlc.codegen.weights_choice import worst_and_mean
 from mdlc.codegen.weights_file import HEADER_BYTES, payload_of
-from mdlc.compiler.ir import Graph
 from mdlc.compiler.onnx_export import export_onnx
 from mdlc.compiler.onnx_import import import_model
 from mdlc.compression import Recipe, compress
 from mdlc.ledger import Entry, Ledger, write_ledger
 from mdlc.samples import Samples
 from tests.shared_data import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
     SHARED,
     Array,
     imagenet_pictures,
     model_path,
-    normalised,
     picture,
 )
-
-
-def cifar(split: str, count: int | None = None, seed: int = 0) -> tuple[Array, Array]:
-    """Images of CIFAR-10 as ResNet-20 takes them [N, 3, 32, 32], shuffled, and labels."""
-    with np.load(SHARED / "data" / "cifar10" / "cifar10_subset.npz") as data:
-        images, labels = data[f"{split}_images"], data[f"{split}_labels"]
-    chosen = np.random.default_rng(seed).permutation(len(images))[:count]
-    values = [normalised(images[i], IMAGENET_MEAN, IMAGENET_STD) for i in chosen]
-    return np.concatenate(values), labels[chosen].astype(np.int64)
 
 
 def entry(stage: str, note: str, compiled: Any, test: Samples, originals: list[Array]) -> Entry:
@@ -67,7 +55,7 @@ def entry(stage: str, note: str, compiled: Any, test: Samples, originals: list[A
         plan.weight_bytes + plan.arena_bytes,
         sum(n.type.size for n in plan.graph.order() if n.constant is not None),
         plan.macs,
-        sum(s.kernel.cost(s.node, s.schedule, plan.isa) for s in plan.steps) / 1e6,
+        sum(s.cycles(plan.isa) for s in plan.steps) / 1e6,
         executable.time(100).total / 1e6,
         found.top1,
         found.top5,
@@ -78,129 +66,101 @@ def entry(stage: str, note: str, compiled: Any, test: Samples, originals: list[A
     return made
 
 
-def resnet20(work: Path, target: str, minutes: float) -> Ledger:
-    """Slimmed to half the multiply-adds, then 4-bit codebooks whose centroids are trained."""
-    import torch
-
-    from mdlc.training import share_weights, slim
-    from mdlc.training.slimming import Schedule, trainable_graph
-
+def resnet20(work: Path, target: str, effort: float) -> Ledger:
+    """Slimmed to half the multiply-adds, pruned, and codebooks whose centroids are trained."""
     path = model_path("resnet20_cifar10")
-    images, labels = cifar("train")
-    rng = np.random.default_rng(0)
-
-    class Batches:
-        """Shuffled, flipped and shifted by up to four pixels."""
-
-        def __iter__(self) -> Any:
-            order = rng.permutation(len(images))
-            for start in range(0, len(order) - 127, 128):
-                chosen = order[start : start + 128]
-                x = np.pad(images[chosen], ((0, 0), (0, 0), (4, 4), (4, 4)))
-                found = np.empty((len(chosen), 3, 32, 32), np.float32)
-                for i in range(len(chosen)):
-                    top, left = rng.integers(0, 9, 2)
-                    crop = x[i, :, top : top + 32, left : left + 32]
-                    found[i] = crop[:, :, ::-1] if rng.random() < 0.5 else crop
-                yield torch.from_numpy(found), torch.from_numpy(labels[chosen])
-
-    started = time.time()
-    step = _step_seconds(trainable_graph(path), Batches())
-    # Three rounds; a step of a slimmed network takes about 0.7 of one of the whole.
-    steps = int(minutes * 60 / step / 0.75)
-    quick = Schedule(
-        rounds=3,
-        sparse_steps=steps // 12,
-        tune_steps=steps // 8,
-        final_steps=steps // 4,
-        rate=0.02,
-        l1=1e-4,
-        distil=0.7,
-    )
-    click.echo(f"{step:.2f} s a step; {quick}")
-    slimmed = slim(path, Batches(), share=0.5, schedule=quick, folder=work / "slim", seed=0)
-    click.echo(f"slimmed to {slimmed.shares[-1]:.3f} in {time.time() - started:.0f} s")
-    first = import_model(path)
-    teacher = trainable_graph(path)
-    shared = {}
-    for bits in (4, 3):
-        shared[bits] = share_weights(
-            slimmed.graph, Batches(), bits, steps // 10, rate=1e-3, teacher=teacher, distil=0.7
-        )
-    click.echo(f"trained for {time.time() - started:.0f} s in all")
+    networks = trained_stages(work, effort)
     tests, classes = cifar("test")
-    name = first.inputs[0].name
+    name = import_model(path).inputs[0].name
     test = Samples(tuple({name: x[None]} for x in tests), classes, "cifar10")
     originals: list[Array] = []
-    entries = [
-        entry("original", path.name, mdlc.compile(path, target), test, originals),
-        _graph_entry("slimmed", "half of the multiply-adds, retrained", slimmed.graph, "raw",
-                     target, test, originals),
-        _graph_entry("int8", "8-bit residues, Huffman codes", slimmed.graph, "int8+huffman",
-                     target, test, originals),
-    ]  # fmt: skip
-    for bits, graph in shared.items():
-        entries.append(
-            _graph_entry(f"{bits} bits", f"codebooks of {2**bits}, retrained, Huffman codes",
-                         graph, f"clustered:{bits}+huffman", target, test, originals)
-        )  # fmt: skip
+    first = mdlc.compile(path, target)
+    entries = [entry("original", path.name, first, test, originals)]
+
+    def add(stage: str, note: str, encoding: str = "raw") -> None:
+        model = export_onnx(networks[stage])
+        compiled = mdlc.compile(model, target, name="Resnet20", weights_encoding=encoding)
+        label = stage if encoding == "raw" else f"{stage}, {encoding}"
+        entries.append(entry(label, note, compiled, test, originals))
+
+    add("retrained", "uncut, trained on these pictures as the others are")
+    add("slimmed", "half of the multiply-adds")
+    add("slimmed", "half of the multiply-adds", "int8+huffman")
+    add("pruned", f"slimmed, and {SPARSITY:g} of the weights zero")
+    for stage in networks:
+        if stage.endswith("bits"):
+            bits = stage.split()[-2]
+            add(stage, "codebooks retrained", f"clustered:{bits}+huffman")
     return Ledger(path.name, target, len(test), tuple(entries))
 
 
-def _graph_entry(
-    stage: str, note: str, graph: Graph, encoding: str, target: str, test: Samples,
-    originals: list[Array],
-) -> Entry:  # fmt: skip
-    compiled = mdlc.compile(export_onnx(graph), target, name="Resnet20", weights_encoding=encoding)
-    return entry(stage, note, compiled, test, originals)
-
-
-def _step_seconds(graph: Graph, data: Any) -> float:
-    from mdlc.training.slimming import Schedule, train
-
-    begin = time.time()
-    train(graph, data, 2, schedule=Schedule(rate=1e-5, norm_batches=1), teacher=graph)
-    return (time.time() - begin) / 3
-
-
-def mobilenet_v2(work: Path, target: str, minutes: float) -> Ledger:
-    """Encodings alone, on the ImageNet pictures."""
+def mobilenet_v2(work: Path, target: str, effort: float) -> Ledger:
+    """Encodings alone, on the ImageNet pictures: of all layers alike, and mixed for a size."""
     path = model_path("mobilenet_v2_imagenet")
     files = imagenet_pictures()
     samples = [{"input": picture(file, 224, 224)[None]} for file, _ in files]
     labels = np.array([label for _, label in files]) + 1
     test = Samples(tuple(samples), labels, "imagenet_samples")
-    recipe = Recipe(
-        encodings=("fp16", "int8", "int8+huffman", "clustered:8+huffman", "clustered:6+huffman",
-                   "clustered:5+huffman", "clustered:4+huffman", "auto"),
-        max_size=2_500_000,
+    whole = Recipe(
+        encodings=("int8", "int8+huffman", "int7+huffman", "int6+huffman",
+                   "clustered:5+huffman", "clustered:4+huffman"),
     )  # fmt: skip
-    found = compress(path, recipe, work=work, test=test, options={"target": target})
-    return found.ledger
+    return _with_sizes(path, whole, (2_000_000, 1_600_000), work, test, target)
 
 
-def portrait(work: Path, target: str, minutes: float) -> Ledger:
-    """Encodings of a segmentation network; agreement is the mean IoU with the original's mask."""
-    path = model_path("portrait_segmentation")
+def _with_sizes(
+    path: Path, recipe: Recipe, sizes: Sequence[int], work: Path, test: Samples, target: str
+) -> Ledger:
+    """The ledger of a recipe, and a line for mixed encodings of each size."""
+    options = {"target": target}
+    ledger = compress(path, recipe, work=work, test=test, options=options).ledger
+    entries = list(ledger.entries)
+    for most in sizes:
+        mixed = Recipe(encodings=("auto",), max_size=most)
+        last = compress(path, mixed, work=work, test=test, options=options).ledger.entries[-1]
+        entries.append(replace(last, stage=f"mixed, {most / 1e6:g} MB"))
+    return replace(ledger, entries=tuple(entries))
+
+
+def segmentation_pictures(network: str) -> Samples:
+    """Photographs and some of the ImageNet pictures for `portrait` or `deeplab`, not labelled."""
     pictures = [SHARED / "data" / "pictures" / n for n in ("grace_hopper.png", "cat.png")]
-    pictures += [f for f, _ in imagenet_pictures()[::10]]
-    samples = [{"input0": normalised(picture(f, 256, 256), (0.0,) * 3, (255.0,) * 3)}
-               for f in pictures]  # fmt: skip
-    test = Samples(tuple(samples), None, "pictures")
-    recipe = Recipe(encodings=("fp16", "int8", "int8+huffman", "clustered:6+huffman",
-                               "clustered:5+huffman"))  # fmt: skip
+    if network == "portrait":
+        pictures += [f for f, _ in imagenet_pictures()[::10]]
+        values = [picture(f, 256, 256)[None].transpose(0, 3, 1, 2) for f in pictures]
+        scaled = [v.astype(np.float32) / np.float32(255) for v in values]
+        return Samples(tuple({"input0": v} for v in scaled), None, "pictures")
+    name = import_model(model_path("deeplab_mobilenet_v2_pascal")).inputs[0].name
+    pictures += [f for f, _ in imagenet_pictures()[::50]]
+    found = tuple({name: picture(f, 513, 513)[None]} for f in pictures)
+    return Samples(found, None, "pictures")
+
+
+def portrait(work: Path, target: str, effort: float) -> Ledger:
+    """Encodings of a segmentation network; agreement is the mean IoU with the original's mask."""
+    test = segmentation_pictures("portrait")
+    recipe = Recipe(encodings=("int8", "int8+huffman", "int6+huffman", "clustered:5+huffman"))
+    path = model_path("portrait_segmentation")
     return compress(path, recipe, work=work, test=test, options={"target": target}).ledger
 
 
-def resnet50(work: Path, target: str, minutes: float) -> Ledger:
-    """ResNet-50's shape with seeded random weights: half the parameters, then clusters."""
+def deeplab(work: Path, target: str, effort: float) -> Ledger:
+    """Encodings of DeepLab; agreement is the mean IoU with the original's classes."""
+    test = segmentation_pictures("deeplab")
+    recipe = Recipe(encodings=("int8", "int8+huffman", "int6+huffman"))
+    path = model_path("deeplab_mobilenet_v2_pascal")
+    return compress(path, recipe, work=work, test=test, options={"target": target}).ledger
+
+
+def resnet50(work: Path, target: str, effort: float) -> Ledger:
+    """ResNet-50's shape with seeded random weights: half the work, then 8 bits and clusters."""
     from benchmarks.networks import resnet_50
 
     path = work / "resnet50.onnx"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         onnx.save(resnet_50(), path)
-    recipe = Recipe(target_macs=0.5, multiple=16, encodings=("int8+huffman", "clustered:4+huffman"))
+    recipe = Recipe(target_macs=0.5, multiple=16, encodings=("int8+huffman", "clustered:5+huffman"))
     return compress(path, recipe, work=work, options={"target": target}).ledger
 
 
@@ -208,6 +168,7 @@ NETWORKS: Mapping[str, Any] = {
     "resnet20": resnet20,
     "mobilenet_v2": mobilenet_v2,
     "portrait": portrait,
+    "deeplab": deeplab,
     "resnet50": resnet50,
 }
 
@@ -216,10 +177,10 @@ NETWORKS: Mapping[str, Any] = {
 @click.argument("networks", nargs=-1, type=click.Choice(list(NETWORKS)))
 @click.option("--target", default="host", show_default=True)
 @click.option("--work", type=click.Path(path_type=Path), default=Path("compression"))
-@click.option("--minutes", default=12.0, show_default=True, help="Of training, about.")
-def main(networks: Sequence[str], target: str, work: Path, minutes: float) -> None:
+@click.option("--effort", default=1.0, show_default=True, help="Share of the training steps.")
+def main(networks: Sequence[str], target: str, work: Path, effort: float) -> None:
     for name in networks or NETWORKS:
-        ledger = NETWORKS[name](work / name, target, minutes)
+        ledger = NETWORKS[name](work / name, target, effort)
         write_ledger(work / name, ledger)
         for row in (ledger.columns(), *ledger.rows()):
             click.echo(" | ".join(row))

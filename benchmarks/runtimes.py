@@ -11,6 +11,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -139,13 +140,13 @@ def openvino_session(model: Path, threads: int) -> Session:
     return lambda: request.infer(given)[0]
 
 
-def ncnn_session(model: Path, threads: int) -> Session:
-    """ncnn, float32 storage and arithmetic."""
+def ncnn_session(model: Path, threads: int, *, half: bool = False) -> Session:
+    """ncnn, float32 storage and arithmetic, or half precision in both."""
     import ncnn
 
     net = ncnn.Net()
     net.opt.num_threads = threads
-    net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = False
+    net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = half
     net.opt.use_bf16_storage = False
     net.load_param(str(model.with_name(f"{model.stem}.ncnn.param")))
     net.load_model(str(model.with_name(f"{model.stem}.ncnn.bin")))
@@ -160,13 +161,13 @@ def ncnn_session(model: Path, threads: int) -> Session:
     return run
 
 
-def mnn_session(model: Path, threads: int) -> Session:
-    """MNN's session interface, precision high."""
+def mnn_session(model: Path, threads: int, *, half: bool = False) -> Session:
+    """MNN's session interface, precision high, or low: half precision."""
     import MNN
 
     interpreter = MNN.Interpreter(str(model.with_suffix(".mnn")))
     session = interpreter.createSession(
-        {"numThread": threads, "precision": "high", "backend": "CPU"}
+        {"numThread": threads, "precision": "low" if half else "high", "backend": "CPU"}
     )
     given = interpreter.getSessionInput(session)
     shape, kind, order = (1, 3, 224, 224), MNN.Halide_Type_Float, MNN.Tensor_DimensionType_Caffe
@@ -235,4 +236,6 @@ SESSIONS: dict[str, Callable[[Path, int], Session]] = {
     "ncnn": ncnn_session,
     "mnn": mnn_session,
     "litert": litert_session,
+    "ncnn-fp16": partial(ncnn_session, half=True),
+    "mnn-fp16": partial(mnn_session, half=True),
 }

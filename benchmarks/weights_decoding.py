@@ -22,8 +22,8 @@ from mdlc.codegen.weights_choice import encode_plan
 from mdlc.codegen.weights_encoding import parse_encoding
 
 ENCODINGS = (
-    "fp16", "fp16+huffman", "int8", "int8+huffman", "clustered:8+huffman", "clustered:5",
-    "clustered:4", "clustered:4+huffman", "raw+huffman",
+    "fp16", "fp16+huffman", "int8", "int8+huffman", "int7+huffman", "int6+huffman",
+    "clustered:8+huffman", "clustered:5", "clustered:4", "clustered:4+huffman", "raw+huffman",
 )  # fmt: skip
 TIMER = r"""
 #include "@NAME@.cpp"

@@ -10,9 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 
+import numpy as np
+
 from mdlc.codegen.isa import Isa
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Node
+from mdlc.compiler.ops.constant import constant
 from mdlc.compiler.types import Array, TensorType
 
 
@@ -56,12 +59,14 @@ class View:
         pitch: elements from one innermost row (last physical axis) to the next; equal to that
             axis's length where the tensor is dense. A channel slice of an NHWC buffer has the
             buffer's channel count.
+        wide: whether elements are floats where the target would keep halves (Metal).
     """
 
     buffer: int
     offset: int
     type: TensorType
     pitch: int
+    wide: bool = False
 
     @property
     def dense(self) -> bool:
@@ -147,6 +152,14 @@ class Step:
     weights: Mapping[str, Array] = field(default_factory=dict)
     scratch: View | None = None
 
+    def isa(self, isa: Isa) -> Isa:
+        """The instruction set as its kernel sees it."""
+        return isa_of(self.node, isa)
+
+    def cycles(self, isa: Isa) -> float:
+        """Estimated cycles on one core."""
+        return self.kernel.cost(self.node, self.schedule, self.isa(isa))
+
     def with_views(self, inputs: Sequence[View], output: View) -> Step:
         """The same step on other memory."""
         return replace(self, inputs=tuple(inputs), output=output)
@@ -160,6 +173,7 @@ class Kernel(ABC):
         layer: the C++ struct of its layers (Convolution, Pooling, ...).
         pitched_input, pitched_output: whether `emit` honours View.pitch there. Only then may
             the planner place the tensor inside a concat's buffer or read it as a channel slice.
+        numbers: the packed array of 16-bit numbers that Huffman codes may shorten, or "".
         reads_past: bytes behind its inputs that it may read (and not use).
         banded: whether the weights that `pack` made for a Conv2D serve it on fewer rows, too.
     """
@@ -168,6 +182,7 @@ class Kernel(ABC):
     layer: str
     pitched_input: bool = False
     pitched_output: bool = False
+    numbers: str = ""
     reads_past: int = 0
     banded: bool = False
 
@@ -186,6 +201,15 @@ class Kernel(ABC):
     def pack(self, node: Node, schedule: Schedule, isa: Isa) -> dict[str, Array]:
         """The node's constants as the kernel reads them, by field name, in call order."""
         return {}
+
+    def repack(self, node: Node, weights: Array, schedule: Schedule, isa: Isa) -> dict[str, Array]:
+        """What `pack` gives, with other weights in the places of the node's own.
+
+        Kernels that leave zeros out leave out those of the node, whatever `weights` has there.
+        """
+        inputs = list(node.inputs)
+        inputs[1] = constant(np.ascontiguousarray(weights, np.float32), node.inputs[1].name)
+        return self.pack(replace(node, inputs=tuple(inputs)), schedule, isa)
 
     def filter_transform(self, node: Node, schedule: Schedule) -> Array | None:
         """The matrix G where `pack` packs G g G' of every filter g, not g itself.
@@ -227,6 +251,11 @@ def kernels(package_name: str = "mdlc.codegen.kernels") -> tuple[Kernel, ...]:
     return tuple(found)
 
 
+def isa_of(node: Node, isa: Isa) -> Isa:
+    """The instruction set as seen by the kernel of a node: of its element type."""
+    return isa.of((node.type, *(source.type for source in node.inputs)))
+
+
 @dataclass(frozen=True)
 class Candidate:
     """A way to compute a node, with its estimated cycles."""
@@ -242,6 +271,7 @@ def candidates(node: Node, isa: Isa) -> list[Candidate]:
     Raises:
         MdlcError: no kernel computes it on this ISA.
     """
+    isa = isa_of(node, isa)
     found = [
         Candidate(kernel, schedule, kernel.cost(node, schedule, isa))
         for kernel in kernels(isa.kernels)

@@ -276,7 +276,8 @@ def copies(node: Node, count: int) -> tuple[Graph, list[Array]]:
 
     A layer of one element stands in front of the copies, which are called c0, c1 and so on. The
     inputs are outputs, too, so that no copy computes over one. Floating-point constants are
-    random: a table must not depend on the values of one network's weights.
+    random: a table must not depend on the values of one network's weights. Zeros stay, as sparse
+    layers are told by how many they have.
     """
     random = np.random.default_rng(_SEED)
     fresh: dict[Node, Node] = {}
@@ -288,6 +289,7 @@ def copies(node: Node, count: int) -> tuple[Graph, list[Array]]:
         if value is None or source.type.dtype.is_float:
             value = _random(source.type, random)
         if source.constant is not None:
+            value = np.where(source.constant == 0, source.constant, value)
             fresh[source] = replace(constant(value), type=source.type)
             continue
         made = graph_input(f"x{len(values)}", source.type.shape, source.type.dtype)

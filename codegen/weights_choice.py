@@ -19,7 +19,7 @@ from mdlc.codegen.weights_layout import (
     trace_layout,
     with_weights,
 )
-from mdlc.codegen.weights_sections import EncodedWeights, encode
+from mdlc.codegen.weights_sections import EncodedWeights, encode, encode_numbers
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Graph, Node
 from mdlc.compiler.types import Array
@@ -28,7 +28,7 @@ from mdlc.compiler.types import Array
 CANDIDATES = (
     Encoding("raw", huffman=True),
     Encoding("fp16", huffman=True),
-    Encoding("int8", huffman=True),
+    *(Encoding(f"int{bits}", huffman=True) for bits in (8, 7, 6, 5)),
     *(Encoding("clustered", bits, True) for bits in range(8, 1, -1)),
 )
 
@@ -108,7 +108,9 @@ class _Candidate:
 
 
 def _padded(candidate: _Candidate) -> int:
-    return -(-len(candidate.weights.data) // 4) * 4
+    numbers = candidate.weights.numbers
+    lengths = [len(candidate.weights.data), len(numbers.data) if numbers else 0]
+    return sum(-(-length // 4) * 4 for length in lengths)
 
 
 def _weights(step: Step) -> Array:
@@ -118,12 +120,15 @@ def _weights(step: Step) -> Array:
 
 
 def _candidate(step: Step, isa: Isa, encoding: Encoding) -> _Candidate | None:
-    layout = trace_layout(step, isa, by_channel=encoding.values == "int8")
-    if layout is None:
-        return None
     weights = _weights(step)
     found = quantise(weights, output_channels(step.node), encoding, step.name)
-    return _Candidate(found, encode(found, layout, found.error(weights)))
+    by_channel = encoding.integer > 0 and len(found.table) > 1
+    layout = trace_layout(step, isa, by_channel=by_channel)
+    if layout is None:
+        return None
+    numbers = step.weights.get(step.kernel.numbers) if encoding.huffman else None
+    coded = encode_numbers(numbers) if numbers is not None else None
+    return _Candidate(found, encode(found, layout, found.error(weights), coded))
 
 
 def _hull(step: Step, isa: Isa) -> list[_Candidate]:
@@ -170,7 +175,8 @@ def _with(plan: Plan, chosen: Mapping[str, _Candidate]) -> Plan:
         node = moved[step.node]
         weights = step.weights
         if step.name in chosen:
-            weights = step.kernel.pack(node, step.schedule, plan.isa)
+            decoded = chosen[step.name].quantised.decoded
+            weights = step.kernel.repack(step.node, decoded, step.schedule, step.isa(plan.isa))
         steps.append(replace(step, node=node, weights=weights))
     encoded = {name: candidate.weights for name, candidate in chosen.items()}
     return replace(plan, graph=graph, steps=tuple(steps), encoded=encoded)

@@ -7,18 +7,28 @@ from mdlc.codegen.plan import Plan
 from mdlc.codegen.templates import render
 from mdlc.codegen.weights_file import payload_of
 from mdlc.codegen.weights_layout import Rows
-from mdlc.codegen.weights_sections import Section
+from mdlc.codegen.weights_sections import EncodedWeights, Section
 
-_KINDS = {"raw": "kRaw", "fp16": "kHalf", "int8": "kInt8", "clustered": "kShared"}
-_PLANES = {"raw": 4, "fp16": 2, "int8": 1, "clustered": 1}
+_KINDS = {
+    "raw": "kRaw",
+    "fp16": "kHalf",
+    "bf16": "kUpper",
+    "int": "kInteger",
+    "clustered": "kShared",
+}
+_PLANES = {"raw": 4, "fp16": 2, "bf16": 2, "int": 1, "clustered": 1}
+
+
+def _kind(weights: EncodedWeights) -> str:
+    return "int" if weights.encoding.integer else weights.encoding.values
 
 
 def weights_decoder(plan: Plan) -> str:
     """The C++ of a plan whose weights are encoded; only the parts that its encodings need."""
     payload = payload_of(plan)
     weights = [section.weights for section in payload.sections]
-    used = {w.encoding.values for w in weights}
-    any_codes = any(w.encoding.huffman or w.encoding.bits for w in weights)
+    used = {_kind(w) for w in weights}
+    any_codes = any(w.encoding.huffman or w.encoding.bits or w.numbers for w in weights)
     any_sparse = any(w.sparse for w in weights)
     filters: list[list[list[float]]] = []
     for w in weights:
@@ -27,7 +37,7 @@ def weights_decoder(plan: Plan) -> str:
     rows: list[Rows] = []
     sections = []
     for section in payload.sections:
-        fields = _fields(section, len(rows), any_codes, any_sparse, filters)
+        fields = _fields(section, len(rows), any_codes, any_sparse, "int" in used, filters)
         sections.append((section.step, fields))
         rows.extend(section.weights.layout.rows)
     return render(
@@ -36,8 +46,8 @@ def weights_decoder(plan: Plan) -> str:
         kinds=[kind for values, kind in _KINDS.items() if values in used],
         any_codes=any_codes,
         any_sparse=any_sparse,
-        uses_table=bool(used & {"int8", "clustered"}),
-        most_planes=max(_PLANES[values] for values in used),
+        uses_table=bool(used & {"int", "clustered"}),
+        most_planes=max(*(_PLANES[values] for values in used), 2 if payload.numbers else 1),
         transforms=[
             {"size": len(matrix), "taps": len(matrix[0]), "rows": matrix} for matrix in filters
         ],
@@ -56,6 +66,10 @@ def weights_decoder(plan: Plan) -> str:
             for r in rows
         ],
         sections=sections,
+        numbers=[
+            (p.offset, len(p.numbers.data), p.target, p.numbers.count, p.numbers.limit, p.step)
+            for p in payload.numbers
+        ],
         stored=[(s.offset, s.target, s.nbytes) for s in payload.stored],
     )
 
@@ -65,20 +79,22 @@ def _fields(
     first_row: int,
     any_codes: bool,
     any_sparse: bool,
+    any_integers: bool,
     filters: list[list[list[float]]],
 ) -> list[str]:
     """The initialiser of a Section, in the order of its fields in the template."""
     weights = section.weights
     layout, encoding = weights.layout, weights.encoding
-    fields: list[object] = [_KINDS[encoding.values]]
+    fields: list[object] = [_KINDS[_kind(weights)]]
     if any_codes:
-        fields.append(0 if encoding.huffman else encoding.bits or -1)
+        fields += [0 if encoding.huffman else encoding.bits or -1, f"{weights.plain}U"]
     if any_sparse:
         fields.append("true" if weights.sparse else "false")
     if filters:
         fields.append(-1 if layout.filter is None else filters.index(layout.filter.tolist()))
     fields += [
-        _PLANES[encoding.values],
+        *([weights.lowest] if any_integers else []),
+        _PLANES[_kind(weights)],
         section.offset,
         len(weights.data),
         section.target,

@@ -50,7 +50,8 @@ def header(plan: Plan, payload: bytes) -> bytes:
 def payload_of(plan: Plan) -> Payload:
     """What stands where in the payload of a plan with encoded weights."""
     blobs = [(b.step, b.field, b.offset, b.nbytes) for b in plan.blobs()]
-    return arrange(blobs, dict(plan.encoded), FIELD)
+    numbered = {step.name: step.kernel.numbers for step in plan.steps if step.kernel.numbers}
+    return arrange(blobs, dict(plan.encoded), FIELD, numbered)
 
 
 def payload(plan: Plan) -> bytes:
@@ -76,6 +77,8 @@ def _encoded(plan: Plan, decoded: bytes) -> bytes:
     for section in found.sections:
         coded = section.weights.data
         data[section.offset : section.offset + len(coded)] = coded
+    for piece in found.numbers:
+        data[piece.offset : piece.offset + len(piece.numbers.data)] = piece.numbers.data
     return bytes(data)
 
 

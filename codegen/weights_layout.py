@@ -126,7 +126,7 @@ def trace_layout(step: Step, isa: Isa, *, by_channel: bool) -> Layout | None:
         if transform is not None:
             filters = np.zeros(shape)
             filters[..., 0, 0] = values / float(transform[0, 0]) ** 2
-        found = step.kernel.pack(with_weights(node, filters), step.schedule, isa)[FIELD]
+        found = step.kernel.repack(node, filters, step.schedule, isa)[FIELD]
         if transform is not None:
             found = found[: len(found) // len(transform) ** 2]
         return np.rint(found).astype(np.int64)
@@ -134,6 +134,8 @@ def trace_layout(step: Step, isa: Isa, *, by_channel: bool) -> Layout | None:
     owner = packed(channels + 1) - 1
     index = packed(numbers // _BASE) * _BASE + packed(numbers % _BASE)
     valid = owner >= 0
+    if not valid.any():
+        return None
     if not valid[:1].all() or np.any(np.bincount(index[valid], minlength=1) > 1):
         return None
     if by_channel or transform is not None:
@@ -148,7 +150,11 @@ def trace_layout(step: Step, isa: Isa, *, by_channel: bool) -> Layout | None:
     order = index[valid]
     if transform is not None:
         order = _by_tap(order, rows, shape[2] * shape[3])
-    if len(order) != math.prod(shape):
+    left_out = np.ones(math.prod(shape), np.bool_)
+    left_out[order] = False
+    own = node.inputs[1].constant
+    assert own is not None
+    if own.reshape(-1)[left_out].any():  # zeros alone may stay away
         return None
     return Layout(tuple(rows), order, transform, int(channels.max()) + 1)
 

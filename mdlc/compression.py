@@ -31,6 +31,7 @@ from mdlc.graph_values import node_values
 from mdlc.ledger import Entry, Ledger, entry_from_json
 from mdlc.output import write_files
 from mdlc.passes.prune_channels import Pruned, filter_norms, prune_channels, prune_to_macs
+from mdlc.passes.prune_weights import check_pruning, prune_weights
 from mdlc.passes.reconstruct import reconstruction_scores, refit
 from mdlc.pipeline import optimise
 from mdlc.preprocess import model_values, picture_input
@@ -52,7 +53,9 @@ class Recipe:
         target_macs: share of the multiply-adds that may stay, or None; instead of `prune`.
         method: l1 (norms of filters) or reconstruct (least squares on calibration data).
         multiple: what numbers of channels are rounded up to.
-        skip: layers that keep all their filters.
+        skip: layers that keep all their filters and weights.
+        prune_weights: share of the weights of every layer that becomes zero, or None.
+        block: output channels that are zero together.
         encodings: weights encodings, each an entry of the ledger; the last one is compiled.
         max_size: bytes, for the encoding auto.
         seed: of the pixels that are fitted.
@@ -66,6 +69,8 @@ class Recipe:
     encodings: tuple[str, ...] = ()
     max_size: int | None = None
     seed: int = 0
+    prune_weights: float | None = None
+    block: int = 1
 
     @property
     def prunes(self) -> bool:
@@ -150,6 +155,10 @@ def compress(
             path = _stage(run, "refitted", key, partial(_refit, run, model))
             note = "weights fitted to the original's outputs by least squares"
             entries.append(_figures(run, "refitted", note, path, "raw", key))
+    if recipe.prune_weights is not None:
+        key = _digest(key, "sparse", recipe.prune_weights, recipe.block, recipe.skip)
+        path = _stage(run, "sparse", key, partial(_sparse, run, path))
+        entries.append(_figures(run, "sparse", _sparse_note(recipe), path, "raw", key))
     for encoding in recipe.encodings:
         note = "weights encoded" + (f" in {recipe.max_size} bytes" if encoding == "auto" else "")
         own = _digest(key, encoding, recipe.max_size if encoding == "auto" else None)
@@ -176,10 +185,14 @@ def _check(recipe: Recipe, calibration: Samples | None) -> None:
         raise MdlcError(
             "reconstruction needs inputs", node="--method", hint="give --calibrate PICTURES|X.npz"
         )
-    if not recipe.prunes and not recipe.encodings:
+    if recipe.prune_weights is not None:
+        check_pruning(recipe.prune_weights, recipe.block)
+    elif recipe.block != 1:
+        raise MdlcError("blocks of what?", node="--block", hint="give --prune-weights SHARE")
+    if not recipe.prunes and not recipe.encodings and recipe.prune_weights is None:
         raise MdlcError(
             "nothing is to be done",
-            hint="give --prune-channels, --target-macs or --weights-encoding",
+            hint="give --prune-channels, --target-macs, --prune-weights or --weights-encoding",
         )
 
 
@@ -191,6 +204,11 @@ def _prune_note(recipe: Recipe) -> str:
         else f"channels cut to {recipe.target_macs:g} of the multiply-adds"
     )
     return f"{what} by {how}"
+
+
+def _sparse_note(recipe: Recipe) -> str:
+    what = f"blocks 1x{recipe.block}" if recipe.block > 1 else "weights"
+    return f"{recipe.prune_weights:g} of the {what} of every layer zero, by magnitude"
 
 
 # ------------------------------------------------------------------------------------ stages
@@ -257,6 +275,13 @@ def _refit(run: _Run, model: Path) -> Graph:
     return refit(graph, pruned, partial(_values, run), run.recipe.seed)
 
 
+def _sparse(run: _Run, path: Path) -> Graph:
+    assert run.recipe.prune_weights is not None
+    return prune_weights(
+        _graph(run, path), run.recipe.prune_weights, run.recipe.block, run.recipe.skip
+    )
+
+
 # ----------------------------------------------------------------------------------- figures
 
 
@@ -302,7 +327,7 @@ def _figures(run: _Run, stage: str, note: str, path: Path, encoding: str, key: s
         plan.weight_bytes + plan.arena_bytes,
         _params(plan.graph),
         plan.macs,
-        sum(s.kernel.cost(s.node, s.schedule, plan.isa) for s in plan.steps) / 1e6,
+        sum(s.cycles(plan.isa) for s in plan.steps) / 1e6,
         measured,
         top1,
         top5,

@@ -25,7 +25,9 @@ from tests.shared_data import (
 torch = pytest.importorskip("torch", reason="needs torch")
 pytest.importorskip("onnxscript", reason="torch's exporter needs onnxscript")
 
-from mdlc.training import Network, share_weights, slim  # noqa: E402
+from mdlc.passes.prune_weights import prunable_layers, sparsity  # noqa: E402
+from mdlc.passes.prune_weights import prune_weights as prune_at_once  # noqa: E402
+from mdlc.training import Network, prune_weights, share_weights, slim  # noqa: E402
 from mdlc.training.slimming import Schedule, train, trainable_graph  # noqa: E402
 
 QUICK = Schedule(rounds=2, sparse_steps=12, tune_steps=12, final_steps=12, norm_batches=4)
@@ -173,6 +175,44 @@ def test_a_killed_run_goes_on(small: Any, tmp_path: Path) -> None:
     assert len(found.shares) == 2
     untouched = batches(0)
     assert slim(small, untouched, **{**arguments, "schedule": QUICK}).shares == found.shares
+
+
+def test_gradual_pruning_learns_to_do_without(small: Any) -> None:
+    graph = trainable_graph(small, (torch.zeros(1, 3, 16, 16),))
+    quick = Schedule(rate=0.02, norm_batches=4)
+    found = prune_weights(graph, _data(), 0.8, 45, block=4, schedule=quick)
+    at_once = prune_at_once(graph, 0.8, 4)
+    layers = {node.name for node in prunable_layers(graph)}
+    assert len(layers) == 4
+    for node in found.order():
+        if type(node.op).__name__ in ("Conv2D", "Dense") and node.name in layers:
+            weights = np.asarray(node.inputs[1].constant)
+            assert abs(sparsity(node) - 0.8) < 0.02, node.name
+            used = (weights != 0).reshape(len(weights) // 4, 4, -1)
+            assert (used.all(1) == used.any(1)).all()  # whole blocks
+    assert _accuracy(found) > max(_accuracy(at_once) + 0.1, 0.7)
+    again = prune_weights(graph, _data(), 0.8, 45, block=4, schedule=quick)
+    for a, b in zip(found.order(), again.order(), strict=True):
+        assert a.constant is None or np.array_equal(a.constant, b.constant)
+    shared = share_weights(found, _data(), 4, 6)
+    zeros = {
+        n.name: np.asarray(n.inputs[1].constant) == 0 for n in shared.order() if n.name in layers
+    }
+    for node in found.order():
+        if node.name in layers:
+            pruned = np.asarray(node.inputs[1].constant) == 0
+            assert zeros[node.name][pruned].all()
+    with pytest.raises(MdlcError, match="would empty it"):
+        prune_weights(graph, _data(1), 0.999, 1, schedule=quick)
+    with pytest.raises(MdlcError, match="no share of the weights"):
+        prune_weights(graph, _data(1), 1.0, 1)
+
+
+def test_bfloat16_trains_as_well(small: Any) -> None:
+    graph = trainable_graph(small, (torch.zeros(1, 3, 16, 16),))
+    tuned = train(graph, _data(), 12, schedule=Schedule(rate=0.01, bfloat16=True), teacher=graph)
+    assert all(n.type.dtype.numpy == np.float32 for n in tuned.order() if n.constant is not None)
+    assert _accuracy(tuned) > _accuracy(graph) - 0.05
 
 
 def test_shared_weights_are_few_and_survive_encoding(small: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import zlib
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ from mdlc.codegen.isa import isas
 from mdlc.codegen.plan import Plan
 from mdlc.codegen.toolchain import find_toolchain
 from mdlc.codegen.weights_choice import encode_plan
-from mdlc.codegen.weights_encoding import Encoding, kmeans, parse_encoding, quantise
+from mdlc.codegen.weights_encoding import Encoding, grid_step, kmeans, parse_encoding, quantise
 from mdlc.codegen.weights_file import HEADER_BYTES, payload_of
 from mdlc.codegen.weights_layout import has_weights, output_channels, trace_layout
 from mdlc.codegen.weights_sections import MOST_GAP, split_gaps
@@ -38,12 +39,13 @@ from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.types import Array
 from mdlc.verification import verify
 from tests.emitted_code import DRIVERS, NO_RUNTIME, WARNINGS, build, require, run
+from tests.targets import require as require_target
 
 ENCODINGS = [
     f"{values}{huffman}"
-    for values in ("raw", "fp16", "int8", "clustered:2", "clustered:5", "clustered:8")
+    for values in ("raw", "fp16", "bf16", "int8", "clustered:2", "clustered:5", "clustered:8")
     for huffman in ("", "+huffman")
-]
+] + ["int6+huffman", "int4+huffman"]
 SANITIZED = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 
 
@@ -67,8 +69,8 @@ def _model(seed: int = 0, sparse: float = 0.0) -> onnx.ModelProto:
         conv("stem", "five", 16, 16, 5, 5, pads=[2, 2, 2, 2]),
         conv("five", "wide", 32, 16, 3, 3, pads=[1, 1, 1, 1]),
         conv("wide", "depthwise", 32, 1, 3, 3, pads=[1, 1, 1, 1], group=32),
-        conv("depthwise", "point", 37, 32, 1, 1),
-        conv("point", "odd", 6, 37, 3, 2, dilations=[2, 1]),
+        conv("depthwise", "point", 77, 32, 1, 1),
+        conv("point", "odd", 6, 77, 3, 2, dilations=[2, 1]),
         conv("odd", "grouped", 15, 2, 1, 1, group=3),
         helper.make_node(
             "ConvTranspose",
@@ -104,8 +106,9 @@ def _compiled(encoding: str, target: str = "host", sparse: float = 0.0) -> Compi
 def _mixed(plan: Plan) -> Plan:
     """A plan with every encoding on some layer, sparse ones among them."""
     names = [step.name for step in plan.steps if has_weights(step)]
-    cycle = ("clustered:4+huffman", "int8+huffman", "fp16+huffman", "raw+huffman", "clustered:3",
-             "int8", "fp16", "clustered:8+huffman")  # fmt: skip
+    cycle = ("clustered:4+huffman", "int6+huffman", "fp16+huffman", "bf16+huffman",
+             "raw+huffman", "int8+huffman",
+             "clustered:3", "fp16", "clustered:8+huffman")  # fmt: skip
     return encode_plan(
         plan, {name: parse_encoding(cycle[i % len(cycle)]) for i, name in enumerate(names)}
     )
@@ -320,6 +323,7 @@ def test_mutated_payloads_never_leave_their_bounds(tmp_path: Path) -> None:
     plan = _mixed(_compiled("raw", "generic", 0.85).plan)
     used = {(w.encoding.values, w.encoding.huffman, w.sparse) for w in plan.encoded.values()}
     assert len(used) >= 6
+    assert any(weights.numbers is not None for weights in plan.encoded.values())
     _write(tmp_path, plan)
     program = build(tmp_path, require("g++"), [DRIVERS / "fuzz_weights.cpp"], SANITIZED)
     found, decoded = map(int, run(program, tmp_path / "Block.weights", 4000, 1).split())
@@ -367,6 +371,60 @@ def test_damaged_files_give_an_error_code(tmp_path: Path) -> None:
     assert [fresh for fresh, _, _ in lines] == codes
     assert [kept for _, kept, _ in lines] == codes
     assert [infer for _, _, infer in lines] == [0 if code == 0 else -9 for code in codes]
+
+
+# --- whole numbers
+
+
+def test_weights_on_a_grid_lose_nothing_as_integers() -> None:
+    rng = np.random.default_rng(0)
+    channels = np.repeat(np.arange(6), 50)
+    for lowest in (-255, -131, -20, 0):
+        numbers = rng.integers(lowest, lowest + 256, 300)
+        numbers[:3] = lowest, lowest + 1, lowest + 255
+        weights = (numbers * 0.0123).astype(np.float32)
+        found = quantise(weights, channels, parse_encoding("int8+huffman"), "layer")
+        assert len(found.table) == 1
+        np.testing.assert_allclose(found.decoded, weights, rtol=1e-5)
+        byte = found.codes[0].astype(np.int64)
+        whole = found.lowest + ((byte - found.lowest) & 0xFF)
+        np.testing.assert_array_equal(whole.astype(np.float32) * found.table[0], found.decoded)
+        assert (found.codes[0][weights == 0] == 0).all()
+    off = weights + np.float32(1e-4) * rng.standard_normal(300).astype(np.float32)
+    assert len(quantise(off, channels, parse_encoding("int8"), "layer").table) == 6
+    assert grid_step(np.float32([1, 1.5, 2.7, -300])) is None
+
+
+def test_fewer_bits_are_shorter_and_coarser() -> None:
+    weights = np.random.default_rng(0).standard_normal((40, 300)).astype(np.float32)
+    channels = np.broadcast_to(np.arange(40)[:, None], weights.shape)
+    errors = []
+    for bits in (8, 7, 6, 5, 4):
+        found = quantise(weights, channels, parse_encoding(f"int{bits}+huffman"), "layer")
+        assert len(np.unique(found.codes)) <= 2**bits - 1
+        errors.append(found.error(weights))
+    assert all(1.8 < b / a < 2.3 for a, b in pairwise(errors))
+
+
+@pytest.mark.parametrize("target", ["generic", "host", "arm-neon"])
+def test_networks_that_were_8_bit_once_come_back_exactly(target: str) -> None:
+    require_target(target)
+    model = _model()
+    for tensor in model.graph.initializer:
+        if tensor.name.endswith("_w"):
+            values = numpy_helper.to_array(tensor)
+            step = np.float32(np.abs(values).max() / 100)
+            rounded = np.clip(np.rint(values / step), -100, 155).astype(np.float32) * step
+            tensor.CopyFrom(numpy_helper.from_array(rounded, tensor.name))
+    raw = mdlc.compile(model, target, name="Block", weights_encoding="raw+huffman")
+    image = {"image": np.random.default_rng(0).random((1, 3, 16, 16), np.float32)}
+    compiled = mdlc.compile(model, target, name="Block", weights_encoding="int8+huffman")
+    assert compiled.plan.encoded
+    assert max(w.error for w in compiled.plan.encoded.values()) < 1e-6
+    tables = [w.table for w in compiled.plan.encoded.values()]
+    assert set(tables) == {1}
+    found, expected = compiled.build()(image)["logits"], raw.build()(image)["logits"]
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 # --- choosing

@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mdlc.training.network import Network
+    from mdlc.training.pruning import prune_weights
     from mdlc.training.sharing import share_weights
     from mdlc.training.slimming import Slimmed, slim
 
-__all__ = ["Network", "Slimmed", "share_weights", "slim"]
+__all__ = ["Network", "Slimmed", "prune_weights", "share_weights", "slim"]
 
 _HOMES = {
     "Network": "network",
     "Slimmed": "slimming",
+    "prune_weights": "pruning",
     "share_weights": "sharing",
     "slim": "slimming",
 }

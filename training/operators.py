@@ -63,6 +63,7 @@ _FORMULAS: dict[str, Callable[..., Tensor]] = {
     "pow": torch.pow,
     "is_nan": torch.isnan,
 }
+_BOUNDS: dict[str, Callable[..., Tensor]] = {"min": torch.clamp_max, "max": torch.clamp_min}
 
 
 def formula(op: Elementwise, *x: Tensor) -> Tensor:
@@ -73,6 +74,8 @@ def formula(op: Elementwise, *x: Tensor) -> Tensor:
             return x[int(expr.value)]
         if expr.kind == "const":
             return torch.as_tensor(float(expr.value), dtype=x[0].dtype, device=x[0].device)
+        if expr.kind in _BOUNDS and expr.args[1].kind == "const":  # a faster gradient
+            return _BOUNDS[expr.kind](value(expr.args[0]), float(expr.args[1].value))
         return _FORMULAS[expr.kind](*(value(arg) for arg in expr.args))
 
     expr = op.expr(*(input_(i) for i in range(op.arity)))

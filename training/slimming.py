@@ -53,6 +53,8 @@ class Schedule:
         rate: largest learning rate (one cosine each phase); momentum: of SGD; decay: of weights.
         distil: share of the loss that is the distance to the original network's outputs.
         norm_batches: batches whose statistics normalisation starts with.
+        bfloat16: whether layers compute in bfloat16 (weights stay float32): about twice as fast
+        on processors that have it.
     """
 
     rounds: int = 3
@@ -65,6 +67,7 @@ class Schedule:
     decay: float = 1e-4
     distil: float = 0.5
     norm_batches: int = 8
+    bfloat16: bool = False
 
 
 @dataclass(frozen=True)
@@ -151,12 +154,12 @@ def slim(
         task = bar.add_task("slimming", total=phases)
         bar.advance(task, 2 * len(shares))
         for number in range(len(shares), schedule.rounds):
-            trainer = _Trainer(graph, data, schedule, loss, teacher)
+            trainer = Trainer(graph, data, schedule, loss, teacher)
             trainer.train(schedule.sparse_steps, schedule.l1)
             bar.advance(task)
             most = first * share ** ((number + 1) / schedule.rounds)
             graph = _cut(trainer.network, measure, most, multiple)
-            trainer = _Trainer(graph, data, schedule, loss, teacher)
+            trainer = Trainer(graph, data, schedule, loss, teacher)
             last = number == schedule.rounds - 1
             trainer.train(schedule.tune_steps + (schedule.final_steps if last else 0))
             graph = trainer.network.to_graph()
@@ -178,7 +181,7 @@ def train(
 ) -> Graph:
     """A graph trained on, normalisation put back for it; see slim."""
     guide = Network(teacher).eval() if teacher is not None else None
-    trainer = _Trainer(graph, data, schedule or Schedule(), loss, guide)
+    trainer = Trainer(graph, data, schedule or Schedule(), loss, guide)
     trainer.train(steps)
     return trainer.network.to_graph()
 
@@ -199,7 +202,9 @@ def _measure(of: str, target: str) -> Callable[[Graph], float]:
     return latency
 
 
-class _Trainer:
+class Trainer:
+    """Trains the network of a graph, normalisation put back; see slim."""
+
     def __init__(
         self, graph: Graph, data: Batches, schedule: Schedule, loss: Loss, teacher: Network | None
     ) -> None:
@@ -210,8 +215,15 @@ class _Trainer:
             raise MdlcError("there are no batches to train on", node="data")
         self.network.add_norms(some)
 
-    def train(self, steps: int, l1: float = 0.0) -> None:
-        """Steps of SGD, the learning rate along half a cosine; ends in evaluation mode."""
+    def train(
+        self, steps: int, l1: float = 0.0, after: Callable[[int], None] = lambda step: None
+    ) -> None:
+        """Steps of SGD, the learning rate along half a cosine; ends in evaluation mode.
+
+        Args:
+            l1: weight of the norm of the scale factors.
+            after: called with the step's number behind each.
+        """
         schedule, network = self._schedule, self.network
         optimizer = torch.optim.SGD(
             network.parameters(),
@@ -224,7 +236,8 @@ class _Trainer:
             rate = schedule.rate * (1 + math.cos(math.pi * step / steps)) / 2
             for group in optimizer.param_groups:
                 group["lr"] = rate * min(1.0, (step + 1) / 20)
-            y = network(x)
+            x = by_channels(x)
+            y = self._outputs(network, x)
             total = self._loss(y, labels)
             if self._teacher is not None:
                 total = total * (1 - schedule.distil) + schedule.distil * self._distance(x, y)
@@ -234,21 +247,32 @@ class _Trainer:
             total.backward()
             torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
             optimizer.step()
+            after(step)
             if not bool(torch.isfinite(total)):
                 raise MdlcError(
                     f"training diverged at step {step}", node="schedule", hint="lower the rate"
                 )
         network.eval()
 
+    def _outputs(self, network: Network, x: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=self._schedule.bfloat16):
+            y = network(x)
+        return y.float()
+
     def _distance(self, x: Tensor, y: Tensor) -> Tensor:
         assert self._teacher is not None
         with torch.no_grad():
-            wanted = self._teacher(x)
+            wanted = self._outputs(self._teacher, x)
         if y.dim() == 2 and y.shape[1] > 1:
             soft = F.log_softmax(wanted / 2, 1)
             own = F.log_softmax(y / 2, 1)
             return 4 * F.kl_div(own, soft, log_target=True, reduction="batchmean")
         return F.mse_loss(y, wanted)
+
+
+def by_channels(x: Tensor) -> Tensor:
+    """A batch with the channels of a pixel side by side, which PyTorch's convolutions prefer."""
+    return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
 
 
 def endless(data: Batches) -> Iterator[tuple[Any, Any]]:

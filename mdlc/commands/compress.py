@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import click
@@ -31,6 +32,19 @@ DEFAULT = "raw"
     type=float,
     metavar="SHARE",
     help="Cut channels until this share of the multiply-adds is left.",
+)
+@click.option(
+    "--prune-weights",
+    type=float,
+    metavar="SHARE",
+    help="Make this share of the weights of every layer zero, those of the smallest magnitude.",
+)
+@click.option(
+    "--block",
+    metavar="1xN",
+    default="1x1",
+    show_default=True,
+    help="Weights of N output channels are zero together: N lanes of the target, or a multiple.",
 )
 @click.option(
     "--method",
@@ -107,6 +121,8 @@ def command(
     options: ModelOptions,
     prune_channels: float | None,
     target_macs: float | None,
+    prune_weights: float | None,
+    block: str,
     method: str | None,
     calibration_data: Path | None,
     calibrate_limit: int,
@@ -122,7 +138,7 @@ def command(
     output: Path | None,
     work: Path | None,
 ) -> None:
-    """Cut channels of MODEL and encode its weights; print what each stage saves and costs."""
+    """Cut channels and weights of MODEL, encode the rest; print what each stage saves and costs."""
     listed = [text for text in (encodings or "").split(",") if text]
     for text in listed:
         parse_encoding(text)
@@ -147,6 +163,8 @@ def command(
         tuple(listed),
         options.max_size,
         seed,
+        prune_weights,
+        parse_block(block),
     )
     with progress(options.verbose) as tell:
         found = _run(
@@ -169,6 +187,22 @@ def command(
         paths += write_ledger(report, ledger)
     for path in paths:
         console.print(str(path), soft_wrap=True)
+
+
+def parse_block(text: str) -> int:
+    """N of 1xN.
+
+    Raises:
+        MdlcError: it is something else.
+    """
+    match = re.fullmatch(r"1x(\d{1,4})", text)
+    if match is None:
+        raise MdlcError(
+            f"{text!r} is no block",
+            node="--block",
+            hint="write 1xN: N output channels of one input",
+        )
+    return int(match[1])
 
 
 def _run(

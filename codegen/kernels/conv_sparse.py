@@ -1,0 +1,347 @@
+"""Convolutions and dense layers whose weights are mostly zero: zeros are neither stored nor read.
+
+What is skipped is a block of weights from one input to a few vectors of output channels, so that
+the arithmetic stays that of a dense tile; weights pruned in such blocks (`--block 1xN`) lose
+nothing, others as far as whole blocks are zero. Which blocks there are is data of the weights
+file, not text. ISAs that multiply by lanes read pixels from panels of any convolution; others read
+them where they lie, which is for filters of one tap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mdlc.codegen.epilogue import Epilogue
+from mdlc.codegen.isa import Isa
+from mdlc.codegen.kernel import Kernel, LayerCode, Microkernel, Schedule, Step
+from mdlc.codegen.kernels.conv_direct import conv_border, conv_product, conv_stem
+from mdlc.codegen.panels import PackTile, pack_instructions, packed_depth
+from mdlc.codegen.product import (
+    ChannelBlock,
+    Product,
+    channel_blocks,
+    pack_matrix,
+    pack_per_channel,
+)
+from mdlc.codegen.sparse_tile import GROUP, SparseTile
+from mdlc.codegen.splits import Chunk, split_evenly
+from mdlc.codegen.templates import render
+from mdlc.codegen.threads import CLOSE, best_level, open_parallel, own
+from mdlc.compiler.ir import Node
+from mdlc.compiler.ops.conv2d import Conv2D
+from mdlc.compiler.ops.dense import Dense
+from mdlc.compiler.types import Array, DType
+
+# Layers with a smaller share of zeros are not looked at.
+LEAST_ZEROS = 0.25
+# Inputs are numbered in 16 bits.
+_MOST_DEPTH = 1 << 16
+# Cycles lost where a loop over blocks ends: how many there are is not known when it is compiled.
+_LOOP_END = 12.0
+# More pixels than these gain nothing where each is a load of its own.
+_MOST_ROWS = 16
+# What estimates fall short of measurements by, more than those of dense tiles: a sparse layer is
+# to be faster in fact.
+_SHORTFALL = 1.05
+
+
+@dataclass(frozen=True)
+class _Packed:
+    """Blocks of weights [blocks][width], their inputs, and the blocks of each width channels."""
+
+    weights: Array
+    inputs: Array
+    counts: Array
+
+
+class ConvSparse(Kernel):
+    """Blocks of weights that are not zero, one after the other."""
+
+    name = "conv_sparse"
+    layer = "Convolution"
+    pitched_input = True
+    pitched_output = True
+    numbers = "inputs"
+
+    def matches(self, node: Node, isa: Isa) -> bool:
+        if not isinstance(node.op, Conv2D | Dense) or node.type.dtype is not DType.F32:
+            return False
+        if any(source.constant is None for source in node.inputs[1:3]):
+            return False
+        if isinstance(node.op, Conv2D) and node.op.groups > 1:
+            return False
+        if isinstance(node.op, Conv2D) and not isa.panels and node.inputs[1].shape[2:] != (1, 1):
+            return False
+        weights = node.inputs[1].constant
+        assert weights is not None
+        if weights.dtype != np.float32 or _depth(conv_product(node), isa) >= _MOST_DEPTH:
+            return False
+        return bool(np.count_nonzero(weights) <= (1 - LEAST_ZEROS) * weights.size)
+
+    def schedules(self, node: Node, isa: Isa) -> Sequence[Schedule]:
+        product = conv_product(node)
+        panels = isa.panels is not None
+        found = []
+        for vectors in range(1, min(4, -(-product.channels // isa.lanes)) + 1):
+            if panels:
+                most = next(
+                    rows
+                    for rows in range(6 * GROUP, 0, -GROUP)
+                    if rows * vectors + rows // GROUP + vectors <= isa.registers
+                )
+                heights = {most, most // 2 // GROUP * GROUP} - {0}
+            else:
+                most = max(1, min((isa.registers - vectors - 1) // vectors, _MOST_ROWS))
+                heights = {most, -(-most // 2)}
+            for rows in sorted({min(rows, product.columns) for rows in heights}):
+                found.append(Schedule("sparse", (rows, vectors * isa.lanes), panels=panels))
+        return found
+
+    def cost(self, node: Node, schedule: Schedule, isa: Isa) -> float:
+        product = conv_product(node)
+        depth = _depth(product, isa)
+        matrix = _matrix(node)
+        blocks = channel_blocks(product, schedule, isa)
+        copied = 0.0
+        if isinstance(node.op, Conv2D) and conv_border(node, node.inputs[0].shape[1]):
+            copied = node.inputs[0].type.size / isa.lanes * 2
+        total = 0.0
+        kept = [
+            (block.vectors, block.count, int(_present(matrix, block, isa).sum()), block.part)
+            for block in blocks
+        ]
+        for chunk in _chunks(product, schedule):
+            busy = 0.0
+            for vectors, count, present, part in kept:
+                fmas = chunk.size * vectors
+                busy += present * _block_cycles(chunk.size, vectors, schedule, isa)
+                ends = 6 + 3 * fmas + (8 * chunk.size if part else 0)
+                busy += count * (ends + _LOOP_END)
+            if schedule.panels:
+                groups = -(-chunk.size // GROUP)
+                busy += depth * groups * pack_instructions(GROUP, isa) / isa.issue_width
+            total += chunk.count * busy
+        total *= product.images * product.rows * _SHORTFALL
+        packed = sum(present * vectors for vectors, _, present, _ in kept) * isa.lanes * 4
+        streamed = packed / isa.stream_bytes if packed > isa.l2_bytes else 0.0
+        return max(total, streamed) + 0.1 * min(total, streamed) + copied
+
+    def pack(self, node: Node, schedule: Schedule, isa: Isa) -> dict[str, Array]:
+        weights = node.inputs[1].constant
+        assert weights is not None
+        return self.repack(node, weights, schedule, isa)
+
+    def repack(self, node: Node, weights: Array, schedule: Schedule, isa: Isa) -> dict[str, Array]:
+        product = conv_product(node)
+        bias = node.inputs[2].constant
+        assert bias is not None
+        found = _packed(_matrix(node), _matrix_of(weights), product, schedule, isa)
+        packed = {
+            "weights": found.weights,
+            "inputs": found.inputs,
+            "counts": found.counts,
+            "bias": pack_per_channel(bias, 1, isa),
+        }
+        if self._epilogue(node).slope:
+            slope = node.inputs[3].constant
+            assert slope is not None
+            packed["slope"] = pack_per_channel(slope, 1, isa)
+        return packed
+
+    def scratch(self, node: Node, schedule: Schedule, isa: Isa) -> int:
+        return 4 * (self._padded_floats(node) + _panel_floats(conv_product(node), schedule, isa))
+
+    def thread_scratch(self, node: Node, schedule: Schedule, isa: Isa) -> int:
+        return 4 * _panel_floats(conv_product(node), schedule, isa)
+
+    @staticmethod
+    def _padded_floats(node: Node) -> int:
+        """Floats of the padded copy, up to a cache line."""
+        border = None
+        if isinstance(node.op, Conv2D):
+            border = conv_border(node, node.inputs[0].shape[1])
+        return -(-border.elements // 16) * 16 if border else 0
+
+    @staticmethod
+    def _epilogue(node: Node) -> Epilogue:
+        op = node.op
+        assert isinstance(op, Conv2D | Dense)
+        return Epilogue(op.activation, isinstance(op, Conv2D) and op.residual)
+
+    def emit(self, step: Step, isa: Isa) -> LayerCode:
+        node, schedule = step.node, step.schedule
+        x, y = step.inputs[0], step.output
+        epilogue = self._epilogue(node)
+        border = conv_border(node, x.pitch) if isinstance(node.op, Conv2D) else None
+        product = conv_product(
+            node, x.pitch, y.pitch, step.inputs[-1].pitch if epilogue.residual else 0
+        )
+        blocks = channel_blocks(product, schedule, isa)
+        chunks = _chunks(product, schedule)
+        depth = _depth(product, isa)
+        numbers = {
+            "kPixelStep": depth * GROUP if schedule.panels else product.x.pixel,
+            "kOutStep": product.y.pixel,
+            "kResidualStep": product.residual.pixel if product.residual else 0,
+        }
+        needs: dict[Microkernel, None] = {}
+
+        def call(chunk: Chunk, block: ChannelBlock) -> str:
+            tile = SparseTile(chunk.size, block.vectors, block.part, schedule.panels)
+            needs[tile.microkernel(isa, epilogue)] = None
+            parameters = tile.template_parameters(epilogue)
+            return _spelled(tile.name(isa, epilogue), parameters, numbers)
+
+        def packs(chunk: Chunk) -> list[dict[str, object]]:
+            found: list[dict[str, object]] = []
+            for first in range(0, chunk.size, GROUP):
+                pack = _pack_tile(min(GROUP, chunk.size - first), product)
+                needs[pack.microkernel(isa)] = None
+                values = _pack_numbers(product)
+                text = _spelled(pack.name(isa), pack.template_parameters(isa), values)
+                found.append({"call": text, "first": first})
+            return found
+
+        padded = self._padded_floats(node)
+        panels = f"padded + {padded}" if padded else "reinterpret_cast<float*>(scratch)"
+        level = best_level(
+            [("row", product.rows), ("column", max(chunk.count for chunk in chunks))]
+        )
+        source = f"x + image * {x.rows // product.images * x.pitch}" if product.images > 1 else "x"
+        text = render(
+            "cpp/kernels/conv_sparse.j2",
+            name=self._function_name(step, epilogue),
+            schedule=schedule,
+            width=schedule.tile[1],
+            epilogue=epilogue,
+            product=product,
+            pad=border.code(source, isa) if border else "",
+            x_name="padded" if border else "x",
+            panels=panels if schedule.panels else "",
+            own=own(_panel_floats(product, schedule, isa)) if schedule.panels else "",
+            depth=depth,
+            blocks=blocks,
+            chunks=chunks,
+            call=call,
+            packs=packs,
+            level=level,
+            open_parallel=open_parallel,
+            close=CLOSE,
+        )
+        if border:
+            needs[border.microkernel(isa)] = None
+        return LayerCode(self._function_name(step, epilogue), text, tuple(needs), ("cstdint",))
+
+    @staticmethod
+    def _function_name(step: Step, epilogue: Epilogue) -> str:
+        node = step.node
+        if isinstance(node.op, Dense):
+            x, y = node.inputs[0].type, node.type
+            rows = y.size // y.shape[-1]
+            batch = f"_x{rows}" if rows > 1 else ""
+            return f"sparse_dense_{x.shape[-1]}_to_{y.shape[-1]}{batch}{epilogue.suffix}"
+        return f"sparse_{conv_stem(node)}{epilogue.suffix}"
+
+
+def _spelled(name: str, parameters: Sequence[str], numbers: dict[str, int]) -> str:
+    listed = ", ".join(str(numbers[parameter]) for parameter in parameters)
+    return f"{name}<{listed}>" if listed else name
+
+
+def _pack_tile(rows: int, product: Product) -> PackTile:
+    return PackTile(rows, tuple(count for count, _ in product.taps), product.run)
+
+
+def _pack_numbers(product: Product) -> dict[str, int]:
+    numbers = {"kRun": product.run, "kPixelStep": product.x.pixel}
+    if len(product.taps) == 1:
+        numbers["kTaps"], numbers["kTapStep"] = product.taps[0]
+    elif product.taps:
+        numbers["kTapsY"], numbers["kTapStepY"] = product.taps[0]
+        numbers["kTapsX"], numbers["kTapStepX"] = product.taps[1]
+    return numbers
+
+
+def _depth(product: Product, isa: Isa) -> int:
+    """The depth as inputs are numbered."""
+    taps = product.depth // product.run
+    return packed_depth(product.run, taps, isa) if isa.panels else product.depth
+
+
+def _panel_floats(product: Product, schedule: Schedule, isa: Isa) -> int:
+    """Floats of the panels of the pixels of one tile."""
+    if not schedule.panels:
+        return 0
+    rows = -(-schedule.tile[0] // GROUP) * GROUP
+    return rows * product.packed_depth(schedule, isa)
+
+
+def _chunks(product: Product, schedule: Schedule) -> tuple[Chunk, ...]:
+    """The pixels of a row: whole tiles and a rest, which wastes less of panels than even ones."""
+    if not schedule.panels:
+        return split_evenly(product.columns, schedule.tile[0])
+    count, rest = divmod(product.columns, schedule.tile[0])
+    found = [Chunk(0, schedule.tile[0], count)] if count else []
+    return (*found, *([Chunk(product.columns - rest, rest, 1)] if rest else []))
+
+
+def _block_cycles(rows: int, vectors: int, schedule: Schedule, isa: Isa) -> float:
+    """Cycles of one block of weights."""
+    fmas = rows * vectors
+    loads = vectors + (-(-rows // GROUP) if schedule.panels else rows)
+    started = fmas + loads + 4  # its input's number and address, the loop's end
+    loads += 1
+    return max(fmas / isa.fma_per_cycle, loads / isa.loads_per_cycle, started / isa.issue_width, 4)
+
+
+def _matrix(node: Node) -> Array:
+    weights = node.inputs[1].constant
+    assert weights is not None
+    return _matrix_of(weights)
+
+
+def _matrix_of(weights: Array) -> Array:
+    """Weights as [depth, channels]; the depth runs over kH, kW, C as the input does."""
+    if weights.ndim == 4:
+        weights = weights.transpose(0, 2, 3, 1)
+    return weights.reshape(len(weights), -1).T
+
+
+def _present(matrix: Array, block: ChannelBlock, isa: Isa) -> Array:
+    """Which blocks [depth, count] of neighbouring blocks of channels are not all zero."""
+    width = block.vectors * isa.lanes
+    part = matrix[:, block.first : block.first + block.count * width] != 0
+    part = np.pad(part, ((0, 0), (0, block.count * width - part.shape[1])))
+    return np.asarray(part.reshape(len(matrix), block.count, width).any(2))
+
+
+def _packed(
+    pattern: Array, matrix: Array, product: Product, schedule: Schedule, isa: Isa
+) -> _Packed:
+    """The blocks of a matrix [depth, channels] that are not zero in `pattern`, in call order."""
+    blocks = channel_blocks(product, schedule, isa)
+    depth = product.packed_depth(schedule, isa)
+    panels = pack_matrix(matrix[None].astype(np.float32), product, schedule, isa)
+    filled = pack_matrix((pattern != 0)[None].astype(np.float32), product, schedule, isa)
+    weights, inputs, counts, at = [], [], [], 0
+    for block in blocks:
+        width = block.vectors * isa.lanes
+        for _ in range(block.count):
+            panel = panels[at : at + depth * width].reshape(depth, width)
+            used = filled[at : at + depth * width].reshape(depth, width).any(1)
+            at += depth * width
+            (kept,) = np.nonzero(used)
+            weights.append(panel[kept].reshape(-1))
+            inputs.append(kept)
+            counts.append(len(kept))
+    return _Packed(
+        np.concatenate(weights),
+        np.concatenate(inputs).astype(np.uint16),
+        np.array(counts, np.uint16),
+    )
+
+
+KERNELS = (ConvSparse(),)
