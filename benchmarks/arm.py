@@ -1,12 +1,20 @@
 """AArch64: instructions and cache misses per inference of mdlc, ncnn and MNN, under qemu.
 
-    python -m benchmarks.arm [--network NAME ...] [--runtime NAME ...] [--caches] [--output DIR]
+    python -m benchmarks.arm [--network NAME ...] [--runtime NAME ...] [--precision fp16] [--caches]
+                             [--output DIR]
+    python -m benchmarks.arm --int8 [--cpu neoverse-n1] ...
     python -m benchmarks.arm --fetch
 
 Exact, so that they may be taken on any busy machine. The peers are their own aarch64 wheels in an
 aarch64 Python; --fetch gets them, and nothing else here downloads. Every runtime does its second
 inference in a process between two readings of the clock, at which a plugin of qemu writes down
-its counts; float32, one thread. What peers need is kept in the user's cache folder.
+its counts; float32 or half precision, one thread. What peers need is kept in the user's cache
+folder.
+
+With --int8 everything is in 8 bits, as each runtime's own tool or quantiser makes it
+(benchmarks/runtimes.py says how): mdlc, LiteRT with XNNPACK, ncnn and MNN. mdlc is compiled for
+what the core has; mdlc in float32 stands beside it. Outputs are compared with the float network's,
+by signal over error.
 """
 
 from __future__ import annotations
@@ -30,17 +38,30 @@ from rich.table import Table
 import mdlc
 from benchmarks import arm_machine, arm_worker
 from benchmarks.cli import Missing, Plain
+from benchmarks.int8_models import LEAST_SNR, calibration_inputs, snr
 from benchmarks.networks import NETWORKS
 from benchmarks.plots import bars
-from benchmarks.runtimes import PEERS, example_input, missing
+from benchmarks.runtimes import INT8_PEERS, PEERS, Array, example_input, missing
 from mdlc.codegen import cache_model, instruction_counts
 from mdlc.codegen.cache_model import CORES, Traffic
 from mdlc.codegen.executable import Executable
 from mdlc.codegen.instruction_counts import CLASSES
 from mdlc.codegen.qemu_plugins import Reading, build, minus, readings, watch
 from mdlc.codegen.toolchain import Toolchain, find_toolchain
+from mdlc.quantization_options import Quantize
 
 RUNTIMES = ("mdlc", "ncnn", "mnn")
+OURS = ("mdlc", "mdlc-float32")
+INT8_RUNTIMES = (*OURS, *INT8_PEERS)
+# The targets of mdlc in 8 bits on cores that have dot products of bytes.
+DOT_TARGETS = {
+    "neoverse-n1": "arm-neon+dotprod",
+    "cortex-a76": "arm-neon+dotprod",
+    "neoverse-v1": "arm-neon+i8mm",
+}
+# The package of a runtime, where it is called otherwise.
+PACKAGE = {"litert": "ai_edge_litert"}
+HALF = "-fp16"  # behind a peer's name: in half precision
 Results = dict[str, dict[str, Reading]]  # network, runtime
 
 
@@ -56,9 +77,9 @@ def inference(lines: Sequence[str], word: str) -> Reading:
 class PeerReadings:
     """Readings of peers, kept from run to run by everything that they depend on."""
 
-    def __init__(self, cpu: str, again: bool) -> None:
+    def __init__(self, cpu: str, again: bool, int8: bool = False) -> None:
         self.machine = arm_machine.find()
-        self.cpu, self.again = cpu, again
+        self.cpu, self.again, self.int8 = cpu, again, int8
         self.file = Path(platformdirs.user_cache_dir("mdlc")) / "benchmarks" / "arm.json"
         self.kept = self._read_file()
         self.converted: set[tuple[str, Path]] = set()
@@ -74,8 +95,12 @@ class PeerReadings:
     ) -> Reading:
         """One inference's numbers from the file, or taken now."""
         digest = hashlib.sha256(model.read_bytes() + build(plugin).with_suffix(".c").read_bytes())
-        version = self.machine.versions[runtime]
-        key = " ".join([runtime, version, self.cpu, plugin, *options, digest.hexdigest()[:16]])
+        name = runtime.removesuffix(HALF)
+        version = self.machine.versions.get(PACKAGE.get(name, name))
+        if version is None:
+            raise Missing(f"{name}'s aarch64 package: `python -m benchmarks.arm --fetch`")
+        words = [runtime, *(["int8"] if self.int8 else []), version, self.cpu, plugin, *options]
+        key = " ".join([*words, digest.hexdigest()[:16]])
         if key not in self.kept or self.again:
             taken = list(self._take(runtime, model, plugin, word, options))
             # Another run may have added to the file meanwhile.
@@ -87,7 +112,7 @@ class PeerReadings:
     def _take(
         self, runtime: str, model: Path, plugin: str, word: str, options: list[str]
     ) -> Reading:
-        packages, convert = PEERS[runtime]
+        packages, convert = (INT8_PEERS if self.int8 else PEERS)[runtime.removesuffix(HALF)]
         if convert is not None and (runtime, model) not in self.converted:
             if lacking := missing(packages):
                 raise Missing(f"{runtime}'s converter: install {' and '.join(lacking)}")
@@ -100,27 +125,33 @@ class PeerReadings:
         environment = self.machine.environment()
         qemu = self.machine.qemu(self.cpu)
         reading = inference(watch(plugin, qemu, command, options, environment), word)
-        _check(runtime, model, np.load(output))
+        _check(runtime, model, np.load(output), self.int8)
         return reading
 
 
-def _check(runtime: str, model: Path, found: np.ndarray) -> None:  # type: ignore[type-arg]
+def _check(runtime: str, model: Path, found: Array, int8: bool) -> None:
     """The peer computed this network, and not something else that it takes it for."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
     expected = session.run(None, {"input": example_input()})[0].reshape(-1)
+    if int8:
+        if not snr(found, expected) > LEAST_SNR:
+            decibels = f"{snr(found, expected):.1f} dB of signal over error"
+            raise click.ClickException(f"{runtime}'s output of {model.stem} has {decibels}")
+        return
     error = float(np.abs(found - expected).max() / np.abs(expected).max())
-    if not error < 1e-3:
+    if not error < (3e-2 if runtime.endswith(HALF) else 1e-3):
         raise click.ClickException(f"{runtime}'s output of {model.stem} is off by {error:.1e}")
 
 
-def toolchain(cpu: str) -> Toolchain:
+def toolchain(cpu: str, target: str = "arm-neon") -> Toolchain:
     """Clang, as phones' development kits have it, unless MDLC_CXX names a compiler."""
     from mdlc.codegen.isa import find_isa
 
-    found = find_toolchain(find_isa("arm-neon"))
-    chosen = any(name in os.environ for name in ("MDLC_CXX", "MDLC_CXX_ARM_NEON"))
+    found = find_toolchain(find_isa(target))
+    own = "MDLC_CXX_" + target.replace("-", "_").upper()
+    chosen = any(name in os.environ for name in ("MDLC_CXX", own))
     compiler, name = found.compiler, found.name
     if not chosen and shutil.which("clang++"):
         compiler, name = ("clang++", "--target=aarch64-linux-gnu"), "clang++"
@@ -128,13 +159,14 @@ def toolchain(cpu: str) -> Toolchain:
     return Toolchain(compiler, runner, name)
 
 
-def counts_table(results: Results, limits: Mapping[str, int]) -> Table:
-    """Millions of instructions, fmla in brackets; the ratio of mdlc to the best peer."""
+def counts_table(results: Results, limits: Mapping[str, int], int8: bool = False) -> Table:
+    """Millions of instructions, fmla (sdot in 8 bits) in brackets; the ratio to the best peer."""
     runtimes = list(next(iter(results.values())))
-    table = Table("network", "MAC / 4", *runtimes, "mdlc to the best")
+    table = Table("network", "MAC / lanes", *runtimes, "mdlc to the best")
+    shown_class = CLASSES.index("dot") if int8 else CLASSES.index("fmla")
     ratios = []
     for network, row in results.items():
-        cells = [f"{r[0] / 1e6:.1f} ({r[1] / 1e6:.1f})" for r in row.values()]
+        cells = [f"{r[0] / 1e6:.1f} ({r[shown_class] / 1e6:.1f})" for r in row.values()]
         ratio = to_best({runtime: reading[0] for runtime, reading in row.items()})
         if ratio is not None:
             ratios.append(ratio)
@@ -148,7 +180,7 @@ def counts_table(results: Results, limits: Mapping[str, int]) -> Table:
 
 def to_best(row: Mapping[str, float]) -> float | None:
     """mdlc's figure over the least of the others'; None where either is missing."""
-    others = [value for name, value in row.items() if name != "mdlc"]
+    others = [value for name, value in row.items() if name not in OURS]
     return row["mdlc"] / min(others) if "mdlc" in row and others else None
 
 
@@ -183,8 +215,10 @@ def layer_table(network: str, counts: Mapping[str, Reading], moved: Mapping[str,
 
 @click.command(cls=Plain)
 @click.option("--network", "networks", multiple=True, type=click.Choice(list(NETWORKS)))
-@click.option("--runtime", "runtimes", multiple=True, type=click.Choice(RUNTIMES))
-@click.option("--cpu", default="cortex-a72", show_default=True, help="A core that qemu knows.")
+@click.option("--runtime", "runtimes", multiple=True, type=click.Choice(INT8_RUNTIMES))
+@click.option("--cpu", help="A core that qemu knows; default: cortex-a72, for fp16 neoverse-n1.")
+@click.option("--int8", is_flag=True, help="In 8 bits, for what the core has.")
+@click.option("--precision", type=click.Choice(["fp32", "fp16"]), default="fp32", show_default=True)
 @click.option("--caches", is_flag=True, help="Cache misses too: some ten times slower.")
 @click.option("--layers", is_flag=True, help="mdlc's layers too.")
 @click.option("--again", is_flag=True, help="Take the peers' kept figures anew.")
@@ -193,7 +227,9 @@ def layer_table(network: str, counts: Mapping[str, Reading], moved: Mapping[str,
 def main(
     networks: tuple[str, ...],
     runtimes: tuple[str, ...],
-    cpu: str,
+    cpu: str | None,
+    int8: bool,
+    precision: str,
     caches: bool,
     layers: bool,
     again: bool,
@@ -207,9 +243,21 @@ def main(
         console.print("fetched: " + ", ".join(f"{k} {v}" for k, v in machine.versions.items()))
         return
     arm_machine.emulator()
-    runtimes = runtimes or RUNTIMES
+    known = INT8_RUNTIMES if int8 else RUNTIMES
+    if unknown := set(runtimes) - set(known):
+        raise click.BadParameter(f"{', '.join(unknown)} is for --int8")
+    half = precision == "fp16"
+    if half and int8:
+        raise click.BadParameter("--int8 and --precision fp16 exclude each other")
+    cpu = cpu or ("neoverse-n1" if half else "cortex-a72")
+    runtimes = tuple(
+        name if name == "mdlc" or not half else name + HALF for name in runtimes or known
+    )
+    target, lanes = ("arm-neon+fp16", 8) if half else ("arm-neon", 4)
     networks = networks or tuple(NETWORKS)
-    peers = PeerReadings(cpu, again) if set(runtimes) - {"mdlc"} else None
+    peers = PeerReadings(cpu, again, int8) if set(runtimes) - set(OURS) else None
+    if int8:
+        target = DOT_TARGETS.get(cpu, target)
     counts: Results = {}
     moved: dict[str, dict[str, Traffic]] = {}
     limits = {}
@@ -218,13 +266,18 @@ def main(
         for network in networks:
             model = Path(folder) / f"{network}.onnx"
             onnx.save(NETWORKS[network](), model)
-            compiled = mdlc.compile(model, "arm-neon")
-            limits[network] = compiled.plan.macs // 4
+            compiled = mdlc.compile(model, target, precision=precision)
+            limits[network] = compiled.plan.macs // lanes
             counts[network], moved[network] = {}, {}
             for runtime in runtimes:
                 bar.update(task, description=f"{network} {runtime}", advance=1)
-                if runtime == "mdlc":
-                    executable = Executable(compiled.plan, toolchain=toolchain(cpu))
+                if runtime in OURS:
+                    low = int8 and runtime == "mdlc"
+                    # Which integers weights become makes no difference to the count.
+                    inputs = [{"input": x} for x in calibration_inputs()]
+                    asked = Quantize(inputs, rounding="nearest") if low else None
+                    compiled = mdlc.compile(model, target, quantize=asked, precision=precision)
+                    executable = Executable(compiled.plan, toolchain=toolchain(cpu, target))
                     found = instruction_counts.count(executable)
                     counts[network][runtime] = found.total
                     parts = {}
@@ -241,7 +294,7 @@ def main(
                     options = [*cache_model.options(), f"from={arm_worker.SCHED_YIELD}"]
                     reading = peers.read(runtime, model, plugin, word, options)
                     moved[network][runtime] = cache_model.traffic(reading)
-    console.print(counts_table(counts, limits))
+    console.print(counts_table(counts, limits, int8))
     if caches:
         console.print("Lines of 64 bytes in thousands; caches: " + "; ".join(map(_caches, CORES)))
         console.print(traffic_table(moved))
@@ -279,7 +332,7 @@ def save(
     }
     (folder / "arm.json").write_text(json.dumps(plain, indent=2) + "\n")
     heights = {n: {k: v[0] / limits[n] for k, v in row.items()} for n, row in counts.items()}
-    bars(heights, "instructions per (multiply-adds / 4 lanes)", folder / "arm.svg")
+    bars(heights, "instructions per (multiply-adds / lanes)", folder / "arm.svg")
 
 
 if __name__ == "__main__":

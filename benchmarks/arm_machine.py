@@ -24,7 +24,7 @@ import platformdirs
 from benchmarks.cli import Missing
 
 PACKAGES = ("python3", "libgomp1", "libstdc++6")
-WHEELS = ("numpy", "ncnn", "MNN")
+WHEELS = ("numpy", "ncnn", "MNN", "ai-edge-litert")
 # A Cortex-A72 of one core, as Linux describes it; programs that find an x86 processor here fail.
 CPUINFO = """processor\t: 0
 BogoMIPS\t: 108.00

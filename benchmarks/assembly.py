@@ -45,7 +45,7 @@ class Probe:
 
 def layers(plan: Plan) -> list[LayerCode]:
     """The text of every step."""
-    return [resolve(step.kernel.emit(step, plan.isa), 1) for step in plan.steps]
+    return [resolve(step.kernel.emit(step, step.isa(plan.isa)), 1) for step in plan.steps]
 
 
 def probes(codes: Iterable[LayerCode]) -> Iterator[Probe]:
@@ -99,7 +99,7 @@ def innermost_loops(text: str) -> list[str]:
 
 def compilers(target: str) -> list[list[str]]:
     """The commands on this machine that compile for a target."""
-    if target == "arm-neon":
+    if target.startswith("arm-neon"):
         known = [["clang++", "--target=aarch64-linux-gnu"], ["aarch64-linux-gnu-g++"]]
     else:
         known = [["g++"], ["clang++"]]

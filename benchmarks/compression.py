@@ -55,7 +55,7 @@ def entry(stage: str, note: str, compiled: Any, test: Samples, originals: list[A
         plan.weight_bytes + plan.arena_bytes,
         sum(n.type.size for n in plan.graph.order() if n.constant is not None),
         plan.macs,
-        sum(s.kernel.cost(s.node, s.schedule, plan.isa) for s in plan.steps) / 1e6,
+        sum(s.cycles(plan.isa) for s in plan.steps) / 1e6,
         executable.time(100).total / 1e6,
         found.top1,
         found.top5,

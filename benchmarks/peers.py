@@ -1,6 +1,7 @@
 """mdlc against ncnn, MNN, OpenVINO and ONNX Runtime, interleaved in one run.
 
     python -m benchmarks.peers [--network NAME ...] [--target T] [--threads N] [--output DIR]
+    python -m benchmarks.peers --int8 --target x86-avx512-vnni ...
 
 Installs nothing: a peer whose package (ncnn and pnnx, MNN, openvino, onnxruntime) is missing is
 named and left out. Every runtime has a process of its own, stopped while another's is timed.
@@ -14,6 +15,10 @@ alone is taken off, which favours the peer where it reuses pages; the raw figure
 
 With --target x86-avx2 the peers still use what the machine has, but for OpenVINO, which is told
 to stay with AVX2.
+
+With --int8 everything is in 8 bits: the peers run what ONNX Runtime's quantiser made (QDQ), mdlc
+what its own did with the same inputs; mdlc in float32 stands beside them, on the target's float
+kernels. Outputs are compared with the float network's, by signal over error.
 """
 
 from __future__ import annotations
@@ -37,6 +42,7 @@ from rich.table import Table
 
 import mdlc
 from benchmarks.cli import Plain
+from benchmarks.int8_models import LEAST_SNR, calibration_inputs, quantize_onnx, snr
 from benchmarks.networks import NETWORKS
 from benchmarks.plots import bars
 from benchmarks.processes import Worker
@@ -44,6 +50,10 @@ from benchmarks.runtimes import PEERS, Array, example_input, missing
 from mdlc.codegen.isa import isas
 from mdlc.codegen.toolchain import BUILD_FLAGS, find_toolchain
 from mdlc.compiler.errors import MdlcError
+from mdlc.quantization_options import Quantize
+
+OURS = ("mdlc", "mdlc-float32")
+INT8_PEERS = ("onnxruntime", "openvino")
 
 
 @dataclass(frozen=True)
@@ -72,15 +82,29 @@ class Measured:
 
 def ratio_to_best(row: Mapping[str, Measured]) -> float | None:
     """Median over the rounds of mdlc's time over the best peer's; None without peers."""
-    others = [measured.rounds for name, measured in row.items() if name != "mdlc"]
+    others = [measured.rounds for name, measured in row.items() if name not in OURS]
     if not others or "mdlc" not in row:
         return None
     return float(np.median(np.array(row["mdlc"].rounds) / np.min(others, axis=0)))
 
 
-def mdlc_worker(model: Path, target: str, threads: int) -> Worker:
+def float_ratio(row: Mapping[str, Measured]) -> float:
+    """Median over the rounds of mdlc's time in float32 over that in 8 bits."""
+    exact, low = (np.array(row[name].rounds) for name in ("mdlc-float32", "mdlc"))
+    return float(np.median(exact / low))
+
+
+def in_int8() -> Quantize:
+    """What mdlc is asked for in 8 bits."""
+    # Which integers weights become makes no difference to speed.
+    return Quantize([{"input": x} for x in calibration_inputs()], rounding="nearest")
+
+
+def mdlc_worker(
+    name: str, model: Path, target: str, threads: int, quantize: Quantize | None = None
+) -> Worker:
     """The emitted class, built as an app would, without instruments."""
-    compiled = mdlc.compile(model, target, name="Net", threads=threads)
+    compiled = mdlc.compile(model, target, name="Net", threads=threads, quantize=quantize)
     isa = compiled.plan.isa
     toolchain = find_toolchain(isa)
     if toolchain.runner:
@@ -89,10 +113,10 @@ def mdlc_worker(model: Path, target: str, threads: int) -> Worker:
             node="--target",
             hint="python -m benchmarks.arm counts instructions",
         )
-    folder = model.parent / "mdlc"
+    folder = model.parent / name
     folder.mkdir()
-    for name, content in compiled.files().items():
-        (folder / name).write_bytes(content)
+    for file, content in compiled.files().items():
+        (folder / file).write_bytes(content)
     source = Path(__file__).with_name("peer_runner.cpp")
     flags = [*BUILD_FLAGS, *isa.flags, f"-I{folder}"]
     if compiled.plan.threads > 1:
@@ -101,7 +125,7 @@ def mdlc_worker(model: Path, target: str, threads: int) -> Worker:
     (port,) = compiled.plan.inputs
     (folder / "input").write_bytes(port.type.to_physical(example_input()).tobytes())
     files = [str(folder / "Net.weights"), str(folder / "input"), str(threads)]
-    return Worker("mdlc", [str(folder / "runner"), *files], folder / "errors")
+    return Worker(name, [str(folder / "runner"), *files], folder / "errors")
 
 
 def peer_worker(name: str, model: Path, target: str, threads: int) -> Worker:
@@ -116,18 +140,30 @@ def peer_worker(name: str, model: Path, target: str, threads: int) -> Worker:
     return Worker(name, command, model.parent / f"{name}.errors", environment)
 
 
-def check(worker: Worker, expected: Array, folder: Path) -> None:
+def check(worker: Worker, expected: Array, folder: Path, int8: bool) -> None:
     """The runtime computes this network."""
     file = folder / f"{worker.name}.raw"
     worker.ask(f"output {file}")
     found = np.fromfile(file, np.float32)
+    if int8:
+        if not snr(found, expected) > LEAST_SNR:
+            raise click.ClickException(
+                f"{worker.name}'s output has {snr(found, expected):.1f} dB of signal over error"
+            )
+        return
     error = float(np.abs(found - expected).max() / np.abs(expected).max())
     if not error < 1e-3:
         raise click.ClickException(f"{worker.name}'s output is off by {error:.1e}")
 
 
 def measure(
-    network: str, runtimes: Sequence[str], target: str, threads: int, rounds: int, repeats: int
+    network: str,
+    runtimes: Sequence[str],
+    target: str,
+    threads: int,
+    rounds: int,
+    repeats: int,
+    int8: bool = False,
 ) -> dict[str, Measured]:
     """Every runtime on one network."""
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
@@ -137,10 +173,17 @@ def measure(
         expected = session.run(None, {"input": example_input()})[0].reshape(-1)
         del session
         workers = []
+        theirs = model.with_suffix(".qdq.onnx") if int8 else model
+        if int8 and set(runtimes) - set(OURS):
+            quantize_onnx(model, theirs)
         for runtime in runtimes:
-            start = mdlc_worker(model, target, threads) if runtime == "mdlc" else None
-            worker = stack.enter_context(start or peer_worker(runtime, model, target, threads))
-            check(worker, expected, model.parent)
+            if runtime in OURS:
+                asked = in_int8() if int8 and runtime == "mdlc" else None
+                start = mdlc_worker(runtime, model, target, threads, asked)
+            else:
+                start = peer_worker(runtime, theirs, target, threads)
+            worker = stack.enter_context(start)
+            check(worker, expected, model.parent, int8)
             workers.append(worker)
         times: dict[str, list[float]] = {runtime: [] for runtime in runtimes}
         for number in track(range(rounds), description=network, transient=True):
@@ -150,7 +193,7 @@ def measure(
                 times[worker.name].append(float(worker.ask(f"time {repeats}")) / 1e6)
         results = {}
         for worker in workers:
-            baseline = 0 if worker.name == "mdlc" else int(worker.ask("baseline"))
+            baseline = 0 if worker.name in OURS else int(worker.ask("baseline"))
             peak = int(worker.ask("memory"))
             results[worker.name] = Measured(tuple(times[worker.name]), peak, baseline)
         return results
@@ -159,11 +202,14 @@ def measure(
 def time_table(results: Mapping[str, Mapping[str, Measured]]) -> Table:
     """Milliseconds of every runtime, and the ratio of mdlc to the best peer."""
     runtimes = list(next(iter(results.values())))
-    table = Table("network", *(f"{name} ms" for name in runtimes), "ratio to the best")
+    both = set(OURS) <= set(runtimes)
+    more = ("float32 to int8",) if both else ()
+    table = Table("network", *(f"{name} ms" for name in runtimes), "ratio to the best", *more)
     for network, row in results.items():
         ratio = ratio_to_best(row)
         cells = [f"{measured.milliseconds:.2f}" for measured in row.values()]
-        table.add_row(network, *cells, "" if ratio is None else f"{ratio:.3f}")
+        cells.append("" if ratio is None else f"{ratio:.3f}")
+        table.add_row(network, *cells, *([f"{float_ratio(row):.2f}"] if both else []))
     return table
 
 
@@ -212,8 +258,9 @@ def save(
 
 @click.command(cls=Plain)
 @click.option("--network", "networks", multiple=True, type=click.Choice(list(NETWORKS)))
-@click.option("--runtime", "runtimes", multiple=True, type=click.Choice(["mdlc", *PEERS]))
+@click.option("--runtime", "runtimes", multiple=True, type=click.Choice([*OURS, *PEERS]))
 @click.option("--target", default="host", show_default=True)
+@click.option("--int8", is_flag=True, help="In 8 bits.")
 @click.option("--threads", default=1, show_default=True, type=click.IntRange(1, 64))
 @click.option("--rounds", default=15, show_default=True, type=click.IntRange(min=1))
 @click.option("--repeats", default=10, show_default=True, type=click.IntRange(min=1),
@@ -223,6 +270,7 @@ def main(
     networks: tuple[str, ...],
     runtimes: tuple[str, ...],
     target: str,
+    int8: bool,
     threads: int,
     rounds: int,
     repeats: int,
@@ -235,7 +283,9 @@ def main(
     if not Path("/proc/self/status").exists():
         raise click.ClickException("this benchmark reads /proc: it needs Linux")
     present = []
-    for name in runtimes or ("mdlc", *PEERS):
+    for name in runtimes or ((*OURS, *INT8_PEERS) if int8 else ("mdlc", *PEERS)):
+        if int8 and name in set(PEERS) - set(INT8_PEERS):
+            raise click.BadParameter(f"{name} does not read models of 8 bits in ONNX")
         lacking = missing(PEERS[name][0]) if name in PEERS else []
         if lacking:
             console.print(f"{name} is left out: pip install {' '.join(lacking)}")
@@ -243,13 +293,13 @@ def main(
             present.append(name)
     results = {}
     for network in networks or tuple(NETWORKS):
-        results[network] = measure(network, present, target, threads, rounds, repeats)
+        results[network] = measure(network, present, target, threads, rounds, repeats, int8)
     console.print(f"{target}, {threads} thread{'s' if threads > 1 else ''}, medians")
     console.print(time_table(results))
     console.print("Peak resident memory; in brackets with Python and NumPy")
     console.print(memory_table(results))
     if output is not None:
-        settings = {"target": target, "threads": threads, "repeats": repeats}
+        settings = {"target": target, "threads": threads, "repeats": repeats, "int8": int8}
         save(output, results, settings)
 
 

@@ -1,4 +1,4 @@
-"""The peers: how each converts a network, loads it and runs one inference, float32.
+"""The peers: how each converts a network, loads it and runs one inference.
 
 Needs nothing but NumPy and the runtime's own package, so that the Python of an emulated machine
 can import it too (benchmarks/arm.py).
@@ -7,9 +7,11 @@ can import it too (benchmarks/arm.py).
 from __future__ import annotations
 
 import importlib.util
+import json
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +57,61 @@ def convert_mnn(model: Path) -> None:
     """model.onnx to model.mnn, by MNN's converter."""
     made = model.with_suffix(".mnn")
     arguments = ["-f", "ONNX", "--modelFile", str(model), "--MNNModel", str(made)]
-    converter: list[str | Path] = [sys.executable, "-m", "MNN.tools.mnnconvert"]
-    _run([*converter, *arguments, "--bizCode", "mdlc"], "mnnconvert", made)
+    _run([*_mnn_tool("mnnconvert"), *arguments, "--bizCode", "mdlc"], "mnnconvert", made)
+
+
+def _mnn_tool(name: str) -> list[str | Path]:
+    """A tool of the MNN package, past its command line: that installs packages and reports home."""
+    return [sys.executable, "-c", f"import sys, _tools; _tools.{name}(sys.argv)"]
+
+
+def convert_ncnn_int8(model: Path) -> None:
+    """model.onnx to model.ncnn.param and .bin in 8 bits."""
+    from benchmarks import ncnn_int8
+
+    convert_ncnn(model)
+    made = [model.with_name(f"{model.stem}.ncnn.{end}") for end in ("param", "bin")]
+    exact = [file.rename(file.with_suffix(f"{file.suffix}.float32")) for file in made]
+    ncnn_int8.convert(*exact, *made)
+
+
+def convert_mnn_int8(model: Path) -> None:
+    """model.onnx to model.mnn in 8 bits, by MNN's tool, calibrated on noise like the input."""
+    from PIL import Image
+
+    convert_mnn(model)
+    made = model.with_suffix(".mnn")
+    exact = made.rename(made.with_suffix(".float32.mnn"))
+    pictures = model.parent / "pictures"
+    pictures.mkdir(exist_ok=True)
+    for number in range(8):
+        drawn = np.random.default_rng(number).integers(0, 256, (224, 224, 3), dtype=np.uint8)
+        Image.fromarray(drawn).save(pictures / f"{number}.png")
+    settings = {
+        "format": "RGB",
+        "mean": [127.5] * 3,
+        "normal": [1 / 127.5] * 3,
+        "width": 224,
+        "height": 224,
+        "path": f"{pictures}/",
+        "used_sample_num": 8,
+        "feature_quantize_method": "KL",
+        "weight_quantize_method": "MAX_ABS",
+    }
+    asked = model.with_name("mnn.json")
+    asked.write_text(json.dumps(settings))
+    _run([*_mnn_tool("mnnquant"), exact, made, asked], "mnnquant", made)
+
+
+def convert_litert_int8(model: Path) -> None:
+    """model.onnx to model.tflite in 8 bits, over the form of ONNX Runtime's quantiser."""
+    from benchmarks.int8_models import quantize_onnx
+    from benchmarks.litert_model import convert_litert
+
+    quantized = model.with_name(f"{model.stem}.qdq.onnx")
+    quantize_onnx(model, quantized)
+    convert_litert(quantized)
+    quantized.with_suffix(".tflite").rename(model.with_suffix(".tflite"))
 
 
 def onnxruntime_session(model: Path, threads: int) -> Session:
@@ -85,13 +140,13 @@ def openvino_session(model: Path, threads: int) -> Session:
     return lambda: request.infer(given)[0]
 
 
-def ncnn_session(model: Path, threads: int) -> Session:
-    """ncnn, float32 storage and arithmetic."""
+def ncnn_session(model: Path, threads: int, *, half: bool = False) -> Session:
+    """ncnn, float32 storage and arithmetic, or half precision in both."""
     import ncnn
 
     net = ncnn.Net()
     net.opt.num_threads = threads
-    net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = False
+    net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = half
     net.opt.use_bf16_storage = False
     net.load_param(str(model.with_name(f"{model.stem}.ncnn.param")))
     net.load_model(str(model.with_name(f"{model.stem}.ncnn.bin")))
@@ -106,13 +161,13 @@ def ncnn_session(model: Path, threads: int) -> Session:
     return run
 
 
-def mnn_session(model: Path, threads: int) -> Session:
-    """MNN's session interface, precision high."""
+def mnn_session(model: Path, threads: int, *, half: bool = False) -> Session:
+    """MNN's session interface, precision high, or low: half precision."""
     import MNN
 
     interpreter = MNN.Interpreter(str(model.with_suffix(".mnn")))
     session = interpreter.createSession(
-        {"numThread": threads, "precision": "high", "backend": "CPU"}
+        {"numThread": threads, "precision": "low" if half else "high", "backend": "CPU"}
     )
     given = interpreter.getSessionInput(session)
     shape, kind, order = (1, 3, 224, 224), MNN.Halide_Type_Float, MNN.Tensor_DimensionType_Caffe
@@ -125,6 +180,24 @@ def mnn_session(model: Path, threads: int) -> Session:
         given.copyFrom(host)
         interpreter.runSession(session)
         return found
+
+    return run
+
+
+def litert_session(model: Path, threads: int) -> Session:
+    """LiteRT's interpreter with XNNPACK, its default on CPUs."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(model.with_suffix(".tflite")), num_threads=threads)
+    interpreter.allocate_tensors()
+    given = interpreter.get_input_details()[0]["index"]
+    found = interpreter.get_output_details()[0]["index"]
+    values = np.ascontiguousarray(example_input().transpose(0, 2, 3, 1))
+
+    def run() -> object:
+        interpreter.set_tensor(given, values)
+        interpreter.invoke()
+        return interpreter.get_tensor(found)
 
     return run
 
@@ -150,9 +223,19 @@ PEERS: dict[str, tuple[tuple[str, ...], Callable[[Path], None] | None]] = {
 }
 """By name: the packages that it takes, and its converter where it does not read ONNX."""
 
+INT8_PEERS: dict[str, tuple[tuple[str, ...], Callable[[Path], None]]] = {
+    "litert": (("ai_edge_litert", "flatbuffers"), convert_litert_int8),
+    "ncnn": (("ncnn", "pnnx"), convert_ncnn_int8),
+    "mnn": (("MNN",), convert_mnn_int8),
+}
+"""The same of networks in 8 bits, for benchmarks/arm.py."""
+
 SESSIONS: dict[str, Callable[[Path, int], Session]] = {
     "onnxruntime": onnxruntime_session,
     "openvino": openvino_session,
     "ncnn": ncnn_session,
     "mnn": mnn_session,
+    "litert": litert_session,
+    "ncnn-fp16": partial(ncnn_session, half=True),
+    "mnn-fp16": partial(mnn_session, half=True),
 }

@@ -8,117 +8,157 @@ surrounds it, the start pointers and the epilogue, is C++.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
-# Chunks of two steps of the depth in one trip of the loop.
+# Chunks of the depth in one trip of the loop. A chunk is 8 bytes of each pixel.
 CHUNKS = 4
+_PIXELS = 4  # that lie together in a panel
 
 
-def rest_of(chunks: int, rows: int, vectors: int) -> int:
-    """Chunks that follow the loop; the loop makes (chunks - rest) / CHUNKS trips."""
-    if _pipelined(rows, vectors):
-        return (chunks - 1) % CHUNKS + 1
-    return chunks % CHUNKS
+@dataclass(frozen=True)
+class Aarch64Panels:
+    """Panels of elements of one size; see Isa.panels.
 
+    A chunk's left side are 8 bytes of each pixel, two registers for every four pixels. Its right
+    side is loaded in turns of at most four registers.
 
-def panel_loop(rows: int, vectors: int, rest: int, *, loop: bool, bias: bool) -> str:
-    """The inline assembly of a tile; see Isa.panel_loop.
-
-    Args:
-        rows: pixels, at most 8; vectors: of channels, at most 3.
-        rest: chunks after the loop; loop: whether there is a loop, of kTrips trips.
-        bias: whether sums start from bias (else from 0).
+    Attributes:
+        letter: of an element in assembly, s or h; lanes: elements of a register.
+        piece, letters, zero: see Panels.
     """
-    lines = list(_start(rows, vectors, bias=bias))
-    pipelined = _pipelined(rows, vectors)
-    if pipelined:
-        lines += _loads(rows, vectors, 0)
-    if loop:
-        lines += ["mov x9, %[trips]", "1:"]
-        for index in range(CHUNKS):
-            lines += _chunk(rows, vectors, index, following=True)
-            if index == 0:
-                lines.append("subs x9, x9, #1")
-        lines.append("b.ne 1b")
-    for index in range(rest):
-        lines += _chunk(rows, vectors, index, following=index + 1 < rest)
-    text = "\n".join(f'"{line}\\n"' for line in lines)
-    outputs = [f'[acc{r}_{v}] "=&w"(acc{r}_{v})' for r in range(rows) for v in range(vectors)]
-    inputs = ['[trips] "i"(kTrips)'] if loop else []
-    inputs += ['[bias] "r"(bias)'] if bias else []
-    used = max(_a_first(rows, vectors, 1), _b_first(rows, vectors, 1) + _b_count(vectors) - 1)
-    used = max(used, _a_first(rows, vectors, 1) + _a_count(rows) - 1)
-    clobbers = [f'"v{i}"' for i in range(used + 1)] + (['"x9"', '"cc"'] if loop else [])
-    return (
-        f"asm volatile({text}\n"
-        f': [a] "+r"(a), [b] "+r"(b), {", ".join(outputs)}\n'
-        f': {", ".join(inputs)}\n: {", ".join(clobbers)}, "memory");'
-    )
+
+    letter: str
+    lanes: int
+    piece: str
+    letters: str
+    zero: str
+
+    @property
+    def steps(self) -> int:
+        """Steps of the depth in a chunk."""
+        return self.lanes // 2
+
+    def rest_of(self, chunks: int, rows: int, vectors: int) -> int:
+        """Chunks that follow the loop; the loop makes (chunks - rest) / CHUNKS trips."""
+        if self._pipelined(rows, vectors):
+            return (chunks - 1) % CHUNKS + 1
+        return chunks % CHUNKS
+
+    def step_loads(self, vectors: int) -> float:
+        """Instructions that load a step of the depth."""
+        return 1 / self.steps + 1 / self._turn(vectors)
+
+    def loop(self, rows: int, vectors: int, rest: int, *, loop: bool, bias: bool) -> str:
+        """The inline assembly of a tile; see Panels.loop.
+
+        Args:
+            rows: pixels, at most 8; vectors: of channels, at most 3.
+            rest: chunks after the loop; loop: whether there is a loop, of kTrips trips.
+            bias: whether sums start from bias (else from 0).
+        """
+        lines = list(self._start(rows, vectors, bias=bias))
+        pipelined = self._pipelined(rows, vectors)
+        if pipelined:
+            lines += [self._load_a(rows, vectors, 0), self._load_b(rows, vectors, 0)]
+        if loop:
+            lines += ["mov x9, %[trips]", "1:"]
+            for index in range(CHUNKS):
+                lines += self._chunk(rows, vectors, index, following=True)
+                if index == 0:
+                    lines.append("subs x9, x9, #1")
+            lines.append("b.ne 1b")
+        for index in range(rest):
+            lines += self._chunk(rows, vectors, index, following=index + 1 < rest)
+        text = "\n".join(f'"{line}\\n"' for line in lines)
+        outputs = [f'[acc{r}_{v}] "=&w"(acc{r}_{v})' for r in range(rows) for v in range(vectors)]
+        inputs = ['[trips] "i"(kTrips)'] if loop else []
+        inputs += ['[bias] "r"(bias)'] if bias else []
+        used = self._b_first(rows, vectors, 1) + self._b_count(vectors)
+        clobbers = [f'"v{i}"' for i in range(used)] + (['"x9"', '"cc"'] if loop else [])
+        return (
+            f"asm volatile({text}\n"
+            f': [a] "+r"(a), [b] "+r"(b), {", ".join(outputs)}\n'
+            f': {", ".join(inputs)}\n: {", ".join(clobbers)}, "memory");'
+        )
+
+    def _turn(self, vectors: int) -> int:
+        """Steps of the depth whose right side is loaded at once."""
+        return min(self.steps, 4 // vectors)
+
+    def _b_count(self, vectors: int) -> int:
+        return vectors * self._turn(vectors)
+
+    def _pipelined(self, rows: int, vectors: int) -> bool:
+        """Whether there are registers to load ahead of the multiplications."""
+        ahead = 2 * (_a_count(rows) + self._b_count(vectors))
+        return rows * vectors + ahead <= 32 and vectors < 3
+
+    def _a_first(self, rows: int, vectors: int, chunk: int) -> int:
+        return _a_count(rows) * (chunk % 2) if self._pipelined(rows, vectors) else 0
+
+    def _b_first(self, rows: int, vectors: int, turn: int) -> int:
+        if self._pipelined(rows, vectors):
+            return 2 * _a_count(rows) + self._b_count(vectors) * (turn % 2)
+        return _a_count(rows)
+
+    def _load(self, first: int, count: int, pointer: str) -> str:
+        names = ", ".join(f"v{first + i}.{self.lanes}{self.letter}" for i in range(count))
+        return f"ld1 {{{names}}}, [%[{pointer}]], #{16 * count}"
+
+    def _load_a(self, rows: int, vectors: int, chunk: int) -> str:
+        return self._load(self._a_first(rows, vectors, chunk), _a_count(rows), "a")
+
+    def _load_b(self, rows: int, vectors: int, turn: int) -> str:
+        return self._load(self._b_first(rows, vectors, turn), self._b_count(vectors), "b")
+
+    def _start(self, rows: int, vectors: int, *, bias: bool) -> Iterator[str]:
+        for v in range(vectors):
+            if bias:
+                where = f"[%[bias], #{16 * v}]" if v else "[%[bias]]"
+                yield f"ldr %q[acc0_{v}], {where}"
+        for v in range(vectors):
+            for r in range(1 if bias else 0, rows):
+                if bias:
+                    yield f"mov %[acc{r}_{v}].16b, %[acc0_{v}].16b"
+                else:
+                    yield f"movi %[acc{r}_{v}].4s, #0"
+
+    def _chunk(self, rows: int, vectors: int, index: int, *, following: bool) -> Iterator[str]:
+        """A chunk of the depth; with `following`, the next one is loaded meanwhile."""
+        pipelined = self._pipelined(rows, vectors)
+        a, each = self._a_first(rows, vectors, index), self._turn(vectors)
+        turns = self.steps // each
+        if not pipelined:
+            yield self._load_a(rows, vectors, index)
+        for number in range(turns):
+            turn = index * turns + number
+            b = self._b_first(rows, vectors, turn)
+            ahead = []
+            if not pipelined:
+                yield self._load_b(rows, vectors, turn)
+            elif number + 1 < turns:
+                ahead = [self._load_b(rows, vectors, turn + 1)]
+            elif following:
+                ahead = [
+                    self._load_a(rows, vectors, index + 1),
+                    self._load_b(rows, vectors, turn + 1),
+                ]
+            for step in range(each):
+                for v in range(vectors):
+                    left = f"v{b + step * vectors + v}.{self.lanes}{self.letter}"
+                    for r in range(rows):
+                        element = (number * each + step) * _PIXELS + r % _PIXELS
+                        source = a + 2 * (r // _PIXELS) + element // self.lanes
+                        lane = f"v{source}.{self.letter}[{element % self.lanes}]"
+                        yield f"fmla %[acc{r}_{v}].{self.lanes}{self.letter}, {left}, {lane}"
+                    if ahead:
+                        yield ahead.pop(0)
 
 
 def _a_count(rows: int) -> int:
-    """Registers of a in a chunk: two steps, four rows each."""
-    return 2 * -(-rows // 4)
+    """Registers of a chunk's left side."""
+    return 2 * -(-rows // _PIXELS)
 
 
-def _b_count(vectors: int) -> int:
-    """Registers of b loaded at once: a chunk's, or a step's of three."""
-    return 2 * vectors if vectors < 3 else vectors
-
-
-def _pipelined(rows: int, vectors: int) -> bool:
-    """Whether there are registers to load a chunk while the one before it is multiplied."""
-    return rows * vectors + 2 * (_a_count(rows) + _b_count(vectors)) <= 32 and vectors < 3
-
-
-def _a_first(rows: int, vectors: int, index: int) -> int:
-    return _a_count(rows) * (index % 2) if _pipelined(rows, vectors) else 0
-
-
-def _b_first(rows: int, vectors: int, index: int) -> int:
-    if _pipelined(rows, vectors):
-        return 2 * _a_count(rows) + _b_count(vectors) * (index % 2)
-    return _a_count(rows)
-
-
-def _load(first: int, count: int, pointer: str) -> str:
-    names = ", ".join(f"v{first + i}.4s" for i in range(count))
-    return f"ld1 {{{names}}}, [%[{pointer}]], #{16 * count}"
-
-
-def _loads(rows: int, vectors: int, index: int) -> list[str]:
-    return [
-        _load(_a_first(rows, vectors, index), _a_count(rows), "a"),
-        _load(_b_first(rows, vectors, index), _b_count(vectors), "b"),
-    ]
-
-
-def _start(rows: int, vectors: int, *, bias: bool) -> Iterator[str]:
-    for v in range(vectors):
-        if bias:
-            yield f"ldr %q[acc0_{v}], [%[bias], #{16 * v}]" if v else "ldr %q[acc0_0], [%[bias]]"
-    for v in range(vectors):
-        for r in range(1 if bias else 0, rows):
-            yield (
-                f"mov %[acc{r}_{v}].16b, %[acc0_{v}].16b" if bias else f"movi %[acc{r}_{v}].4s, #0"
-            )
-
-
-def _chunk(rows: int, vectors: int, index: int, *, following: bool) -> Iterator[str]:
-    """Two steps of the depth; with `following`, the next chunk is loaded meanwhile."""
-    pipelined = _pipelined(rows, vectors)
-    a, b = _a_first(rows, vectors, index), _b_first(rows, vectors, index)
-    ahead = _loads(rows, vectors, index + 1) if pipelined and following else []
-    if not pipelined:
-        yield _load(a, _a_count(rows), "a")
-        if vectors < 3:
-            yield _load(b, _b_count(vectors), "b")
-    for step in range(2):
-        if vectors == 3:
-            yield _load(b, 3, "b")
-        first = b + (step * vectors if vectors < 3 else 0)
-        for v in range(vectors):
-            for r in range(rows):
-                source = f"v{a + 2 * (r // 4) + step}.s[{r % 4}]"
-                yield f"fmla %[acc{r}_{v}].4s, v{first + v}.4s, {source}"
-            if ahead:
-                yield ahead.pop(0)
+FLOATS = Aarch64Panels("s", 4, "float32x2", "f32", "0.0F")
+HALVES = Aarch64Panels("h", 8, "uint16x4", "u16", "0")

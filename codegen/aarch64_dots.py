@@ -21,9 +21,22 @@ class AArch64Loop(DepthLoop):
 
     Attributes:
         whole: elements of the depth in one trip; rest: the unit of what is left.
+        unrolls: how many trips may be written out at a time, the best first.
     """
 
     unit = 4
+    unrolls: tuple[int, ...] = (1,)
+
+    def _unroll(self, trips: int) -> int:
+        return next(u for u in self.unrolls if trips % u == 0)
+
+    def tag(self, run: int) -> str:
+        """See DepthLoop."""
+        trips = run // 16
+        unroll = self._unroll(trips)
+        if trips < 2 or unroll == 1:
+            return super().tag(run)
+        return f"_by{16 * unroll}" if trips > unroll else f"_run{16 * trips}"
 
     def code(
         self, rows: int, vectors: int, run: int, taps: int, fields: int, finish: Finish, flip: bool
@@ -37,11 +50,12 @@ class AArch64Loop(DepthLoop):
             body += ["ldr x7, [%[n], #32]", "3:"]
         if taps:
             body += ["ldr x8, [%[n], #16]", "2:"]
-        if trips > 1:
+        unroll = self._unroll(trips)
+        if trips > unroll:
             body += ["ldr x17, [%[n], #8]", "1:"]
         if trips:
-            chunk = list(self._chunk(rows, vectors, 16, finish, flip))
-            if trips > 1:
+            chunk = list(self._chunk(rows, vectors, 16, finish, flip)) * unroll
+            if trips > unroll:
                 chunk.insert(rows, "subs x17, x17, #1")
                 chunk.append("b.ne 1b")
             body += chunk
@@ -53,7 +67,7 @@ class AArch64Loop(DepthLoop):
             body += ["ldr x17, [%[n], #40]", *_advance(rows), "subs x7, x7, #1", "b.ne 3b"]
         body += self._end(rows, vectors)
         read = "(kRun + 15) / 16 * 16"
-        numbers = ["kPixelStep" if rows > 1 else "0", "kRun / 16"]
+        numbers = ["kPixelStep" if rows > 1 else "0", f"kRun / {16 * unroll}"]
         numbers += [[], ["kTaps", f"kTapStep - {read}"],
                     ["kTapsX", f"kTapStepX - {read}", "kTapsY",
                      "kTapStepY - kTapsX * kTapStepX"]][taps]  # fmt: skip
@@ -153,6 +167,8 @@ class Weights:
 
 class DotLoop(AArch64Loop):
     """sdot: four channels by four elements of the depth; weights are [depth / 4][channel][4]."""
+
+    unrolls = (4, 2, 1)
 
     def fits(self, rows: int, vectors: int) -> bool:
         return rows <= MOST_ROWS and rows * vectors + rows + 2 <= 32 and rows * vectors <= 24

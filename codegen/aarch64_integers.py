@@ -73,15 +73,15 @@ inline void table_row_neon(const Y* table, const X* x, Y* y) {
 )
 
 
-def _words(values: Sequence[str], zero: str) -> str:
-    """One or two vectors of i32 as eight of i16, the zero point added."""
+def _words(values: Sequence[str], zero: str | None) -> str:
+    """One or two vectors of i32 as eight of i16, the zero point added (None: later)."""
     low = f"vqmovn_s32({values[0]})"
     both = (
         f"vqmovn_high_s32({low}, {values[1]})"
         if len(values) > 1
         else f"vcombine_s16({low}, vdup_n_s16(0))"
     )
-    return f"vqaddq_s16({both}, vdupq_n_s16({zero}))"
+    return both if zero is None else f"vqaddq_s16({both}, vdupq_n_s16({zero}))"
 
 
 def store_bytes(
@@ -92,18 +92,24 @@ def store_bytes(
     needs: list[Microkernel] = []
     unsigned = finish.target is DType.U8
     kind, narrow = ("u8", "vqmovun") if unsigned else ("s8", "vqmovn")
+    added: str | None = zero
+    if finish.rising:
+        # Saturated to 0 to 255, then 128 less: a flip of the sign.
+        narrow, added = "vqmovun", None
     if zero != "kZero":
-        zero = f"static_cast<std::int16_t>({zero})"
+        added = f"static_cast<std::int16_t>({zero})"
     at = 0
     while at < len(values):
         left = len(values) - at
         count = 4 if left >= 3 else left
         group = values[at : at + count]
         full = 16 * len(group) if count == 4 else 8
-        text = f"{narrow}_s16({_words(group[:2], zero)})"
+        text = f"{narrow}_s16({_words(group[:2], added)})"
         quad = "q" if len(group) > 2 else ""
         if quad:
-            text = f"{narrow}_high_s16({text}, {_words(group[2:], zero)})"
+            text = f"{narrow}_high_s16({text}, {_words(group[2:], added)})"
+        if finish.rising:
+            text = f"vreinterpret{quad}_s8_u8(veor{quad}_u8({text}, vdup{quad}_n_u8(128)))"
         low, high = finish.bounded
         if low:
             text = f"vmax{quad}_{kind}({text}, vdup{quad}_n_{kind}(kLow))"
@@ -192,6 +198,7 @@ def _integers(
         spell=SPELL,
         depth_loop=loop,
         depthwise=forms,
+        rises=True,
         adds_in_16_bits=isinstance(loop, MultiplyLoop),
         finish_instructions=finish,
     )

@@ -37,10 +37,9 @@ class DotTile:
         kind = ("qgemm", "qconv", "qconv2d")[self.taps]
         channels = self.vectors * isa.lanes - (isa.lanes - self.part if self.part else 0)
         tail = short = ""
-        if integers_of(isa).depth_loop:  # its text depends on what follows whole trips of 16
-            trips, rest = divmod(self.run, 16)
-            tail = f"_tail{rest}" if rest else ""
-            short = ("_shortest", "_short")[trips] if trips < 2 else ""
+        if loop := integers_of(isa).depth_loop:  # its text depends on the depth
+            tail = f"_tail{self.run % 16}" if self.run % 16 else ""
+            short = loop.tag(self.run)
         return f"{kind}{self.finish.suffix}_{self.rows}x{channels}{tail}{short}_{isa.suffix}"
 
     def parameters(self) -> list[str]:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-import textwrap
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from mdlc.codegen import weights_file
 from mdlc.codegen.chain_code import arguments, chain_code
+from mdlc.codegen.class_text import bytes_literal, file_entries, manual, port_entry, stacked
 from mdlc.codegen.format import format_cpp
 from mdlc.codegen.kernel import LayerCode, Microkernel, Step, View
 from mdlc.codegen.memory import lower_bound
@@ -126,12 +125,12 @@ def emit(
         decoder=weights_decoder(plan) if plan.encoded else "",
         payload_bytes="kPayloadBytes" if plan.encoded else f"{plan.name}::kWeightBytes",
         payload_bytes_number=len(weights) - weights_file.HEADER_BYTES,
-        digest=_bytes_literal(plan.digest()[:16]),
-        target=_bytes_literal(plan.isa.name.encode().ljust(16, b"\0")),
+        digest=bytes_literal(plan.digest()[:16]),
+        target=bytes_literal(plan.isa.name.encode().ljust(16, b"\0")),
         alignment=ALIGNMENT,
-        weights_literal=_bytes_literal(weights) if embed_weights else "",
+        weights_literal=bytes_literal(weights) if embed_weights else "",
         at=_at,
-        stacked=_stacked,
+        stacked=stacked,
         c_types=C_TYPES,
     )
     files = {
@@ -148,18 +147,6 @@ def emit(
 
 def manifest(plan: Plan, info: Info, files: Mapping[str, bytes]) -> bytes:
     """The manifest: what was made from what, as JSON."""
-
-    def port(p: Port) -> dict[str, object]:
-        height, width, channels = p.dims
-        return {
-            "name": p.name,
-            "parameter": p.identifier,
-            "shape": list(p.type.shape),
-            "dtype": p.type.dtype.value,
-            "layout": p.type.layout.value,
-            "mat": {"height": height, "width": width, "channels": channels},
-        }
-
     content = {
         "format": 1,
         "class": plan.name,
@@ -167,21 +154,28 @@ def manifest(plan: Plan, info: Info, files: Mapping[str, bytes]) -> bytes:
         "target": plan.isa.name,
         "compiler_flags": list(plan.isa.flags),
         "model": {"file": info.model, "sha256": info.sha256},
-        "inputs": [port(p) for p in plan.inputs],
-        "outputs": [port(p) for p in plan.outputs],
+        "inputs": [port_entry(port) for port in plan.inputs],
+        "outputs": [port_entry(port) for port in plan.outputs],
         "threads": plan.threads,
         "layers": len(plan.steps),
         "macs": plan.macs,
         "arena_bytes": plan.arena_bytes,
         "arena_lower_bound": lower_bound(plan.buffers),
         "weight_bytes": plan.weight_bytes,
+        **({"precision": _precision(plan)} if plan.precision != "fp32" else {}),
         **({"weights": _encodings(plan)} if plan.encoded else {}),
-        "files": {
-            name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-            for name, data in sorted(files.items())
-        },
+        "files": file_entries(files),
     }
     return (json.dumps(content, indent=2) + "\n").encode()
+
+
+def _precision(plan: Plan) -> dict[str, object]:
+    """What was asked for, the layers that compute in it, and those that could but do not."""
+    return {
+        "asked": plan.precision,
+        "half_layers": [step.name for step in plan.half_steps],
+        "kept_float": dict(plan.kept_float),
+    }
 
 
 def _encodings(plan: Plan) -> dict[str, object]:
@@ -210,13 +204,12 @@ def _code(plan: Plan, unit: Sequence[int]) -> LayerCode:
         code = chain_code([plan.steps[i] for i in unit], chain, plan.isa)
         return resolve(code, chain.strips)
     step = plan.steps[unit[0]]
-    return resolve(step.kernel.emit(step, plan.isa), _threads(plan, step))
+    return resolve(step.kernel.emit(step, step.isa(plan.isa)), _threads(plan, step))
 
 
 def _threads(plan: Plan, step: Step) -> int:
     """Threads that share a step's loops."""
-    cycles = step.kernel.cost(step.node, step.schedule, plan.isa)
-    return plan.threads if cycles > _WORTH_SHARING else 1
+    return plan.threads if step.cycles(plan.isa) > _WORTH_SHARING else 1
 
 
 def _ordered(codes: Sequence[LayerCode]) -> Iterator[Microkernel]:
@@ -326,7 +319,7 @@ def describe(step: Step) -> str:
 
 
 def _manual(plan: Plan, info: Info, embed: bool) -> list[str]:
-    """The table at the top of the header, in lines that clang-format has no reason to refill."""
+    """The table at the top of the header."""
     flags = " ".join(plan.isa.flags)
     rows = [
         ("model", info.model),
@@ -335,6 +328,7 @@ def _manual(plan: Plan, info: Info, embed: bool) -> list[str]:
         ("target", f"{plan.isa.name} ({plan.isa.description})"),
         *([("flags", flags)] if flags else []),
         ("work", f"{plan.macs / 1e6:.2f} million multiply-adds, {len(plan.steps)} layers"),
+        *([("precision", _precision_line(plan))] if plan.precision != "fp32" else []),
         *([("threads", f"1 to {plan.threads}")] if plan.threads > 1 else []),
         (
             "memory",
@@ -343,16 +337,16 @@ def _manual(plan: Plan, info: Info, embed: bool) -> list[str]:
         ),
         *([("stored", _stored(plan))] if plan.encoded else []),
     ]
-    for port in plan.inputs:
-        note = info.notes.get(port.name)
-        rows.append(("in", f"{_describe_port(port)}{'; ' + note if note else ''}"))
-    rows += [("out", _describe_port(port)) for port in plan.outputs]
-    lines = []
-    for label, text in rows:
-        wrapped = textwrap.wrap(text, 82, break_long_words=False, break_on_hyphens=False)
-        for number, line in enumerate(wrapped or [""]):
-            lines.append(f"{'' if number else label:<11}{line}".rstrip())
-    return lines
+    return manual(rows, plan, info.notes)
+
+
+def _precision_line(plan: Plan) -> str:
+    """The precision in a few words."""
+    half = len(plan.half_steps)
+    if not half:
+        return f"weights {plan.precision}, arithmetic fp32"
+    kept = f", {len(plan.kept_float)} kept in float" if plan.kept_float else ""
+    return f"{half} of {len(plan.steps)} layers in half{kept}"
 
 
 def _stored(plan: Plan) -> str:
@@ -361,12 +355,6 @@ def _stored(plan: Plan) -> str:
     listed = ", ".join(f"{name} ({count})" for name, count in counts.most_common())
     nbytes = weights_file.HEADER_BYTES + weights_file.payload_of(plan).nbytes
     return f"{nbytes} bytes; layers by encoding: {listed}"
-
-
-def _describe_port(port: Port) -> str:
-    height, width, channels = port.dims
-    size = f"height {height}, width {width}, channels {channels}"
-    return f"{port.identifier}: {port.type.dtype.value}, {size}"
 
 
 def _constant(name: str) -> str:
@@ -412,12 +400,6 @@ def _at(plan: Plan, view: View) -> str:
     return f"At<{C_TYPES[view.type.dtype]}>({name}{extra})"
 
 
-def _stacked(port: Port) -> tuple[int, int]:
-    """Rows of a port's Mat, and bytes of each."""
-    height, width, channels = port.dims
-    return height, width * channels * port.type.dtype.size
-
-
 def _call(
     plan: Plan, unit: Sequence[int], function: str, members: Sequence[Member], *, parallel: bool
 ) -> str:
@@ -442,7 +424,3 @@ def _pointers(plan: Plan) -> list[tuple[str, str, int]]:
         (f"{blob.step}.{blob.field}", types[blob.step, blob.field], blob.offset)
         for blob in plan.blobs()
     ]
-
-
-def _bytes_literal(data: bytes) -> str:
-    return ", ".join(str(byte) for byte in data)

@@ -36,6 +36,12 @@ class Epilogue:
         parts += [self.stem] if self.stem else []
         return "".join(f"_{part}" for part in parts)
 
+    @property
+    def arguments(self) -> list[str]:
+        """Names of the arrays that it reads."""
+        used = {"bias": self.bias, "slope": self.slope, "residual": self.residual}
+        return [name for name, read in used.items() if read]
+
     def formula(self, accumulated: str) -> str:
         """The epilogue around a scalar formula, for comments."""
         text = f"{accumulated} + residual[p][n]" if self.residual else accumulated

@@ -46,6 +46,7 @@ class Spelled:
 
 def vectorisable(expr: Expr, isa: Isa) -> bool:
     """Whether every primitive has a vector form on the ISA."""
+    isa = isa.wide or isa
     return all(kind in isa.spell or kind in FUNCTIONS for kind in primitives_of(expr))
 
 
@@ -113,24 +114,70 @@ def _fused(node: Expr, uses: Counter[Expr], text: dict[Expr, str]) -> tuple[str,
     return None
 
 
+# Of an operator that is computed in half precision as it stands: each rounds.
+MOST_ROUNDINGS = 3
+_EXACT = MASKS | {"input", "const", "min", "max", "neg", "abs", "select", "floor", "ceil", "round"}
+
+
+def _narrow(expr: Expr, isa: Isa) -> bool:
+    """Whether a formula is computed in half precision, not in float between two conversions."""
+    kinds = primitives_of(expr)
+    roundings = sum(1 for kind in _operations(expr) if kind not in _EXACT)
+    return all(kind in isa.spell or kind in _EXACT for kind in kinds) and (
+        roundings <= MOST_ROUNDINGS
+    )
+
+
+def _operations(expr: Expr) -> list[str]:
+    """The kinds of all operations of a formula, each shared one once."""
+    seen: set[Expr] = set()
+    pending = [expr]
+    while pending:
+        node = pending.pop()
+        if node not in seen:
+            seen.add(node)
+            pending.extend(node.args)
+    return [node.kind for node in seen]
+
+
+def _widened(name: str, comment: str, wide: Microkernel, arity: int, isa: Isa) -> Microkernel:
+    """A function on halves by one on floats."""
+    names = ["x"] if arity == 1 else [f"x{i}" for i in range(arity)]
+    arguments = ", ".join(f"{isa.vector} {n}" for n in names)
+    widened = zip(*(isa.widened(n) for n in names), strict=True)
+    parts = [f"{wide.name}({', '.join(each)})" for each in widened]
+    text = (
+        f"// {comment} Computed in float.\n"
+        f"inline {isa.vector} {name}({arguments}) {{\n"
+        f"  return {isa.op('narrow', *parts)};\n}}\n"
+    )
+    return Microkernel(name, text, (wide,))
+
+
 def math_function(kind: str, isa: Isa) -> Microkernel:
     """exp, log, ... on vectors as a function, such as exp_f32_neon."""
-    return _function(f"{kind}_f32_{isa.suffix}", FORMULAS[kind], FUNCTIONS[kind](input_(0)), 1, isa)
+    return _function(
+        f"{kind}_{isa.kind}_{isa.suffix}", FORMULAS[kind], FUNCTIONS[kind](input_(0)), 1, isa
+    )
 
 
 def element_function(op: Elementwise, isa: Isa) -> Microkernel:
     """An element-wise operator on vectors as a function, such as relu_f32_neon."""
     inputs = [input_(i) for i in range(op.arity)]
     formula = op.expr(*inputs)
-    if formula.kind in FUNCTIONS and formula.kind not in isa.spell and formula.args == (inputs[0],):
+    alone = formula.kind in FUNCTIONS and formula.kind not in isa.spell
+    if isa.wide is None and alone and formula.args == (inputs[0],):
         return math_function(formula.kind, isa)
     comment = re.sub(r"\s+", " ", (type(op).__doc__ or "").split(" Source:")[0]).strip()
     comment = re.sub(r"\bself\.", "", comment)
+    if isa.wide is not None and not _narrow(formula, isa):
+        name = f"{stem(op)}_{isa.kind}_{isa.suffix}"
+        return _widened(name, comment, element_function(op, isa.wide), op.arity, isa)
     for field in dataclasses.fields(op):
         value = getattr(op, field.name)
         if isinstance(value, float | int | str):
             comment += f" {field.name} = {value}."
-    return _function(f"{stem(op)}_f32_{isa.suffix}", comment, formula, op.arity, isa)
+    return _function(f"{stem(op)}_{isa.kind}_{isa.suffix}", comment, formula, op.arity, isa)
 
 
 def stem(op: Elementwise) -> str:

@@ -27,6 +27,8 @@ class Finish:
         wide: whether a factor is 1/4 or more, so that accumulators are first shifted up.
         folded: whether the zero point is among the per-channel numbers.
         least: whether a weight is -128, so that two products do not fit 16 bits.
+        rising: whether the zero point is the least byte (as behind a Relu) and is added by the
+            narrowing itself, where the instruction set has use for that.
     """
 
     source: DType
@@ -37,6 +39,7 @@ class Finish:
     wide: bool = False
     folded: bool = False
     least: bool = False
+    rising: bool = False
 
     @property
     def raw(self) -> bool:
@@ -57,13 +60,14 @@ class Finish:
         low, high = self.bounded
         middle = f"{'_low' if low else ''}{'_high' if high else ''}{'_wide' if self.wide else ''}"
         middle += "_least" if self.least else ""
+        middle += "_rising" if self.rising else ""
         return f"{middle}_{self.source.value}{self.target.value}"
 
     @property
     def parameters(self) -> dict[str, int]:
         """Compile-time integers of a tile, by name."""
         low, high = self.bounded
-        found = {} if self.raw or self.folded else {"kZero": self.zero}
+        found = {} if self.raw or self.folded or self.rising else {"kZero": self.zero}
         found |= {"kLow": self.low} if low else {}
         return found | ({"kHigh": self.high} if high else {})
 
@@ -71,7 +75,8 @@ class Finish:
         """The result around a scalar formula, for comments."""
         if self.raw:
             return total
-        text = f"rescale({total}) + {'zero' if self.folded else 'kZero'}"
+        zero = "zero" if self.folded else "-128" if self.rising else "kZero"
+        text = f"rescale({total}) + {zero}"
         low, high = self.bounded
         text = f"max({text}, kLow)" if low else text
         return f"min({text}, kHigh)" if high else text
@@ -106,6 +111,10 @@ class DepthLoop(ABC):
     """
 
     unit: int
+
+    def tag(self, run: int) -> str:
+        """What tells texts for whole trips of 16 apart, in names of functions."""
+        return ("_shortest", "_short")[run // 16] if run < 32 else ""
 
     @abstractmethod
     def code(
@@ -173,6 +182,7 @@ class Integers:
         flips_in_copy: whether a product's activations are flipped in a copy of the input, not in
             the loop.
         adds_in_16_bits: whether products are added before they are widened.
+        rises: whether storing makes use of Finish.rising.
         depthwise: forms of depthwise convolutions, the one of most channels first.
     """
 
@@ -202,6 +212,7 @@ class Integers:
     depthwise: tuple[DepthwiseForm, ...] = ()
     depth_loop: DepthLoop | None = None
     adds_in_16_bits: bool = False
+    rises: bool = False
     flips_in_copy: bool = False
     helpers: tuple[Microkernel, ...] = ()
 

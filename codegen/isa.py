@@ -8,32 +8,59 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from mdlc.compiler.errors import MdlcError
+from mdlc.compiler.types import DType, TensorType
 
 if TYPE_CHECKING:
     from mdlc.codegen.integers import Integers
 
 
-class PanelLoop(Protocol):
-    """Spells accumulators = start + sum over k of a[k][row] * b[k][channel]; see panels.py."""
+class Panels(Protocol):
+    """How the depth of a product is written in assembly, on panels; see codegen/panels.py.
 
-    def __call__(self, rows: int, vectors: int, rest: int, *, loop: bool, bias: bool) -> str:
-        """A C++ statement on accR_V, a, b, kTrips and, with `bias`, bias."""
+    Attributes:
+        piece: C++ type of 8 bytes of a pixel, without the ending _t; letters: the ending of the
+            intrinsics on it; zero: its literal zero.
+    """
+
+    @property
+    def piece(self) -> str:
+        """See above."""
+
+    @property
+    def letters(self) -> str:
+        """See above."""
+
+    @property
+    def zero(self) -> str:
+        """See above."""
+
+    def loop(self, rows: int, vectors: int, rest: int, *, loop: bool, bias: bool) -> str:
+        """accumulators = start + sum over k of a[k][row] * b[k][channel].
+
+        A C++ statement on accR_V, a, b, kTrips and, with `bias`, bias.
+        """
+
+    def rest_of(self, chunks: int, rows: int, vectors: int) -> int:
+        """Chunks that follow the loop; the loop makes (chunks - rest) / CHUNKS trips."""
+
+    def step_loads(self, vectors: int) -> float:
+        """Instructions that load a step of the depth."""
 
 
 @dataclass(frozen=True)
 class Isa:
-    """A frozen description of an instruction set as seen by float kernels.
+    """A frozen description of an instruction set as seen by kernels of one floating element type.
 
     Attributes:
         name: the target's name on the command line.
         suffix: the ending of microkernel names.
         description: one line for `mdlc targets`.
-        lanes: f32 elements of one vector (1: scalar C++).
+        lanes: elements of one vector (1: scalar C++).
         registers: vector registers that a tile may use.
         vector: C++ type of a vector; mask: of a comparison's result.
         header: the header that declares the intrinsics, or "".
@@ -46,8 +73,16 @@ class Isa:
             prefetch(p), a statement that brings a cache line nearer.
         lane_fma: `v = lane_fma(acc, b, a, lane)`: acc + b * a[lane], where the ISA has it, else
             "": kernels then broadcast from memory.
-        panel_loop: where the depth of a product is best written in assembly, the function that
-            does so (codegen/panels.py); such ISAs copy a product's left side into panels.
+        panels: where the depth of a product is best written in assembly, how (codegen/panels.py);
+            such ISAs copy a product's left side into panels.
+        dtype: the element type; element: its C++ type in memory.
+        half: the same processor as seen by kernels of half precision, where it computes in it.
+        wide: of a half: the float ISA that it converts to and from. `spell` has low(v) then, the
+            first float vector of a half's vector, high(v) where there are two, and narrow(low,
+            high) or narrow(low), the way back.
+        scalar: of a half: elements one by one, computed in float; else the portable ISA is.
+        longest_sum: products that are added up in one go, for the sake of precision; longer sums
+            are sums of such sums. 0: any number.
         integers: how it computes on 8-bit integers; None: in portable scalar C++.
         fma_per_cycle: vector multiply-adds a core of the class starts per cycle.
         loads_per_cycle: vector loads likewise.
@@ -72,7 +107,13 @@ class Isa:
     triple: str
     spell: Mapping[str, str]
     lane_fma: str = ""
-    panel_loop: PanelLoop | None = None
+    panels: Panels | None = None
+    dtype: DType = DType.F32
+    element: str = "float"
+    half: Isa | None = None
+    wide: Isa | None = None
+    scalar: Isa | None = None
+    longest_sum: int = 0
     integers: Integers | None = None
     fma_per_cycle: float = 2.0
     loads_per_cycle: float = 2.0
@@ -86,6 +127,20 @@ class Isa:
     guard: tuple[str, ...] = ()
     cpu_check: str = ""
     kernels: str = "mdlc.codegen.kernels"
+
+    @property
+    def kind(self) -> str:
+        """The element type in the names of microkernels: f32 or f16."""
+        return self.dtype.value
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of an element."""
+        return self.dtype.size
+
+    def arguments(self, read: Iterable[str], written: str = "y") -> list[str]:
+        """Parameters of a function: arrays of elements that it reads, then the one it writes."""
+        return [*(f"const {self.element}* {name}" for name in read), f"{self.element}* {written}"]
 
     def op(self, hook: str, *operands: object) -> str:
         """The C++ expression of a hook on operands."""
@@ -102,6 +157,32 @@ class Isa:
     def set1(self, scalar: object) -> str:
         """A vector with all lanes equal to a scalar expression."""
         return self.op("set1", scalar)
+
+    def broadcast(self, base: object, index: object) -> str:
+        """A vector with all lanes equal to base[index]."""
+        if "broadcast" in self.spell:
+            return self.op("broadcast", base, index)
+        return self.set1(f"({base})[{index}]")
+
+    def item(self, base: str, index: str) -> str:
+        """The value of base[index] as a float."""
+        return self.scalar.load(f"{base} + {index}") if self.scalar else f"{base}[{index}]"
+
+    def set_item(self, base: str, index: str, value: str) -> str:
+        """A statement (without semicolon) that writes a float to base[index]."""
+        if self.scalar:
+            return self.scalar.store(f"{base} + {index}", value)
+        return f"{base}[{index}] = {value}"
+
+    def widened(self, vector: str) -> list[str]:
+        """The float vectors of a half's vector."""
+        assert self.wide is not None
+        return [self.op(part, vector) for part in ("low", "high")[: self.lanes // self.wide.lanes]]
+
+    def of(self, types: Iterable[TensorType]) -> Isa:
+        """What kernels see that compute on tensors of these types: `half` where all are half."""
+        kinds = {each.dtype for each in types if each.dtype.is_float}
+        return self.half if self.half and kinds == {DType.F16} else self
 
     def fma(self, a: object, b: object, c: object) -> str:
         """a * b + c, rounded once where the hardware does."""

@@ -59,12 +59,14 @@ class View:
         pitch: elements from one innermost row (last physical axis) to the next; equal to that
             axis's length where the tensor is dense. A channel slice of an NHWC buffer has the
             buffer's channel count.
+        wide: whether elements are floats where the target would keep halves (Metal).
     """
 
     buffer: int
     offset: int
     type: TensorType
     pitch: int
+    wide: bool = False
 
     @property
     def dense(self) -> bool:
@@ -149,6 +151,14 @@ class Step:
     output: View
     weights: Mapping[str, Array] = field(default_factory=dict)
     scratch: View | None = None
+
+    def isa(self, isa: Isa) -> Isa:
+        """The instruction set as its kernel sees it."""
+        return isa_of(self.node, isa)
+
+    def cycles(self, isa: Isa) -> float:
+        """Estimated cycles on one core."""
+        return self.kernel.cost(self.node, self.schedule, self.isa(isa))
 
     def with_views(self, inputs: Sequence[View], output: View) -> Step:
         """The same step on other memory."""
@@ -241,6 +251,11 @@ def kernels(package_name: str = "mdlc.codegen.kernels") -> tuple[Kernel, ...]:
     return tuple(found)
 
 
+def isa_of(node: Node, isa: Isa) -> Isa:
+    """The instruction set as seen by the kernel of a node: of its element type."""
+    return isa.of((node.type, *(source.type for source in node.inputs)))
+
+
 @dataclass(frozen=True)
 class Candidate:
     """A way to compute a node, with its estimated cycles."""
@@ -256,6 +271,7 @@ def candidates(node: Node, isa: Isa) -> list[Candidate]:
     Raises:
         MdlcError: no kernel computes it on this ISA.
     """
+    isa = isa_of(node, isa)
     found = [
         Candidate(kernel, schedule, kernel.cost(node, schedule, isa))
         for kernel in kernels(isa.kernels)

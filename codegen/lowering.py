@@ -16,7 +16,16 @@ from dataclasses import replace
 from mdlc.codegen.chain_code import window_floats
 from mdlc.codegen.chains import Chain, band_node, find_chains, parts_of, window_rows
 from mdlc.codegen.isa import Isa
-from mdlc.codegen.kernel import Candidate, Schedule, Step, View, candidates, kernels, row_length
+from mdlc.codegen.kernel import (
+    Candidate,
+    Schedule,
+    Step,
+    View,
+    candidates,
+    isa_of,
+    kernels,
+    row_length,
+)
 from mdlc.codegen.memory import place
 from mdlc.codegen.plan import (
     ALIGNMENT,
@@ -91,9 +100,9 @@ def lower(
         names.unique(f"{port.identifier}_mat")  # the parameter of infer
     steps: list[Step] = []
     for node in order:
-        if node not in choice or _views_its_inputs(node, views):
+        if node not in choice or views_its_inputs(node, views):
             continue
-        kernel, schedule = choice[node].kernel, choice[node].schedule
+        kernel, schedule, own = choice[node].kernel, choice[node].schedule, isa_of(node, isa)
         steps.append(
             Step(
                 names.unique(identifier(node.name or type(node.op).__name__)),
@@ -102,10 +111,10 @@ def lower(
                 schedule,
                 tuple(views[source] for source in node.inputs if source in views),
                 views[node],
-                kernel.pack(node, schedule, isa),
+                kernel.pack(node, schedule, own),
                 _scratch(
-                    kernel.scratch(node, schedule, isa)
-                    + (threads - 1) * kernel.thread_scratch(node, schedule, isa),
+                    kernel.scratch(node, schedule, own)
+                    + (threads - 1) * kernel.thread_scratch(node, schedule, own),
                     sizes,
                 ),
             )
@@ -342,7 +351,7 @@ def _slice_view(
     return View(whole.buffer, whole.offset + start * size, node.type, whole.pitch)
 
 
-def _views_its_inputs(node: Node, views: Mapping[Node, View]) -> bool:
+def views_its_inputs(node: Node, views: Mapping[Node, View]) -> bool:
     """Whether a Concat or Slice shares its input's buffer, so that there is nothing to compute."""
     return (
         isinstance(node.op, Concat | Slice)

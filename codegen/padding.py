@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mdlc.codegen.isa import Isa
 from mdlc.codegen.kernel import Microkernel
 from mdlc.codegen.product import offset
 from mdlc.codegen.threads import parallel
@@ -11,18 +12,18 @@ from mdlc.codegen.threads import parallel
 _TEXT = """\
 // padded[y][c] = x[y - kLeft][c], zero outside: a row of an NHWC image with a border.
 template <int kColumns, int kChannels, int kPitch, int kLeft, int kPaddedWidth>
-inline void pad_row_f32(const float* x, float* padded) {
-  std::memset(padded, 0, sizeof(float) * kLeft * kChannels);
-  float* to = padded + kLeft * kChannels;
+inline void pad_row_@k(const @e* x, @e* padded) {
+  std::memset(padded, 0, sizeof(@e) * kLeft * kChannels);
+  @e* to = padded + kLeft * kChannels;
   if (kPitch == kChannels) {
-    std::memcpy(to, x, sizeof(float) * kColumns * kChannels);
+    std::memcpy(to, x, sizeof(@e) * kColumns * kChannels);
   } else {
     for (int j = 0; j < kColumns; ++j) {
-      std::memcpy(to + j * kChannels, x + j * kPitch, sizeof(float) * kChannels);
+      std::memcpy(to + j * kChannels, x + j * kPitch, sizeof(@e) * kChannels);
     }
   }
   std::memset(to + kColumns * kChannels, 0,
-              sizeof(float) * (kPaddedWidth - kLeft - kColumns) * kChannels);
+              sizeof(@e) * (kPaddedWidth - kLeft - kColumns) * kChannels);
 }
 """
 
@@ -44,11 +45,11 @@ class Border:
     padded: tuple[int, int]
 
     @property
-    def floats(self) -> int:
-        """Floats of the copy."""
+    def elements(self) -> int:
+        """Elements of the copy."""
         return self.padded[0] * self.padded[1] * self.channels
 
-    def code(self, x: str) -> str:
+    def code(self, x: str, isa: Isa) -> str:
         """Statements that write the copy of the image at `x` to `padded`."""
         rows = min(self.size[0], self.padded[0] - self.before[0])
         columns = min(self.size[1], self.padded[1] - self.before[1])
@@ -57,47 +58,47 @@ class Border:
         numbers = (columns, self.channels, self.pitch, self.before[1], self.padded[1])
         source = offset(x, (rows, "row", self.size[1] * self.pitch))
         target = offset("padded", (rows, "row", row), fixed=self.before[0] * row)
-        call = f"pad_row_f32<{', '.join(map(str, numbers))}>({source}, {target});"
+        call = f"pad_row_{isa.kind}<{', '.join(map(str, numbers))}>({source}, {target});"
         lines = [parallel("row", rows, call)]
         if self.before[0]:
-            lines.insert(0, _zeros("padded", self.before[0] * row))
+            lines.insert(0, _zeros("padded", self.before[0] * row, isa))
         if below:
-            lines.append(_zeros(f"padded + {(self.before[0] + rows) * row}", below * row))
+            lines.append(_zeros(f"padded + {(self.before[0] + rows) * row}", below * row, isa))
         return "\n".join(lines)
 
-    @property
-    def microkernel(self) -> Microkernel:
+    def microkernel(self, isa: Isa) -> Microkernel:
         """What the code calls."""
-        return Microkernel("pad_row_f32", _TEXT, includes=("cstring",))
+        name = f"pad_row_{isa.kind}"
+        return Microkernel(name, _spelled(_TEXT, isa), includes=("cstring",))
 
 
 _FOLDED_TEXT = """\
 // folded[(py * kStride + px) * kChannels + c] of pixel X = x[py][X * kStride + px - kLeft][c]: a
 // row of an image whose kStride^2 phases are channels, from rows x[py] (null: zeros). A pixel takes
-// kFolded floats, zero-filled.
+// kFolded elements, zero-filled.
 template <int kColumns, int kChannels, int kPitch, int kLeft, int kStride, int kPixels, int kFolded>
-inline void fold_row_f32(const float* const* x, float* folded) {
+inline void fold_row_@k(const @e* const* x, @e* folded) {
   constexpr int kShift = kLeft % kStride == 0 ? 0 : kStride - kLeft % kStride;
   constexpr int kPairs = (kColumns - kShift) / kStride;
-  std::memset(folded, 0, sizeof(float) * kPixels * kFolded);
+  std::memset(folded, 0, sizeof(@e) * kPixels * kFolded);
   for (int py = 0; py < kStride; ++py) {
     if (x[py] == nullptr) continue;
-    float* to = folded + py * kStride * kChannels;
+    @e* to = folded + py * kStride * kChannels;
     for (int i = 0; i < kShift; ++i) {
       std::memcpy(to + (i + kLeft) / kStride * kFolded + (i + kLeft) % kStride * kChannels,
-                  x[py] + i * kPitch, sizeof(float) * kChannels);
+                  x[py] + i * kPitch, sizeof(@e) * kChannels);
     }
-    float* pair = to + (kShift + kLeft) / kStride * kFolded;
-    const float* from = x[py] + kShift * kPitch;
+    @e* pair = to + (kShift + kLeft) / kStride * kFolded;
+    const @e* from = x[py] + kShift * kPitch;
     for (int i = 0; i < kPairs; ++i) {
       for (int px = 0; px < kStride; ++px) {
         std::memcpy(pair + i * kFolded + px * kChannels, from + (i * kStride + px) * kPitch,
-                    sizeof(float) * kChannels);
+                    sizeof(@e) * kChannels);
       }
     }
     for (int i = kShift + kPairs * kStride; i < kColumns; ++i) {
       std::memcpy(to + (i + kLeft) / kStride * kFolded + (i + kLeft) % kStride * kChannels,
-                  x[py] + i * kPitch, sizeof(float) * kChannels);
+                  x[py] + i * kPitch, sizeof(@e) * kChannels);
     }
   }
 }
@@ -111,7 +112,7 @@ class FoldedBorder:
     Attributes:
         size, channels, pitch, before: as in Border.
         padded: [rows, columns] of the copy, each pixel holding stride x stride pixels of the image.
-        stride: phases of an axis; folded: floats of a pixel of the copy.
+        stride: phases of an axis; folded: elements of a pixel of the copy.
     """
 
     size: tuple[int, int]
@@ -123,11 +124,11 @@ class FoldedBorder:
     folded: int
 
     @property
-    def floats(self) -> int:
-        """Floats of the copy."""
+    def elements(self) -> int:
+        """Elements of the copy."""
         return self.padded[0] * self.padded[1] * self.folded
 
-    def code(self, x: str) -> str:
+    def code(self, x: str, isa: Isa) -> str:
         """Statements that write the copy of the image at `x` to `padded`."""
         height, width = self.size
         columns = min(width, self.padded[1] * self.stride - self.before[1])
@@ -143,17 +144,22 @@ class FoldedBorder:
             inside = f"{row} < {height}" if down >= 0 else f"{row} >= 0 && {row} < {height}"
             pointers.append(f"{inside} ? {x} + ({row}) * {width * self.pitch} : nullptr")
         body = (
-            f"const float* rows[] = {{{', '.join(pointers)}}};\n"
-            f"fold_row_f32<{', '.join(map(str, numbers))}>"
+            f"const {isa.element}* rows[] = {{{', '.join(pointers)}}};\n"
+            f"fold_row_{isa.kind}<{', '.join(map(str, numbers))}>"
             f"(rows, padded + row * {self.padded[1] * self.folded});"
         )
         return parallel("row", self.padded[0], body)
 
-    @property
-    def microkernel(self) -> Microkernel:
+    def microkernel(self, isa: Isa) -> Microkernel:
         """What the code calls."""
-        return Microkernel("fold_row_f32", _FOLDED_TEXT, includes=("cstring",))
+        name = f"fold_row_{isa.kind}"
+        return Microkernel(name, _spelled(_FOLDED_TEXT, isa), includes=("cstring",))
 
 
-def _zeros(where: str, count: int) -> str:
-    return f"std::memset({where}, 0, sizeof(float) * {count});"
+def _zeros(where: str, count: int, isa: Isa) -> str:
+    return f"std::memset({where}, 0, sizeof({isa.element}) * {count});"
+
+
+def _spelled(text: str, isa: Isa) -> str:
+    """The text for the element type of an ISA."""
+    return text.replace("@e", isa.element).replace("@k", isa.kind)

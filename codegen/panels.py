@@ -1,10 +1,10 @@
 """Products whose left side is first copied into panels, so that a tile reads it in one stream.
 
-A panel holds `rows` neighbouring pixels as [k / 2][rows / 4][2][4 pixels], zero-filled; beside
-weights packed as [k][channels], both sides of a step of the depth are then a few contiguous
-vectors. The copy is small against the arithmetic once there are tens of output channels, and
-needs no copy of its own for strides and filter taps (Goto and van de Geijn, "Anatomy of
-High-Performance Matrix Multiplication", 2008).
+A panel holds `rows` neighbouring pixels as [k / s][rows / 4][s][4 pixels], zero-filled, where s
+elements are 8 bytes; beside weights packed as [k][channels], both sides of a step of the depth are
+then a few contiguous vectors. The copy is small against the arithmetic once there are tens of
+output channels, and needs no copy of its own for strides and filter taps (Goto and van de Geijn,
+"Anatomy of High-Performance Matrix Multiplication", 2008).
 """
 
 from __future__ import annotations
@@ -13,51 +13,57 @@ import itertools
 import math
 from dataclasses import dataclass
 
-from mdlc.codegen.aarch64 import CHUNKS, rest_of
+from mdlc.codegen.aarch64 import CHUNKS
 from mdlc.codegen.epilogue import Epilogue
 from mdlc.codegen.isa import Isa
 from mdlc.codegen.kernel import Microkernel
 from mdlc.codegen.part import load_part, store_part
 from mdlc.codegen.templates import render
 
-STEP = 2  # of the depth, the unit of panels
 SHORT = 64  # the longest depth whose copy is written out
 
 
-def padded_run(run: int) -> int:
+def piece(isa: Isa) -> int:
+    """Steps of the depth that are the unit of panels."""
+    return 8 // isa.bytes
+
+
+def padded_run(run: int, isa: Isa) -> int:
     """A contiguous run of the depth as panels hold it."""
-    return -(-run // STEP) * STEP
+    return -(-run // piece(isa)) * piece(isa)
 
 
-def packed_depth(run: int, taps: int) -> int:
+def packed_depth(run: int, taps: int, isa: Isa) -> int:
     """The depth of `taps` runs as panels hold it: short sums are padded once, not run by run."""
-    return padded_run(run * taps) if is_short(run, taps) else padded_run(run) * taps
+    if is_short(run, taps, isa):
+        return padded_run(run * taps, isa)
+    return padded_run(run, isa) * taps
 
 
-def is_short(run: int, taps: int) -> bool:
+def is_short(run: int, taps: int, isa: Isa) -> bool:
     """Whether the copy of a panel is written out, run after run without gaps (a first layer's)."""
-    return taps > 1 and run % STEP != 0 and run * taps <= SHORT
+    return taps > 1 and run % piece(isa) != 0 and run * taps <= SHORT
 
 
 def panel_pitch(rows: int) -> int:
-    """Floats of one step of the depth in a panel of `rows` pixels."""
+    """Elements of one step of the depth in a panel of `rows` pixels."""
     return -(-rows // 4) * 4
 
 
 def tile_heights(vectors: int, isa: Isa) -> tuple[int, ...]:
     """Pixels of the tiles worth trying beside `vectors` vectors of channels."""
-    return (8,) if vectors <= 3 and isa.panel_loop else ()
+    return (8,) if vectors <= 3 and isa.panels else ()
 
 
-def step_instructions(rows: int, vectors: int) -> float:
+def step_instructions(rows: int, vectors: int, isa: Isa) -> float:
     """Instructions of one step of the depth."""
-    loads = 0.5 + (0.5 if vectors < 3 else 1.0)
-    return rows * vectors + loads + 2 / (STEP * CHUNKS)
+    assert isa.panels is not None
+    return rows * vectors + isa.panels.step_loads(vectors) + 2 / (piece(isa) * CHUNKS)
 
 
-def pack_instructions(rows: int) -> float:
+def pack_instructions(rows: int, isa: Isa) -> float:
     """Instructions of copying one step of the depth."""
-    return (rows + 4 * -(-rows // 4) / 2 + 3) / 4
+    return (rows + 4 * -(-rows // 4) / 2 + 3) / (2 * piece(isa))
 
 
 @dataclass(frozen=True)
@@ -65,39 +71,39 @@ class PackTile:
     """Copies `rows` equally spaced pixels into a panel.
 
     Attributes:
-        taps: trips of the loops around the run, at most two; run: contiguous floats.
+        taps: trips of the loops around the run, at most two; run: contiguous elements.
     """
 
     rows: int
     taps: tuple[int, ...]
     run: int
 
-    @property
-    def short(self) -> bool:
+    def short(self, isa: Isa) -> bool:
         """Whether the copy is written out."""
-        return is_short(self.run, math.prod(self.taps))
+        return is_short(self.run, math.prod(self.taps), isa)
 
     def name(self, isa: Isa) -> str:
         """Such as pack_8_f32_neon."""
-        if self.short:
+        if self.short(isa):
             depth = "x".join(map(str, (*self.taps, self.run)))
-            return f"pack_f32_{self.rows}_depth{depth}_{isa.suffix}"
+            return f"pack_{isa.kind}_{self.rows}_depth{depth}_{isa.suffix}"
         kind = ("", "_conv", "_conv2d")[len(self.taps)]
-        rest = f"_rest{self.run % 4}" if self.run % 4 else ""
-        few = "_short" if self.run < 4 else ""
-        return f"pack{kind}_f32_{self.rows}{rest}{few}_{isa.suffix}"
+        trip = 2 * piece(isa)
+        rest = f"_rest{self.run % trip}" if self.run % trip else ""
+        few = "_short" if self.run < trip else ""
+        return f"pack{kind}_{isa.kind}_{self.rows}{rest}{few}_{isa.suffix}"
 
-    def template_parameters(self) -> list[str]:
+    def template_parameters(self, isa: Isa) -> list[str]:
         """Names of the compile-time integers, in order."""
         names = ["kPixelStep"] if self.rows > 1 else []
-        if self.short:
+        if self.short(isa):
             return names + (["kTapStep"] if len(self.taps) == 1 else ["kTapStepY", "kTapStepX"])
-        names = (["kRun"] if self.run >= 4 else []) + names
+        names = (["kRun"] if self.run >= 2 * piece(isa) else []) + names
         loops = [[], ["kTaps", "kTapStep"], ["kTapsY", "kTapStepY", "kTapsX", "kTapStepX"]]
         return names + loops[len(self.taps)]
 
     def _places(self) -> list[str]:
-        """Where each step of the depth lies, from the pixel's first float."""
+        """Where each step of the depth lies, from the pixel's first element."""
         steps = ("kTapStep",) if len(self.taps) == 1 else ("kTapStepY", "kTapStepX")
         found = []
         for indices in itertools.product(*map(range, self.taps), range(self.run)):
@@ -110,30 +116,30 @@ class PackTile:
             found.append(" + ".join(terms))
         return found
 
-    def _pairs(self) -> list[tuple[str, str, bool]]:
-        """Places of the steps of the depth two by two ("" beyond its end); whether they touch."""
-        places = self._places()
+    def _pieces(self, isa: Isa) -> list[tuple[list[str], bool]]:
+        """Places of the steps of the depth piece by piece; whether those of a whole one touch."""
+        places, size = self._places(), piece(isa)
         return [
-            (
-                places[k],
-                places[k + 1] if k + 1 < len(places) else "none",
-                (k + 1) % self.run != 0,
-            )
-            for k in range(0, len(places), 2)
+            (places[k : k + size], k + size <= len(places) and k % self.run + size <= self.run)
+            for k in range(0, len(places), size)
         ]
 
     def microkernel(self, isa: Isa) -> Microkernel:
         """The C++ of the copy."""
+        short = self.short(isa)
+        trip = 2 * piece(isa)
         text = render(
-            "cpp/kernels/pack_panel_short.j2" if self.short else "cpp/kernels/pack_panel.j2",
+            "cpp/kernels/pack_panel_short.j2" if short else "cpp/kernels/pack_panel.j2",
             name=self.name(isa),
+            isa=isa,
+            size=piece(isa),
             rows=self.rows,
             groups=-(-self.rows // 4),
-            rest=self.run % 4,
-            loop=self.run >= 4,
+            rest=self.run % trip,
+            loop=self.run >= trip,
             taps=len(self.taps),
-            pairs=self._pairs() if self.short else [],
-            params=self.template_parameters(),
+            pieces=self._pieces(isa) if short else [],
+            params=self.template_parameters(isa),
         )
         return Microkernel(self.name(isa), text)
 
@@ -152,15 +158,14 @@ class PanelTile:
     part: int
     depth: int
 
-    @property
-    def rest(self) -> int:
+    def rest(self, isa: Isa) -> int:
         """Chunks of the depth after the loop."""
-        return rest_of(self.depth // STEP, self.rows, self.vectors)
+        assert isa.panels is not None
+        return isa.panels.rest_of(self.depth // piece(isa), self.rows, self.vectors)
 
-    @property
-    def trips(self) -> int:
+    def trips(self, isa: Isa) -> int:
         """Trips of the loop."""
-        return (self.depth // STEP - self.rest) // CHUNKS
+        return (self.depth // piece(isa) - self.rest(isa)) // CHUNKS
 
     def channels(self, isa: Isa) -> int:
         """Output channels that the tile writes."""
@@ -168,29 +173,27 @@ class PanelTile:
 
     def name(self, isa: Isa, epilogue: Epilogue) -> str:
         """Such as gemm_relu_f32_8x8_panels_neon."""
-        kind = f"gemm{epilogue.suffix}_f32_{self.rows}x{self.channels(isa)}_panels"
-        rest = f"_rest{self.rest * STEP}" if self.rest % CHUNKS else ""
-        return f"{kind}{rest}{'' if self.trips else '_short'}_{isa.suffix}"
+        kind = f"gemm{epilogue.suffix}_{isa.kind}_{self.rows}x{self.channels(isa)}_panels"
+        rest = self.rest(isa)
+        kind += f"_rest{rest * piece(isa)}" if rest % CHUNKS else ""
+        return f"{kind}{'' if self.trips(isa) else '_short'}_{isa.suffix}"
 
-    def template_parameters(self, epilogue: Epilogue) -> list[str]:
+    def template_parameters(self, isa: Isa, epilogue: Epilogue) -> list[str]:
         """Names of the compile-time integers, in order."""
-        names = ["kTrips"] if self.trips else []
+        names = ["kTrips"] if self.trips(isa) else []
         names += ["kOutStep"] if self.rows > 1 else []
         return names + (["kResidualStep"] if epilogue.residual and self.rows > 1 else [])
 
     def microkernel(self, isa: Isa, epilogue: Epilogue) -> Microkernel:
         """The C++ of the tile."""
-        assert isa.panel_loop is not None
+        assert isa.panels is not None
+        rest, trips = self.rest(isa), self.trips(isa)
         activation = epilogue.function(isa)
         needs = [activation] if activation else []
         loaded, stored = load_part(isa, self.part), store_part(isa, self.part)
         if self.part:
             needs += [helper for helper in (stored.helper,) if helper]
             needs += [helper for helper in (loaded.helper,) if helper and epilogue.residual]
-        arguments = ["const float* a", "const float* b"]
-        arguments += ["const float* bias"] if epilogue.bias else []
-        arguments += ["const float* slope"] if epilogue.slope else []
-        arguments += ["const float* residual"] if epilogue.residual else []
         start = "bias[n] + " if epilogue.bias else ""
         text = render(
             "cpp/kernels/panel_tile.j2",
@@ -201,12 +204,14 @@ class PanelTile:
             vectors=self.vectors,
             part=self.part,
             channels=self.channels(isa),
-            trips=self.trips,
-            depth=self.rest * STEP,
-            params=self.template_parameters(epilogue),
-            arguments=[*arguments, "float* y"],
-            assembly=isa.panel_loop(
-                self.rows, self.vectors, self.rest, loop=self.trips > 0, bias=epilogue.bias
+            piece=piece(isa),
+            trip=piece(isa) * CHUNKS,
+            trips=trips,
+            depth=rest * piece(isa),
+            params=self.template_parameters(isa, epilogue),
+            arguments=isa.arguments(["a", "b", *epilogue.arguments]),
+            assembly=isa.panels.loop(
+                self.rows, self.vectors, rest, loop=trips > 0, bias=epilogue.bias
             ),
             residual=epilogue.residual,
             slope=epilogue.slope,

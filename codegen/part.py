@@ -21,12 +21,12 @@ def load_part(isa: Isa, count: int) -> Part:
     """`spell(pointer)`: a vector whose first `count` lanes are read, the others zero."""
     if "load_part" in isa.spell:
         return Part(lambda pointer: isa.op("load_part", pointer, count))
-    name = f"load_part_f32_{isa.suffix}"
+    name = f"load_part_{isa.kind}_{isa.suffix}"
     text = f"""// The first kCount elements at p, zeros behind them.
 template <int kCount>
-inline {isa.vector} {name}(const float* p) {{
-  float lanes[{isa.lanes}] = {{}};
-  std::memcpy(lanes, p, kCount * sizeof(float));
+inline {isa.vector} {name}(const {isa.element}* p) {{
+  {isa.element} lanes[{isa.lanes}] = {{}};
+  std::memcpy(lanes, p, kCount * sizeof({isa.element}));
   return {isa.load("lanes")};
 }}
 """
@@ -38,13 +38,13 @@ def store_part(isa: Isa, count: int) -> Part:
     """`spell(pointer, vector)`: writes the first `count` lanes."""
     if "store_part" in isa.spell:
         return Part(lambda pointer, vector: isa.op("store_part", pointer, vector, count))
-    name = f"store_part_f32_{isa.suffix}"
+    name = f"store_part_{isa.kind}_{isa.suffix}"
     text = f"""// Writes the first kCount lanes of v to p.
 template <int kCount>
-inline void {name}(float* p, {isa.vector} v) {{
-  float lanes[{isa.lanes}];
+inline void {name}({isa.element}* p, {isa.vector} v) {{
+  {isa.element} lanes[{isa.lanes}];
   {isa.store("lanes", "v")};
-  std::memcpy(p, lanes, kCount * sizeof(float));
+  std::memcpy(p, lanes, kCount * sizeof({isa.element}));
 }}
 """
     helper = Microkernel(name, text, includes=("cstring",))

@@ -83,6 +83,8 @@ class Plan:
         chains: neighbouring steps that are computed in bands of rows, in order.
         encoded: by step, weights that the file holds in another form than the step's; see
             codegen/weights_sections.py. Without any, the file is computed on as it is.
+        precision: of arithmetic or weights, as asked for.
+        kept_float: by node name, why a layer is not in half precision although it could be.
     """
 
     name: str
@@ -95,6 +97,8 @@ class Plan:
     arena_bytes: int
     threads: int = 1
     encoded: Mapping[str, EncodedWeights] = field(default_factory=dict)
+    precision: str = "fp32"
+    kept_float: Mapping[str, str] = field(default_factory=dict)
     chains: tuple[Chain, ...] = ()
 
     def units(self) -> list[tuple[int, ...]]:
@@ -128,6 +132,11 @@ class Plan:
             step.node.op.cost([s.type for s in step.node.inputs], step.node.type).macs
             for step in self.steps
         )
+
+    @property
+    def half_steps(self) -> tuple[Step, ...]:
+        """The steps that compute in half precision."""
+        return tuple(s for s in self.steps if s.isa(self.isa) is self.isa.half)
 
     def blobs(self) -> list[Blob]:
         """The layout of the weights' payload: in step order, each aligned to 64 bytes."""
@@ -189,7 +198,7 @@ SOURCE_NAMES = frozenset(
     CrcTables Fits Load32 Map Unmap close fstat kCrc kHeaderBytes
     Decoder DecodeWeights FilterTransform Kind Plane Rows Section Stored Stream WeightFromHalf
     kFilter0 kFilter1 kFilter2 kFilter3 kFilter4 kHalf kInt8 kLongestCode kPayloadBytes kRaw kRows
-    kSections kShared kStage kStored
+    kSections kShared kStage kStored kUpper
     kMagic kMost kPlan kTarget kWeights mmap munmap open stat
     """.split()  # noqa: SIM905
 )

@@ -61,7 +61,7 @@ class PoolTile:
         stem = f"{'averagepool' if self.scale else 'maxpool'}{self.rows}x{self.kernel}"
         stem += f"s{self.stride}" if self.stride > 1 else ""
         stem += f"d{self.dilation}" if self.dilation > 1 else ""
-        stem += f"_f32_{self.pixels}"
+        stem += f"_{isa.kind}_{self.pixels}"
         stem += f"_left{self.left}" if self.left else ""
         stem += f"_right{self.right}" if self.right else ""
         stem += f"_part{self.part}" if self.part else ""

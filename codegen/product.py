@@ -1,17 +1,20 @@
 """Convolutions as products of activations and packed weights: cutting, cost, packing, loops.
 
 A convolution over an NHWC tensor is a product [pixels x depth] * [depth x channels] whose left
-side is never formed: pixels are equally spaced, and the depth is a contiguous run of floats
+side is never formed: pixels are equally spaced, and the depth is a contiguous run of elements
 inside a short loop over filter taps (implicit GEMM).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from mdlc.codegen.aarch64 import CHUNKS
+from mdlc.codegen.depth import Part, Taps, parts
 from mdlc.codegen.epilogue import Epilogue
 from mdlc.codegen.isa import Isa
 from mdlc.codegen.kernel import Microkernel, Schedule
@@ -23,6 +26,7 @@ from mdlc.codegen.panels import (
     packed_depth,
     padded_run,
     panel_pitch,
+    piece,
     step_instructions,
     tile_heights,
 )
@@ -35,7 +39,7 @@ from mdlc.compiler.types import Array
 
 @dataclass(frozen=True)
 class Steps:
-    """Floats from one image, output row, output pixel or group to the next in some tensor."""
+    """Elements from one image, output row, output pixel or group to the next in some tensor."""
 
     image: int
     row: int
@@ -52,9 +56,9 @@ class Product:
         images: outer repetitions (batch).
         rows, columns: output pixels; merged into one row where all pixels are equally spaced.
         channels: output channels of one group; groups: independent products.
-        run: contiguous floats of the depth; taps: (count, step) of the loops around it.
+        run: contiguous elements of the depth; taps: (count, step) of the loops around it.
         x: steps in the input, residual: in the tensor added to the result, y: in the output.
-        weights: floats before this product's packed weights.
+        weights: elements before this product's packed weights.
     """
 
     images: int
@@ -74,10 +78,10 @@ class Product:
         """Length of each sum of products."""
         return self.run * math.prod(count for count, _ in self.taps)
 
-    def packed_depth(self, schedule: Schedule) -> int:
+    def packed_depth(self, schedule: Schedule, isa: Isa) -> int:
         """The depth as weights are packed for a schedule: panels pad each run."""
         taps = math.prod(count for count, _ in self.taps)
-        return packed_depth(self.run, taps) if schedule.panels else self.run * taps
+        return packed_depth(self.run, taps, isa) if schedule.panels else self.run * taps
 
     @property
     def pixels(self) -> int:
@@ -102,7 +106,7 @@ class ChannelBlock:
     Attributes:
         count: number of blocks; first: first channel.
         vectors, part: width of the tile (see Tile).
-        offset: floats from the group's packed weights to the first block's.
+        offset: elements from the group's packed weights to the first block's.
     """
 
     count: int
@@ -114,7 +118,7 @@ class ChannelBlock:
 
 def channel_blocks(product: Product, schedule: Schedule, isa: Isa) -> list[ChannelBlock]:
     """Output channels cut into full blocks and one narrower rest."""
-    width, depth = schedule.tile[1], product.packed_depth(schedule)
+    width, depth = schedule.tile[1], product.packed_depth(schedule, isa)
     full, rest = divmod(product.channels, width)
     blocks = [ChannelBlock(full, 0, width // isa.lanes, 0, 0)] if full else []
     if rest:
@@ -187,9 +191,9 @@ def schedules(product: Product, isa: Isa) -> list[Schedule]:
 
 def _block(product: Product, rows: int, isa: Isa, *, panels: bool = False) -> tuple[int, ...]:
     """Pixels whose inputs stay in cache while all weights pass by; () for all of them."""
-    weights = product.depth * product.channels * 4
+    weights = product.depth * product.channels * isa.bytes
     # Bytes of input that a further pixel brings.
-    inputs = max((product.depth if panels else product.x.pixel) * 4, 1)
+    inputs = max((product.depth if panels else product.x.pixel) * isa.bytes, 1)
     if weights <= isa.l1_bytes // 2:
         return (rows,) if product.rows == 1 else (product.columns,)
     block = max(isa.l2_bytes // 2 // inputs // rows, 1) * rows
@@ -200,22 +204,22 @@ def cycles(product: Product, schedule: Schedule, isa: Isa) -> float:
     """Estimated cycles on one core: of the arithmetic, or of streaming the weights if more."""
     total = 0.0
     blocks = channel_blocks(product, schedule, isa)
-    depth = product.packed_depth(schedule)
+    depth = product.packed_depth(schedule, isa)
     for region in regions(product, schedule):
         for chunk in region.chunks:
             step = once = 0.0
             for block in blocks:
                 fmas = chunk.size * block.vectors
                 busy = _step_cycles(chunk.size, block.vectors, schedule, isa)
-                row = block.vectors * isa.lanes * 4
+                row = block.vectors * isa.lanes * isa.bytes
                 if row * depth > isa.l2_bytes * 3 // 4:  # read anew from beyond it for every tile
                     busy = max(busy, row / 16)
                 step += block.count * busy
                 once += block.count * (6 + 3 * fmas + (8 * chunk.size if block.part else 0))
             if schedule.panels:
-                step += pack_instructions(chunk.size) / isa.issue_width
+                step += pack_instructions(chunk.size, isa) / isa.issue_width
             total += region.count * region.rows * chunk.count * (depth * step + once)
-    weights = packed_length(product, schedule, isa) * product.groups * 4
+    weights = packed_length(product, schedule, isa) * product.groups * isa.bytes
     streamed = weights / isa.stream_bytes if weights > isa.l2_bytes else 0.0
     total *= product.images * product.groups
     return max(total, streamed) + 0.1 * min(total, streamed)
@@ -226,7 +230,7 @@ def _step_cycles(rows: int, vectors: int, schedule: Schedule, isa: Isa) -> float
     fmas = rows * vectors
     loads = vectors + (rows / isa.lanes if isa.lane_fma or schedule.panels else rows)
     if schedule.panels:
-        started = step_instructions(rows, vectors)
+        started = step_instructions(rows, vectors, isa)
     else:
         started = fmas + (vectors / 2 + (rows + 3) / isa.lanes if isa.lane_fma else loads)
     # A multiply-add waits 4 cycles for the one before it on its accumulator.
@@ -238,11 +242,12 @@ def _step_cycles(rows: int, vectors: int, schedule: Schedule, isa: Isa) -> float
 def pack_matrix(matrix: Array, product: Product, schedule: Schedule, isa: Isa) -> Array:
     """Weights [groups, depth, channels] as panels of [depth][tile channels], zero-filled."""
     panels = []
-    depth = product.packed_depth(schedule)
+    depth = product.packed_depth(schedule, isa)
     if depth != product.depth:
-        run = product.depth if is_short(product.run, product.depth // product.run) else product.run
+        short = is_short(product.run, product.depth // product.run, isa)
+        run = product.depth if short else product.run
         runs = matrix.reshape(product.groups, -1, run, product.channels)
-        matrix = np.pad(runs, ((0, 0), (0, 0), (0, padded_run(run) - run), (0, 0)))
+        matrix = np.pad(runs, ((0, 0), (0, 0), (0, padded_run(run, isa) - run), (0, 0)))
         matrix = matrix.reshape(product.groups, depth, product.channels)
     for group in matrix:
         for block in channel_blocks(product, schedule, isa):
@@ -250,38 +255,40 @@ def pack_matrix(matrix: Array, product: Product, schedule: Schedule, isa: Isa) -
             for index in range(block.count):
                 first = block.first + index * width
                 part = group[:, first : min(first + width, product.channels)]
-                panel = np.zeros((depth, width), np.float32)
+                panel = np.zeros((depth, width), isa.dtype.numpy)
                 panel[:, : part.shape[1]] = part
                 panels.append(panel.reshape(-1))
     return np.concatenate(panels)
 
 
 def packed_length(product: Product, schedule: Schedule, isa: Isa) -> int:
-    """Floats of one group's packed weights."""
+    """Elements of one group's packed weights."""
     blocks = channel_blocks(product, schedule, isa)
     width = sum(block.count * block.vectors * isa.lanes for block in blocks)
-    return width * product.packed_depth(schedule)
+    return width * product.packed_depth(schedule, isa)
 
 
-def panel_floats(product: Product, schedule: Schedule) -> int:
-    """Floats of scratch memory that a schedule's panels take."""
+def panel_elements(product: Product, schedule: Schedule, isa: Isa) -> int:
+    """Elements of scratch memory that a schedule's panels take."""
     if not schedule.panels:
         return 0
-    return max(_region_panels(product, schedule, region) for region in regions(product, schedule))
+    return max(
+        _region_panels(product, schedule, isa, region) for region in regions(product, schedule)
+    )
 
 
-def _region_panels(product: Product, schedule: Schedule, region: Region) -> int:
-    return region.rows * _row_panels(product, schedule, region)
+def _region_panels(product: Product, schedule: Schedule, isa: Isa, region: Region) -> int:
+    return region.rows * _row_panels(product, schedule, isa, region)
 
 
-def _row_panels(product: Product, schedule: Schedule, region: Region) -> int:
+def _row_panels(product: Product, schedule: Schedule, isa: Isa, region: Region) -> int:
     pitch = sum(chunk.count * panel_pitch(chunk.size) for chunk in region.chunks)
-    return pitch * product.packed_depth(schedule)
+    return pitch * product.packed_depth(schedule, isa)
 
 
 def pack_per_channel(values: Array, groups: int, isa: Isa) -> Array:
     """A per-channel array padded with zeros to whole vectors, group by group."""
-    grouped = values.astype(np.float32).reshape(groups, -1)
+    grouped = values.astype(isa.dtype.numpy).reshape(groups, -1)
     padding = -grouped.shape[1] % isa.lanes
     return np.pad(grouped, ((0, 0), (0, padding))).reshape(-1)
 
@@ -312,10 +319,10 @@ def _levels(
 
 
 def thread_panels(product: Product, schedule: Schedule, isa: Isa) -> int:
-    """Floats of panels that every further thread needs: those of loops around them."""
+    """Elements of panels that every further thread needs: those of loops around them."""
     levels = [parallel_level(product, schedule, isa, r) for r in regions(product, schedule)]
     if parallel_level(product, schedule, isa) or "block" in levels:
-        return panel_floats(product, schedule)
+        return panel_elements(product, schedule, isa)
     return 0
 
 
@@ -338,47 +345,69 @@ def emit_loops(
     """
     blocks = channel_blocks(product, schedule, isa)
     found = regions(product, schedule)
-    tail = product.run % isa.lanes if isa.lane_fma else 0
-    depth = product.packed_depth(schedule)
+    depth = product.packed_depth(schedule, isa)
+    cut = parts(
+        product.run,
+        product.taps,
+        depth,
+        isa.longest_sum,
+        piece(isa) * CHUNKS if schedule.panels else isa.lanes,
+        panels=schedule.panels,
+    )
 
     # Weights that do not stay in cache from one inference to the next are fetched a panel ahead.
-    streamed = packed_length(product, schedule, isa) * product.groups * 4 > isa.l2_bytes
+    streamed = packed_length(product, schedule, isa) * product.groups * isa.bytes > isa.l2_bytes
     ahead = streamed and "prefetch" in isa.spell
-    numbers = {
-        "kRun": product.run,
-        "kPixelStep": product.x.pixel,
-        "kOutStep": product.y.pixel,
-        "kResidualStep": product.residual.pixel if product.residual else 0,
-    }
-    if len(product.taps) == 1:
-        numbers["kTaps"], numbers["kTapStep"] = product.taps[0]
-    elif product.taps:
-        numbers["kTapsY"], numbers["kTapStepY"] = product.taps[0]
-        numbers["kTapsX"], numbers["kTapStepX"] = product.taps[1]
 
-    def tile(chunk: Chunk, block: ChannelBlock) -> Tile | PanelTile:
+    def ending(part: Part) -> Epilogue:
+        """What happens to the sums of a part: parts but the first add to what is there."""
+        return replace(
+            epilogue,
+            bias=epilogue.bias and part.first,
+            residual=epilogue.residual if part.first else True,
+            activation=epilogue.activation if part.last else None,
+        )
+
+    def tile(chunk: Chunk, block: ChannelBlock, part: Part) -> Tile | PanelTile:
         if schedule.panels:
-            return PanelTile(chunk.size, block.vectors, block.part, depth)
-        return Tile(chunk.size, block.vectors, block.part, len(product.taps), tail, ahead)
+            return PanelTile(chunk.size, block.vectors, block.part, part.depth)
+        tail = part.run % isa.lanes if isa.lane_fma else 0
+        return Tile(chunk.size, block.vectors, block.part, len(part.taps), tail, ahead)
 
     def pack(chunk: Chunk) -> PackTile:
         return PackTile(chunk.size, tuple(count for count, _ in product.taps), product.run)
 
-    def spelled(name: str, parameters: list[str], values: dict[str, int]) -> str:
+    def spelled(name: str, parameters: list[str], values: Mapping[str, int]) -> str:
         listed = ", ".join(str(values[n]) for n in parameters)
         return f"{name}<{listed}>" if listed else name
 
-    def call(chunk: Chunk, block: ChannelBlock) -> str:
-        shape = tile(chunk, block)
-        values = dict(numbers)
+    def numbers(run: int, taps: Taps, residual: Steps | None = None) -> dict[str, int]:
+        values = {
+            "kRun": run,
+            "kPixelStep": product.x.pixel,
+            "kOutStep": product.y.pixel,
+            "kResidualStep": residual.pixel if residual else 0,
+        }
+        if len(taps) == 1:
+            values["kTaps"], values["kTapStep"] = taps[0]
+        elif taps:
+            values["kTapsY"], values["kTapStepY"] = taps[0]
+            values["kTapsX"], values["kTapStepX"] = taps[1]
+        return values
+
+    def call(chunk: Chunk, block: ChannelBlock, part: Part) -> str:
+        shape = tile(chunk, block, part)
+        values = numbers(part.run, part.taps, product.residual if part.first else product.y)
         if isinstance(shape, PanelTile):
-            values["kTrips"] = shape.trips
+            values["kTrips"] = shape.trips(isa)
         else:
             values["kAhead"] = _ahead(block.vectors * isa.lanes * depth, isa)
-        return spelled(shape.name(isa, epilogue), shape.template_parameters(epilogue), values)
+        end = ending(part)
+        return spelled(shape.name(isa, end), shape.template_parameters(isa, end), values)
 
     def pack_call(chunk: Chunk) -> str:
-        return spelled(pack(chunk).name(isa), pack(chunk).template_parameters(), numbers)
+        values = numbers(product.run, product.taps)
+        return spelled(pack(chunk).name(isa), pack(chunk).template_parameters(isa), values)
 
     own_panels = thread_panels(product, schedule, isa)
     by_group = shared and bool(parallel_level(product, schedule, isa))
@@ -404,10 +433,12 @@ def emit_loops(
         call=call,
         pack_call=pack_call,
         panels=schedule.panels,
-        panel_row=lambda region: _row_panels(product, schedule, region),
+        parts=cut,
+        ending=ending,
+        part_step=lambda part, chunk: panel_pitch(chunk.size) if schedule.panels else 1,
+        panel_row=lambda region: _row_panels(product, schedule, isa, region),
         panel_size=lambda chunk: panel_pitch(chunk.size) * depth,
         depth=depth,
-        epilogue=epilogue,
         lanes=isa.lanes,
         x_name=x,
         y_name=y,
@@ -417,14 +448,23 @@ def emit_loops(
     chunks = [chunk for region in found for chunk in region.chunks]
     microkernels = [pack(chunk).microkernel(isa) for chunk in chunks] if schedule.panels else []
     microkernels += [
-        tile(chunk, block).microkernel(isa, epilogue) for chunk in chunks for block in blocks
+        tile(chunk, block, part).microkernel(isa, ending(part))
+        for chunk in chunks
+        for block in blocks
+        for part in cut
     ]
     return text, list(dict.fromkeys(microkernels))
 
 
 def _ahead(panel: int, isa: Isa) -> int:
-    """Floats from a weight to the one fetched meanwhile: the next panel's, if both fit in cache."""
-    return panel if panel * 4 <= isa.l2_bytes // 4 else 4096
+    """Elements from a weight to the one fetched meanwhile: the next panel's, if both are cached."""
+    return panel if panel * isa.bytes <= isa.l2_bytes // 4 else 4096
+
+
+def aligned(elements: int, isa: Isa) -> int:
+    """A number of elements rounded up to whole cache lines."""
+    line = 64 // isa.bytes
+    return -(-elements // line) * line
 
 
 def offset(base: str, *loops: tuple[int, str, int], fixed: int = 0) -> str:

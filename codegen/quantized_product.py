@@ -88,6 +88,7 @@ def finish_of(node: Node, integers: Integers) -> Finish:
         is_wide(shift, integers),
         "rounding" in integers.fields,
         least,
+        integers.rises and op.dtype is DType.I8 and op.y_zero == -128,
     )
 
 

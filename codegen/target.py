@@ -33,6 +33,7 @@ class Target:
         integers: whether it has kernels that compute in 8 bits.
         threads: whether the class may compute on several threads.
         half: whether it computes in half precision, for which `verify` allows.
+        falls_back: whether layers that it lacks can be left to the processor.
         timed: whether a program's times are those of the target.
         estimate: a plan's cost by figures of hardware, for `mdlc explain`: a line for each step
             by name, and lines for the whole network; None where the candidates' cycles say it.
@@ -48,6 +49,7 @@ class Target:
     integers: bool = True
     threads: bool = True
     half: bool = False
+    falls_back: bool = False
     timed: bool = True
     estimate: Callable[[Plan], tuple[dict[str, str], list[str]]] | None = None
 
@@ -85,6 +87,7 @@ def targets() -> dict[str, Target]:
         integers=False,
         threads=False,
         half=True,
+        falls_back=True,
         timed=False,
         estimate=estimate,
     )

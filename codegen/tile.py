@@ -47,9 +47,9 @@ class Tile:
         tail = f"_tail{self.tail}" if self.tail else ""
         ahead = "_ahead" if self.ahead else ""
         size = f"{self.rows}x{self.channels(isa)}"
-        return f"{kind}{epilogue.suffix}_f32_{size}{tail}{ahead}_{isa.suffix}"
+        return f"{kind}{epilogue.suffix}_{isa.kind}_{size}{tail}{ahead}_{isa.suffix}"
 
-    def template_parameters(self, epilogue: Epilogue) -> list[str]:
+    def template_parameters(self, isa: Isa, epilogue: Epilogue) -> list[str]:
         """Names of the compile-time integers, in order."""
         names = ["kRun", "kPixelStep", "kOutStep"] if self.rows > 1 else ["kRun"]
         names += [[], ["kTaps", "kTapStep"], ["kTapsY", "kTapStepY", "kTapsX", "kTapStepX"]][
@@ -67,10 +67,6 @@ class Tile:
         part = self.part
         activation = epilogue.function(isa)
         needs = [activation] if activation else []
-        arguments = ["const float* a", "const float* b"]
-        arguments += ["const float* bias"] if epilogue.bias else []
-        arguments += ["const float* slope"] if epilogue.slope else []
-        arguments += ["const float* residual"] if epilogue.residual else []
         loaded, stored = load_part(isa, part), store_part(isa, part)
         if part:
             needs += [helper for helper in (stored.helper,) if helper]
@@ -91,8 +87,8 @@ class Tile:
             a_layout="pixels kPixelStep apart" if self.rows > 1 else "one pixel",
             b_layout=taps,
             b_step=self.vectors * isa.lanes,
-            params=self.template_parameters(epilogue),
-            arguments=[*arguments, "float* y"],
+            params=self.template_parameters(isa, epilogue),
+            arguments=isa.arguments(["a", "b", *epilogue.arguments]),
             depth=lambda: "\n".join(depth),
             bias=epilogue.bias,
             residual=epilogue.residual,
@@ -113,8 +109,8 @@ class Tile:
     def _load_b(self, isa: Isa) -> Iterator[str]:
         for v in range(self.vectors):
             yield f"const {isa.vector} b{v} = {isa.load(f'b + {v * isa.lanes}')};"
-        if self.ahead:  # a vector of f32 is at most a cache line
-            line = 64 // 4
+        if self.ahead:  # a vector is at most a cache line
+            line = 64 // isa.bytes
             for offset in range(0, self.vectors * isa.lanes, line):
                 yield f"{isa.op('prefetch', f'b + kAhead + {offset}')};"
         yield f"b += {self.vectors * isa.lanes};"
@@ -123,7 +119,7 @@ class Tile:
         yield "for (int k = 0; k < kRun; ++k) {"
         yield from self._load_b(isa)
         for r in range(self.rows):
-            yield f"const {isa.vector} a{r} = {isa.set1(f'({self._pixel(r)})[k]')};"
+            yield f"const {isa.vector} a{r} = {isa.broadcast(self._pixel(r), 'k')};"
             for v in range(self.vectors):
                 yield f"acc{r}_{v} = {isa.fma(f'a{r}', f'b{v}', f'acc{r}_{v}')};"
         yield "}"
@@ -145,8 +141,8 @@ class Tile:
             yield "{"
             yield from self._load_b(isa)
             for r in range(self.rows):
-                where = f"({self._pixel(r)})[kRun - {self.tail - step}]"
-                yield f"const {isa.vector} a{r} = {isa.set1(where)};"
+                last = isa.broadcast(self._pixel(r), f"kRun - {self.tail - step}")
+                yield f"const {isa.vector} a{r} = {last};"
                 for v in range(self.vectors):
                     yield f"acc{r}_{v} = {isa.fma(f'a{r}', f'b{v}', f'acc{r}_{v}')};"
             yield "}"

@@ -9,8 +9,14 @@ from mdlc.codegen.weights_file import payload_of
 from mdlc.codegen.weights_layout import Rows
 from mdlc.codegen.weights_sections import EncodedWeights, Section
 
-_KINDS = {"raw": "kRaw", "fp16": "kHalf", "int": "kInteger", "clustered": "kShared"}
-_PLANES = {"raw": 4, "fp16": 2, "int": 1, "clustered": 1}
+_KINDS = {
+    "raw": "kRaw",
+    "fp16": "kHalf",
+    "bf16": "kUpper",
+    "int": "kInteger",
+    "clustered": "kShared",
+}
+_PLANES = {"raw": 4, "fp16": 2, "bf16": 2, "int": 1, "clustered": 1}
 
 
 def _kind(weights: EncodedWeights) -> str:

@@ -2,6 +2,7 @@
 
     raw           float32
     fp16          IEEE half precision, rounded to nearest even
+    bf16          the upper half of float32, likewise: its range, with 8 bits of precision
     int8          a whole number of 8 bits times a scale of the output channel, or of the layer
                   where its weights are such numbers already (networks that were 8-bit once)
     int4 to int7  the same with fewer values; for Huffman codes, which get shorter by it
@@ -26,9 +27,9 @@ import numpy as np
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.types import Array
 
-VALUES = ("raw", "fp16", "int8", "clustered", "int7", "int6", "int5", "int4")
+VALUES = ("raw", "fp16", "bf16", "int8", "clustered", "int7", "int6", "int5", "int4")
 _HINT = (
-    "choose raw, fp16, int8 or clustered:BITS (2 to 8), with +huffman or not, "
+    "choose raw, fp16, bf16, int8 or clustered:BITS (2 to 8), with +huffman or not, "
     "int4+huffman to int7+huffman, or auto"
 )
 # A grid is taken if no weight is farther from it than this share of its step.
@@ -71,7 +72,7 @@ def parse_encoding(text: str) -> Encoding:
     Raises:
         MdlcError: it is none.
     """
-    match = re.fullmatch(r"(raw|fp16|int[4-8]|clustered:([2-8]))(\+huffman)?", text)
+    match = re.fullmatch(r"(raw|fp16|bf16|int[4-8]|clustered:([2-8]))(\+huffman)?", text)
     if match is None or (match[1][:3] == "int" and match[1] != "int8" and not match[3]):
         raise MdlcError(f"{text!r} is no encoding", node="--weights-encoding", hint=_HINT)
     values = match[1].partition(":")[0]
@@ -121,6 +122,8 @@ def quantise(weights: Array, channels: Array, encoding: Encoding, layer: str) ->
         )
     if encoding.values == "fp16":
         return _half(weights, encoding, layer)
+    if encoding.values == "bf16":
+        return _upper(weights, encoding)
     if encoding.integer:
         return _integers(weights, channels, encoding)
     return _clustered(weights, encoding)
@@ -143,6 +146,15 @@ def _half(weights: Array, encoding: Encoding, layer: str) -> Quantised:
         )
     empty = np.zeros(0, np.float32)
     return Quantised(encoding, _planes(half, 2), empty, half.astype(np.float32))
+
+
+def _upper(weights: Array, encoding: Encoding) -> Quantised:
+    bits = weights.view(np.uint32).astype(np.uint64)
+    upper = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+    # A weight just below infinity would round to it.
+    upper = np.where(upper & 0x7FFF == 0x7F80, upper - 1, upper).astype(np.uint16)
+    decoded = (upper.astype(np.uint32) << 16).view(np.float32)
+    return Quantised(encoding, _planes(upper, 2), np.zeros(0, np.float32), decoded)
 
 
 def _integers(weights: Array, channels: Array, encoding: Encoding) -> Quantised:

@@ -6,7 +6,7 @@ layer, at a multiple of 4 bytes:
     float32 table: scales of the channels (int8) or the codebook (clustered)
     where only weights that are not zero are stored: a plane of gaps, the zeros before each;
         after MOST_GAP zeros stands a weight even if it is zero
-    planes of bytes: one of each weight (raw has 4, fp16 2), the low bytes of all weights first
+    planes of bytes: one of each weight (raw has 4, fp16 and bf16 2), low bytes of all weights first
 
 and for the 16-bit numbers of a sparse layer two planes of their differences, the low bytes first.
 
@@ -50,7 +50,7 @@ def encode_numbers(numbers: Array) -> EncodedNumbers | None:
     if not len(numbers):
         return None
     values = numbers.astype(np.int64)
-    steps = (values - np.append(0, values[:-1])) & 0xFFFF
+    steps = (values - np.concatenate([[0], values[:-1]])) & 0xFFFF
     huffman = Encoding("raw", huffman=True)
     planes = [_Plane.of(part.astype(np.uint8), huffman) for part in (steps & 0xFF, steps >> 8)]
     if _total(planes) >= 2 * len(numbers):

@@ -37,7 +37,7 @@ class InputTile:
         )
         phase = phase.replace("__", "_") if phase != "_" else "_inner"
         outputs, taps = self.transform.outputs, self.transform.taps
-        return f"winograd{outputs}x{taps}_input{phase}_f32_{isa.suffix}"
+        return f"winograd{outputs}x{taps}_input{phase}_{isa.kind}_{isa.suffix}"
 
     def _lines(self, isa: Isa, wide: bool) -> tuple[list[str], list[str]]:
         lines = Lines(isa)
@@ -54,6 +54,11 @@ class InputTile:
         down = _input_operations(outputs, taps, rows)
         return rows * (2 * columns + across) + columns * (2 * rows + down) + 12
 
+    def _outs(self) -> list[str]:
+        """Names of what it writes."""
+        names = ("v", "down", "across", "corner")
+        return [name for number, name in enumerate(names) if self.writes(number)]
+
     def microkernel(self, isa: Isa) -> Microkernel:
         """winograd4x3_input_f32_neon<channels, row step, pixel step, steps...>(d, v...)."""
         across, across_results = self._lines(isa, self.across)
@@ -63,6 +68,7 @@ class InputTile:
             name=self.name(isa),
             isa=isa,
             tile=self,
+            outs=[f"{isa.element}* {name}" for name in self._outs()],
             outputs=self.transform.outputs,
             taps=self.transform.taps,
             finite=self.transform.size - 1,
@@ -110,7 +116,9 @@ class OutputTile:
         """Such as winograd4x3_output_relu_f32_4x4_neon."""
         outputs, taps = self.transform.outputs, self.transform.taps
         size = f"{self.rows}x{self.columns}"
-        return f"winograd{outputs}x{taps}_output{self.epilogue.suffix}_f32_{size}_{isa.suffix}"
+        return (
+            f"winograd{outputs}x{taps}_output{self.epilogue.suffix}_{isa.kind}_{size}_{isa.suffix}"
+        )
 
     def instructions(self) -> float:
         """Instructions for one vector of channels of a whole tile."""
@@ -124,9 +132,6 @@ class OutputTile:
         size, epilogue = self.transform.size, self.epilogue
         d = [f"d{i}" for i in range(size)]
         activation = epilogue.function(isa)
-        arguments = ["const float* m", "const float* bias"]
-        arguments += ["const float* slope"] if epilogue.slope else []
-        arguments += ["const float* residual"] if epilogue.residual else []
         text = render(
             "cpp/kernels/winograd_output.j2",
             name=self.name(isa),
@@ -139,7 +144,7 @@ class OutputTile:
             formula=epilogue.formula("bias[n] + (A' m A)[r][q][n]"),
             epilogue=epilogue,
             activation=activation.name if activation else "",
-            arguments=[*arguments, "float* y"],
+            arguments=isa.arguments(["m", *epilogue.arguments]),
             used_across=_used(self.transform.output[: self.columns]),
             used_down=_used(self.transform.output[: self.rows]),
             across_results=across.outputs(self.transform, self.columns, d),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,13 @@ from mdlc.codegen.emit_cpp import Info
 from mdlc.codegen.executable import Executable
 from mdlc.codegen.plan import Plan
 from mdlc.codegen.schedule_table import Tuned, read_tables, shipped_tables
-from mdlc.codegen.target import find_target, target_of
+from mdlc.codegen.target import Target, find_target, target_of
 from mdlc.codegen.weights_choice import encode_plan, encode_to_size
 from mdlc.codegen.weights_encoding import RAW, Encoding, parse_encoding
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Graph
 from mdlc.compiler.onnx_import import import_model
+from mdlc.half_precision import HalfPrecision
 from mdlc.low_precision import LowPrecision
 from mdlc.naming import checked_class_name, class_name
 from mdlc.output import write_files
@@ -50,6 +51,7 @@ class CompiledModel:
         embed_weights: whether the weights stand in the C++ text.
         low_precision: calibration table, report and budget, where it was quantised.
         tuned: the tables that the schedules were chosen by.
+        half_precision: why layers compute in half precision or do not, where that was asked.
     """
 
     model: Model
@@ -61,6 +63,7 @@ class CompiledModel:
     embed_weights: bool = False
     low_precision: LowPrecision | None = None
     tuned: Tuned = field(default_factory=Tuned)
+    half_precision: HalfPrecision | None = None
 
     @property
     def name(self) -> str:
@@ -112,6 +115,9 @@ def compile(
     weights_encoding: str = "raw",
     max_size: int | None = None,
     quantize: Quantize | None = None,
+    fallback: str | None = None,
+    precision: str = "fp32",
+    calibrate: str | os.PathLike[str] | None = None,
     example_inputs: Sequence[Any] | None = None,
     dump: str | os.PathLike[str] | None = None,
     check: bool = False,
@@ -135,10 +141,15 @@ def compile(
         tuned: tables of measured schedules (`mdlc tune`), of which a later one overrides an
             earlier; None for the table that comes with mdlc, () for the cost model alone.
         embed_weights: put the weights into the C++ text, so that there is no other file.
-        weights_encoding: raw, fp16, int8 or clustered:BITS, with +huffman or not: how the
+        weights_encoding: raw, fp16, bf16, int8 or clustered:BITS, with +huffman or not: how the
             weights are stored (arithmetic stays float32); or auto, the best for `max_size`.
         max_size: bytes that the weights file may have, for auto.
         quantize: compute in 8-bit integers; see Quantize.
+        fallback: cpu: layers that a GPU target lacks are computed by a C++ class.
+        precision: fp32; fp16: computes in half precision where the target does, else stores
+            weights in it; bf16: stores weights in the upper half of float32.
+        calibrate: pictures or an NPZ file that tell which layers leave half precision's range;
+            without, bounds do. Of `quantize`, its own.
         example_inputs: tensors, for a torch.nn.Module.
         dump: folder for the graph after every pass, as text.
         check: evaluate the network before and after every pass, and compare.
@@ -177,6 +188,16 @@ def compile(
         raise MdlcError(
             f"target {chosen.name} has no 8-bit kernels", node="--quantize", hint="leave it out"
         )
+    if fallback is not None and (fallback != "cpu" or not chosen.falls_back):
+        raise MdlcError(
+            f"target {chosen.name} does not fall back to {fallback!r}",
+            node="--fallback",
+            hint="cpu is what layers can be left to, by target metal",
+        )
+    _check_precision(precision, chosen, encoding, quantize, calibrate)
+    computes_half = precision == "fp16" and chosen.isa.half is not None
+    if precision != "fp32" and not computes_half:
+        encoding = Encoding(precision)  # storage alone
     paths = _paths(tuned)
     tables = shipped_tables(chosen.isa) if paths is None else read_tables(paths, chosen.isa)
     checked = checked_class_name(name) if name else None
@@ -185,11 +206,17 @@ def compile(
     imported = import_model(source.path or source.onnx, shapes=shapes)
     tell("optimising the graph")
     low_precision = None if quantize is None else LowPrecision(quantize, how, chosen.isa, tell)
+    network = preprocess(imported, how)
+    half = None
+    if computes_half:
+        source_of_ranges = None if calibrate is None else Path(calibrate)
+        half = HalfPrecision(chosen.isa, network, how, source_of_ranges, tell)
     passed = stages(
-        preprocess(imported, how),
+        network,
         dump=None if dump is None else Path(dump),
         check=check,
         quantize=None if low_precision is None else low_precision.quantize,
+        narrow=None if half is None else half.narrow_half,
     )
     for stage in passed[1:]:
         tell(f"  {stage.name}: {stage.seconds * 1e3:.1f} ms")
@@ -197,7 +224,11 @@ def compile(
     class_ = checked or class_name(source.stem)
     tell(f"choosing kernels for {chosen.name}")
     kept = {"decodable": True} if encoding != RAW else {}
+    kept |= {"fallback": True} if fallback else {}
     plan = chosen.lower(graph, chosen.isa, class_, tuned=tables, threads=threads, **kept)
+    if precision != "fp32":
+        kept_float = half.narrowed.kept if half and half.narrowed else {}
+        plan = replace(plan, precision=precision, kept_float=kept_float)
     if encoding != RAW:
         tell("encoding the weights")
         if encoding is None:
@@ -220,13 +251,57 @@ def compile(
             weights_encoding=weights_encoding,
             max_size=max_size,
             quantize=quantize,
+            fallback=fallback,
+            precision=precision,
+            calibrate=None if calibrate is None else Path(calibrate),
         ),
         __version__,
         {node.name: note for node in graph.inputs if (note := input_note(how))},
     )
     return CompiledModel(
-        source, imported, plan.graph, plan, how, info, embed_weights, low_precision, tables
+        source, imported, plan.graph, plan, how, info, embed_weights, low_precision, tables, half
     )
+
+
+PRECISIONS = ("fp32", "fp16", "bf16")
+
+
+def _check_precision(
+    precision: str,
+    target: Target,
+    encoding: Encoding | None,
+    quantize: Quantize | None,
+    calibrate: str | os.PathLike[str] | None,
+) -> None:
+    """Raises MdlcError where options contradict each other."""
+    if precision not in PRECISIONS:
+        raise MdlcError(
+            f"there is no precision {precision!r}",
+            node="--precision",
+            hint=f"choose one of {', '.join(PRECISIONS)}",
+        )
+    if calibrate is not None and (precision != "fp16" or target.isa.half is None):
+        raise MdlcError(
+            "means nothing without --quantize or --precision fp16 on a target that computes in it",
+            node="--calibrate",
+            hint="leave it out, or choose the target arm-neon+fp16",
+        )
+    if precision == "fp32":
+        return
+    if quantize is not None:
+        raise MdlcError("contradicts --quantize", node="--precision", hint="give one of the two")
+    if encoding != RAW:
+        raise MdlcError(
+            f"weights are stored as {precision} already",
+            node="--weights-encoding",
+            hint="leave it out, or --precision",
+        )
+    if not target.encodes:
+        raise MdlcError(
+            f"target {target.name} computes in half precision as it is",
+            node="--precision",
+            hint="leave it out",
+        )
 
 
 def _encoding(text: str, max_size: int | None) -> Encoding | None:
@@ -260,6 +335,9 @@ def command_line(
     weights_encoding: str = "raw",
     max_size: int | None = None,
     quantize: Quantize | None = None,
+    fallback: str | None = None,
+    precision: str = "fp32",
+    calibrate: Path | None = None,
 ) -> str:
     """The command that compiles a model with these options, as the emitted header shows it."""
     words = ["mdlc", file_name, "--target", target]
@@ -284,8 +362,14 @@ def command_line(
         words += ["--weights-encoding", weights_encoding]
     if max_size is not None:
         words += ["--max-size", str(max_size)]
+    if fallback:
+        words += ["--fallback", fallback]
     if quantize:
         words += quantize.words()
+    if precision != "fp32":
+        words += ["--precision", precision]
+    if calibrate is not None:
+        words += ["--calibrate", calibrate.name]
     return shlex.join(words)
 
 

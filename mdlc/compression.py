@@ -327,7 +327,7 @@ def _figures(run: _Run, stage: str, note: str, path: Path, encoding: str, key: s
         plan.weight_bytes + plan.arena_bytes,
         _params(plan.graph),
         plan.macs,
-        sum(s.kernel.cost(s.node, s.schedule, plan.isa) for s in plan.steps) / 1e6,
+        sum(s.cycles(plan.isa) for s in plan.steps) / 1e6,
         measured,
         top1,
         top5,

@@ -83,11 +83,13 @@ def stages(
     max_rewrites: int | None = None,
     stop_after: str | None = None,
     quantize: GraphPass | None = None,
+    narrow: GraphPass | None = None,
 ) -> list[Stage]:
     """The graph after every pass; see run_passes.
 
     Args:
         quantize: rounds tensors to 8 bits; called `quantize` in the list of stages.
+        narrow: computes in half precision what may be, last of all; called `narrow_half`.
 
     Raises:
         MdlcError: there is no pass called `stop_after`.
@@ -95,6 +97,8 @@ def stages(
     passes = PASSES
     if quantize is not None:
         passes = (*BEFORE_QUANTIZATION, quantize, *AFTER_QUANTIZATION)
+    if narrow is not None:
+        passes = (*passes, narrow)
     names = list(dict.fromkeys(graph_pass.__name__ for graph_pass in passes))
     if stop_after is not None and stop_after not in ("import", *names):
         raise MdlcError(
@@ -111,5 +115,5 @@ def stages(
         check=check,
         max_rewrites=max_rewrites,
         stop_after=stop_after,
-        lossy=("quantize", "lower_quantized"),
+        lossy=("quantize", "lower_quantized", "narrow_half"),
     )

@@ -8,9 +8,11 @@ from mdlc.codegen.isa import Isa
 from mdlc.codegen.kernel import candidates
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Graph, Node, make
+from mdlc.compiler.ops.clip import Clip
 from mdlc.compiler.ops.dequantize_linear import DequantizeLinear
 from mdlc.compiler.ops.quantize_linear import QuantizeLinear
-from mdlc.compiler.types import Layout
+from mdlc.compiler.ops.relu import Relu
+from mdlc.compiler.types import DType, Layout
 from mdlc.passes.fuse_activation import fuse_residual
 from mdlc.passes.lower_quantized import MOVEMENT, Linear
 from mdlc.passes.pipeline import run_passes
@@ -27,11 +29,16 @@ def cheapest(assignment: Assignment, isa: Isa) -> Placement:
     """The placement with the fewest estimated cycles on a target."""
     integer = _by_name(quantize(assignment).graph, isa)
     in_float = _by_name(assignment.graph, isa)
-    cycles = {
-        key: LayerCycles(integer.get(node.name, 0.0), in_float.get(node.name, 0.0))
-        for node, key in assignment.keys.items()
-        if node.name and node in assignment.integer and node not in assignment.inner
-    }
+    users = assignment.graph.users()
+    cycles = {}
+    for node, key in assignment.keys.items():
+        if node.name and node in assignment.integer and node not in assignment.inner:
+            names = [node.name]
+            if node in assignment.wide:
+                # In float the activation is fused, and the layer is called after it.
+                names += [user.name for user in users[node] if isinstance(user.op, Relu | Clip)]
+            both = (sum(found.get(name, 0.0) for name in names) for found in (integer, in_float))
+            cycles[key] = LayerCycles(*both)
     return place(assignment, cycles, _transition(assignment, isa))
 
 
@@ -49,7 +56,10 @@ def _by_name(graph: Graph, isa: Isa) -> Mapping[str, float]:
 
 
 def _converts(node: Node) -> bool:
-    return isinstance(node.op, QuantizeLinear | DequantizeLinear)
+    """Whether a node is a transition; sums of 32 bits made floats are part of their layer."""
+    if isinstance(node.op, DequantizeLinear):
+        return node.inputs[0].type.dtype is not DType.I32
+    return isinstance(node.op, QuantizeLinear)
 
 
 def _cycles(node: Node, isa: Isa) -> float:

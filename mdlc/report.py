@@ -73,7 +73,7 @@ def report_of(plan: Plan) -> Report:
             step.kernel.name,
             str(step.schedule),
             step.node.op.cost([s.type for s in step.node.inputs], step.node.type).macs,
-            step.kernel.cost(step.node, step.schedule, plan.isa),
+            step.cycles(plan.isa),
             sum(array.nbytes for array in step.weights.values()),
         )
         for step in plan.steps

@@ -145,7 +145,7 @@ def verify(compiled: CompiledModel, inputs: Iterable[Mapping[str, Array]]) -> Ve
     notes: dict[str, str] = {}
     runs = 0
     executable = compiled.build()
-    half = target_of(compiled.plan).half
+    half = target_of(compiled.plan).half or bool(compiled.plan.half_steps)
     for values in inputs:
         runs += 1
         expected = reference.run(values)

@@ -47,6 +47,7 @@ from mdlc.compiler.ops.transpose import Transpose
 from mdlc.compiler.rewrite import Budget, Event
 from mdlc.compiler.types import Array, DType
 from mdlc.compiler.window import Window
+from mdlc.passes.wide_weights import fits, pays, wide_convolution
 
 # The same elements elsewhere, or some of them: right on integers as they are.
 MOVEMENT = (
@@ -393,6 +394,14 @@ def _weights(node: Node, axis: int) -> tuple[Array, Array]:
     Args:
         axis: of the output channels.
     """
+    centred, scales = _centred_weights(node, axis)
+    if not fits(centred):
+        raise Declined("the weights less their zero point do not fit 8 bits")
+    return centred.astype(np.int8), scales
+
+
+def _centred_weights(node: Node, axis: int) -> tuple[Array, Array]:
+    """The same as int32, whatever range they have."""
     op, inputs = node.op, [source.constant for source in node.inputs]
     if not isinstance(op, DequantizeLinear) or any(value is None for value in inputs):
         raise Declined("the weights have not 8 bits")
@@ -404,12 +413,10 @@ def _weights(node: Node, axis: int) -> tuple[Array, Array]:
     shape = [1] * w.ndim
     shape[axis] = -1
     centred = w.astype(np.int32) - zero.astype(np.int32).reshape(shape if zero.size > 1 else ())
-    if centred.min(initial=0) < -128 or centred.max(initial=0) > 127:
-        raise Declined("the weights less their zero point do not fit 8 bits")
     scales = np.broadcast_to(scale.astype(np.float64).reshape(-1), (w.shape[axis],))
     if not (np.isfinite(scales).all() and (scales > 0).all()):
         raise Declined("a scale of the weights is not positive")
-    return centred.astype(np.int8), scales
+    return centred, scales
 
 
 def _product(x: Bytes, w: Array, scales: Array, b: Array, y: Linear) -> list[Node]:
@@ -436,12 +443,22 @@ def _conv(node: Node, y: Linear, low: int, high: int) -> Node:
     if op.activation is not None or op.residual:
         raise Declined("it has a fused epilogue")
     x = _bytes(node.inputs[0])
-    w, scales = _weights(node.inputs[1], 0)
-    operands = _product(x, w, scales, _constant_vector(node.inputs[2]), y)
+    w, scales = _centred_weights(node.inputs[1], 0)
+    b = _constant_vector(node.inputs[2])
     fixed = QuantizedConv2D(
         op.stride, op.pads, op.dilation, op.groups, x.zero, y.zero, low, high, y.dtype
     )
-    return make(fixed, x.node, *operands)
+    if fits(w):
+        return make(fixed, x.node, *_product(x, w.astype(np.int8), scales, b, y))
+    if not pays(w, op.groups):
+        raise Declined("the weights less their zero point do not fit 8 bits")
+
+    def operands(some: Array, bias: Array, channels: Array) -> list[Node]:
+        return _product(x, some, scales[channels], bias, y)
+
+    # In the worst case the clipped part alone: both together must stay inside 32 bits.
+    _product(x, w, scales, b, y)
+    return wide_convolution(fixed, x.node, w, scales * x.scale, b, y.constants(), operands)
 
 
 def _dense(node: Node, y: Linear, low: int, high: int) -> Node:

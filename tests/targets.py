@@ -12,6 +12,9 @@ TARGETS = tuple(isas())
 # Those with float kernels of their own: a target that is tuned as another has the other's.
 FLOAT_TARGETS = tuple(name for name, isa in isas().items() if not isa.tuned_as)
 
+# Those that compute in half precision.
+HALF_TARGETS = tuple(name for name, isa in isas().items() if isa.half)
+
 
 def require(target: str) -> None:
     """Skips the test where the target cannot be built or run, with the reason."""

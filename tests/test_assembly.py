@@ -19,7 +19,7 @@ from benchmarks.networks import NETWORKS
 from mdlc.codegen.isa import find_isa
 from mdlc.codegen.kernel import LayerCode
 
-VECTOR_ISAS = ("arm-neon", "x86-avx2", "x86-avx512")
+VECTOR_ISAS = ("arm-neon", "arm-neon+fp16", "x86-avx2", "x86-avx512")
 _STACK = re.compile(r"\[sp\b|\(%r[sb]p|%r[sb]p\)")
 _CALL = re.compile(r"\t(?:bl|call|callq)\s")
 
@@ -27,8 +27,10 @@ _CALL = re.compile(r"\t(?:bl|call|callq)\s")
 @cache
 def layers(target: str) -> list[LayerCode]:
     codes = []
+    precision = "fp16" if find_isa(target).half else "fp32"
     for make_model in NETWORKS.values():
-        codes += assembly.layers(mdlc.compile(make_model(), target, name="Net").plan)
+        compiled = mdlc.compile(make_model(), target, name="Net", precision=precision)
+        codes += assembly.layers(compiled.plan)
     return codes
 
 

@@ -159,17 +159,26 @@ REPORT = """
 Iterations:        400
 Instructions:      9600
 Total Cycles:      4804
+Total uOps:        9600
+
+Dispatch Width:    2
+uOps Per Cycle:    2.00
+IPC:               2.00
+Block RThroughput: 12.0
 
 [1] Code Region - loop1
 
 Iterations:        400
 Instructions:      400
 Total Cycles:      410
+
+Dispatch Width:    2
+Block RThroughput: 0.5
 """
 
 
 def test_llvm_mcas_report_is_read_region_by_region() -> None:
-    assert mca.parse(REPORT) == [4804 / 400, 410 / 400]
+    assert mca.parse(REPORT) == [mca.Cycles(4804 / 400, 12.0), mca.Cycles(410 / 400, 0.5)]
 
 
 def test_a_loops_instructions_are_told_from_the_rest() -> None:
@@ -189,10 +198,11 @@ def test_llvm_mca_has_a_cortex_a55_of_one_multiply_add_a_cycle() -> None:
     model, rate = mca.choose_model(program, core)
     loop = mca.Loop("twelve", tuple(f"fmla v{i}.4s, v30.4s, v31.s[0]" for i in range(12)))
     (found,) = mca.cycles(program, model, [loop])
-    assert abs(found * rate - 12) < 0.5
-    # A chain of additions waits for each.
+    assert abs(found.taken * rate - 12) < 0.5
+    assert abs(found.units * rate - 12) < 0.5
+    # A chain of additions waits for each, though no unit is busy.
     chain = mca.Loop("chain", ("fmla v0.4s, v1.4s, v2.4s",) * 4)
-    assert mca.cycles(program, model, [chain])[0] >= 12
+    assert mca.cycles(program, model, [chain])[0].taken >= 12
 
 
 def test_an_inference_is_found_between_the_workers_words() -> None:

@@ -90,7 +90,7 @@ def test_every_sparse_schedule_agrees_with_reference(target: str) -> None:
     isa = find_isa(target)
     for node in graph.outputs:
         taps = isinstance(node.op, Conv2D) and node.inputs[1].shape[2:] != (1, 1)
-        assert bool(found[node.name]) is (isa.panel_loop is not None or not taps), node
+        assert bool(found[node.name]) is (isa.panels is not None or not taps), node
     most = max(len(each) for each in found.values())
     rounds = [(0, 1), (most // 2, 2), (most - 1, 1)]
     for number, threads in rounds:

@@ -43,7 +43,7 @@ from tests.targets import require as require_target
 
 ENCODINGS = [
     f"{values}{huffman}"
-    for values in ("raw", "fp16", "int8", "clustered:2", "clustered:5", "clustered:8")
+    for values in ("raw", "fp16", "bf16", "int8", "clustered:2", "clustered:5", "clustered:8")
     for huffman in ("", "+huffman")
 ] + ["int6+huffman", "int4+huffman"]
 SANITIZED = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
@@ -106,7 +106,8 @@ def _compiled(encoding: str, target: str = "host", sparse: float = 0.0) -> Compi
 def _mixed(plan: Plan) -> Plan:
     """A plan with every encoding on some layer, sparse ones among them."""
     names = [step.name for step in plan.steps if has_weights(step)]
-    cycle = ("clustered:4+huffman", "int6+huffman", "fp16+huffman", "raw+huffman", "int8+huffman",
+    cycle = ("clustered:4+huffman", "int6+huffman", "fp16+huffman", "bf16+huffman",
+             "raw+huffman", "int8+huffman",
              "clustered:3", "fp16", "clustered:8+huffman")  # fmt: skip
     return encode_plan(
         plan, {name: parse_encoding(cycle[i % len(cycle)]) for i, name in enumerate(names)}

@@ -1,4 +1,4 @@
-"""Winograd's transforms: exact in rational arithmetic, and how much single precision loses."""
+"""Winograd's transforms: exact in rational arithmetic, and how much short precisions lose."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mdlc.codegen.winograd import LARGEST, transform
+from mdlc.compiler.types import DType
 
 SHAPES = [
     (outputs, taps)
@@ -42,19 +43,21 @@ def test_the_published_matrices(outputs: int, taps: int) -> None:
     assert t.output[0] == (*[1] * (t.size - 1), 0)
 
 
+@pytest.mark.parametrize("dtype", [DType.F32, DType.F16])
 @pytest.mark.parametrize(("outputs", "taps"), SHAPES)
-def test_error_in_single_precision(outputs: int, taps: int) -> None:
+def test_error(outputs: int, taps: int, dtype: DType) -> None:
     """Against double precision, on 64 channels: within what the class says of itself."""
     t = transform(outputs, taps)
+    element = dtype.numpy
     generator = np.random.default_rng(0)
     channels, filters = 64, 16
-    d = generator.uniform(-1, 1, (channels, t.size, t.size)).astype(np.float32)
-    w = generator.uniform(-1, 1, (filters, channels, taps, taps)).astype(np.float32)
-    b, a = (np.array(m, np.float32) for m in (t.input, t.output))
-    u = t.filters(w).astype(np.float32)
-    v = np.einsum("ia,cab,jb->ijc", b, d, b).astype(np.float32)
-    m = np.einsum("ijmc,ijc->ijm", u, v).astype(np.float32)
+    d = generator.uniform(-1, 1, (channels, t.size, t.size)).astype(element)
+    w = generator.uniform(-1, 1, (filters, channels, taps, taps)).astype(element)
+    b, a = (np.array(m, element) for m in (t.input, t.output))
+    u = t.filters(w).astype(element)
+    v = np.einsum("ia,cab,jb->ijc", b, d, b).astype(element)
+    m = np.einsum("ijmc,ijc->ijm", u, v).astype(element)
     actual = np.einsum("pi,ijm,qj->mpq", a, m, a)
     windows = np.lib.stride_tricks.sliding_window_view(d.astype(np.float64), (taps, taps), (1, 2))
     wanted = np.einsum("cpqij,mcij->mpq", windows, w.astype(np.float64))
-    assert np.abs(actual - wanted).max() <= t.error * np.abs(wanted).max()
+    assert np.abs(actual - wanted).max() <= t.error(dtype) * np.abs(wanted).max()

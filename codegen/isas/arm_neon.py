@@ -1,6 +1,6 @@
 """AArch64 with plain NEON (every 64-bit ARM phone)."""
 
-from mdlc.codegen.aarch64 import panel_loop
+from mdlc.codegen.aarch64 import FLOATS
 from mdlc.codegen.aarch64_integers import multiplies
 from mdlc.codegen.isa import Isa
 
@@ -18,7 +18,7 @@ ISA = Isa(
     qemu_cpu="cortex-a72",
     guard=("__aarch64__", "__ARM_NEON"),
     lane_fma="vfmaq_laneq_f32({0}, {1}, {2}, {3})",
-    panel_loop=panel_loop,
+    panels=FLOATS,
     integers=multiplies(),
     loads_per_cycle=2.0,
     # Every instruction counts, as on the cores that start two at once (Cortex-A55).

@@ -7,6 +7,7 @@ from mdlc.codegen.kernel import Kernel, LayerCode, Schedule, Step
 from mdlc.codegen.strides import C_TYPES, joined, logical_strides, nest, pointer
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.arg_reduce import ArgReduce
+from mdlc.compiler.types import DType
 
 
 class ArgReduceKernel(Kernel):
@@ -17,7 +18,8 @@ class ArgReduceKernel(Kernel):
     pitched_input = True
 
     def matches(self, node: Node, isa: Isa) -> bool:
-        return isinstance(node.op, ArgReduce)
+        # Halves are bits here, and do not compare as numbers.
+        return isinstance(node.op, ArgReduce) and node.inputs[0].type.dtype is not DType.F16
 
     def cost(self, node: Node, schedule: Schedule, isa: Isa) -> float:
         return node.inputs[0].type.size * 2.0

@@ -23,7 +23,7 @@ from mdlc.codegen.templates import render
 from mdlc.codegen.threads import CLOSE, open_parallel
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.conv2d import Conv2D
-from mdlc.compiler.types import Array, DType
+from mdlc.compiler.types import Array
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class DepthwiseTile:
         stem = f"dwconv{self.height}x{self.kernel}"
         stem += f"s{self.stride}" if self.stride > 1 else ""
         stem += f"d{self.dilation}" if self.dilation > 1 else ""
-        stem += f"{epilogue.suffix}_f32_{self.pixels}"
+        stem += f"{epilogue.suffix}_{isa.kind}_{self.pixels}"
         stem += f"_rows{self.rows}" if self.rows != self.height else ""
         stem += f"_left{self.left}" if self.left else ""
         stem += f"_right{self.right}" if self.right else ""
@@ -95,10 +95,7 @@ class DepthwiseTile:
             needs += [helper for helper in (loaded.helper, stored.helper) if helper]
         uses = self.uses()
         reads = bool(uses) and self.rows > 0
-        arguments = ["const float* x", "const float* w"] if reads else []
-        arguments.append("const float* bias")
-        arguments += ["const float* slope"] if epilogue.slope else []
-        arguments += ["const float* residual"] if epilogue.residual else []
+        read = [*(["x", "w"] if reads else []), *epilogue.arguments]
         column = f"p * {self.stride} + k * {self.dilation}"
         formula = f"bias[c] + sum(x[row][{column}][c] * w[row][k][c])"
         text = render(
@@ -108,7 +105,7 @@ class DepthwiseTile:
             tile=self,
             name=self.name(isa, epilogue),
             params=self.template_parameters(epilogue),
-            arguments=[*arguments, "float* y"],
+            arguments=isa.arguments(read),
             columns=list(uses),
             uses=uses,
             used_taps=sorted({tap for pairs in uses.values() for _, tap in pairs}),
@@ -133,7 +130,7 @@ class ConvDepthwise(Kernel):
 
     def matches(self, node: Node, isa: Isa) -> bool:
         op = node.op
-        if not isinstance(op, Conv2D) or node.type.dtype is not DType.F32:
+        if not isinstance(op, Conv2D) or node.type.dtype is not isa.dtype:
             return False
         if any(source.constant is None for source in node.inputs[1:3]):
             return False
@@ -205,7 +202,7 @@ class ConvDepthwise(Kernel):
         taps = np.pad(weights.reshape(channels, kh * kw), ((0, padding), (0, 0)))
         taps = taps.reshape(-1, isa.lanes, kh * kw).transpose(0, 2, 1)
         packed = {
-            "weights": np.ascontiguousarray(taps, np.float32).reshape(-1),
+            "weights": np.ascontiguousarray(taps, isa.dtype.numpy).reshape(-1),
             "bias": pack_per_channel(bias, 1, isa),
         }
         if self._epilogue(node).slope:
@@ -292,6 +289,7 @@ class ConvDepthwise(Kernel):
         text = render(
             "cpp/kernels/conv_depthwise.j2",
             name=name,
+            element=isa.element,
             schedule=step.schedule,
             images=node.shape[0],
             row_runs=row_runs,

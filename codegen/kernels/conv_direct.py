@@ -17,11 +17,12 @@ from mdlc.codegen.padding import Border
 from mdlc.codegen.product import (
     Product,
     Steps,
+    aligned,
     cycles,
     emit_loops,
     pack_matrix,
     pack_per_channel,
-    panel_floats,
+    panel_elements,
     schedules,
     thread_panels,
 )
@@ -29,7 +30,7 @@ from mdlc.codegen.templates import render
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.conv2d import Conv2D
 from mdlc.compiler.ops.dense import Dense
-from mdlc.compiler.types import Array, DType
+from mdlc.compiler.types import Array
 
 
 def conv_border(node: Node, pitch: int) -> Border | None:
@@ -104,7 +105,7 @@ class ConvDirect(Kernel):
     banded = True
 
     def matches(self, node: Node, isa: Isa) -> bool:
-        if not isinstance(node.op, Conv2D | Dense) or node.type.dtype is not DType.F32:
+        if not isinstance(node.op, Conv2D | Dense) or node.type.dtype is not isa.dtype:
             return False
         return all(source.constant is not None for source in node.inputs[1:3])
 
@@ -136,19 +137,19 @@ class ConvDirect(Kernel):
         return packed
 
     def scratch(self, node: Node, schedule: Schedule, isa: Isa) -> int:
-        copied = panel_floats(conv_product(node), schedule)
-        return 4 * (self._padded_floats(node) + copied)
+        copied = panel_elements(conv_product(node), schedule, isa)
+        return isa.bytes * (self._padded(node, isa) + copied)
 
     def thread_scratch(self, node: Node, schedule: Schedule, isa: Isa) -> int:
-        return 4 * thread_panels(conv_product(node), schedule, isa)
+        return isa.bytes * thread_panels(conv_product(node), schedule, isa)
 
     @staticmethod
-    def _padded_floats(node: Node) -> int:
-        """Floats of the padded copy, up to a cache line."""
+    def _padded(node: Node, isa: Isa) -> int:
+        """Elements of the padded copy, up to a cache line."""
         border = None
         if isinstance(node.op, Conv2D):
             border = conv_border(node, node.inputs[0].shape[1])
-        return -(-border.floats // 16) * 16 if border else 0
+        return aligned(border.elements, isa) if border else 0
 
     @staticmethod
     def _epilogue(node: Node) -> Epilogue:
@@ -170,18 +171,20 @@ class ConvDirect(Kernel):
         text = render(
             "cpp/kernels/convolution.j2",
             name=name,
+            element=isa.element,
             schedule=step.schedule,
             epilogue=epilogue,
             images=product.images,
             pad=border.code(
-                f"x + image * {x.rows // product.images * x.pitch}" if product.images > 1 else "x"
+                f"x + image * {x.rows // product.images * x.pitch}" if product.images > 1 else "x",
+                isa,
             )
             if border
             else "",
-            panels=self._padded_floats(node) if step.schedule.panels else None,
+            panels=self._padded(node, isa) if step.schedule.panels else None,
             products=[loops],
         )
-        needs = (*microkernels, border.microkernel) if border else tuple(microkernels)
+        needs = (*microkernels, border.microkernel(isa)) if border else tuple(microkernels)
         return LayerCode(name, text, needs)
 
     @staticmethod

@@ -73,11 +73,7 @@ class ConvSparse(Kernel):
             return False
         if isinstance(node.op, Conv2D) and node.op.groups > 1:
             return False
-        if (
-            isinstance(node.op, Conv2D)
-            and not isa.panel_loop
-            and node.inputs[1].shape[2:] != (1, 1)
-        ):
+        if isinstance(node.op, Conv2D) and not isa.panels and node.inputs[1].shape[2:] != (1, 1):
             return False
         weights = node.inputs[1].constant
         assert weights is not None
@@ -87,7 +83,7 @@ class ConvSparse(Kernel):
 
     def schedules(self, node: Node, isa: Isa) -> Sequence[Schedule]:
         product = conv_product(node)
-        panels = isa.panel_loop is not None
+        panels = isa.panels is not None
         found = []
         for vectors in range(1, min(4, -(-product.channels // isa.lanes)) + 1):
             if panels:
@@ -126,7 +122,7 @@ class ConvSparse(Kernel):
                 busy += count * (ends + _LOOP_END)
             if schedule.panels:
                 groups = -(-chunk.size // GROUP)
-                busy += depth * groups * pack_instructions(GROUP) / isa.issue_width
+                busy += depth * groups * pack_instructions(GROUP, isa) / isa.issue_width
             total += chunk.count * busy
         total *= product.images * product.rows * _SHORTFALL
         packed = sum(present * vectors for vectors, _, present, _ in kept) * isa.lanes * 4
@@ -156,10 +152,10 @@ class ConvSparse(Kernel):
         return packed
 
     def scratch(self, node: Node, schedule: Schedule, isa: Isa) -> int:
-        return 4 * (self._padded_floats(node) + _panel_floats(conv_product(node), schedule))
+        return 4 * (self._padded_floats(node) + _panel_floats(conv_product(node), schedule, isa))
 
     def thread_scratch(self, node: Node, schedule: Schedule, isa: Isa) -> int:
-        return 4 * _panel_floats(conv_product(node), schedule)
+        return 4 * _panel_floats(conv_product(node), schedule, isa)
 
     @staticmethod
     def _padded_floats(node: Node) -> int:
@@ -167,7 +163,7 @@ class ConvSparse(Kernel):
         border = None
         if isinstance(node.op, Conv2D):
             border = conv_border(node, node.inputs[0].shape[1])
-        return -(-border.floats // 16) * 16 if border else 0
+        return -(-border.elements // 16) * 16 if border else 0
 
     @staticmethod
     def _epilogue(node: Node) -> Epilogue:
@@ -205,7 +201,7 @@ class ConvSparse(Kernel):
                 pack = _pack_tile(min(GROUP, chunk.size - first), product)
                 needs[pack.microkernel(isa)] = None
                 values = _pack_numbers(product)
-                text = _spelled(pack.name(isa), pack.template_parameters(), values)
+                text = _spelled(pack.name(isa), pack.template_parameters(isa), values)
                 found.append({"call": text, "first": first})
             return found
 
@@ -222,10 +218,10 @@ class ConvSparse(Kernel):
             width=schedule.tile[1],
             epilogue=epilogue,
             product=product,
-            pad=border.code(source) if border else "",
+            pad=border.code(source, isa) if border else "",
             x_name="padded" if border else "x",
             panels=panels if schedule.panels else "",
-            own=own(_panel_floats(product, schedule)) if schedule.panels else "",
+            own=own(_panel_floats(product, schedule, isa)) if schedule.panels else "",
             depth=depth,
             blocks=blocks,
             chunks=chunks,
@@ -236,7 +232,7 @@ class ConvSparse(Kernel):
             close=CLOSE,
         )
         if border:
-            needs[border.microkernel] = None
+            needs[border.microkernel(isa)] = None
         return LayerCode(self._function_name(step, epilogue), text, tuple(needs), ("cstdint",))
 
     @staticmethod
@@ -272,15 +268,15 @@ def _pack_numbers(product: Product) -> dict[str, int]:
 def _depth(product: Product, isa: Isa) -> int:
     """The depth as inputs are numbered."""
     taps = product.depth // product.run
-    return packed_depth(product.run, taps) if isa.panel_loop else product.depth
+    return packed_depth(product.run, taps, isa) if isa.panels else product.depth
 
 
-def _panel_floats(product: Product, schedule: Schedule) -> int:
+def _panel_floats(product: Product, schedule: Schedule, isa: Isa) -> int:
     """Floats of the panels of the pixels of one tile."""
     if not schedule.panels:
         return 0
     rows = -(-schedule.tile[0] // GROUP) * GROUP
-    return rows * product.packed_depth(schedule)
+    return rows * product.packed_depth(schedule, isa)
 
 
 def _chunks(product: Product, schedule: Schedule) -> tuple[Chunk, ...]:
@@ -327,7 +323,7 @@ def _packed(
 ) -> _Packed:
     """The blocks of a matrix [depth, channels] that are not zero in `pattern`, in call order."""
     blocks = channel_blocks(product, schedule, isa)
-    depth = product.packed_depth(schedule)
+    depth = product.packed_depth(schedule, isa)
     panels = pack_matrix(matrix[None].astype(np.float32), product, schedule, isa)
     filled = pack_matrix((pattern != 0)[None].astype(np.float32), product, schedule, isa)
     weights, inputs, counts, at = [], [], [], 0

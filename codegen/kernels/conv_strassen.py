@@ -39,7 +39,7 @@ from mdlc.codegen.product import (
     pack_matrix,
     pack_per_channel,
     packed_length,
-    panel_floats,
+    panel_elements,
     schedules,
     thread_panels,
 )
@@ -198,7 +198,7 @@ class ConvStrassen(Kernel):
             half.columns * half.channels,
         )
         s, t, u = (-(-size // 16) * 16 for size in sizes)
-        return s, t, u, panel_floats(half, schedule)
+        return s, t, u, panel_elements(half, schedule, isa)
 
     def scratch(self, node: Node, schedule: Schedule, isa: Isa) -> int:
         return 4 * sum(self._floats(node, schedule, isa))

@@ -31,7 +31,7 @@ from mdlc.codegen.product import (
 from mdlc.codegen.templates import render
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.conv_transpose2d import ConvTranspose2D
-from mdlc.compiler.types import Array, DType
+from mdlc.compiler.types import Array
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class ConvTransposeKernel(Kernel):
     pitched_output = True
 
     def matches(self, node: Node, isa: Isa) -> bool:
-        if not isinstance(node.op, ConvTranspose2D) or node.type.dtype is not DType.F32:
+        if not isinstance(node.op, ConvTranspose2D) or node.type.dtype is not isa.dtype:
             return False
         return all(source.constant is not None for source in node.inputs[1:])
 
@@ -157,10 +157,10 @@ class ConvTransposeKernel(Kernel):
 
     def cost(self, node: Node, schedule: Schedule, isa: Isa) -> float:
         total = sum(cycles(p, schedule, isa) for p, _, _ in self._products(node, node.shape[1]))
-        return total + self._border(node, 1).floats / isa.lanes
+        return total + self._border(node, 1).elements / isa.lanes
 
     def scratch(self, node: Node, schedule: Schedule, isa: Isa) -> int:
-        return self._border(node, node.inputs[0].shape[1]).floats * 4
+        return self._border(node, node.inputs[0].shape[1]).elements * isa.bytes
 
     def pack(self, node: Node, schedule: Schedule, isa: Isa) -> dict[str, Array]:
         op = node.op
@@ -177,7 +177,7 @@ class ConvTransposeKernel(Kernel):
             matrix = part.transpose(0, 3, 4, 1, 2).reshape(op.groups, product.depth, -1)
             panels.append(pack_matrix(matrix, product, schedule, isa))
         packed = {
-            "weights": np.concatenate(panels) if panels else np.zeros(1, np.float32),
+            "weights": np.concatenate(panels) if panels else np.zeros(1, isa.dtype.numpy),
             "bias": pack_per_channel(bias, op.groups, isa),
         }
         if op.has_slope:
@@ -207,18 +207,20 @@ class ConvTransposeKernel(Kernel):
         text = render(
             "cpp/kernels/convolution.j2",
             name=name,
+            element=isa.element,
             schedule=step.schedule,
             epilogue=epilogue,
             images=node.shape[0],
             pad=border.code(
                 f"x + image * {math.prod(node.inputs[0].shape[2:]) * x.pitch}"
                 if node.shape[0] > 1
-                else "x"
+                else "x",
+                isa,
             ),
             panels=None,
             products=bodies,
         )
-        return LayerCode(name, text, (*dict.fromkeys(microkernels), border.microkernel))
+        return LayerCode(name, text, (*dict.fromkeys(microkernels), border.microkernel(isa)))
 
 
 KERNELS = (ConvTransposeKernel(),)

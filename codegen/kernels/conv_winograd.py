@@ -26,13 +26,14 @@ from mdlc.codegen.padding import Border, FoldedBorder
 from mdlc.codegen.product import (
     Product,
     Steps,
+    aligned,
     cycles,
     emit_loops,
     offset,
     pack_matrix,
     pack_per_channel,
     packed_length,
-    panel_floats,
+    panel_elements,
     schedules,
     thread_panels,
 )
@@ -44,9 +45,11 @@ from mdlc.codegen.winograd import LARGEST, Transform, transform
 from mdlc.codegen.winograd_tiles import InputTile, OutputTile
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.conv2d import Conv2D
-from mdlc.compiler.types import Array, DType
+from mdlc.compiler.types import Array
 
 _PLAIN = Epilogue(bias=False)
+# Of its largest output, what a convolution may lose by its transform.
+MOST_LOST = 1e-2
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class PointClass:
 
     Attributes:
         first, count: of the points, in the order of `Tiling.point`; depth: of each product.
-        v: floats before their transformed inputs; weights: before their packed filters.
+        v: elements before their transformed inputs; weights: before their packed filters.
     """
 
     first: int
@@ -75,7 +78,7 @@ class Tiling:
         channels, filters: of the convolution.
         rows, columns: of tiles; block: rows of tiles computed together.
         partial: whether the last row of tiles reaches beyond the output.
-        folded: floats of a pixel of the image whose phases were made channels, zero-filled to
+        folded: elements of a pixel of the image whose phases were made channels, zero-filled to
             whole vectors; 0 where each phase is read from the image as it is.
     """
 
@@ -154,8 +157,8 @@ class Tiling:
             v += count * depth * self.tiles
         return found
 
-    def v_floats(self) -> int:
-        """Floats of a block's transformed inputs."""
+    def v_elements(self) -> int:
+        """Elements of a block's transformed inputs."""
         return sum(each.count * each.depth for each in self.classes()) * self.tiles
 
     def product(self, points: PointClass, rows: int, weights: int = 0) -> Product:
@@ -239,6 +242,15 @@ def tiling_of(node: Node, isa: Isa, schedule: Schedule) -> Tiling:
     return tiling(node, isa, *schedule.block)
 
 
+def _outputs(taps: int, isa: Isa) -> list[int]:
+    """Outputs of the tiles that lose little enough."""
+    return [
+        outputs
+        for outputs in range(2, LARGEST - taps + 2)
+        if transform(outputs, taps).error(isa.dtype) <= MOST_LOST
+    ]
+
+
 class ConvWinograd(Kernel):
     """F(m, r) for square filters of stride 1 and 2."""
 
@@ -249,7 +261,7 @@ class ConvWinograd(Kernel):
 
     def matches(self, node: Node, isa: Isa) -> bool:
         op = node.op
-        if not isinstance(op, Conv2D) or node.type.dtype is not DType.F32:
+        if not isinstance(op, Conv2D) or node.type.dtype is not isa.dtype:
             return False
         if any(source.constant is None for source in node.inputs[1:3]):
             return False
@@ -262,6 +274,7 @@ class ConvWinograd(Kernel):
             and stride <= 2
             and kernel[0] == kernel[1] > stride
             and -(-kernel[0] // stride) <= 5
+            and bool(_outputs(-(-kernel[0] // stride), isa))
             and filters % isa.lanes == 0
         )
 
@@ -270,10 +283,10 @@ class ConvWinograd(Kernel):
         assert isinstance(op, Conv2D)
         taps = -(-node.inputs[1].shape[2] // op.stride[0])
         found = []
-        for outputs in range(2, LARGEST - taps + 2):
+        for outputs in _outputs(taps, isa):
             one = tiling(node, isa, outputs, 1)
             rows = one.rows
-            row_bytes = (one.v_floats() + one.points * one.tiles * one.filters) * 4
+            row_bytes = (one.v_elements() + one.points * one.tiles * one.filters) * isa.bytes
             block = max(1, min(rows, isa.l2_bytes // 2 // row_bytes))
             block = -(-rows // -(-rows // block))  # blocks of nearly equal height
             # In cache, so that two threads get as many blocks each; or the weights read only once.
@@ -307,7 +320,7 @@ class ConvWinograd(Kernel):
         for _, count, rows in part.blocks():
             for points in part.classes():
                 total += count * cycles(part.product(points, rows), flat, isa)
-        transformed = (part.v_floats() + part.points * part.tiles * part.filters) * 4
+        transformed = (part.v_elements() + part.points * part.tiles * part.filters) * isa.bytes
         if transformed > isa.l2_bytes:  # written and read again from beyond the second cache
             total += 2 * len(part.blocks()) * transformed / 16
         tiles = part.rows * part.columns
@@ -335,18 +348,19 @@ class ConvWinograd(Kernel):
         padded = padded[0] * part.stride, padded[1] * part.stride
         return Border((height, width), channels, pitch, before, padded)
 
-    def _floats(self, node: Node, part: Tiling) -> tuple[int, int, int]:
-        """Floats of the padded input, the transformed input and the products of a block."""
+    def _elements(self, node: Node, part: Tiling, isa: Isa) -> tuple[int, int, int]:
+        """Elements of the padded input, the transformed input and the products of a block."""
         border = self._border(node, part, part.channels)
-        aligned = -(-border.floats // 16) * 16
-        return aligned, part.v_floats(), part.points * part.tiles * part.filters
+        copied = aligned(border.elements, isa)
+        return copied, part.v_elements(), part.points * part.tiles * part.filters
 
-    def _panels(self, part: Tiling, flat: Schedule) -> int:
-        return max(panel_floats(part.product(p, part.block), flat) for p in part.classes())
+    def _panels(self, part: Tiling, flat: Schedule, isa: Isa) -> int:
+        return max(panel_elements(part.product(p, part.block), flat, isa) for p in part.classes())
 
     def scratch(self, node: Node, schedule: Schedule, isa: Isa) -> int:
         part = tiling_of(node, isa, schedule)
-        return 4 * (sum(self._floats(node, part)) + self._panels(part, self._flat(schedule)))
+        panels = self._panels(part, self._flat(schedule), isa)
+        return isa.bytes * (sum(self._elements(node, part, isa)) + panels)
 
     @staticmethod
     def _whole(part: Tiling, count: int) -> bool:
@@ -356,9 +370,9 @@ class ConvWinograd(Kernel):
     def thread_scratch(self, node: Node, schedule: Schedule, isa: Isa) -> int:
         part, flat = tiling_of(node, isa, schedule), self._flat(schedule)
         if any(self._whole(part, count) for _, count, _ in part.blocks()):
-            _, v_floats, m_floats = self._floats(node, part)
-            return 4 * (v_floats + m_floats + self._panels(part, flat))
-        return 4 * max(
+            _, v_size, m_size = self._elements(node, part, isa)
+            return isa.bytes * (v_size + m_size + self._panels(part, flat, isa))
+        return isa.bytes * max(
             thread_panels(part.product(p, part.block), flat, isa) for p in part.classes()
         )
 
@@ -411,17 +425,20 @@ class ConvWinograd(Kernel):
         row_step = border.padded[1] * pixel
         # From one tile to the next in the padded image; phases lie side by side unless folded.
         spread = 1 if part.folded else part.stride
-        microkernels = [border.microkernel]
+        microkernels = [border.microkernel(isa)]
         bodies = []
-        pad_floats, v_floats, m_floats = self._floats(node, part)
-        own_floats = self.thread_scratch(node, schedule, isa) // 4
+        pad_size, v_size, m_size = self._elements(node, part, isa)
+        own_size = self.thread_scratch(node, schedule, isa) // isa.bytes
         for first, count, rows in part.blocks():
             # Blocks, if there are enough, are shared by threads as wholes; else the loops inside.
             whole = self._whole(part, count)
-            mine = own(own_floats) if whole else ""
-            lines = [f"float* v = padded + {pad_floats}{mine};", f"float* m = v + {v_floats};"]
+            mine = own(own_size) if whole else ""
+            lines = [
+                f"{isa.element}* v = padded + {pad_size}{mine};",
+                f"{isa.element}* m = v + {v_size};",
+            ]
             if schedule.panels:
-                lines.append(f"float* panels = m + {m_floats};")
+                lines.append(f"{isa.element}* panels = m + {m_size};")
             calls = []
             for (down, across), entry in self._input_tiles(part):
                 source = offset(
@@ -486,13 +503,14 @@ class ConvWinograd(Kernel):
         text = render(
             "cpp/kernels/conv_winograd.j2",
             name=name,
+            element=isa.element,
             schedule=schedule,
             size=size,
             algorithm=f"F({outputs}x{outputs}, {taps}x{taps})",
-            error=f"{part.transform.error:g}",
+            error=f"{part.transform.error(isa.dtype):g}",
             epilogue=epilogue,
             images=images,
-            pad=border.code("x"),
+            pad=border.code("x", isa),
             bodies=bodies,
             x_image=height * width * x.pitch,
             y_image=oh * ow * y.pitch,

@@ -12,6 +12,7 @@ from mdlc.codegen.strides import C_TYPES, Dim, broadcast_strides, joined, nest, 
 from mdlc.compiler.expr import input_
 from mdlc.compiler.ir import Node
 from mdlc.compiler.op import Elementwise
+from mdlc.compiler.ops.cast import Cast
 from mdlc.compiler.types import Array, DType, Layout, TensorType
 
 
@@ -36,7 +37,8 @@ class ElementwiseKernel(Kernel):
         return isinstance(node.op, Elementwise)
 
     def schedules(self, node: Node, isa: Isa) -> Sequence[Schedule]:
-        return (Schedule("rows", (isa.lanes if self._on_vectors(node, isa) else 1,)),)
+        lanes = isa.half.lanes if isa.half and _converts(node, isa) else isa.lanes
+        return (Schedule("rows", (lanes if self._on_vectors(node, isa) else 1,)),)
 
     @staticmethod
     def _on_vectors(node: Node, isa: Isa) -> bool:
@@ -44,7 +46,9 @@ class ElementwiseKernel(Kernel):
         assert isinstance(op, Elementwise)
         types = {source.type.dtype for source in node.inputs} | {node.type.dtype}
         expr = op.expr(*(input_(i) for i in range(op.arity)))
-        return types == {DType.F32} and isa.lanes > 1 and vectorisable(expr, isa)
+        if _converts(node, isa):
+            return True
+        return types == {isa.dtype} and isa.lanes > 1 and vectorisable(expr, isa)
 
     def cost(self, node: Node, schedule: Schedule, isa: Isa) -> float:
         return node.type.size / schedule.tile[0] * (2 + len(node.inputs))
@@ -133,18 +137,23 @@ class ElementwiseKernel(Kernel):
         self, node: Node, op: Elementwise, isa: Isa, dims: Sequence[Dim], names: Sequence[str]
     ) -> tuple[str, tuple[Microkernel, ...], tuple[str, ...]]:
         inner = dims[-1]
+        converts = _converts(node, isa)
         kinds = [
-            "s" if not name or not stride else "v"
+            "v" if converts else "s" if not name or not stride else "v"
             for name, stride in zip(names, inner.strides[:-1], strict=True)
         ]
-        row = row_microkernel(op, isa, "".join(kinds), inner.count % isa.lanes != 0)
+        if converts:
+            row = conversion(node.inputs[0].type.dtype, isa, inner.count)
+        else:
+            row = row_microkernel(op, isa, "".join(kinds), inner.count % isa.lanes != 0)
         operands = []
         for i, (name, kind) in enumerate(zip(names, kinds, strict=True)):
             if not name:
                 operands.append(self._scalar_of(node, i))
             else:
                 where = pointer(name, dims[:-1], i)
-                operands.append(where if kind == "v" else f"*({where})")
+                value = isa.scalar.load(where) if isa.scalar else f"*({where})"
+                operands.append(where if kind == "v" else value)
         to = pointer("y", dims[:-1], len(names))
         call = f"{row.name}<{inner.count}>({', '.join([*operands, to])});"
         includes = ("limits",) if "numeric_limits" in call else ()
@@ -191,6 +200,48 @@ class ElementwiseKernel(Kernel):
         return body, tuple(dict.fromkeys(helpers)), tuple(sorted(includes))
 
 
+def _converts(node: Node, isa: Isa) -> bool:
+    """Whether vectors convert between half and float."""
+    kinds = {node.inputs[0].type.dtype, node.type.dtype} if node.inputs else set()
+    return isinstance(node.op, Cast) and isa.half is not None and kinds == {DType.F16, DType.F32}
+
+
+def conversion(source: DType, isa: Isa, count: int) -> Microkernel:
+    """A row of kCount elements converted from half to float or back."""
+    half = isa.half
+    assert half is not None
+    assert half.scalar is not None
+    step, tail = half.lanes, count % half.lanes != 0
+    wide = half.widened("both")
+    floats = [f"y + i + {n * isa.lanes}" if n else "y + i" for n in range(len(wide))]
+    if source is DType.F16:
+        name, of, to = "widen", half.element, "float"
+        value = half.load("x + i")
+        body = [
+            f"const {half.vector} both = {value};",
+            *(f"{isa.store(place, part)};" for place, part in zip(floats, wide, strict=True)),
+        ]
+        rest = f"y[i] = {half.item('x', 'i')};"
+    else:
+        name, of, to = "narrow", "float", half.element
+        both = half.op("narrow", *(isa.load(place.replace("y", "x")) for place in floats))
+        body = [f"{half.store('y + i', both)};"]
+        rest = f"{half.set_item('y', 'i', 'x[i]')};"
+    name = f"{name}{'_tail' if tail else ''}_row_f16_{isa.suffix}"
+    bound = f"kCount - {step - 1}" if tail else "kCount"
+    start = "" if tail else "int i = 0"
+    lines = ["int i = 0;"] if tail else []
+    lines += [f"for ({start}; i < {bound}; i += {step}) {{", *body, "}"]
+    lines += ["for (; i < kCount; ++i) {", rest, "}"] if tail else []
+    one_by_one = "; the rest one by one"
+    text = (
+        f"// y[i] = x[i] for kCount elements, {step} at a time{one_by_one if tail else ''}.\n"
+        "template <int kCount>\n"
+        f"inline void {name}(const {of}* x, {to}* y) {{\n" + "\n".join(lines) + "\n}\n"
+    )
+    return Microkernel(name, text)
+
+
 def _floor_mod() -> Microkernel:
     text = """\
 // a mod b with the sign of b.
@@ -206,11 +257,11 @@ def row_microkernel(op: Elementwise, isa: Isa, kinds: str, tail: bool) -> Microk
     """A row of kCount elements; kinds has "v" for each operand read along, "s" for a scalar."""
     function = element_function(op, isa)
     plain = "v" * len(kinds)
-    name = f"{stem(op)}{'_' + kinds if kinds != plain else ''}{'_tail' if tail else ''}_row_f32_"
-    name += isa.suffix
+    name = f"{stem(op)}{'_' + kinds if kinds != plain else ''}{'_tail' if tail else ''}_row_"
+    name += f"{isa.kind}_{isa.suffix}"
     letters = "abc"[: len(kinds)]
     parameters = [
-        f"const float* {n}" if kind == "v" else f"float {n}"
+        f"const {isa.element}* {n}" if kind == "v" else f"float {n}"
         for n, kind in zip(letters, kinds, strict=True)
     ]
     lines = [f"const {isa.vector} {n}_all = {isa.set1(n)};"
@@ -223,6 +274,7 @@ def row_microkernel(op: Elementwise, isa: Isa, kinds: str, tail: bool) -> Microk
     elements = ", ".join(
         f"{n}[i]" if kind == "v" else n for n, kind in zip(letters, kinds, strict=True)
     )
+    items = [isa.item(n, "i") if kind == "v" else n for n, kind in zip(letters, kinds, strict=True)]
     bound = f"kCount - {isa.lanes - 1}" if tail else "kCount"
     lines += [
         "int i = 0;" if tail else "",
@@ -233,8 +285,8 @@ def row_microkernel(op: Elementwise, isa: Isa, kinds: str, tail: bool) -> Microk
     includes: tuple[str, ...] = ()
     if tail:
         formula = op.expr(*(input_(i) for i in range(len(kinds))))
-        scalar = spell_scalar(formula, elements.split(", "))
-        lines += ["for (; i < kCount; ++i) {", f"y[i] = {scalar};", "}"]
+        scalar = spell_scalar(formula, items)
+        lines += ["for (; i < kCount; ++i) {", f"{isa.set_item('y', 'i', scalar)};", "}"]
         includes = ("cmath",) if "std::" in scalar else ()
         includes += ("limits",) if "numeric_limits" in scalar else ()
     body = "\n".join(f"  {line}" for line in lines if line)
@@ -242,7 +294,7 @@ def row_microkernel(op: Elementwise, isa: Isa, kinds: str, tail: bool) -> Microk
     text = (
         f"// y[i] = {stem(op)}({elements}) for kCount elements, {isa.lanes} at a time{rest}.\n"
         f"template <int kCount>\n"
-        f"inline void {name}({', '.join([*parameters, 'float* y'])}) {{\n{body}\n}}\n"
+        f"inline void {name}({', '.join([*parameters, f'{isa.element}* y'])}) {{\n{body}\n}}\n"
     )
     return Microkernel(name, text, (function,), includes)
 

@@ -27,15 +27,21 @@ from mdlc.compiler.types import Array, DType, Layout
 _PACK = """\
 // packed[k][n] = b[k][n] for kWidth columns, zeros beyond kUsed: a panel of the right side.
 template <int kDepth, int kStep, int kUsed, int kWidth>
-inline void pack_panel_f32(const float* b, float* packed) {
+inline void pack_panel_@k(const @e* b, @e* packed) {
   for (int k = 0; k < kDepth; ++k) {
     for (int n = 0; n < kUsed; ++n) packed[n] = b[n];
-    for (int n = kUsed; n < kWidth; ++n) packed[n] = 0.0F;
+    for (int n = kUsed; n < kWidth; ++n) packed[n] = @z;
     b += kStep;
     packed += kWidth;
   }
 }
 """
+
+
+def _pack_panel(isa: Isa) -> Microkernel:
+    zero = "0.0F" if isa.dtype is DType.F32 else "0"
+    text = _PACK.replace("@e", isa.element).replace("@k", isa.kind).replace("@z", zero)
+    return Microkernel(f"pack_panel_{isa.kind}", text)
 
 
 class MatMulKernel(Kernel):
@@ -47,7 +53,7 @@ class MatMulKernel(Kernel):
     def matches(self, node: Node, isa: Isa) -> bool:
         return (
             isinstance(node.op, MatMul)
-            and node.type.dtype is DType.F32
+            and node.type.dtype is isa.dtype
             and all(source.type.layout is Layout.PLAIN for source in (node, *node.inputs))
         )
 
@@ -68,14 +74,14 @@ class MatMulKernel(Kernel):
         return batch * (cycles(product, schedule, isa) + 2.0 * product.depth * product.channels)
 
     def scratch(self, node: Node, schedule: Schedule, isa: Isa) -> int:
-        return packed_length(self._product(node), schedule, isa) * 4
+        return packed_length(self._product(node), schedule, isa) * isa.bytes
 
     def pack(self, node: Node, schedule: Schedule, isa: Isa) -> dict[str, Array]:
         packed: dict[str, Array] = {}
         for name, source in zip("ab", node.inputs, strict=True):
             if source.constant is not None:
                 packed[f"constant_{name}"] = source.constant
-        packed["bias"] = np.zeros(-(-node.shape[-1] // isa.lanes) * isa.lanes, np.float32)
+        packed["bias"] = np.zeros(-(-node.shape[-1] // isa.lanes) * isa.lanes, isa.dtype.numpy)
         return packed
 
     def emit(self, step: Step, isa: Isa) -> LayerCode:
@@ -95,9 +101,9 @@ class MatMulKernel(Kernel):
             if count > 1
         ]
         lines = [
-            f"const float* a = {pointer('all_a', dims, 0)};",
-            f"const float* b = {pointer('all_b', dims, 1)};",
-            f"float* y = {pointer('all_y', dims, 2)};",
+            f"const {isa.element}* a = {pointer('all_a', dims, 0)};",
+            f"const {isa.element}* b = {pointer('all_b', dims, 1)};",
+            f"{isa.element}* y = {pointer('all_y', dims, 2)};",
         ]
         for block in channel_blocks(product, step.schedule, isa):
             width = block.vectors * isa.lanes
@@ -108,7 +114,7 @@ class MatMulKernel(Kernel):
             if block.count > 1:
                 panel = f"{panel} + n * {width}"
                 target = f"{target} + n * {width * product.depth}"
-            call = f"pack_panel_f32<{numbers}>({panel}, {target});"
+            call = f"pack_panel_{isa.kind}<{numbers}>({panel}, {target});"
             if block.count > 1:
                 call = f"for (int n = 0; n < {block.count}; ++n) {{\n{call}\n}}"
             lines.append(call)
@@ -116,22 +122,22 @@ class MatMulKernel(Kernel):
         shapes = "_by_".join("x".join(map(str, s.shape)) for s in node.inputs)
         name = f"matmul_{shapes}"
         constants = [
-            f"const float* all_{letter}"
+            f"const {isa.element}* all_{letter}"
             for letter, source in zip("ab", node.inputs, strict=True)
             if source.constant is not None
         ]
         runtime = [
-            f"const float* all_{letter}"
+            f"const {isa.element}* all_{letter}"
             for letter, source in zip("ab", node.inputs, strict=True)
             if source.constant is None
         ]
-        arguments = [*constants, "const float* bias", *runtime, "float* all_y"]
+        arguments = [*constants, f"const {isa.element}* bias", *runtime, f"{isa.element}* all_y"]
         text = (
             f"// {step.schedule}: b is packed into panels of {step.schedule.tile[1]} columns.\n"
             f"void {name}({', '.join(arguments)}, unsigned char* scratch) {{\n"
-            f"float* weights = reinterpret_cast<float*>(scratch);\n{body}\n}}\n"
+            f"{isa.element}* weights = reinterpret_cast<{isa.element}*>(scratch);\n{body}\n}}\n"
         )
-        return LayerCode(name, text, (*tiles, Microkernel("pack_panel_f32", _PACK)))
+        return LayerCode(name, text, (*tiles, _pack_panel(isa)))
 
 
 KERNELS = (MatMulKernel(),)

@@ -11,6 +11,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from mdlc.codegen.isa import Isa
 from mdlc.codegen.kernel import Kernel, LayerCode, Schedule, Step
 from mdlc.codegen.strides import C_TYPES, Dim, joined, logical_strides, nest, pointer
@@ -26,6 +28,7 @@ from mdlc.compiler.ops.slice import Slice
 from mdlc.compiler.ops.space_to_depth import SpaceToDepth
 from mdlc.compiler.ops.tile import Tile
 from mdlc.compiler.ops.transpose import Transpose
+from mdlc.compiler.types import DType
 
 
 @dataclass(frozen=True)
@@ -248,6 +251,8 @@ class Movement(Kernel):
     def _fill(op: Pad, step: Step, kind: str) -> str:
         dims = joined(step.node.shape, [logical_strides(step.output)], 0)
         value = f"static_cast<{kind}>({op.value!r})" if op.value else "0"
+        if op.value and step.node.type.dtype is DType.F16:
+            value = f"0x{int(np.float16(op.value).view(np.uint16)):04X}U"
         body = f"{'*(' + pointer('y', dims, 0) + ')'} = {value};"
         return nest([dim.count for dim in dims], body, shared=True)
 

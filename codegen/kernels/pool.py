@@ -32,7 +32,7 @@ LARGEST_TILED = 25
 def pool_microkernel(average: bool, isa: Isa, tail: bool) -> Microkernel:
     """One window for all channels, such as maxpool_f32_neon<taps y, taps x, steps..., channels>."""
     kind = "averagepool" if average else "maxpool"
-    name = f"{kind}{'_tail' if tail else ''}_f32_{isa.suffix}"
+    name = f"{kind}{'_tail' if tail else ''}_{isa.kind}_{isa.suffix}"
     combine = "add" if average else "max"
     start = "0.0F" if average else literal(-np.inf)
     vector_start = isa.set1(start)
@@ -61,14 +61,13 @@ def pool_microkernel(average: bool, isa: Isa, tail: bool) -> Microkernel:
         body = "  int c = 0;\n" + loop(
             isa, f"  for (; c < {bound}; c += {isa.lanes}) {{\n", vector_start
         )
-        body += loop(SCALAR, "  for (; c < kChannels; ++c) {\n", start)
+        body += loop(isa.scalar or SCALAR, "  for (; c < kChannels; ++c) {\n", start)
     else:
         step_text = f"c += {isa.lanes}" if isa.lanes > 1 else "++c"
         body = loop(isa, f"  for (int c = 0; c < {bound}; {step_text}) {{\n", vector_start)
     formula = "scale * sum of" if average else "max of"
-    parameters = (
-        "const float* x, float* y" if not average else "const float* x, float scale, float* y"
-    )
+    scale = "float scale, " if average else ""
+    parameters = f"const {isa.element}* x, {scale}{isa.element}* y"
     text = (
         f"// y[c] = {formula} x[row][column][c] over a window of kRows x kColumns; x: NHWC.\n"
         "template <int kRows, int kColumns, int kRowStep, int kPixelStep, int kChannels>\n"
@@ -86,7 +85,11 @@ class Pool(Kernel):
     pitched_output = True
 
     def matches(self, node: Node, isa: Isa) -> bool:
-        return isinstance(node.op, MaxPool2D | AveragePool2D) and node.type.dtype is DType.F32
+        if not isinstance(node.op, MaxPool2D | AveragePool2D) or node.type.dtype is not isa.dtype:
+            return False
+        # Sums of many halves lose too much.
+        few = math.prod(node.op.window.kernel) <= LARGEST_TILED
+        return few or isa.dtype is DType.F32 or isinstance(node.op, MaxPool2D)
 
     def schedules(self, node: Node, isa: Isa) -> Sequence[Schedule]:
         op = node.op
@@ -224,7 +227,8 @@ class Pool(Kernel):
                 loops = [images, down.count, across.count]
                 lines.append(nest(loops, "\n".join(calls), shared=True))
         name = self._function_name(node)
-        text = f"// {op}\nvoid {name}(const float* x, float* y) {{\n{chr(10).join(lines)}\n}}\n"
+        head = f"// {op}\nvoid {name}(const {isa.element}* x, {isa.element}* y)"
+        text = f"{head} {{\n{chr(10).join(lines)}\n}}\n"
         return LayerCode(name, text, tuple(dict.fromkeys(microkernels)))
 
     @staticmethod
@@ -291,7 +295,7 @@ class Pool(Kernel):
         name = self._function_name(node)
         scale = "const float* scale, " if average and uniform is None else ""
         text = (
-            f"// {op}\nvoid {name}({scale}const float* x, float* y) {{\n"
+            f"// {op}\nvoid {name}({scale}const {isa.element}* x, {isa.element}* y) {{\n"
             + "\n".join(lines)
             + "\n}\n"
         )

@@ -10,12 +10,12 @@ from mdlc.codegen.kernel import Kernel, LayerCode, Microkernel, Schedule, Step
 from mdlc.codegen.strides import nest
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.resize import Resize
-from mdlc.compiler.types import Array, DType
+from mdlc.compiler.types import Array
 
 
 def resize_microkernel(isa: Isa, rows: int, columns: int, tail: bool) -> Microkernel:
     """One pixel from rows x columns input pixels, all channels."""
-    name = f"resize{rows}x{columns}{'_tail' if tail else ''}_f32_{isa.suffix}"
+    name = f"resize{rows}x{columns}{'_tail' if tail else ''}_{isa.kind}_{isa.suffix}"
     taps = [(r, c) for r in range(rows) for c in range(columns)]
     weighted = rows * columns > 1
     lines = []
@@ -23,7 +23,7 @@ def resize_microkernel(isa: Isa, rows: int, columns: int, tail: bool) -> Microke
         for r, c in taps:
             lines.append(f"const float w{r}{c} = wy[{r}] * wx[{c}];")
     for r, c in taps:
-        lines.append(f"const float* x{r}{c} = x + oy[{r}] + ox[{c}];")
+        lines.append(f"const {isa.element}* x{r}{c} = x + oy[{r}] + ox[{c}];")
 
     def body(target: Isa) -> str:
         value = target.load("x00 + c")
@@ -40,7 +40,7 @@ def resize_microkernel(isa: Isa, rows: int, columns: int, tail: bool) -> Microke
             body(isa),
             "}",
             "for (; c < kChannels; ++c) {",
-            body(SCALAR),
+            body(isa.scalar or SCALAR),
             "}",
         ]
     else:
@@ -50,8 +50,9 @@ def resize_microkernel(isa: Isa, rows: int, columns: int, tail: bool) -> Microke
     text = (
         "// y[c] = sum of wy[row] * wx[column] * x[oy[row] + ox[column] + c]; x: NHWC.\n"
         "template <int kChannels>\n"
-        f"inline void {name}(const float* x, const std::int32_t* oy, const std::int32_t* ox, "
-        f"{weights}float* y) {{\n" + "\n".join(lines) + "\n}\n"
+        f"inline void {name}(const {isa.element}* x, "
+        "const std::int32_t* oy, const std::int32_t* ox, "
+        f"{weights}{isa.element}* y) {{\n" + "\n".join(lines) + "\n}\n"
     )
     return Microkernel(name, text)
 
@@ -66,7 +67,7 @@ class ResizeKernel(Kernel):
 
     def matches(self, node: Node, isa: Isa) -> bool:
         op = node.op
-        if not isinstance(op, Resize) or node.type.dtype is not DType.F32 or len(node.shape) != 4:
+        if not isinstance(op, Resize) or node.type.dtype is not isa.dtype or len(node.shape) != 4:
             return False
         if op.extrapolation and op.coordinates == "tf_crop_and_resize":
             return False
@@ -133,9 +134,8 @@ class ResizeKernel(Kernel):
         if weighted:
             arguments += "const float* row_weights, const float* column_weights, "
         text = f"// {type(node.op).__name__} {wy.shape[1]}x{wx.shape[1]} taps\n"
-        text += (
-            f"void {name}({arguments}const float* x, float* y) {{\n{nest([images], loops)}\n}}\n"
-        )
+        arguments += f"const {isa.element}* x, {isa.element}* y"
+        text += f"void {name}({arguments}) {{\n{nest([images], loops)}\n}}\n"
         return LayerCode(name, text, (pixel,))
 
 

@@ -6,13 +6,16 @@ import math
 
 import numpy as np
 
+from mdlc.codegen.metal.parts import HALF_MAX
 from mdlc.compiler.ir import Node
 from mdlc.compiler.op import Op
 from mdlc.compiler.ops.average_pool2d import AveragePool2D
 from mdlc.compiler.ops.cast import Cast
 from mdlc.compiler.ops.clip import Clip
 from mdlc.compiler.ops.concat import Concat
+from mdlc.compiler.ops.conv2d import Conv2D
 from mdlc.compiler.ops.convert_layout import ConvertLayout
+from mdlc.compiler.ops.dense import Dense
 from mdlc.compiler.ops.hard_sigmoid import HardSigmoid
 from mdlc.compiler.ops.input import Input
 from mdlc.compiler.ops.max_pool2d import MaxPool2D
@@ -43,6 +46,23 @@ def largest_magnitude(node: Node) -> float:
         else:
             largest = max(largest, bound)
     return largest
+
+
+def may_overflow(node: Node) -> bool:
+    """Whether the graph's own bounds let an element of a convolution exceed what half holds.
+
+    Only bounds that operators and types give count: of inputs without one nothing is known, and
+    sums of sums would soon have bounds that no value comes near.
+    """
+    own = _own_bound(node)
+    if not isinstance(node.op, Conv2D | Dense) or (own is not None and math.isfinite(own)):
+        return False
+    weights, bias = node.inputs[1].constant, node.inputs[2].constant
+    largest = largest_magnitude(node.inputs[0])
+    if weights is None or bias is None or not math.isfinite(largest):
+        return False
+    sums = np.abs(weights.astype(np.float64)).reshape(len(weights), -1).sum(1) * largest
+    return bool((sums + np.abs(bias.reshape(-1))).max(initial=0.0) > HALF_MAX)
 
 
 def _own_bound(node: Node) -> float | None:

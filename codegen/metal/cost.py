@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mdlc.codegen.kernel import Step, View
-from mdlc.codegen.metal.image import Image
-from mdlc.codegen.metal.kernel import ComputeCode
+from mdlc.codegen.metal.kernel import FULL_REGISTERS, ComputeCode, image_of
+from mdlc.codegen.metal.split import MetalPlan
 from mdlc.codegen.plan import Plan
 
 
@@ -35,26 +35,26 @@ class Gpu:
     sources: str
 
 
-# Rates of half precision: twice those of float on the PowerVR-derived cores of the A10, the same
-# from the M1 on (128 multiply-adds a core and cycle in either).
+# Peaks are clock x multiply-adds a cycle x 2. Half precision is twice as fast as float on the
+# PowerVR cores of the A10, as fast on the M1 (philipturner, "metal-benchmarks": 128 of either a
+# core and cycle) and, as far as is known, on the A15, which is of the family after the M1's.
 GPUS = (
-    Gpu("A10", 6, 0.72, 0.36, 25.6,
-        "AnandTech, 'The Apple iPhone 7 review' (6 clusters, LPDDR4 25.6 GB/s); 6 x 32 float "
-        "multiply-adds at about 0.94 GHz"),
-    Gpu("A15", 5, 1.71, 1.71, 34.1,
-        "NanoReview and Wikipedia, 'Apple A15' (5 cores, 1.34 GHz, LPDDR4X 34.1 GB/s): 5 x 128 "
-        "multiply-adds a cycle"),
-    Gpu("M1", 8, 2.62, 2.62, 68.3,
-        "Wikipedia, 'Apple M1' (8 cores, 2.6 TFLOPS, LPDDR4X-4266 68.25 GB/s)"),
+    Gpu("A10", 6, 0.69, 0.346, 25.6,
+        "Wikipedia, 'Apple A10' (PowerVR GT7600 Plus, 6 cores at 900 MHz; LPDDR4); a core of that "
+        "series has 32 float and 64 half multiply-adds a cycle; 25.6 GB/s is LPDDR4-3200, 64 bits"),
+    Gpu("A15", 5, 1.713, 1.713, 34.1,
+        "AskGeek and CPU-Monkey, 'Apple A15 Bionic' (5 cores, 1338 MHz, 1.713 TFLOPS in float, "
+        "LPDDR4X-4266 with 34.1 GB/s)"),
+    Gpu("M1", 8, 2.617, 2.617, 68.25,
+        "azhirnov, 'cpu-gpu-arch', Apple-M1 (8 cores, 1278 MHz, 1024 multiply-adds a cycle in "
+        "float or half); Wikipedia, 'Apple M1' (LPDDR4X-4266, 128 bits: 68.25 GB/s)"),
 )  # fmt: skip
 
 # Seconds to start a dispatch of one command buffer; an assumption, not a measurement.
 DISPATCH_SECONDS = 2e-6
-# Threads that keep a core busy; registers and threadgroup memory that a core shares among them.
-# Assumptions: 16-bit registers and bytes as found by public reverse engineering of the M1 (Dougall
-# Johnson, "Apple G13 GPU architecture reference"): 1024 threads with up to 104 of them each.
+# Threads that keep a core busy, and the threadgroup memory that it shares among them: as found by
+# public reverse engineering of the M1 (see kernel.FULL_REGISTERS).
 CORE_THREADS = 1024
-FULL_REGISTERS = 104
 CORE_SHARED_BYTES = 60 * 1024
 
 
@@ -72,6 +72,7 @@ class KernelCost:
     group: tuple[int, int, int]
     occupancy: float
     seconds: dict[str, float]
+    matrix: str = ""
 
     def to_json(self) -> dict[str, object]:
         """For the manifest."""
@@ -85,14 +86,13 @@ class KernelCost:
             "threads": self.threads,
             "group": list(self.group),
             "occupancy": round(self.occupancy, 3),
+            **({"simdgroup_matrix": self.matrix} if self.matrix else {}),
             "microseconds": {gpu: round(s * 1e6, 2) for gpu, s in self.seconds.items()},
         }
 
 
 def _bytes(view: View) -> int:
-    image = Image.of(view.type)
-    size = 8 if image.element == "half" else 16
-    return image.layers * image.height * image.width * size
+    return image_of(view).nbytes
 
 
 def occupancy(code: ComputeCode) -> float:
@@ -112,6 +112,29 @@ def seconds(code: ComputeCode, moved: int, gpu: Gpu) -> float:
     return max(work / 1e12 / busy, moved / (gpu.gbytes * 1e9)) + DISPATCH_SECONDS
 
 
+# Share of the peak that the plain form of a product and that of 8 x 8 matrices reach on the M1:
+# 0.35 and 0.75 of 2.6 TFLOPS are reported for kernels of either kind (FL33TW00D, "wgpu-mm").
+PLAIN_SHARE, MATRIX_SHARE = 0.35, 0.75
+
+
+def matrix_pays(step: Step, code: ComputeCode) -> bool:
+    """Whether the form of a step for simdgroup_matrix is the faster one, on a GPU that has it."""
+    form = code.matrix
+    if form is None:
+        return False
+    gpu = GPUS[-1]
+    times = []
+    for each, share in ((code, PLAIN_SHARE), (form, MATRIX_SHARE)):
+        reachable = replace(gpu, float_tflops=gpu.float_tflops * share)
+        times.append(seconds(each, _moved(step), reachable))
+    return times[1] < times[0]
+
+
+def _moved(step: Step) -> int:
+    read = sum(_bytes(view) for view in step.inputs)
+    return read + sum(array.nbytes for array in step.weights.values()) + _bytes(step.output)
+
+
 def kernel_cost(step: Step, code: ComputeCode) -> KernelCost:
     """Figures of a step's dispatch, every texture and weight counted once."""
     read = sum(_bytes(view) for view in step.inputs)
@@ -128,15 +151,16 @@ def kernel_cost(step: Step, code: ComputeCode) -> KernelCost:
         code.group,
         occupancy(code),
         {gpu.name: seconds(code, read + written, gpu) for gpu in GPUS},
+        code.matrix.name if code.matrix else "",
     )
 
 
 def network_report(
-    plan: Plan, codes: Sequence[ComputeCode], ends: Sequence[ComputeCode]
+    plan: MetalPlan, codes: Sequence[ComputeCode], ends: Sequence[ComputeCode]
 ) -> dict[str, object]:
     """All kernels and their sum, for the manifest."""
     costs = [kernel_cost(step, code) for step, code in zip(plan.steps, codes, strict=True)]
-    views = [port.view for port in (*plan.inputs, *plan.outputs)]
+    views = [each.port.view for each in (*plan.reads, *plan.writes)]
     total = {
         gpu.name: sum(cost.seconds[gpu.name] for cost in costs)
         + sum(seconds(code, 2 * _bytes(view), gpu) for view, code in zip(views, ends, strict=True))

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import re
-import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from mdlc.codegen import weights_file
+from mdlc.codegen import emit_cpp, lowering, weights_file
+from mdlc.codegen.class_text import bytes_literal, manual, stacked
 from mdlc.codegen.emit_cpp import MAT_TYPES, Info, describe, dims
 from mdlc.codegen.format import format_cpp
-from mdlc.codegen.kernel import Step
+from mdlc.codegen.isa import Isa
+from mdlc.codegen.kernel import Step, View
+from mdlc.codegen.metal.cost import matrix_pays
 from mdlc.codegen.metal.image import Image
+from mdlc.codegen.metal.isa import PROCESSOR
 from mdlc.codegen.metal.kernel import ComputeCode
 from mdlc.codegen.metal.manifest import manifest
 from mdlc.codegen.metal.ports import camera, reader, takes_camera, writer
+from mdlc.codegen.metal.split import NOWHERE, MetalPlan, Transfer
 from mdlc.codegen.plan import Plan, Port
 from mdlc.codegen.strides import C_TYPES
 from mdlc.codegen.templates import render
@@ -44,7 +48,11 @@ class Texture:
 
 @dataclass(frozen=True)
 class Dispatch:
-    """A line of infer: a kernel with what it is bound to."""
+    """A line of infer: a kernel with what it is bound to.
+
+    Attributes:
+        matrix: the kernel instead on GPUs that have simdgroup_matrix.
+    """
 
     member: str
     kernel: int
@@ -53,6 +61,23 @@ class Dispatch:
     groups: tuple[int, int, int]
     group: tuple[int, int, int]
     shared: int
+    buffer: int = 0
+    matrix: Dispatch | None = None
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What is encoded into one command buffer, and what the processor computes behind it.
+
+    Attributes:
+        operations: copies (kind "read" or "write") and layers (kind "layer") in order.
+        first: whether nothing was encoded before.
+        part: calls of the processor's class: name, and for each Mat its buffer, size and type.
+    """
+
+    operations: tuple[tuple[str, int, Dispatch], ...]
+    first: bool
+    part: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -72,7 +97,7 @@ def codes_of(plan: Plan) -> list[ComputeCode]:
     for step in plan.steps:
         code = step.kernel.emit(step, plan.isa)
         assert isinstance(code, ComputeCode)
-        found.append(code)
+        found.append(code if matrix_pays(step, code) else replace(code, matrix=None))
     return found
 
 
@@ -101,33 +126,40 @@ class Functions:
 
 
 def emit(
-    plan: Plan, info: Info, *, embed_weights: bool = False, instrument: bool = False
+    plan: MetalPlan,
+    info: Info,
+    *,
+    embed_weights: bool = False,
+    instrument: bool = False,
+    processor: Isa = PROCESSOR,
 ) -> dict[str, bytes]:
     """File names and contents: kernels, host class, Swift wrapper, weights, manifest, packages.
 
     Args:
         embed_weights: not for this target; weights are a file.
         instrument: call `trace` after every layer (for verify; never shipped).
+        processor: what computes the layers that Metal lacks, where there are any.
     """
     functions = Functions()
     codes = codes_of(plan)
     textures = textures_of(plan)
-    readers = [reader(port) for port in plan.inputs]
-    writers = [writer(port) for port in plan.outputs]
-    port_in = [
-        _port_dispatch(functions.add(code), code, textures[port.view.buffer].constant)
-        for port, code in zip(plan.inputs, readers, strict=True)
-    ]
+    readers = [reader(each.port) for each in plan.reads]
+    writers = [writer(each.port) for each in plan.writes]
+
+    def copy(transfer: Transfer, code: ComputeCode) -> Dispatch:
+        constant = textures[transfer.port.view.buffer].constant
+        number = functions.add(code)
+        return Dispatch("", number, (constant,), (), code.groups, code.group, 0, transfer.buffer)
+
+    copies_in = list(map(copy, plan.reads, readers))
     picture = None
-    if len(plan.inputs) == 1 and takes_camera(plan.inputs[0]):
+    if pictured(plan):
         code = camera(plan.inputs[0], scale=_scale(plan.inputs[0], info), bgr=_is_bgr(info))
-        constant = textures[plan.inputs[0].view.buffer].constant
-        picture = _port_dispatch(functions.add(code), code, constant)
+        picture = copy(plan.reads[0], code)
     numbers = [functions.add(code) for code in codes]
-    port_out = [
-        _port_dispatch(functions.add(code), code, textures[port.view.buffer].constant)
-        for port, code in zip(plan.outputs, writers, strict=True)
-    ]
+    copies_out = list(map(copy, plan.writes, writers))
+    layers = _dispatches(plan, codes, numbers, textures, functions)
+    matrices = {layer.matrix.kernel for layer in layers if layer.matrix}
     structs, members = _members(plan, numbers)
     weights = weights_file.weights_file(plan)
     context: dict[str, Any] = {
@@ -140,15 +172,14 @@ def emit(
         "members": members,
         "textures": textures,
         "kernels": functions.names,
-        "port_in": port_in,
-        "port_out": port_out,
         "picture": picture,
-        "layers": _dispatches(plan, codes, numbers, textures),
+        "passes": _passes(plan, copies_in, layers, copies_out),
+        "matrices": sorted(matrices),
         "header_bytes": weights_file.HEADER_BYTES,
         "format_version": weights_file.VERSION,
-        "digest": _bytes_literal(plan.digest()[:16]),
-        "target": _bytes_literal(plan.isa.name.encode().ljust(16, b"\0")),
-        "stacked": _stacked,
+        "digest": bytes_literal(plan.digest()[:16]),
+        "target": bytes_literal(plan.isa.name.encode().ljust(16, b"\0")),
+        "stacked": stacked,
         "manual": _manual(plan, info),
     }
     metal = render(
@@ -163,8 +194,11 @@ def emit(
         f"{plan.name}.cpp": format_cpp(render("metal/source.cpp.j2", **context)).encode(),
         f"{plan.name}.weights": weights,
     }
+    files |= part_files(plan, info, processor)
     files |= _packages(plan, context)
-    files[f"{plan.name}.json"] = manifest(plan, info, codes, [*readers, *writers], files)
+    files[f"{plan.name}.json"] = manifest(
+        plan, info, codes, [*readers, *writers], files, processor.name
+    )
     return files
 
 
@@ -194,6 +228,7 @@ _C = {dtype: name.removeprefix("std::") for dtype, name in C_TYPES.items()}
 _SWIFT = {
     DType.F16: "UInt16",
     DType.F32: "Float",
+    DType.F64: "Double",
     DType.U8: "UInt8",
     DType.I8: "Int8",
     DType.BOOL: "UInt8",
@@ -201,12 +236,17 @@ _SWIFT = {
     DType.U16: "UInt16",
     DType.I32: "Int32",
     DType.I64: "Int64",
+    DType.U32: "UInt32",
+    DType.U64: "UInt64",
 }
 
 
-def textures_of(plan: Plan) -> list[Texture]:
+_FORMATS = {"half": "RGBA16Float", "float": "RGBA32Float", "int": "RGBA32Sint"}
+
+
+def textures_of(plan: MetalPlan) -> list[Texture]:
     """The texture of every buffer of the plan."""
-    views = {port.view.buffer: port.view for port in (*plan.inputs, *plan.outputs)}
+    views = {each.port.view.buffer: each.port.view for each in (*plan.reads, *plan.writes)}
     for step in plan.steps:
         for view in (*step.inputs, step.output):
             views.setdefault(view.buffer, view)
@@ -214,14 +254,14 @@ def textures_of(plan: Plan) -> list[Texture]:
     names: list[str] = []
     for number, buffer in enumerate(plan.buffers):
         view = views[number]
-        image = Image.of(view.type)
+        image = Image.of(view.type, wide=view.wide)
         constant = "kTexture" + "".join(p[0].upper() + p[1:] for p in buffer.name.split("_") if p)
         while constant in names:
             constant += "V2"
         names.append(constant)
         live = (
-            "input" if buffer.first < 0 else plan.steps[buffer.first].name,
-            "output" if buffer.last >= len(plan.steps) else plan.steps[buffer.last].name,
+            "input" if buffer.first < 0 else _at(plan, buffer.first),
+            _at(plan, buffer.last),
         )
         found.append(
             Texture(
@@ -230,7 +270,7 @@ def textures_of(plan: Plan) -> list[Texture]:
                 image.width,
                 image.height,
                 image.images * view.pitch,
-                "RGBA16Float" if image.element == "half" else "RGBA32Sint",
+                _FORMATS[image.element],
                 buffer.first,
                 buffer.last,
                 " .. ".join(live),
@@ -239,15 +279,85 @@ def textures_of(plan: Plan) -> list[Texture]:
     return found
 
 
-def _port_dispatch(number: int, code: ComputeCode, texture: str) -> Dispatch:
-    return Dispatch("", number, (texture,), (), code.groups, code.group, 0)
+def _at(plan: Plan, step: int) -> str:
+    return plan.steps[step].name if step < len(plan.steps) else "output"
+
+
+def pictured(plan: MetalPlan) -> bool:
+    """Whether a camera's texture can be the network's one input."""
+    inside = any(0 in part.inputs for part in plan.parts)
+    ours = len(plan.inputs) == 1 and plan.inputs[0].view.buffer != NOWHERE
+    return ours and not inside and takes_camera(plan.inputs[0])
+
+
+def _passes(
+    plan: MetalPlan,
+    copies_in: Sequence[Dispatch],
+    layers: Sequence[Dispatch],
+    copies_out: Sequence[Dispatch],
+) -> list[Pass]:
+    """Everything that infer does, in order; a part of the processor's ends a command buffer."""
+    # Before a step, stage by stage: what the stage computes, then what it hands on.
+    events: list[tuple[int, int, int, str, int, Any]] = []
+    for kind, transfers, copies in (
+        ("read", plan.reads, copies_in),
+        ("write", plan.writes, copies_out),
+    ):
+        events += [
+            (each.before, each.stage, 1, kind, number, copy)
+            for number, (each, copy) in enumerate(zip(transfers, copies, strict=True))
+        ]
+    events += [
+        (part.before, part.stage, 0, "part", number, _part_call(plan, number))
+        for number, part in enumerate(plan.parts)
+    ]
+    last = max((event[1] for event in events), default=0) + 1
+    events += [(at, last, 2, "layer", at, layer) for at, layer in enumerate(layers)]
+    passes: list[Pass] = []
+    operations: list[tuple[str, int, Dispatch]] = []
+    for _, _, _, kind, number, what in sorted(events, key=lambda event: event[:5]):
+        if kind == "part":
+            passes.append(Pass(tuple(operations), not any(p.operations for p in passes), what))
+            operations = []
+        else:
+            operations.append((kind, number, what))
+    if operations:
+        passes.append(Pass(tuple(operations), not any(p.operations for p in passes)))
+    return passes
+
+
+def _part_call(plan: MetalPlan, number: int) -> dict[str, Any]:
+    """How a class of the processor's is called: its Mats are the buffers."""
+    part = plan.parts[number]
+    nodes = (*part.graph.inputs, *part.graph.outputs)
+    mats = []
+    for buffer, node in zip((*part.inputs, *part.outputs), nodes, strict=True):
+        dims = Port("", "", View(0, 0, node.type, 0)).dims
+        mats.append((buffer, ", ".join(map(str, dims)), MAT_TYPES[node.type.dtype]))
+    words = [type(node.op).__name__ for node in part.layers]
+    return {"name": part.name, "member": f"cpu{number + 1}_", "mats": mats, "layers": words}
+
+
+def part_files(plan: MetalPlan, info: Info, processor: Isa) -> dict[str, bytes]:
+    """Header and source of each class of the processor's; its weights stand in the source."""
+    files: dict[str, bytes] = {}
+    for part in plan.parts:
+        own = emit_cpp.emit(lowering.lower(part.graph, processor, part.name), info,
+                            embed_weights=True)  # fmt: skip
+        files |= {name: own[name] for name in (f"{part.name}.h", f"{part.name}.cpp")}
+    return files
 
 
 def _dispatches(
-    plan: Plan, codes: Sequence[ComputeCode], numbers: Sequence[int], textures: Sequence[Texture]
+    plan: Plan,
+    codes: Sequence[ComputeCode],
+    numbers: Sequence[int],
+    textures: Sequence[Texture],
+    functions: Functions,
 ) -> list[Dispatch]:
-    return [
-        Dispatch(
+    def dispatch(step: Step, code: ComputeCode, number: int) -> Dispatch:
+        form = code.matrix
+        return Dispatch(
             step.name,
             number,
             tuple(textures[view.buffer].constant for view in (*step.inputs, step.output)),
@@ -255,9 +365,10 @@ def _dispatches(
             code.groups,
             code.group,
             code.shared_bytes,
+            matrix=dispatch(step, form, functions.add(form)) if form else None,
         )
-        for step, code, number in zip(plan.steps, codes, numbers, strict=True)
-    ]
+
+    return list(map(dispatch, plan.steps, codes, numbers))
 
 
 def _members(
@@ -309,29 +420,4 @@ def _manual(plan: Plan, info: Info) -> list[str]:
             f"about {plan.arena_bytes} bytes of textures, {plan.weight_bytes} bytes of weights",
         ),
     ]
-    for port in plan.inputs:
-        note = info.notes.get(port.name)
-        rows.append(("in", f"{_describe_port(port)}{'; ' + note if note else ''}"))
-    rows += [("out", _describe_port(port)) for port in plan.outputs]
-    lines = []
-    for label, text in rows:
-        wrapped = textwrap.wrap(text, 82, break_long_words=False, break_on_hyphens=False)
-        for number, line in enumerate(wrapped or [""]):
-            lines.append(f"{'' if number else label:<11}{line}".rstrip())
-    return lines
-
-
-def _describe_port(port: Port) -> str:
-    height, width, channels = port.dims
-    size = f"height {height}, width {width}, channels {channels}"
-    return f"{port.identifier}: {port.type.dtype.value}, {size}"
-
-
-def _stacked(port: Port) -> tuple[int, int]:
-    """Rows of a port's Mat, and bytes of each."""
-    height, width, channels = port.dims
-    return height, width * channels * port.type.dtype.size
-
-
-def _bytes_literal(data: bytes) -> str:
-    return ", ".join(str(byte) for byte in data)
+    return manual(rows, plan, info.notes)

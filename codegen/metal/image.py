@@ -40,6 +40,7 @@ class Image:
     Attributes:
         first: the slice of the texture in which the tensor begins.
         pitch: slices of the texture from one image to the next.
+        wide: whether elements are floats where halves could overflow.
     """
 
     type: TensorType
@@ -49,15 +50,16 @@ class Image:
     channels: int
     first: int = 0
     pitch: int = 0
+    wide: bool = False
 
     @staticmethod
-    def of(tensor: TensorType, first: int = 0, pitch: int = 0) -> Image:
+    def of(tensor: TensorType, first: int = 0, pitch: int = 0, wide: bool = False) -> Image:
         """The image of a tensor, by itself or from slice `first` on of a deeper texture."""
         shape = (1, 1, 1, *tensor.physical_shape)
         lead = math.prod(shape[:-3])
         slices = -(-shape[-1] // LANES)
         height, width, channels = shape[-3:]
-        return Image(tensor, lead, height, width, channels, first, pitch or slices)
+        return Image(tensor, lead, height, width, channels, first, pitch or slices, wide)
 
     @property
     def slices(self) -> int:
@@ -78,10 +80,16 @@ class Image:
 
     @property
     def element(self) -> str:
-        """half or int."""
+        """half, float or int."""
         found = element(self.type.dtype)
         assert found is not None
-        return found
+        return "float" if self.wide and found == "half" else found
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of a texture that holds the tensor alone, without a device's own alignment."""
+        size = LANES * (2 if self.element == "half" else 4)
+        return self.layers * self.height * self.width * size
 
     @property
     def extent(self) -> tuple[int, int, int, int]:

@@ -1,6 +1,9 @@
 """Metal as an instruction set: what the target is called, and where its kernels are."""
 
 from mdlc.codegen.isa import Isa
+from mdlc.codegen.isas.arm_neon import ISA as PROCESSOR  # of every phone with Metal
+
+__all__ = ["METAL", "PROCESSOR"]
 
 METAL = Isa(
     name="metal",

@@ -12,6 +12,10 @@ from mdlc.codegen.metal.image import Image, element
 from mdlc.codegen.metal.index import Index
 from mdlc.compiler.ir import Node
 
+# 16-bit registers of a thread that leave room for 1024 threads on a core of the M1: public reverse
+# engineering (Dougall Johnson, "Apple G13 GPU architecture reference").
+FULL_REGISTERS = 104
+
 
 @dataclass(frozen=True)
 class Work:
@@ -39,6 +43,7 @@ class ComputeCode(LayerCode):
         shared_bytes: threadgroup memory, argument [[threadgroup(0)]]; 0 for none.
         helpers: declarations at file scope that it needs, each once in a file.
         work: for the cost report.
+        matrix: another form for GPUs that have simdgroup_matrix, bound to the same arguments.
     """
 
     grid: tuple[int, int, int] = (1, 1, 1)
@@ -46,6 +51,7 @@ class ComputeCode(LayerCode):
     shared_bytes: int = 0
     helpers: tuple[str, ...] = ()
     work: Work = field(default_factory=Work)
+    matrix: ComputeCode | None = None
 
     @property
     def groups(self) -> tuple[int, int, int]:
@@ -62,12 +68,22 @@ ZEROS = (
 
 
 class ComputeKernel(Kernel):
-    """One family of Metal kernels; a file in codegen/metal/kernels/ that defines KERNELS."""
+    """One family of Metal kernels; a file in codegen/metal/kernels/ that defines KERNELS.
+
+    Attributes:
+        wide: whether it takes textures of floats in place of halves.
+    """
+
+    wide: bool = False
 
     def cost(self, node: Node, schedule: Schedule, isa: Isa) -> float:
         """Estimated cycles of a GPU core: the larger of arithmetic and memory."""
         size = math.prod(node.shape) + sum(math.prod(s.shape) for s in node.inputs)
         return size / isa.lanes
+
+    def absorbs(self, node: Node) -> Node | None:
+        """The input that the kernel computes itself; only where nobody else reads that."""
+        return None
 
 
 def stored(node: Node) -> bool:
@@ -78,7 +94,7 @@ def stored(node: Node) -> bool:
 
 def image_of(view: View) -> Image:
     """The image that a view stands for: offset and pitch are slices of the texture."""
-    return Image.of(view.type, view.offset, view.pitch)
+    return Image.of(view.type, view.offset, view.pitch, view.wide)
 
 
 def group_for(grid: Sequence[int], threads: int = 64) -> tuple[int, int, int]:

@@ -13,35 +13,52 @@ from dataclasses import replace
 from mdlc.codegen.isa import Isa
 from mdlc.codegen.kernel import Candidate, Schedule, Step, View, candidates, kernels
 from mdlc.codegen.lowering import is_alias as keeps_memory
+from mdlc.codegen.lowering import views_its_inputs
 from mdlc.codegen.memory import place
+from mdlc.codegen.metal.bounds import may_overflow
 from mdlc.codegen.metal.image import LANES, MOST_SLICES, Image, element
-from mdlc.codegen.plan import (
-    CLASS_MEMBERS,
-    SOURCE_NAMES,
-    Buffer,
-    Names,
-    Plan,
-    Port,
-    identifier,
+from mdlc.codegen.metal.kernel import ComputeKernel, image_of
+from mdlc.codegen.metal.split import (
+    NOWHERE,
+    CpuPart,
+    MetalPlan,
+    Split,
+    Transfer,
+    divide,
+    on_processor,
 )
+from mdlc.codegen.plan import CLASS_MEMBERS, SOURCE_NAMES, Buffer, Names, Port, identifier
 from mdlc.codegen.schedule_table import Tuned
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Graph, Node
+from mdlc.compiler.ops.average_pool2d import AveragePool2D
 from mdlc.compiler.ops.cast import Cast
 from mdlc.compiler.ops.concat import Concat
 from mdlc.compiler.ops.constant import Constant
 from mdlc.compiler.ops.dense import Dense
 from mdlc.compiler.ops.input import Input
+from mdlc.compiler.ops.max_pool2d import MaxPool2D
+from mdlc.compiler.ops.relu import Relu
 from mdlc.compiler.ops.reshape import Reshape
+from mdlc.compiler.ops.resize import Resize
 from mdlc.compiler.ops.slice import Slice
 from mdlc.compiler.types import DType, Layout
+
+# What a tensor's way to memory and a dispatch cost, in cycles of one core, as kernels estimate:
+# the A15's bandwidth shared by its cores (metal/cost.py), and the time to start a dispatch.
+BYTES_PER_CYCLE = 5.1
+DISPATCH_CYCLES = 13e3
+
+# Operators whose result is as large as their input.
+_KEEPS_MAGNITUDE = (AveragePool2D, MaxPool2D, Relu, Resize)
 
 # Names that the host class and its source declare besides those of the C++ class.
 HOST_NAMES = frozenset(
     """
-    Encode Layer Texture Place Fill device_ queue_ library_ heap_ weights_ textures_ buffers_
-    device encoder commands librarypath Encoder Dispatch kTextures kPipelines pipelines_ MTL NS
-    kNoDevice kNoLibrary kNoKernel kGpuError Interpolation
+    Compute Copy Dispatch Encode Encoder Fill Finish Interpolation Layer MTL NS Place Run
+    Texture buffers_ commands device device_ encoder heap_ kGpuError kMatrixKernels kNoDevice
+    kNoKernel kNoLibrary kPipelines kTextures library_ librarypath matrices_ pipelines_ queue_
+    textures_ weights_
     """.split()  # noqa: SIM905
 )
 
@@ -54,17 +71,114 @@ def lower(
     schedules: Mapping[str, Schedule] | None = None,
     tuned: Tuned | None = None,
     threads: int = 1,
-) -> Plan:
+    fallback: bool = False,
+) -> MetalPlan:
     """Plans a graph whose layouts are assigned.
+
+    Args:
+        fallback: leave what Metal lacks to the processor (see codegen/metal/split.py).
 
     Raises:
         MdlcError: operators have no Metal kernel (all of them are named), or a tensor does not
-            fit a texture.
+            fit a texture; with `fallback`: nothing is left for Metal.
     """
-    given = graph  # what the plan tells of; the folded one has no meaning but here
-    graph, aliases = _fold_views(graph)
-    outputs = set(graph.outputs)
-    order = [n for n in graph.order() if not isinstance(n.op, Constant) or n in outputs]
+    split = _split(graph, isa) if fallback else None
+    # The plan tells of the whole graph; the folded one has no meaning but here.
+    folded, aliases, stages = _fold_views(split.gpu if split else graph, split)
+    outputs = set(folded.outputs)
+    order = [n for n in folded.order() if not isinstance(n.op, Constant) or n in outputs]
+    order.sort(key=lambda node: stages.get(node, -1))
+    choice = _choices(order, aliases, isa, schedules or {}, tuned or Tuned(), folded)
+    absorbed = {inner for node in choice if (inner := _absorbed(choice[node], node))}
+    order = [node for node in order if node not in absorbed]
+    for inner in absorbed:
+        del choice[inner]
+    wide = _wide(folded, order, choice)
+    views, textures = _assign_views(folded, order, choice, aliases, wide)
+    _check_sizes(order, views)
+    names = _reserved_names(name, isa)
+    sources = split.sources if split else graph.inputs
+    results = split.results if split else graph.outputs
+    made = dict(zip(sources, (views[node] for node in folded.inputs), strict=True))
+    made.update(zip(results, (views[node] for node in folded.outputs), strict=True))
+
+    def port(node: Node, label: str) -> Port:
+        view = made.get(node) or View(NOWHERE, 0, node.type, Image.of(node.type).slices)
+        return Port(label, names.unique(identifier(label or "input")), view)
+
+    inputs = tuple(port(node, node.name) for node in graph.inputs)
+    outputs_ = tuple(
+        port(node, label) for label, node in zip(graph.output_names, graph.outputs, strict=True)
+    )
+    for each in (*inputs, *outputs_):
+        names.unique(f"{each.identifier}_mat")
+    steps: list[Step] = []
+    at: list[int] = []  # the stage of every step
+    for node in order:
+        if node not in choice or views_its_inputs(node, views):
+            continue
+        kernel, schedule = choice[node].kernel, choice[node].schedule
+        at.append(stages.get(node, 0))
+        steps.append(
+            Step(
+                names.unique(identifier(node.name or type(node.op).__name__)),
+                node,
+                kernel,
+                schedule,
+                tuple(views[source] for source in _operands(node, absorbed) if source in views),
+                views[node],
+                kernel.pack(node, schedule, isa),
+            )
+        )
+    plan = MetalPlan(
+        name, isa, graph, inputs, outputs_, tuple(steps), (), 0, threads,
+        absorbed=tuple(node for node in folded.order() if node in absorbed),
+    )  # fmt: skip
+    return _place(_with_transfers(plan, split, made, at), textures)
+
+
+def _split(graph: Graph, isa: Isa) -> Split | None:
+    """The graph divided between GPU and processor; None where the GPU computes all of it."""
+    users = graph.users()
+    kinds = kernels(isa.kernels)
+
+    def lacks(node: Node) -> bool:
+        flattening = [user for user in users[node] if _fold_flattening(user) is not user]
+        if flattening and len(flattening) == len(users[node]):
+            return False  # never made
+        own = _fold_flattening(node)
+        runtime = [source for source in own.inputs if source.constant is None]
+        return not all(
+            element(each.type.dtype) is not None and Image.of(each.type).fits
+            for each in (own, *runtime)
+        ) or not any(kernel.matches(own, isa) for kernel in kinds)
+
+    processor = on_processor(graph, lacks, keeps_memory)
+    if not processor:
+        return None
+    split = divide(graph, processor)
+    if not any(stage % 2 == 0 for stage in split.stages.values()):
+        raise MdlcError(
+            f"target {isa.name} has none of the network's layers",
+            node="--fallback",
+            hint="compile for a C++ target, such as arm-neon",
+        )
+    return split
+
+
+def _choices(
+    order: Sequence[Node],
+    aliases: set[Node],
+    isa: Isa,
+    schedules: Mapping[str, Schedule],
+    tuned: Tuned,
+    graph: Graph,
+) -> dict[Node, Candidate]:
+    """Kernel and schedule of every node that is computed.
+
+    Where a kernel absorbs a node's input, that input has a choice, too.
+    """
+    users, outputs = graph.users(), set(graph.outputs)
     choice: dict[Node, Candidate] = {}
     missing: list[str] = []
     for node in order:
@@ -76,59 +190,107 @@ def lower(
                 operands = ", ".join(str(source.type) for source in node.inputs)
                 missing.append(f"{type(node.op).__name__} ({operands}) at {node.name!r}")
             else:
-                choice[node] = _choose(
-                    node, isa, (schedules or {}).get(node.name), tuned or Tuned()
-                )
+                source = node.inputs[0] if node.inputs else None
+                alone = source in choice and source not in outputs and len(users[source]) == 1
+                inner = choice[source] if source is not None and alone else None
+                choice[node] = _choose(node, isa, schedules.get(node.name), tuned, inner)
     if missing:
         raise MdlcError(
             f"target {isa.name} does not have {'; '.join(missing)}",
-            hint="compile for a C++ target, such as arm-neon",
+            hint="compile for a C++ target, such as arm-neon, or leave those layers to the "
+            "processor with --fallback cpu",
         )
-    views, sizes = _assign_views(graph, order, choice, aliases)
-    _check_sizes(order, views)
+    return choice
+
+
+def _reserved_names(name: str, isa: Isa) -> Names:
     structs = {kernel.layer for kernel in kernels(isa.kernels)}
     reserved = CLASS_MEMBERS | SOURCE_NAMES | HOST_NAMES | structs | {name}
-    names = Names({taken.lower(): 1 for taken in reserved})
-    inputs = tuple(
-        Port(node.name, names.unique(identifier(node.name or "input")), views[node])
-        for node in graph.inputs
-    )
-    outputs_ = tuple(
-        Port(onnx_name, names.unique(identifier(onnx_name)), views[node])
-        for onnx_name, node in zip(graph.output_names, graph.outputs, strict=True)
-    )
-    for port in (*inputs, *outputs_):
-        names.unique(f"{port.identifier}_mat")
-    steps: list[Step] = []
-    for node in order:
-        if node not in choice or _views_its_inputs(node, views):
-            continue
-        kernel, schedule = choice[node].kernel, choice[node].schedule
-        steps.append(
-            Step(
-                names.unique(identifier(node.name or type(node.op).__name__)),
-                node,
-                kernel,
-                schedule,
-                tuple(views[source] for source in node.inputs if source in views),
-                views[node],
-                kernel.pack(node, schedule, isa),
-            )
+    return Names({taken.lower(): 1 for taken in reserved})
+
+
+def _with_transfers(
+    plan: MetalPlan, split: Split | None, made: Mapping[Node, View], at: Sequence[int]
+) -> MetalPlan:
+    """The plan with its buffers, what is copied between them and textures, and when.
+
+    Args:
+        made: views by nodes of the whole graph; at: the stage of every step.
+    """
+    graph, count = plan.graph, len(plan.steps)
+    shared = [node.type for node in graph.inputs]
+    numbers = {node: number for number, node in enumerate(graph.inputs)}
+    results: dict[Node, int] = {}
+    for node in graph.outputs:
+        if node not in results:
+            results[node] = len(shared)
+            shared.append(node.type)
+            numbers.setdefault(node, results[node])
+    for _, _, sources, ends in split.parts if split else ():
+        for node in (*sources, *ends):
+            if node not in numbers:
+                numbers[node] = len(shared)
+                shared.append(node.type)
+
+    def behind(stage: int) -> int:
+        return sum(each <= stage for each in at)
+
+    def port(node: Node) -> Port:
+        return Port(node.name, "", made[node])
+
+    stages = split.whole if split else {}
+    reads = [
+        Transfer(port(node), numbers[node], behind(stages[node]) if node in stages else 0,
+                 stages.get(node, -1))
+        for node in (split.sources if split else graph.inputs)
+    ]  # fmt: skip
+    asked = {node for part in split.parts for node in part[2]} if split else set()
+    last = max(stages.values(), default=0) + 1
+    writes = []
+    for node in dict.fromkeys(split.results if split else graph.outputs):
+        if node in asked and node in stages:
+            stage = stages[node]
+            writes.append(Transfer(port(node), numbers[node], behind(stage), stage))
+        else:
+            writes.append(Transfer(port(node), results[node], count, last))
+    parts = [
+        CpuPart(
+            f"{plan.name}Cpu{number}",
+            part,
+            tuple(numbers[node] for node in sources),
+            tuple(numbers[node] for node in ends),
+            behind(stage - 1),
+            stage,
         )
-    plan = Plan(name, isa, given, inputs, outputs_, tuple(steps), (), 0, threads)
-    return _place(plan, sizes)
+        for number, (stage, part, sources, ends) in enumerate(split.parts if split else (), 1)
+    ]
+    return replace(
+        plan,
+        shared=tuple(shared),
+        results=tuple(results[node] for node in graph.outputs),
+        reads=tuple(reads),
+        writes=tuple(writes),
+        parts=tuple(parts),
+    )
 
 
-def _fold_views(graph: Graph) -> tuple[Graph, set[Node]]:
-    """The graph without the middle of chains that move no bytes, and its nodes that are aliases.
+def _fold_views(graph: Graph, split: Split | None) -> tuple[Graph, set[Node], dict[Node, int]]:
+    """The graph without the middle of chains that move no bytes, its aliases, and nodes' stages.
 
     Reshapes, transposes and layout conversions that leave memory as it is may still put other
     axes on width and channels; where a chain of them ends as it began, the end is a view of the
     beginning.
     """
     aliases: set[Node] = set()
+    stages: dict[Node, int] = {}
 
     def visit(old: Node, fresh: Node) -> Node:
+        fresh = folded(fresh)
+        if split and old in split.stages:
+            stages[fresh] = split.stages[old]
+        return fresh
+
+    def folded(fresh: Node) -> Node:
         if isinstance(fresh.op, Cast):
             if _is_exact_cast(fresh):
                 aliases.add(fresh)
@@ -143,8 +305,7 @@ def _fold_views(graph: Graph) -> tuple[Graph, set[Node]]:
                 break
         return fresh
 
-    folded = graph.rebuild(visit)
-    return folded, aliases
+    return graph.rebuild(visit), aliases, stages
 
 
 def _fold_flattening(node: Node) -> Node:
@@ -170,8 +331,24 @@ def _is_exact_cast(node: Node) -> bool:
     return source in exact and target in (DType.F16, DType.F32)
 
 
-def _choose(node: Node, isa: Isa, wanted: Schedule | None, tuned: Tuned) -> Candidate:
+def _choose(
+    node: Node, isa: Isa, wanted: Schedule | None, tuned: Tuned, inner: Candidate | None
+) -> Candidate:
+    """Args:
+    inner: how the first input is computed, where this node alone reads it.
+    """
     found = candidates(node, isa)
+    if any(map(may_overflow, (node, *node.inputs))):  # by kernels that take textures of floats
+        found = [each for each in found if getattr(each.kernel, "wide", False)] or found
+    fused = [each for each in found if _absorbed(each, node)]
+    found = [each for each in found if each not in fused]
+    if inner is not None and fused and not _absorbed(inner, node.inputs[0]):
+        # What the other candidates need besides: the inner layer, and its tensor's way to memory.
+        passed = 2 * Image.of(node.inputs[0].type).nbytes / BYTES_PER_CYCLE
+        apart = found[0].cycles + inner.cycles + passed + DISPATCH_CYCLES
+        explicit = [each for each in fused if each.schedule == wanted]
+        if explicit or (wanted is None and fused[0].cycles < apart):
+            return (explicit or fused)[0]
     if wanted is None:
         return tuned.choose(node, found)
     for candidate in found:
@@ -180,19 +357,35 @@ def _choose(node: Node, isa: Isa, wanted: Schedule | None, tuned: Tuned) -> Cand
     raise MdlcError(f"no kernel has the schedule {wanted}", node=f"node {node.name!r}")
 
 
+def _absorbed(candidate: Candidate, node: Node) -> Node | None:
+    """The input that a candidate's kernel computes itself."""
+    kernel = candidate.kernel
+    return kernel.absorbs(node) if isinstance(kernel, ComputeKernel) else None
+
+
+def _operands(node: Node, absorbed: set[Node]) -> list[Node]:
+    """What a step reads: of an input that it computes itself, that one's input."""
+    return [source.inputs[0] if source in absorbed else source for source in node.inputs]
+
+
 def _assign_views(
     graph: Graph,
     order: Sequence[Node],
     choice: Mapping[Node, Candidate],
     aliases: set[Node],
+    wide: set[Node],
 ) -> tuple[dict[Node, View], list[tuple[str, View]]]:
-    """A view for every node but the constants; name and whole view of every texture."""
+    """A view for every node but the constants; name and whole view of every texture.
+
+    Args:
+        wide: nodes in textures of floats.
+    """
     inside = _inside_concats(order, graph.users(), choice)
     textures: list[tuple[str, View]] = []
     views: dict[Node, View] = {}
 
     def fresh(node: Node) -> View:
-        view = View(len(textures), 0, node.type, Image.of(node.type).slices)
+        view = View(len(textures), 0, node.type, Image.of(node.type).slices, node in wide)
         textures.append((identifier(node.name or type(node.op).__name__), view))
         return view
 
@@ -216,6 +409,23 @@ def _assign_views(
         else:
             views[node] = fresh(node)
     return views, textures
+
+
+def _wide(graph: Graph, order: Sequence[Node], choice: Mapping[Node, Candidate]) -> set[Node]:
+    """Nodes that are stored in float: half could overflow, and all kernels around can do so."""
+    users = graph.users()
+
+    def can(node: Node) -> bool:
+        return node in choice and getattr(choice[node].kernel, "wide", False)
+
+    found: set[Node] = set()
+    for node in order:
+        carried = isinstance(node.op, _KEEPS_MAGNITUDE) and not found.isdisjoint(node.inputs)
+        if not can(node) or not all(map(can, users[node])):
+            continue
+        if carried or may_overflow(node):
+            found.add(node)
+    return found
 
 
 def _inside_concats(
@@ -261,15 +471,6 @@ def _slice_start(node: Node) -> int | None:
     return start // LANES if end % LANES == 0 or end == source.shape[axis] else None
 
 
-def _views_its_inputs(node: Node, views: Mapping[Node, View]) -> bool:
-    """Whether a Concat or Slice shares its input's texture, so that there is nothing to compute."""
-    return (
-        isinstance(node.op, Concat | Slice)
-        and node.inputs[0] in views
-        and views[node].buffer == views[node.inputs[0]].buffer
-    )
-
-
 def _check_sizes(order: Sequence[Node], views: Mapping[Node, View]) -> None:
     for node in order:
         image = Image.of(node.type)
@@ -282,38 +483,35 @@ def _check_sizes(order: Sequence[Node], views: Mapping[Node, View]) -> None:
             )
 
 
-def texture_bytes(view: View) -> int:
-    """Bytes of a texture, without a device's own alignment."""
-    image = Image.of(view.type)
-    return image.layers * image.width * image.height * (8 if image.element == "half" else 16)
-
-
-def _place(plan: Plan, textures: Sequence[tuple[str, View]]) -> Plan:
+def _place(plan: MetalPlan, textures: Sequence[tuple[str, View]]) -> MetalPlan:
     """Drops textures that nothing touches, and gives the others live ranges and offsets.
 
     The class places them anew on the device, which alone knows how large its textures are.
     """
     touched: list[list[int]] = [[] for _ in textures]
-    for port in plan.inputs:
-        touched[port.view.buffer].append(-1)
+    for transfer in (*plan.reads, *plan.writes):
+        # Between two steps: the first is over, but its textures may not be overwritten yet.
+        around = [-1] if transfer.stage < 0 else [transfer.before - 1, transfer.before]
+        touched[transfer.port.view.buffer] += around
     for number, step in enumerate(plan.steps):
         for view in (*step.inputs, step.output):
             touched[view.buffer].append(number)
-    for port in plan.outputs:
-        touched[port.view.buffer].append(len(plan.steps))
     kept = [index for index, at in enumerate(touched) if at]
     ranges = [(min(touched[i]), max(touched[i])) for i in kept]
-    sizes = [texture_bytes(textures[i][1]) for i in kept]
+    sizes = [image_of(textures[i][1]).nbytes for i in kept]
     offsets, total = place(sizes, ranges)
     names = Names()
     buffers = tuple(
         Buffer(names.unique(textures[i][0]), size, offset, *live)
         for i, size, offset, live in zip(kept, sizes, offsets, ranges, strict=True)
     )
-    number_of = {index: position for position, index in enumerate(kept)}
+    number_of = {index: position for position, index in enumerate(kept)} | {NOWHERE: NOWHERE}
 
     def move(view: View) -> View:
         return replace(view, buffer=number_of[view.buffer])
+
+    def moved(port: Port) -> Port:
+        return replace(port, view=move(port.view))
 
     steps = tuple(
         replace(step, inputs=tuple(map(move, step.inputs)), output=move(step.output))
@@ -322,8 +520,10 @@ def _place(plan: Plan, textures: Sequence[tuple[str, View]]) -> Plan:
     return replace(
         plan,
         steps=steps,
-        inputs=tuple(replace(port, view=move(port.view)) for port in plan.inputs),
-        outputs=tuple(replace(port, view=move(port.view)) for port in plan.outputs),
+        inputs=tuple(map(moved, plan.inputs)),
+        outputs=tuple(map(moved, plan.outputs)),
+        reads=tuple(replace(each, port=moved(each.port)) for each in plan.reads),
+        writes=tuple(replace(each, port=moved(each.port)) for each in plan.writes),
         buffers=buffers,
         arena_bytes=total,
     )

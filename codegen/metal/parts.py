@@ -8,6 +8,7 @@ from mdlc.codegen.formula import stem
 from mdlc.codegen.kernel import Step
 from mdlc.codegen.metal import msl
 from mdlc.codegen.metal.image import LANES
+from mdlc.codegen.metal.kernel import image_of
 from mdlc.compiler.ir import Node
 from mdlc.compiler.op import Elementwise
 from mdlc.compiler.types import Array
@@ -23,11 +24,13 @@ def padded(values: Array, axis: int) -> Array:
 
 
 def vectors(values: Array) -> Array:
-    """Per-channel constants as half, or as float where half would overflow or lose them."""
-    flat = padded(values.reshape(-1), 0)
-    magnitude = np.abs(flat[flat != 0])
-    narrow = not magnitude.size or (magnitude.max() < HALF_MAX and magnitude.min() > 6e-5)
-    return flat.astype(np.float16 if narrow else np.float32)
+    """Per-channel constants, in float.
+
+    Their error is that of every pixel, so that nothing averages it out: half biases and half
+    depthwise filters moved more of Deeplab's mask than all other half weights and activations
+    together, and they are a few bytes.
+    """
+    return padded(values.reshape(-1), 0).astype(np.float32)
 
 
 def vector_type(array: Array) -> str:
@@ -57,7 +60,8 @@ def epilogue(node: Node, step: Step, number: str, at: str, sums: str) -> tuple[l
     """
     lines, value = [], f"sum{number}"
     if getattr(node.op, "residual", False):
-        lines.append(f"{value} += {as_vector(sums, 'half4', at)};")
+        kind = f"{image_of(step.inputs[-1]).element}4"
+        lines.append(f"{value} += {as_vector(sums, kind, at)};")
     activation = activation_of(node)
     if activation is not None:
         operands = [value] + (["slope"] if activation.arity == 2 else [])

@@ -22,18 +22,21 @@ from mdlc.codegen import weights_file
 from mdlc.codegen.emit_cpp import MAT_TYPES
 from mdlc.codegen.executable import PRIVATE_INFO, Executable
 from mdlc.codegen.format import format_cpp
-from mdlc.codegen.host import host_cpu_flags
+from mdlc.codegen.host import host_cpu_flags, host_isa
+from mdlc.codegen.isa import isas
 from mdlc.codegen.kernel import View
-from mdlc.codegen.metal.emit_metal import emit
+from mdlc.codegen.metal.emit_metal import emit, pictured
 from mdlc.codegen.metal.kernel import image_of
-from mdlc.codegen.metal.ports import takes_camera
 from mdlc.codegen.metal.source import call_arguments, read_kernels, without_attributes
-from mdlc.codegen.plan import Plan
+from mdlc.codegen.metal.split import MetalPlan
 from mdlc.codegen.strides import C_TYPES
 from mdlc.codegen.templates import render
 from mdlc.codegen.toolchain import BUILD_FLAGS, Toolchain
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.types import Array
+
+# What textures hold, by their elements.
+_HELD = {"half": np.float16, "float": np.float32, "int": np.int32}
 
 # The kernels' own unit: no lax conversions, every load and store reported.
 SHIM_FLAGS = (
@@ -168,19 +171,21 @@ class MetalProgram(Executable):
     """A plan's Metal class as a program of its own, on the simulator or on a Mac's GPU."""
 
     def __init__(
-        self, plan: Plan, *, flags: Sequence[str] = (), directory: Path | None = None
+        self, plan: MetalPlan, *, flags: Sequence[str] = (), directory: Path | None = None
     ) -> None:
         """Builds the program.
 
         Raises:
             MdlcError: there is no clang, or the text does not compile.
         """
-        self.plan = plan
+        self.plan: MetalPlan = plan
         self.mac = find_mac()
         clang = ("xcrun", "clang++") if self.mac else find_clang()
         label = "Metal" if self.mac else "the Metal simulator (clang++)"
         self.toolchain = Toolchain(clang, (), label)
-        emitted = emit(plan, PRIVATE_INFO, instrument=True)
+        processor = host_isa(isas().values())
+        self._isa_flags = processor.flags if plan.parts else ()
+        emitted = emit(plan, PRIVATE_INFO, instrument=True, processor=processor)
         metal = emitted[f"{plan.name}.metal"].decode()
         if not self.mac:
             emitted["simulated.cpp"] = simulated(metal, plan.name).encode()
@@ -199,7 +204,6 @@ class MetalProgram(Executable):
     def _runner(self) -> str:
         plan = self.plan
         blobs = plan.blobs()
-        picture = len(plan.inputs) == 1 and takes_camera(plan.inputs[0])
         return render(
             "metal/runner.cpp.j2",
             plan=plan,
@@ -210,7 +214,7 @@ class MetalProgram(Executable):
             simulated=self.mac is None,
             pieces=[(weights_file.HEADER_BYTES + blob.offset, blob.nbytes) for blob in blobs],
             weights_length=weights_file.HEADER_BYTES + plan.weight_bytes + 1,
-            picture=picture,
+            picture=pictured(plan),
         )
 
     def _build(self, files_: Mapping[str, bytes], flags: Sequence[str]) -> None:
@@ -231,11 +235,10 @@ class MetalProgram(Executable):
                     raise
 
     def _link(self, folder: Path, flags: Sequence[str]) -> None:
-        name = self.plan.name
         compile_kernels(self.toolchain.compiler, folder, folder / "simulated.o")
-        own = ["-std=c++17", "-O2", "-pthread", *half_flags(), *flags]
+        own = ["-std=c++17", "-O2", "-pthread", *half_flags(), *self._isa_flags, *flags]
         with as_file(files("mdlc.runtime_templates").joinpath("metal/shim")) as shim:
-            sources = [folder / f"{name}.cpp", folder / "runner.cpp", folder / "simulated.o"]
+            sources = [*self._sources(folder), folder / "simulated.o"]
             self.toolchain.compile(sources, folder / "runner", [*own, "-isystem", str(shim)])
 
     def _link_on_mac(self, mac: Mac, folder: Path, flags: Sequence[str]) -> None:
@@ -249,9 +252,12 @@ class MetalProgram(Executable):
             if done.returncode:
                 raise MdlcError(f"xcrun failed: {done.stderr.strip()[:300]}", node=f"{name}.metal")
         frameworks = [w for f in ("Foundation", "Metal", "QuartzCore") for w in ("-framework", f)]
-        own = ["-std=c++17", "-O2", f"-I{mac.metal_cpp}", *flags, *frameworks]
-        sources = [folder / f"{name}.cpp", folder / "runner.cpp"]
-        self.toolchain.compile(sources, folder / "runner", own)
+        own = ["-std=c++17", "-O2", f"-I{mac.metal_cpp}", *self._isa_flags, *flags, *frameworks]
+        self.toolchain.compile(self._sources(folder), folder / "runner", own)
+
+    def _sources(self, folder: Path) -> list[Path]:
+        names = [self.plan.name, *(part.name for part in self.plan.parts), "runner"]
+        return [folder / f"{name}.cpp" for name in names]
 
     def trace(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Every layer's output (logical) of one inference, by step name."""
@@ -259,7 +265,7 @@ class MetalProgram(Executable):
         results, at = {}, 0
         for step in self.plan.steps:
             kind = step.output.type
-            held = np.dtype(np.float16 if image_of(step.output).element == "half" else np.int32)
+            held = np.dtype(_HELD[image_of(step.output).element])
             raw = np.frombuffer(data, held, kind.size, at)
             results[step.name] = kind.to_logical(raw.astype(kind.dtype.numpy))
             at += kind.size * held.itemsize

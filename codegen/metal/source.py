@@ -35,7 +35,7 @@ _FORBIDDEN = frozenset(
     noexcept asm long_double wchar_t mutable friend explicit_throw
     """.split()  # noqa: SIM905
 )
-_WAITS = re.compile(r"\b(threadgroup_barrier|simdgroup_barrier|simd_\w+|threadgroup)\b")
+_WAITS = re.compile(r"\b(threadgroup_barrier|simdgroup_\w+|simd_\w+|threadgroup)\b")
 
 
 @dataclass(frozen=True)

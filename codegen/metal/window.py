@@ -10,6 +10,7 @@ import numpy as np
 
 from mdlc.codegen.metal.image import LANES, Image
 from mdlc.codegen.metal.index import Index
+from mdlc.codegen.metal.kernel import FULL_REGISTERS
 from mdlc.codegen.metal.parts import as_vector
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.conv2d import Conv2D
@@ -132,9 +133,18 @@ def tile_cost(shape: Shape, tile: Sequence[int], images: int, depthwise: bool) -
     else:
         fmas = taps * shape.depth * LANES * channels * pixels
         reads = shape.depth * (shape.kernel[0] * columns + taps * channels * 0.25)
-    cycles = (fmas + 4 * reads + 30) * threads / 128
-    # Few threads leave most of a GPU idle: 4096 keep the smallest one busy.
-    return cycles * max(1.0, math.sqrt(4096 / threads))
+    registers = 2 * pixels * (LANES if depthwise else channels)
+    return occupied((fmas + 4 * reads + 30) * threads / 128, threads, registers)
+
+
+def occupied(cycles: float, threads: int, registers: int) -> float:
+    """Cycles, more where too few threads or too many registers leave a GPU idle.
+
+    4096 threads keep the smallest GPU busy. Registers are of 16 bits; FULL_REGISTERS of them for a
+    thread do not limit how many run, twice as many leave enough to hide most of the latency.
+    """
+    few = max(1.0, math.sqrt(4096 / threads))
+    return cycles * few * max(1.0, math.sqrt(registers / (2 * FULL_REGISTERS)))
 
 
 def columns_of(shape: Shape, pixels: int) -> list[int]:
@@ -185,5 +195,5 @@ def reads(
             if (spot, str(row)) == ("position.x", "position.y"):
                 pixel = "position.xy"
             text = f"x.read({pixel}, {layer})"
-        lines.append(f"const {sums} x{col} = {as_vector(sums, 'half4', text)};")
+        lines.append(f"const {sums} x{col} = {as_vector(sums, f'{x.element}4', text)};")
     return lines

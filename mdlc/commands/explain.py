@@ -84,6 +84,12 @@ def command(options: ModelOptions, wanted: str | None, everything: bool) -> None
 
 def _precision(compiled: CompiledModel, tensor: str) -> str | None:
     """Why a layer is in integers or in float, where that was decided by cost."""
+    half = compiled.half_precision
+    if half is not None and half.narrowed is not None:
+        if tensor in half.narrowed.kept:
+            return f"in float: {half.narrowed.kept[tensor]} do not fit half precision"
+        if tensor in half.grounds:
+            return f"in half precision: its range is {half.grounds[tensor]}"
     low = compiled.low_precision
     if low is None or low.placement is None or tensor not in low.placement.cycles:
         return None

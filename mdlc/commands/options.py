@@ -17,6 +17,7 @@ from mdlc.commands.console import progress
 from mdlc.commands.quantization import (
     quantization_of,
     quantization_options,
+    tell_half_precision,
     write_quantization,
 )
 from mdlc.compiler.errors import MdlcError
@@ -58,6 +59,7 @@ class ModelOptions:
     embed_weights: bool = False
     weights_encoding: str = "raw"
     max_size: int | None = None
+    precision: str = "fp32"
     quantize: str | None = None
     calibrate: Path | None = None
     calibration: str | None = None
@@ -72,6 +74,7 @@ class ModelOptions:
     quantization_report: Path | None = None
     tuned: tuple[Path, ...] = ()
     no_tuned: bool = False
+    fallback: str | None = None
 
     def quantization(self) -> mdlc.Quantize | None:
         """What is asked of low precision, if anything is.
@@ -101,11 +104,15 @@ class ModelOptions:
                 weights_encoding=self.weights_encoding,
                 max_size=self.max_size,
                 quantize=self.quantization(),
+                fallback=self.fallback,
+                precision=self.precision,
+                calibrate=None if self.quantize else self.calibrate,
                 dump=self.dump,
                 check=self.check,
                 progress=tell,
             )
             write_quantization(self, compiled)
+            tell_half_precision(compiled)
         return compiled
 
 
@@ -198,7 +205,7 @@ def model_options(
             default="raw",
             show_default=True,
             metavar="ENCODING",
-            help="How weights are stored: raw, fp16, int8 or clustered:BITS (2 to 8), each "
+            help="How weights are stored: raw, fp16, bf16, int8 or clustered:BITS (2 to 8), each "
             "with +huffman or not; auto: the least error for --max-size. All but raw are "
             "decoded by Init; arithmetic stays float32.",
         ),
@@ -207,6 +214,11 @@ def model_options(
             type=click.IntRange(1),
             metavar="BYTES",
             help="Most bytes of the weights file, for --weights-encoding auto.",
+        ),
+        click.option(
+            "--fallback",
+            type=click.Choice(["cpu"]),
+            help="Leave layers that a GPU target lacks to a C++ class, instead of refusing.",
         ),
         click.option(
             "--dump",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import mdlc
-from mdlc.commands.console import err
+from mdlc.commands.console import err, out
 from mdlc.compiler.errors import MdlcError
 from mdlc.output import write_file, write_files
 from mdlc.quantization.ranges import METHODS
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 # Options that mean nothing without --quantize: field of ModelOptions, and how it is written.
 _NEED_QUANTIZE = {
-    "calibrate": "--calibrate",
     "calibration": "--calibration",
     "per_tensor": "--per-tensor",
     "keep_float": "--keep-float",
@@ -39,6 +38,14 @@ def quantization_options(labels: bool) -> list[Callable[..., Any]]:
     """The decorators; see docs/quantization.md."""
     decorators = [
         click.option(
+            "--precision",
+            type=click.Choice(["fp32", "fp16", "bf16"]),
+            default="fp32",
+            show_default=True,
+            help="fp16: compute in half precision where the target does, else store weights in "
+            "it; bf16: store weights in the upper half of float32.",
+        ),
+        click.option(
             "--quantize",
             type=click.Choice(["int8"]),
             help="Compute in 8-bit integers; needs --calibrate.",
@@ -48,7 +55,7 @@ def quantization_options(labels: bool) -> list[Callable[..., Any]]:
             type=click.Path(path_type=Path),
             metavar="PICTURES|NPZ|TABLE",
             help="A folder of pictures or an NPZ file to learn the ranges of all tensors from, or "
-            "a table (.json) that --calibration-table kept.",
+            "(for --quantize) a table (.json) that --calibration-table kept.",
         ),
         click.option(
             "--calibration",
@@ -75,8 +82,8 @@ def quantization_options(labels: bool) -> list[Callable[..., Any]]:
         click.option(
             "--rounding",
             type=click.Choice(ROUNDINGS),
-            help="How weights are rounded: to nearest, biases corrected (default); for the layer's "
-            "output; or to nearest and nothing more.",
+            help="How weights are rounded: for the layer's output (default); to nearest, biases "
+            "corrected; or to nearest and nothing more.",
         ),
         click.option(
             "--equalise",
@@ -169,6 +176,28 @@ def write_quantization(options: ModelOptions, compiled: mdlc.CompiledModel) -> N
         console.print(
             f"mdlc: {len(kept)} layers stay in float for accuracy, {low.choice.lost:.2f} points of "
             f"top-1 are lost{': ' if kept else ''}{', '.join(kept)}"
+        )
+
+
+def tell_half_precision(compiled: mdlc.CompiledModel) -> None:
+    """A line about layers that stay in float although half precision was asked for."""
+    half = compiled.half_precision
+    if half is None or half.narrowed is None:
+        return
+    kept, console = half.narrowed.kept, out()
+    if kept:
+        reasons = [f"{name} ({reason})" for name, reason in kept.items()]
+        console.print(
+            f"mdlc: {len(kept)} layers stay in float, as they could leave the range of half "
+            f"precision: {_listed(reasons)}",
+            soft_wrap=True,
+        )
+    estimated = sum(grounds == "estimated" for grounds in half.grounds.values())
+    if estimated:
+        err().print(
+            f"mdlc: {estimated} layers are in half precision by an estimate of their range that "
+            "takes inputs to be about normalised; --calibrate PICTURES measures it",
+            soft_wrap=True,
         )
 
 

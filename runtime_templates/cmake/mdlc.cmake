@@ -1,5 +1,5 @@
-# mdlc_add_model(<target> MODEL <file> [TARGET <isa>] [NAME <class>] [EMBED_WEIGHTS]
-#                [OPTIONS <option>...] [DEPENDS <file>...])
+# mdlc_add_model(<target> MODEL <file> [TARGET <isa>] [NAME <class>] [PRECISION <fp16|bf16>]
+#                [EMBED_WEIGHTS] [OPTIONS <option>...] [DEPENDS <file>...])
 #
 # Adds a static library <target>: the C++ class that mdlc makes of a trained network, made anew
 # whenever the model changes. Link to it and include "<class>.h".
@@ -7,6 +7,8 @@
 #   MODEL          the .onnx file (relative to the current source folder)
 #   TARGET         what to compile for, as listed by `mdlc targets`; default: host
 #   NAME           the class; default: <target>
+#   PRECISION      fp16: compute in half precision where the target does, else store weights in
+#                  it; bf16: store weights in the upper half of float32
 #   EMBED_WEIGHTS  the weights become part of the library; Init takes nullptr
 #   OPTIONS        further options of mdlc, such as --input-format rgb8
 #   DEPENDS        further files that the model needs
@@ -19,7 +21,7 @@
 cmake_minimum_required(VERSION 3.20)
 
 function(mdlc_add_model target)
-  cmake_parse_arguments(PARSE_ARGV 1 ARG "EMBED_WEIGHTS" "MODEL;TARGET;NAME" "OPTIONS;DEPENDS")
+  cmake_parse_arguments(PARSE_ARGV 1 ARG "EMBED_WEIGHTS" "MODEL;TARGET;NAME;PRECISION" "OPTIONS;DEPENDS")
   if(NOT ARG_MODEL OR ARG_UNPARSED_ARGUMENTS)
     message(FATAL_ERROR "mdlc_add_model(${target}): give MODEL <file>; unknown: ${ARG_UNPARSED_ARGUMENTS}")
   endif()
@@ -46,6 +48,9 @@ function(mdlc_add_model target)
               ${folder}/CMakeLists.txt)
   set(weights "")
   set(options ${ARG_OPTIONS})
+  if(ARG_PRECISION)
+    list(APPEND options --precision ${ARG_PRECISION})
+  endif()
   if(ARG_EMBED_WEIGHTS)
     list(APPEND options --embed-weights)
   else()

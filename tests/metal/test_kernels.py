@@ -103,8 +103,10 @@ def test_every_tile_of_a_convolution_agrees_with_reference() -> None:
     tried = set()
     for round_ in range(most):
         chosen = {name: each[min(round_, len(each) - 1)].schedule for name, each in found.items()}
-        tried |= {schedule.tile for schedule in chosen.values()}
+        tried |= {(schedule.algorithm, *schedule.tile) for schedule in chosen.values()}
         actual = MetalProgram(METAL.lower(plan.graph, METAL.isa, "Tiles", schedules=chosen))(values)
         for name, value in expected.items():
             assert relative_error(actual[name], value) <= BOUND, f"{name} {chosen[name]}"
-    assert tried == {(p, c) for p in (1, 2, 4) for c in (4, 8)}
+    assert tried >= {("direct", p, c) for p in (1, 2, 4) for c in (4, 8)}
+    assert tried >= {("depthwise", p, 4) for p in (1, 2, 4)}
+    assert ("winograd", 2, 2, 4) in tried

@@ -18,6 +18,7 @@ pytestmark = needs_shared
 SMALL = ("mnist_cntk", "resnet8_cifar10", "resnet20_cifar10", "cifar10_winml_tutorial",
          "mobilenet_vww", "ultraface_rfb320", "fastestdet", "squeezenet_fp16")  # fmt: skip
 PICTURES = 4
+FEWEST_PIXELS = 50
 
 
 @cache
@@ -65,22 +66,42 @@ def test_top_1_is_that_of_onnxruntime() -> None:
         assert found[output].argmax() == wanted.argmax()
 
 
-def iou(a: Array, b: Array) -> float:
-    """Intersections over unions of all classes together: one of few pixels weighs as few."""
-    same = float((a == b).sum())
-    return same / (2 * a.size - same)
+def class_ious(actual: Array, expected: Array) -> dict[int, float]:
+    """Intersection over union of every class of the expected mask that covers over 50 pixels.
+
+    Below that, a flipped pixel is more than a hundredth of the union.
+    """
+    found = {}
+    for label, pixels in zip(*np.unique(expected, return_counts=True), strict=True):
+        if pixels > FEWEST_PIXELS:
+            a, e = actual == label, expected == label
+            found[int(label)] = float((a & e).sum() / (a | e).sum())
+    return found
 
 
-def test_the_portrait_mask_is_that_of_float() -> None:
-    (inputs,) = model_inputs("portrait_segmentation")
-    (actual,) = compiled("portrait_segmentation").build()(inputs).values()
-    (expected,) = onnxruntime_outputs("portrait_segmentation", inputs).values()
-    assert iou(actual.argmax(1), expected.argmax(1)) >= 0.99
+def mask_ious(name: str, pictures: int) -> list[dict[int, float]]:
+    """`class_ious` of every picture: the class's mask against that of ONNX Runtime in float."""
+    frames = model_inputs(name, pictures)
+    found = []
+    for frame, outputs in zip(frames, compiled(name).build().run_many(frames), strict=True):
+        (actual,) = outputs.values()
+        (expected,) = onnxruntime_outputs(name, frame).values()
+        masks = [v if v.dtype.kind == "i" else v.argmax(1) for v in (actual, expected)]
+        found.append(class_ious(*masks))
+    return found
 
 
-def test_the_deeplab_mask_is_that_of_float() -> None:
-    (inputs,) = model_inputs("deeplab_mobilenet_v2_pascal")
-    (actual,) = compiled("deeplab_mobilenet_v2_pascal").build()(inputs).values()
-    (expected,) = onnxruntime_outputs("deeplab_mobilenet_v2_pascal", inputs).values()
-    assert (actual == expected).mean() >= 0.99
-    assert iou(actual, expected) >= 0.99
+@pytest.mark.parametrize(
+    ("name", "pictures", "within"),
+    [
+        # Not all: classes of 167, 2297 and 5480 of 263169 pixels, of 94 of 65536. docs/metal.md
+        # has every picture's figure.
+        ("deeplab_mobilenet_v2_pascal", 12, 9),
+        ("portrait_segmentation", 8, 7),
+    ],
+)
+def test_masks_are_those_of_float(name: str, pictures: int, within: int) -> None:
+    means = [np.mean(list(ious.values())) for ious in mask_ious(name, pictures)]
+    assert sum(mean >= 0.99 for mean in means) >= within, means
+    assert means[0] >= 0.99  # a photograph of what the network is for
+    assert min(means) >= 0.7, means

@@ -38,6 +38,30 @@ BODIES = {
     "texels": """const half4 v = x.read(uint2(lane % 4, lane / 4 % 3), lane / 12 % 2);
         if (lane < 24) { y.write(v * half4(2.0h), uint2(lane % 4, lane / 4 % 3), lane / 12); }
         out[lane] = float(v.x);""",
+    # A A' + 1 of the 8 x 8 matrix that `in` holds, by the first simdgroup.
+    "matrices": """simdgroup_float8x8 a;
+        simdgroup_float8x8 b;
+        simdgroup_float8x8 sum = make_filled_simdgroup_matrix<float, 8, 8>(1.0f);
+        simdgroup_load(a, in, 8);
+        simdgroup_load(b, in, 8, ulong2(0, 0), true);
+        simdgroup_multiply_accumulate(sum, a, b, sum);
+        if (lane < 32) { simdgroup_store(sum, out, 8); }""",
+    "some_miss_the_matrix": """if (lane % 2 == 0) {
+          simdgroup_float8x8 a;
+          simdgroup_load(a, in, 8);
+        }
+        out[lane] = 0.0f;""",
+    "matrix_behind": """simdgroup_float8x8 a;
+        simdgroup_load(a, in + 8, 8);
+        out[lane] = 0.0f;""",
+    "matrix_unawaited": """shared[lane] = 0.0f;
+        simdgroup_float8x8 a;
+        simdgroup_load(a, shared, 8);
+        out[lane] = 0.0f;""",
+    "matrix_stored_twice": """simdgroup_float8x8 a;
+        simdgroup_load(a, in, 8);
+        simdgroup_store(a, shared, 8);
+        out[lane] = 0.0f;""",
     "race_write_write": "shared[lane / 2] = float(lane); out[lane] = 0.0f;",
     "race_read_write": """shared[lane] = 1.0f;
         out[lane] = shared[63 - lane];""",
@@ -108,6 +132,11 @@ def test_threads_of_a_group_work_together(driver: Path) -> None:
     np.testing.assert_allclose(output(driver, "simd"), expected, rtol=1e-5)
 
 
+def test_matrices_are_multiplied(driver: Path) -> None:
+    a = np.arange(64.0).reshape(8, 8)
+    np.testing.assert_allclose(output(driver, "matrices").reshape(8, 8), a @ a.T + 1, rtol=1e-5)
+
+
 def test_texels_are_found(driver: Path) -> None:
     assert (output(driver, "texels") == np.arange(64) % 24).all()
 
@@ -120,6 +149,10 @@ def test_texels_are_found(driver: Path) -> None:
         ("race_after_read", "a race on byte"),
         ("some_miss_the_barrier", "a barrier that not all threads of the group reach"),
         ("some_miss_the_simd", "a simdgroup function that not all threads reach"),
+        ("some_miss_the_matrix", "a simdgroup function that not all threads reach"),
+        ("matrix_behind", "bytes outside the buffers"),
+        ("matrix_unawaited", "a race on byte"),
+        ("matrix_stored_twice", "a race on byte"),
         ("load_behind", "a load of 4 bytes outside the buffers"),
         ("load_before", "a load of 4 bytes outside the buffers"),
         ("store_behind", "a store of 4 bytes outside the buffers"),

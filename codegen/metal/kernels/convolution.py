@@ -30,6 +30,7 @@ from mdlc.codegen.metal.kernel import (
     image_of,
     stored,
 )
+from mdlc.codegen.metal.matrix import matrix_form
 from mdlc.codegen.metal.parts import (
     HALF_MAX,
     activation_of,
@@ -52,6 +53,7 @@ class ConvolutionKernel(ComputeKernel):
 
     name = "convolution"
     layer = "Convolution"
+    wide = True
     pitched_input = True
     pitched_output = True
 
@@ -99,9 +101,9 @@ class ConvolutionKernel(ComputeKernel):
             y.images * -(-y.slices // slices),
         )
         residual = bool(getattr(node.op, "residual", False))
-        textures = [("half", "sample" if shape.padded else "read", "x")]
-        textures += [("half", "read", "residual")] if residual else []
-        textures.append(("half", "write", "y"))
+        textures = [(x.element, "sample" if shape.padded else "read", "x")]
+        textures += [(image_of(step.inputs[-1]).element, "read", "residual")] if residual else []
+        textures.append((y.element, "write", "y"))
         buffers = [
             (f"device const {weight_type}", "weights"),
             (f"device const {vector_type(step.weights['bias'])}", "bias"),
@@ -134,6 +136,7 @@ class ConvolutionKernel(ComputeKernel):
             group=group_for(grid),
             helpers=(ZEROS,) if shape.padded else (),
             work=work,
+            matrix=matrix_form(step),
         )
 
     @staticmethod
@@ -233,7 +236,9 @@ class ConvolutionKernel(ComputeKernel):
                     r = image_of(step.inputs[-1])
                     read = f"residual.read({spot}, {r.layer(image, first + s)})"
                 after, value = epilogue(node, step, number, read, sums)
-                after.append(f"y.write({as_vector('half4', sums, value)}, {spot}, {where});")
+                after.append(
+                    f"y.write({as_vector(f'{y.element}4', sums, value)}, {spot}, {where});"
+                )
                 if p and y.width % pixels and p >= y.width % pixels:
                     after = [f"if ({own} < {y.width}) {{", *after, "}"]
                 part += after

@@ -25,6 +25,7 @@ class DenseKernel(ConvolutionKernel):
     """Weights as for other convolutions: output channel, row, column, input channel."""
 
     name = "dense"
+    wide = False
     layer = "Dense"
 
     def matches(self, node: Node, isa: Isa) -> bool:

@@ -1,6 +1,7 @@
 """Depthwise convolution: one filter for each channel.
 
-Weights are in the order row, column, channel.
+Weights are in the order row, column, channel, and in float: a filter's error is that of every
+pixel of its channel (see parts.vectors).
 """
 
 from __future__ import annotations
@@ -11,8 +12,6 @@ import numpy as np
 
 from mdlc.codegen.isa import Isa
 from mdlc.codegen.kernel import LayerCode, Schedule, Step
-from mdlc.codegen.metal import msl
-from mdlc.codegen.metal.bounds import largest_magnitude
 from mdlc.codegen.metal.image import Image
 from mdlc.codegen.metal.index import Index
 from mdlc.codegen.metal.kernel import (
@@ -27,8 +26,6 @@ from mdlc.codegen.metal.kernel import (
 )
 from mdlc.codegen.metal.kernels.convolution import ConvolutionKernel
 from mdlc.codegen.metal.parts import (
-    HALF_MAX,
-    activation_of,
     as_vector,
     constant,
     epilogue,
@@ -42,17 +39,13 @@ from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.conv2d import Conv2D
 from mdlc.compiler.types import Array
 
-# Depthwise sums of so few products are kept in half precision. Everything else is summed in float:
-# on networks of fifty layers half sums cost half as much again as what storing activations and
-# weights in half costs anyway.
-MOST_HALF_TERMS = 9
-
 
 class DepthwiseKernel(ComputeKernel):
     """One filter for each channel."""
 
     name = "depthwise"
     layer = "ConvolutionDepthWise"
+    wide = True
     pitched_input = True
     pitched_output = True
 
@@ -70,9 +63,8 @@ class DepthwiseKernel(ComputeKernel):
 
     def pack(self, node: Node, schedule: Schedule, isa: Isa) -> dict[str, Array]:
         w = padded(constant(node, 1)[:, 0].transpose(1, 2, 0), 2)
-        narrow = np.abs(w).max(initial=0.0) < HALF_MAX
         packed = {
-            "weights": w.astype(np.float16 if narrow else np.float32),
+            "weights": w.astype(np.float32),
             "bias": vectors(constant(node, 2)),
         }
         if getattr(node.op, "has_slope", False):
@@ -86,12 +78,12 @@ class DepthwiseKernel(ComputeKernel):
         pixels = step.schedule.tile[0]
         kh, kw = shape.kernel
         weight_type = vector_type(step.weights["weights"])
-        sums = "half4" if kh * kw <= MOST_HALF_TERMS and _stays_half(node) else "float4"
+        sums = "float4"
         grid = (-(-y.width // pixels), y.height, y.layers)
         residual = bool(getattr(node.op, "residual", False))
-        textures = [("half", "sample" if shape.padded else "read", "x")]
-        textures += [("half", "read", "residual")] if residual else []
-        textures.append(("half", "write", "y"))
+        textures = [(x.element, "sample" if shape.padded else "read", "x")]
+        textures += [(image_of(step.inputs[-1]).element, "read", "residual")] if residual else []
+        textures.append((y.element, "write", "y"))
         buffers = [
             (f"device const {weight_type}", "weights"),
             (f"device const {vector_type(step.weights['bias'])}", "bias"),
@@ -133,9 +125,8 @@ class DepthwiseKernel(ComputeKernel):
             if residual:
                 read = f"residual.read({spot}, {image_of(step.inputs[-1]).layer(image, slice_)})"
             after, value = epilogue(node, step, str(p), read, sums)
-            after.append(
-                f"y.write({as_vector('half4', sums, value)}, {spot}, {y.layer(image, slice_)});"
-            )
+            value = as_vector(f"{y.element}4", sums, value)
+            after.append(f"y.write({value}, {spot}, {y.layer(image, slice_)});")
             if p and y.width % pixels and p >= y.width % pixels:
                 after = [f"if ({own} < {y.width}) {{", *after, "}"]
             lines += after
@@ -143,9 +134,8 @@ class DepthwiseKernel(ComputeKernel):
         size = f"{shape.size[0]}x{shape.size[1]}x{shape.inputs}"
         name = f"depthwise{kh}x{kw}{stride}_{size}{suffix(node)}"
         fmas = node.op.cost([s.type for s in node.inputs], node.type).macs
-        half = sums == "half4"
-        registers = 4 * (pixels + len(columns_of(shape, pixels)) + kw) * (1 if half else 2) + 16
-        work = Work(fmas if half else 0, 0 if half else fmas, registers)
+        registers = 8 * (pixels + len(columns_of(shape, pixels)) + kw) + 16
+        work = Work(0, fmas, registers)
         text = (
             f"// y[c] = bias[c] + sum of weights[ky][kx][c] * x[ky][kx][c]: {pixels} x 4 pixels by "
             f"channels a thread, sums in {sums[:-1]}.\n"
@@ -159,16 +149,6 @@ class DepthwiseKernel(ComputeKernel):
             helpers=(ZEROS,) if shape.padded else (),
             work=work,
         )
-
-
-def _stays_half(node: Node) -> bool:
-    """Whether sums may be kept in half: none can overflow, and the activation is exact enough."""
-    activation = activation_of(node)
-    if activation is not None and msl.precision(msl.formula(activation)) != "half4":
-        return False
-    weights = np.abs(constant(node, 1)).sum((1, 2, 3))
-    largest = largest_magnitude(node.inputs[0]) * float(weights.max())
-    return largest + float(np.abs(constant(node, 2)).max()) < HALF_MAX
 
 
 KERNELS = (DepthwiseKernel(),)

@@ -81,6 +81,7 @@ class ElementwiseKernel(ComputeKernel):
 
     name = "elementwise"
     layer = "Eltwise"
+    wide = True
     pitched_input = True
     pitched_output = True
 
@@ -127,6 +128,8 @@ class ElementwiseKernel(ComputeKernel):
         assert isinstance(op, Elementwise)
         own = image_of(step.output)
         vector = self._calculated(node)
+        if vector == "half4" and any(view.wide for view in (*step.inputs, step.output)):
+            vector = "float4"
         names = element_names(node)
         at = thread_position(own)
         logical = own.logical(at)
@@ -162,7 +165,7 @@ class ElementwiseKernel(ComputeKernel):
         expr = msl.formula(op)
         spelled = msl.spell(expr, vector, values)
         lines += spelled.statements
-        lines.append(f"y.write({self._result(node, expr, vector, spelled.result)}, "
+        lines.append(f"y.write({self._result(node, own, expr, vector, spelled.result)}, "
                      f"position.xy, {layer(own)});")  # fmt: skip
         if msl.risky(expr) and own.channels % LANES:
             lines = self._finite(lines, own)
@@ -199,8 +202,8 @@ class ElementwiseKernel(ComputeKernel):
         return flat([*indices, slice_], array.shape[:4])
 
     @staticmethod
-    def _result(node: Node, expr: object, vector: str, text: str) -> str:
-        target = f"{element(node.type.dtype)}4"
+    def _result(node: Node, own: Image, expr: object, vector: str, text: str) -> str:
+        target = f"{own.element}4"
         kind = getattr(expr, "kind", "")
         boolean = node.inputs and all(s.type.dtype is DType.BOOL for s in node.inputs)
         if node.type.dtype is DType.BOOL:

@@ -30,6 +30,7 @@ class PoolKernel(ComputeKernel):
 
     name = "pool"
     layer = "Pooling"
+    wide = True
     pitched_input = True
     pitched_output = True
 
@@ -51,7 +52,7 @@ class PoolKernel(ComputeKernel):
         image, slice_ = place(y)
         grid = (y.width, y.height, y.layers)
         largest = isinstance(op, MaxPool2D)
-        kind = "half4" if largest else "float4"
+        kind = f"{x.element}4" if largest else "float4"
         lines = []
         loops = []
         coordinates = []
@@ -73,7 +74,7 @@ class PoolKernel(ComputeKernel):
             loops.append(f"const int {label}_at = {label} + {k}{step_};")
             loops.append(f"if ({label}_at < 0 || {label}_at >= {size}) {{\ncontinue;\n}}")
             coordinates.append(f"uint({label}_at)")
-        first = "half4(-INFINITY)" if largest else "float4(0.0f)"
+        first = f"{kind}(-INFINITY)" if largest else "float4(0.0f)"
         lines.append(f"{kind} sum = {first};")
         texel = f"x.read(uint2({coordinates[1]}, {coordinates[0]}), {x.layer(image, slice_)})"
         body = [f"sum = max(sum, {texel});"] if largest else [f"sum += float4({texel});"]
@@ -88,7 +89,9 @@ class PoolKernel(ComputeKernel):
                 lines.append("float count = 0.0f;")
                 body.append("count += 1.0f;")
                 divisor = "count"
-            result = f"half4(sum / float4({divisor}))"
+            result = f"{y.element}4(sum / float4({divisor}))"
+        elif x.element != y.element:
+            result = f"{y.element}4(sum)"
         lines += [*loops, *body, "}", "}"]
         lines.append(f"y.write({result}, position.xy, {y.layer(image, slice_)});")
         word = "maxpool" if largest else "avgpool"
@@ -97,7 +100,7 @@ class PoolKernel(ComputeKernel):
         name = f"{word}{kernel}_s{max(window.stride)}_{size_}"
         taps = window.kernel[0] * window.kernel[1] * node.type.size
         buffers = [("device const float", key) for key in step.weights]
-        head = declaration(name, [("half", "read", "x"), ("half", "write", "y")], buffers)
+        head = declaration(name, [(x.element, "read", "x"), (y.element, "write", "y")], buffers)
         text = f"// {op}\n{head} {{\n{guard(grid)}" + "\n".join(lines) + "\n}\n"
         work = Work(taps, 0) if largest else Work(0, taps)
         return ComputeCode(name, text, grid=grid, group=group_for(grid), work=work)

@@ -253,6 +253,7 @@ class ArgReduceKernel(ComputeKernel):
 
     name = "arg_reduce"
     layer = "ArgReduce"
+    wide = True
     pitched_input = True
     pitched_output = True
 

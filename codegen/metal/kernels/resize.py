@@ -30,6 +30,7 @@ class ResizeKernel(ComputeKernel):
 
     name = "resize"
     layer = "Interpolation"
+    wide = True
     pitched_input = True
     pitched_output = True
 
@@ -93,7 +94,8 @@ class ResizeKernel(ComputeKernel):
         ]
         lines = []
         if not factors:
-            lines.append(f"y.write({texel}, position.xy, {layer(y)});")
+            value = texel if x.element == y.element else f"{y.element}4({texel})"
+            lines.append(f"y.write({value}, position.xy, {layer(y)});")
         else:
             lines.append("float4 sum = float4(0.0f);")
             ends = []
@@ -102,8 +104,8 @@ class ResizeKernel(ComputeKernel):
                     lines.append(f"for (uint {name} = 0; {name} < {count}; ++{name}) {{")
                     ends.append("}")
             lines.append(f"sum += float4({texel}) * ({' * '.join(factors)});")
-            lines += [*ends, f"y.write(half4(sum), position.xy, {layer(y)});"]
-        textures = [("half", "read", "x"), ("half", "write", "y")]
+            lines += [*ends, f"y.write({y.element}4(sum), position.xy, {layer(y)});"]
+        textures = [(x.element, "read", "x"), (y.element, "write", "y")]
         name = f"resize{ty}x{tx}_{x.height}x{x.width}x{x.channels}_to_{y.height}x{y.width}"
         text = (
             f"// {node.op}: {ty}x{tx} taps.\n{declaration(name, textures, buffers)} {{\n"

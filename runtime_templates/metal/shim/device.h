@@ -74,6 +74,10 @@ struct Image {
 void GroupBarrier();
 void SimdBarrier();
 
+// Counts a function of the whole simdgroup, which all its threads must have called as often when
+// they next wait; whether this is the first of them, which does the work.
+bool AllReach();
+
 // Leaves a value for the other threads of the simdgroup; all their values, once all are there.
 struct Lanes {
   const float* values;

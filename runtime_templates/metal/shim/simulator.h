@@ -108,6 +108,7 @@ struct Group {
   std::vector<ucontext_t> contexts;
   std::vector<State> states;
   std::vector<float> exchange;
+  std::vector<unsigned> together;  // calls of functions that a whole simdgroup makes
   ucontext_t scheduler;
   unsigned current = 0;
   std::function<void(unsigned)> body;
@@ -143,6 +144,13 @@ __attribute__((used)) inline Lanes Exchange(float x) {
   return {group->exchange.data() + base, self - base, left < Group::kLanes ? left : Group::kLanes};
 }
 
+__attribute__((used)) inline bool AllReach() {
+  Group* group = CurrentGroup();
+  if (group == nullptr) Fail("a simdgroup function in a kernel that was said to have none");
+  ++group->together[group->current];
+  return group->current % Group::kLanes == 0;
+}
+
 inline void FiberMain(unsigned high, unsigned low) {
   const std::uintptr_t bits = (static_cast<std::uintptr_t>(high) << 32U) | low;
   Group* group = reinterpret_cast<Group*>(bits);
@@ -157,6 +165,7 @@ inline void RunGroup(Group& group, unsigned count) {
   group.contexts.resize(count);
   group.states.assign(count, Group::kReady);
   group.exchange.assign(count, 0.0F);
+  group.together.assign(count, 0);
   const std::uintptr_t bits = reinterpret_cast<std::uintptr_t>(&group);
   for (unsigned i = 0; i < count; ++i) {
     getcontext(&group.contexts[i]);
@@ -175,6 +184,9 @@ inline void RunGroup(Group& group, unsigned count) {
       swapcontext(&group.scheduler, &group.contexts[i]);
     }
     if (ran) continue;
+    for (unsigned i = 0; i < count; ++i) {
+      if (group.together[i] != group.together[i / Group::kLanes * Group::kLanes]) Fail("a simdgroup function that not all threads reach");
+    }
     // Nobody can go on: open what everyone waits for.
     bool opened = false;
     for (unsigned base = 0; base < count; base += Group::kLanes) {

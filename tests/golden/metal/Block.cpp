@@ -27,23 +27,21 @@ struct TextureSize {
 enum {
   kTextureImage,   // 16 x 16 x 1 slices; input .. stem
   kTextureStem,    // 8 x 8 x 4 slices; stem .. pw
-  kTextureDw,      // 8 x 8 x 4 slices; dw .. pw
   kTexturePw,      // 8 x 8 x 4 slices; pw .. pooled
   kTexturePooled,  // 1 x 1 x 4 slices; pooled .. logits_2
   kTextureLogits,  // 1 x 1 x 3 slices; logits_2 .. output
 };
 constexpr TextureSize kSizes[] = {
-    {16, 16, 1, MTL::PixelFormatRGBA16Float, -1, 0}, {8, 8, 4, MTL::PixelFormatRGBA16Float, 0, 2},
-    {8, 8, 4, MTL::PixelFormatRGBA16Float, 1, 2},    {8, 8, 4, MTL::PixelFormatRGBA16Float, 2, 3},
-    {1, 1, 4, MTL::PixelFormatRGBA16Float, 3, 4},    {1, 1, 3, MTL::PixelFormatRGBA16Float, 4, 5},
+    {16, 16, 1, MTL::PixelFormatRGBA16Float, -1, 0}, {8, 8, 4, MTL::PixelFormatRGBA16Float, 0, 1},
+    {8, 8, 4, MTL::PixelFormatRGBA16Float, 1, 2},    {1, 1, 4, MTL::PixelFormatRGBA16Float, 2, 3},
+    {1, 1, 3, MTL::PixelFormatRGBA16Float, 3, 4},
 };
 
 const char* const kKernels[] = {
     "read_f32_16x16x3",
     "camera_16x16x3",
     "conv3x3_s2_16x16x3_to_16_clip_0_6",
-    "depthwise3x3_8x8x16_clip_0_6",
-    "conv1x1_8x8x16_to_16_add",
+    "separable3x3_8x8x16_to_16_clip_0_6_add",
     "reduce_mean_8x8x16_to_1x1x16",
     "dense_1x1x16_to_10",
     "write_f32_1x1x10",
@@ -118,8 +116,8 @@ void CopyOut(const void* from, const Block::Mat& mat, std::size_t rows, std::siz
 constexpr std::size_t kHeaderBytes = 64;
 constexpr unsigned char kMagic[8] = {'M', 'D', 'L', 'C', 'W', 'T', 'S', 0};
 constexpr unsigned char kTarget[16] = {109, 101, 116, 97, 108, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
-constexpr unsigned char kPlan[16] = {245, 184, 30,  204, 126, 193, 173, 135,
-                                     103, 18,  189, 116, 164, 0,   83,  7};
+constexpr unsigned char kPlan[16] = {228, 114, 59,  204, 97,  210, 57, 248,
+                                     28,  42,  183, 69,  184, 113, 24, 12};
 
 std::uint32_t Load32(const unsigned char* p) {
   return p[0] | static_cast<std::uint32_t>(p[1]) << 8U | static_cast<std::uint32_t>(p[2]) << 16U |
@@ -165,6 +163,14 @@ bool ReadFile(const char* path, unsigned char* to, std::size_t most, std::size_t
   *count = std::fread(to, 1, most, file);
   std::fclose(file);
   return true;
+}
+
+// Ends a command buffer and waits for it; whether all went well.
+bool Finish(MTL::CommandBuffer* commands, MTL::ComputeCommandEncoder* encoder) {
+  encoder->endEncoding();
+  commands->commit();
+  commands->waitUntilCompleted();
+  return commands->status() == MTL::CommandBufferStatusCompleted;
 }
 
 template <class T>
@@ -313,11 +319,19 @@ int Block::infer(MTL::Texture* picture, Mat& logits_mat) {
   return Compute(picture, logits_mat);
 }
 
-// Encodes the network, waits for it, and copies the outputs. The input is a picture, or lies in
-// the buffers.
+// One inference, whose outputs are copied if all went well.
 int Block::Compute(MTL::Texture* picture, Mat& logits_mat) {
   if (!Fits(logits_mat, 1, 1, 10, Mat::kFloat32, 40)) return kBadOutput;
   NS::AutoreleasePool* pool = NS::AutoreleasePool::alloc()->init();
+  const int error = Run(picture);
+  pool->release();
+  if (error != kOk) return error;
+  CopyOut(buffers_[1]->contents(), logits_mat, 1, 40);
+  return kOk;
+}
+
+// Encodes the network and waits for it. The input is a picture, or lies in the buffers.
+int Block::Run(MTL::Texture* picture) {
   MTL::CommandBuffer* commands = queue_->commandBuffer();
   MTL::ComputeCommandEncoder* encoder = commands->computeCommandEncoder();
   if (picture != nullptr) {
@@ -331,20 +345,13 @@ int Block::Compute(MTL::Texture* picture, Mat& logits_mat) {
   }
   Encode(encoder, stem, {kTextureImage, kTextureStem}, {stem.weights, stem.bias}, {1, 1, 4},
          {8, 8, 1});
-  Encode(encoder, dw, {kTextureStem, kTextureDw}, {dw.weights, dw.bias}, {1, 1, 4}, {8, 8, 1});
-  Encode(encoder, pw, {kTextureDw, kTextureStem, kTexturePw}, {pw.weights, pw.bias}, {1, 1, 4},
-         {8, 8, 1});
+  Encode(encoder, pw, {kTextureStem, kTextureStem, kTexturePw},
+         {pw.filters, pw.filter_bias, pw.weights, pw.bias}, {1, 1, 1}, {8, 8, 1});
   Encode(encoder, pooled, {kTexturePw, kTexturePooled}, {}, {1, 1, 1}, {4, 4, 4});
   Encode(encoder, logits_2, {kTexturePooled, kTextureLogits}, {logits_2.weights, logits_2.bias},
          {1, 1, 1}, {4, 4, 4});
-  Copy(encoder, 7, buffers_[1], kTextureLogits, {1, 1, 1}, {4, 4, 4});
-  encoder->endEncoding();
-  commands->commit();
-  commands->waitUntilCompleted();
-  const bool completed = commands->status() == MTL::CommandBufferStatusCompleted;
-  pool->release();
-  if (!completed) return kGpuError;
-  CopyOut(buffers_[1]->contents(), logits_mat, 1, 40);
+  Copy(encoder, 6, buffers_[1], kTextureLogits, {1, 1, 1}, {4, 4, 4});
+  if (!Finish(commands, encoder)) return kGpuError;
   return kOk;
 }
 

@@ -4,8 +4,8 @@
 //   SHA-256    ...
 //   command    mdlc block.onnx --target metal --name Block
 //   target     metal (half-precision GPU kernels for iOS and macOS, with a C++ and a Swift class)
-//   work       0.05 million multiply-adds, 5 layers
-//   memory     about 6144 bytes of textures, 2624 bytes of weights
+//   work       0.05 million multiply-adds, 4 layers
+//   memory     about 4096 bytes of textures, 2880 bytes of weights
 //   in         image: f32, height 16, width 16, channels 3
 //   out        logits: f32, height 1, width 1, channels 10
 //
@@ -56,12 +56,12 @@ kernel void conv3x3_s2_16x16x3_to_16_clip_0_6(texture2d_array<half, access::samp
                                               [[texture(0)]],
                                               texture2d_array<half, access::write> y [[texture(1)]],
                                               device const half4* weights [[buffer(0)]],
-                                              device const half4* bias [[buffer(1)]],
+                                              device const float4* bias [[buffer(1)]],
                                               uint3 position [[thread_position_in_grid]]) {
   if (position.x >= 8 || position.y >= 8 || position.z >= 4) {
     return;
   }
-  float4 sum0 = float4(bias[position.z]);
+  float4 sum0 = bias[position.z];
   device const half4* w = weights + position.z * 36;
   for (uint ky = 0; ky < 3; ++ky) {
     const float row = float(position.y * 2 + ky) + -0.5f;
@@ -89,57 +89,54 @@ kernel void conv3x3_s2_16x16x3_to_16_clip_0_6(texture2d_array<half, access::samp
   y.write(half4(sum0), position.xy, position.z);
 }
 
-// y[c] = bias[c] + sum of weights[ky][kx][c] * x[ky][kx][c]: 1 x 4 pixels by channels a thread,
-// sums in half.
-kernel void depthwise3x3_8x8x16_clip_0_6(texture2d_array<half, access::sample> x [[texture(0)]],
-                                         texture2d_array<half, access::write> y [[texture(1)]],
-                                         device const half4* weights [[buffer(0)]],
-                                         device const half4* bias [[buffer(1)]],
-                                         uint3 position [[thread_position_in_grid]]) {
-  if (position.x >= 8 || position.y >= 8 || position.z >= 4) {
+// y[o] = bias[o] + sum of weights[o][i] * x[i] + residual[o], where x[i] is a 3x3 filter of channel
+// i, then clip_0_6: 1 x 16 pixels by channels a thread, sums in float. Filters: row, column,
+// channel. Weights: output channel, input channel: 16x16.
+kernel void separable3x3_8x8x16_to_16_clip_0_6_add(
+    texture2d_array<half, access::sample> x [[texture(0)]],
+    texture2d_array<half, access::read> residual [[texture(1)]],
+    texture2d_array<half, access::write> y [[texture(2)]],
+    device const float4* filters [[buffer(0)]], device const float4* filter_bias [[buffer(1)]],
+    device const half4* weights [[buffer(2)]], device const float4* bias [[buffer(3)]],
+    uint3 position [[thread_position_in_grid]]) {
+  if (position.x >= 8 || position.y >= 8 || position.z >= 1) {
     return;
   }
-  half4 sum0 = bias[position.z];
-  for (uint ky = 0; ky < 3; ++ky) {
-    const float row = float(position.y + ky) + -0.5f;
-    const float left = float(position.x) + -0.5f;
-    const half4 x0 = x.sample(zeros, float2(left, row), position.z);
-    const half4 x1 = x.sample(zeros, float2(left + 1.0f, row), position.z);
-    const half4 x2 = x.sample(zeros, float2(left + 2.0f, row), position.z);
-    const half4 w0 = weights[ky * 12 + position.z];
-    const half4 w1 = weights[ky * 12 + 4 + position.z];
-    const half4 w2 = weights[ky * 12 + 8 + position.z];
-    sum0 = fma(w0, x0, sum0);
-    sum0 = fma(w1, x1, sum0);
-    sum0 = fma(w2, x2, sum0);
-  }
-  sum0 = min(max(sum0, half4(0.0h)), half4(6.0h));
-  y.write(sum0, position.xy, position.z);
-}
-
-// y[o] = bias[o] + sum of weights[o][i] * x[i] + residual[o]: 1 x 4 pixels by channels a thread,
-// sums in float. Weights: output channel, row, column, input channel: 16x1x1x16.
-kernel void conv1x1_8x8x16_to_16_add(texture2d_array<half, access::read> x [[texture(0)]],
-                                     texture2d_array<half, access::read> residual [[texture(1)]],
-                                     texture2d_array<half, access::write> y [[texture(2)]],
-                                     device const half4* weights [[buffer(0)]],
-                                     device const half4* bias [[buffer(1)]],
-                                     uint3 position [[thread_position_in_grid]]) {
-  if (position.x >= 8 || position.y >= 8 || position.z >= 4) {
-    return;
-  }
-  float4 sum0 = float4(bias[position.z]);
-  device const half4* w = weights + position.z * 16;
+  float4 sum0 = bias[0];
+  float4 sum1 = bias[1];
+  float4 sum2 = bias[2];
+  float4 sum3 = bias[3];
+  device const half4* w = weights;
   for (uint i = 0; i < 4; ++i) {
-    const float4 x0 = float4(x.read(position.xy, i));
-    const float4 w0 = float4(w[i]);
-    const float4 w1 = float4(w[4 + i]);
-    const float4 w2 = float4(w[8 + i]);
-    const float4 w3 = float4(w[12 + i]);
-    sum0 += float4(dot(w0, x0), dot(w1, x0), dot(w2, x0), dot(w3, x0));
+    float4 sum_inner = filter_bias[i];
+    for (uint ky = 0; ky < 3; ++ky) {
+      const float row = float(position.y + ky) + -0.5f;
+      const float left = float(position.x) + -0.5f;
+      const float4 x0 = float4(x.sample(zeros, float2(left, row), i));
+      const float4 x1 = float4(x.sample(zeros, float2(left + 1.0f, row), i));
+      const float4 x2 = float4(x.sample(zeros, float2(left + 2.0f, row), i));
+      sum_inner = fma(filters[ky * 12 + i], x0, sum_inner);
+      sum_inner = fma(filters[ky * 12 + 4 + i], x1, sum_inner);
+      sum_inner = fma(filters[ky * 12 + 8 + i], x2, sum_inner);
+    }
+    sum_inner = min(max(sum_inner, float4(0.0f)), float4(6.0f));
+    sum0 += float4(dot(float4(w[i]), sum_inner), dot(float4(w[i + 4]), sum_inner),
+                   dot(float4(w[i + 8]), sum_inner), dot(float4(w[i + 12]), sum_inner));
+    sum1 += float4(dot(float4(w[i + 16]), sum_inner), dot(float4(w[i + 20]), sum_inner),
+                   dot(float4(w[i + 24]), sum_inner), dot(float4(w[i + 28]), sum_inner));
+    sum2 += float4(dot(float4(w[i + 32]), sum_inner), dot(float4(w[i + 36]), sum_inner),
+                   dot(float4(w[i + 40]), sum_inner), dot(float4(w[i + 44]), sum_inner));
+    sum3 += float4(dot(float4(w[i + 48]), sum_inner), dot(float4(w[i + 52]), sum_inner),
+                   dot(float4(w[i + 56]), sum_inner), dot(float4(w[i + 60]), sum_inner));
   }
-  sum0 += float4(residual.read(position.xy, position.z));
-  y.write(half4(sum0), position.xy, position.z);
+  sum0 += float4(residual.read(position.xy, 0));
+  y.write(half4(sum0), position.xy, 0);
+  sum1 += float4(residual.read(position.xy, 1));
+  y.write(half4(sum1), position.xy, 1);
+  sum2 += float4(residual.read(position.xy, 2));
+  y.write(half4(sum2), position.xy, 2);
+  sum3 += float4(residual.read(position.xy, 3));
+  y.write(half4(sum3), position.xy, 3);
 }
 
 // Reduce(kind='mean', axes=(2, 3))
@@ -164,12 +161,12 @@ kernel void reduce_mean_8x8x16_to_1x1x16(texture2d_array<half, access::read> x [
 kernel void dense_1x1x16_to_10(texture2d_array<half, access::read> x [[texture(0)]],
                                texture2d_array<half, access::write> y [[texture(1)]],
                                device const half4* weights [[buffer(0)]],
-                               device const half4* bias [[buffer(1)]],
+                               device const float4* bias [[buffer(1)]],
                                uint3 position [[thread_position_in_grid]]) {
   if (position.x >= 1 || position.y >= 1 || position.z >= 3) {
     return;
   }
-  float4 sum0 = float4(bias[position.z]);
+  float4 sum0 = bias[position.z];
   device const half4* w = weights + position.z * 16;
   for (uint i = 0; i < 4; ++i) {
     const float4 x0 = float4(x.read(uint2(0, 0), i));
