@@ -66,7 +66,7 @@ def probes(codes: Iterable[LayerCode]) -> Iterator[Probe]:
 def assembly(isa: Isa, found: list[Probe], compiler: list[str], folder: Path) -> dict[int, str]:
     """The text of every probe's function."""
     codes = [LayerCode("", "", (probe.microkernel,)) for probe in found]
-    parts = ["#include <cstring>", f"#include <{isa.header}>", "namespace {"]
+    parts = ["#include <cstdint>", "#include <cstring>", f"#include <{isa.header}>", "namespace {"]
     parts += [m.text for m in _ordered(codes)]
     parts += ["}", 'extern "C" {', *(p.code(i) for i, p in enumerate(found)), "}"]
     source, target = folder / "probes.cpp", folder / "probes.s"

@@ -72,7 +72,8 @@ class Isa:
             primitives of compiler/expr.py; `fma`(a, b, c) is a * b + c. Where the ISA has it:
             prefetch(p), a statement that brings a cache line nearer.
         lane_fma: `v = lane_fma(acc, b, a, lane)`: acc + b * a[lane], where the ISA has it, else
-            "": kernels then broadcast from memory.
+            "": kernels then broadcast from memory. lane_rows: the most vectors a that a tile
+            holds beside its sums; an instruction may take lanes of some registers only.
         panels: where the depth of a product is best written in assembly, how (codegen/panels.py);
             such ISAs copy a product's left side into panels.
         dtype: the element type; element: its C++ type in memory.
@@ -107,6 +108,7 @@ class Isa:
     triple: str
     spell: Mapping[str, str]
     lane_fma: str = ""
+    lane_rows: int = 16
     panels: Panels | None = None
     dtype: DType = DType.F32
     element: str = "float"

@@ -178,7 +178,7 @@ def schedules(product: Product, isa: Isa) -> list[Schedule]:
             rows = (isa.registers - 1 - min(vectors, 2)) // (vectors + 1)
         else:
             rows = (isa.registers - vectors - 1) // vectors
-        rows = min(rows, product.columns, 16)
+        rows = min(rows, product.columns, isa.lane_rows)
         for height in {rows, *(r for r in (4, 6, 7, 8, 14) if r < rows)}:
             if height >= 1:
                 block = _block(product, height, isa)

@@ -10,7 +10,7 @@ from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.types import Array
 from mdlc.quantization.ranges import METHODS
 
-ROUNDINGS = ("corrected", "adaptive", "nearest")
+ROUNDINGS = ("adaptive", "corrected", "nearest")
 PLACEMENTS = ("cost", "everywhere")
 DEFAULT_METHOD = "minmax"
 
@@ -30,8 +30,8 @@ class Quantize:
             layers in float that it takes.
         labels: CSV of the classes of the calibration set's inputs; without, the float network's
             answers count as right.
-        rounding: corrected (to nearest, and biases take back what the mean moves), adaptive (for
-            the layer's output, with biases corrected) or nearest.
+        rounding: adaptive (for the layer's output, with biases corrected), corrected (to
+            nearest, and biases take back what the mean moves) or nearest.
         equalise: bring the channels between convolutions to ranges alike first.
         placement: cost: layers that are estimated to be faster in float on the target, with the
             transitions that it takes, stay there; everywhere: all layers that can be in integers.
@@ -43,7 +43,7 @@ class Quantize:
     keep_float: Sequence[str] = ()
     accuracy_drop: float | None = None
     labels: str | Path | None = None
-    rounding: str = "corrected"
+    rounding: str = ROUNDINGS[0]
     equalise: bool = False
     placement: str = "cost"
 

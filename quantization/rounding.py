@@ -15,6 +15,8 @@ from mdlc.quantization.weights import LARGEST, QuantizedWeights, along_first
 # Added to the diagonal of the second moments, relative to its mean: directions that the
 # calibration set never took are not free to be wrong.
 DAMPING = 0.01
+# Columns whose loss is moved to those behind them at once, as one product.
+BLOCK = 128
 
 
 def corrected(moments: Mapping[str, Moments], *, adaptive: bool = True) -> Rounding:
@@ -85,10 +87,15 @@ def adaptively_rounded(weights: Array, scales: Array, covariance: Array, groups:
     upper = np.linalg.cholesky(np.linalg.inv(damped)).transpose(0, 2, 1)
     left = left.copy()
     integers = np.zeros(left.shape, np.int8)
-    for k in range(depth):
-        column = left[:, :, k]
-        chosen = np.clip(np.rint(column / steps), -LARGEST, LARGEST)
-        integers[:, :, k] = chosen
-        lost = (column - chosen * steps) / upper[:, k, k][:, None]
-        left[:, :, k + 1 :] -= lost[:, :, None] * upper[:, k, None, k + 1 :]
+    for start in range(0, depth, BLOCK):
+        end = min(start + BLOCK, depth)
+        lost = np.zeros((*left.shape[:2], end - start))
+        for k in range(start, end):
+            column = left[:, :, k]
+            chosen = np.clip(np.rint(column / steps), -LARGEST, LARGEST)
+            integers[:, :, k] = chosen
+            loss = (column - chosen * steps) / upper[:, k, k][:, None]
+            left[:, :, k + 1 : end] -= loss[:, :, None] * upper[:, k, None, k + 1 : end]
+            lost[:, :, k - start] = loss
+        left[:, :, end:] -= lost @ upper[:, start:end, end:]
     return integers.reshape(weights.shape)

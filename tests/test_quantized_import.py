@@ -364,9 +364,8 @@ def test_dynamic_quantize_linear(values: str) -> None:
         np.testing.assert_array_equal(found[name], value)
 
 
-@pytest.mark.parametrize("op", ["ConvInteger", "MatMulInteger"])
-def test_dynamic_quantisation_of_a_product(op: str) -> None:
-    """The zero point is known at run time only, and padding holds it."""
+def dynamic_product(op: str) -> tuple[onnx.ModelProto, Array]:
+    """DynamicQuantizeLinear and an integer product of what it makes."""
     conv = op == "ConvInteger"
     x = RNG.uniform(-3, 5, (1, 4, 6, 6) if conv else (3, 40)).astype(np.float32)
     w = quantised((5, 4, 3, 3) if conv else (40, 6))
@@ -379,10 +378,26 @@ def test_dynamic_quantisation_of_a_product(op: str) -> None:
         [helper.make_tensor_value_info("y0", TensorProto.INT32, None)],
         [numpy_helper.from_array(w, "w")],
     )  # fmt: skip
-    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), x
+
+
+@pytest.mark.parametrize("op", ["ConvInteger", "MatMulInteger"])
+def test_dynamic_quantisation_of_a_product(op: str) -> None:
+    """The zero point is known at run time only, and padding holds it."""
+    proto, x = dynamic_product(op)
     (wanted,) = session(proto).run(None, {"x": x})
     found = run(lower_quantized(import_model(proto.SerializeToString())), {"x": x})["y0"]
     np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("op", ["ConvInteger", "MatMulInteger"])
+def test_dynamic_quantisation_in_emitted_code(op: str, target: str) -> None:
+    require(target)
+    proto, x = dynamic_product(op)
+    (wanted,) = session(proto).run(None, {"x": x})
+    (found,) = mdlc.compile(proto, target).build().run_many([{"x": x}])
+    np.testing.assert_array_equal(found["y0"], wanted)
 
 
 @pytest.mark.parametrize(

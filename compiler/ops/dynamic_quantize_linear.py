@@ -11,6 +11,7 @@ import numpy as np
 from mdlc.compiler.ir import Node
 from mdlc.compiler.onnx_node import OnnxNode
 from mdlc.compiler.op import Op
+from mdlc.compiler.ops.add import Add
 from mdlc.compiler.ops.cast import Cast
 from mdlc.compiler.ops.clip import Clip
 from mdlc.compiler.ops.constant import constant
@@ -19,7 +20,6 @@ from mdlc.compiler.ops.equal import Equal
 from mdlc.compiler.ops.max import Max
 from mdlc.compiler.ops.min import Min
 from mdlc.compiler.ops.neg import Neg
-from mdlc.compiler.ops.quantize_linear import QuantizeLinear
 from mdlc.compiler.ops.reduce import Reduce
 from mdlc.compiler.ops.round import Round
 from mdlc.compiler.ops.sub import Sub
@@ -29,7 +29,7 @@ from mdlc.compiler.types import DType
 
 @dataclass(frozen=True)
 class DynamicQuantizeLinear(Op):
-    """Imported as the reductions that find the range, and QuantizeLinear.
+    """Imported as the reductions that find the range, and element-wise operators.
 
     Outputs: y (u8), its scale and zero point. Of zeros alone the scale is 1, as in ONNX Runtime.
 
@@ -52,5 +52,8 @@ class DynamicQuantizeLinear(Op):
         one = constant(np.ones((), np.float32))
         scale = n.make(Where(), n.make(Equal(), scale, zero), one, scale, output=1)
         offset = n.make(Round(), n.make(Neg(), n.make(Div(), lowest, scale)))
-        zero_point = n.make(Cast(DType.U8), n.make(Clip(0.0, 255.0), offset), output=2)
-        return n.make(QuantizeLinear(), x, scale, zero_point), scale, zero_point
+        offset = n.make(Clip(0.0, 255.0), offset)
+        zero_point = n.make(Cast(DType.U8), offset, output=2)
+        # QuantizeLinear takes constant scales; this is what it computes.
+        rounded = n.make(Add(), n.make(Round(), n.make(Div(), x, scale)), offset)
+        return n.make(Cast(DType.U8), n.make(Clip(0.0, 255.0), rounded)), scale, zero_point

@@ -82,8 +82,8 @@ def quantization_options(labels: bool) -> list[Callable[..., Any]]:
         click.option(
             "--rounding",
             type=click.Choice(ROUNDINGS),
-            help="How weights are rounded: to nearest, biases corrected (default); for the layer's "
-            "output; or to nearest and nothing more.",
+            help="How weights are rounded: for the layer's output (default); to nearest, biases "
+            "corrected; or to nearest and nothing more.",
         ),
         click.option(
             "--equalise",

@@ -94,14 +94,14 @@ def mask_ious(name: str, pictures: int) -> list[dict[int, float]]:
 @pytest.mark.parametrize(
     ("name", "pictures", "within"),
     [
-        # Not all: one class has 167 pixels, four classes divide a picture between them, a person
-        # has few, too. docs/metal.md has every picture's figure.
-        ("deeplab_mobilenet_v2_pascal", 12, 10),
-        ("portrait_segmentation", 12, 11),
+        # Not all: classes of 167, 2297 and 5480 of 263169 pixels, of 94 of 65536. docs/metal.md
+        # has every picture's figure.
+        ("deeplab_mobilenet_v2_pascal", 12, 9),
+        ("portrait_segmentation", 8, 7),
     ],
 )
 def test_masks_are_those_of_float(name: str, pictures: int, within: int) -> None:
     means = [np.mean(list(ious.values())) for ious in mask_ious(name, pictures)]
     assert sum(mean >= 0.99 for mean in means) >= within, means
-    assert means[0] >= 0.99  # the picture that the network was published with
+    assert means[0] >= 0.99  # a photograph of what the network is for
     assert min(means) >= 0.7, means
