@@ -186,7 +186,7 @@ class ElementwiseKernel(Kernel):
                 result = f"{result} != 0 ? 1 : 0"
         elif out is DType.F16:
             helpers.append(to_half())
-            if integer:
+            if not all(kind.is_float for kind in kinds):  # std::pow of an integer is double
                 result = f"static_cast<float>({result})"
             result = f"{helpers[-1].name}({result})"
         else:
