@@ -47,7 +47,7 @@ from benchmarks.networks import NETWORKS
 from benchmarks.plots import bars
 from benchmarks.processes import Worker
 from benchmarks.runtimes import PEERS, Array, example_input, missing
-from mdlc.codegen.isa import isas
+from mdlc.codegen.isa import find_isa, isas
 from mdlc.codegen.toolchain import BUILD_FLAGS, find_toolchain
 from mdlc.compiler.errors import MdlcError
 from mdlc.quantization_options import Quantize
@@ -134,7 +134,7 @@ def peer_worker(name: str, model: Path, target: str, threads: int) -> Worker:
     if convert is not None:
         convert(model)
     environment = dict(os.environ)
-    if target == "x86-avx2":
+    if find_isa(target).lanes == 8:  # peers on oneDNN get no wider vectors either
         environment["ONEDNN_MAX_CPU_ISA"] = "AVX2"
     command = [sys.executable, "-m", "benchmarks.peer_worker", name, str(model), str(threads)]
     return Worker(name, command, model.parent / f"{name}.errors", environment)

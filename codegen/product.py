@@ -8,7 +8,7 @@ inside a short loop over filter taps (implicit GEMM).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -377,27 +377,11 @@ def emit_loops(
     def pack(chunk: Chunk) -> PackTile:
         return PackTile(chunk.size, tuple(count for count, _ in product.taps), product.run)
 
-    def spelled(name: str, parameters: list[str], values: Mapping[str, int]) -> str:
-        listed = ", ".join(str(values[n]) for n in parameters)
-        return f"{name}<{listed}>" if listed else name
-
-    def numbers(run: int, taps: Taps, residual: Steps | None = None) -> dict[str, int]:
-        values = {
-            "kRun": run,
-            "kPixelStep": product.x.pixel,
-            "kOutStep": product.y.pixel,
-            "kResidualStep": residual.pixel if residual else 0,
-        }
-        if len(taps) == 1:
-            values["kTaps"], values["kTapStep"] = taps[0]
-        elif taps:
-            values["kTapsY"], values["kTapStepY"] = taps[0]
-            values["kTapsX"], values["kTapStepX"] = taps[1]
-        return values
-
     def call(chunk: Chunk, block: ChannelBlock, part: Part) -> str:
         shape = tile(chunk, block, part)
-        values = numbers(part.run, part.taps, product.residual if part.first else product.y)
+        values = tile_numbers(
+            product, part.run, part.taps, product.residual if part.first else product.y
+        )
         if isinstance(shape, PanelTile):
             values["kTrips"] = shape.trips(isa)
         else:
@@ -406,7 +390,7 @@ def emit_loops(
         return spelled(shape.name(isa, end), shape.template_parameters(isa, end), values)
 
     def pack_call(chunk: Chunk) -> str:
-        values = numbers(product.run, product.taps)
+        values = tile_numbers(product, product.run, product.taps)
         return spelled(pack(chunk).name(isa), pack(chunk).template_parameters(isa), values)
 
     own_panels = thread_panels(product, schedule, isa)
@@ -465,6 +449,30 @@ def aligned(elements: int, isa: Isa) -> int:
     """A number of elements rounded up to whole cache lines."""
     line = 64 // isa.bytes
     return -(-elements // line) * line
+
+
+def spelled(name: str, parameters: Sequence[str], values: Mapping[str, int]) -> str:
+    """A function template with its integers filled in."""
+    listed = ", ".join(str(values[parameter]) for parameter in parameters)
+    return f"{name}<{listed}>" if listed else name
+
+
+def tile_numbers(
+    product: Product, run: int, taps: Taps, residual: Steps | None = None
+) -> dict[str, int]:
+    """The compile-time integers of tiles and copies, by the names of their parameters."""
+    values = {
+        "kRun": run,
+        "kPixelStep": product.x.pixel,
+        "kOutStep": product.y.pixel,
+        "kResidualStep": residual.pixel if residual else 0,
+    }
+    if len(taps) == 1:
+        values["kTaps"], values["kTapStep"] = taps[0]
+    elif taps:
+        values["kTapsY"], values["kTapStepY"] = taps[0]
+        values["kTapsX"], values["kTapStepX"] = taps[1]
+    return values
 
 
 def offset(base: str, *loops: tuple[int, str, int], fixed: int = 0) -> str:

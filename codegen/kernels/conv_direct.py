@@ -95,6 +95,13 @@ def conv_product(
     ).merged()
 
 
+def epilogue_of(node: Node) -> Epilogue:
+    """The epilogue of a Conv2D or Dense."""
+    op = node.op
+    assert isinstance(op, Conv2D | Dense)
+    return Epilogue(op.activation, isinstance(op, Conv2D) and op.residual)
+
+
 class ConvDirect(Kernel):
     """Implicit GEMM on activations where they lie."""
 
@@ -130,7 +137,7 @@ class ConvDirect(Kernel):
             "weights": pack_matrix(matrix.transpose(0, 2, 1), product, schedule, isa),
             "bias": pack_per_channel(bias, product.groups, isa),
         }
-        if self._epilogue(node).slope:
+        if epilogue_of(node).slope:
             slope = node.inputs[3].constant
             assert slope is not None
             packed["slope"] = pack_per_channel(slope, product.groups, isa)
@@ -151,15 +158,9 @@ class ConvDirect(Kernel):
             border = conv_border(node, node.inputs[0].shape[1])
         return aligned(border.elements, isa) if border else 0
 
-    @staticmethod
-    def _epilogue(node: Node) -> Epilogue:
-        op = node.op
-        assert isinstance(op, Conv2D | Dense)
-        return Epilogue(op.activation, isinstance(op, Conv2D) and op.residual)
-
     def emit(self, step: Step, isa: Isa) -> LayerCode:
         node, x, y = step.node, step.inputs[0], step.output
-        epilogue = self._epilogue(node)
+        epilogue = epilogue_of(node)
         border = conv_border(node, x.pitch) if isinstance(node.op, Conv2D) else None
         product = conv_product(
             node, x.pitch, y.pitch, step.inputs[-1].pitch if epilogue.residual else 0

@@ -17,7 +17,7 @@ import numpy as np
 from mdlc.codegen.epilogue import Epilogue
 from mdlc.codegen.isa import Isa
 from mdlc.codegen.kernel import Kernel, LayerCode, Microkernel, Schedule, Step
-from mdlc.codegen.kernels.conv_direct import conv_border, conv_product, conv_stem
+from mdlc.codegen.kernels.conv_direct import conv_border, conv_product, conv_stem, epilogue_of
 from mdlc.codegen.panels import PackTile, pack_instructions, packed_depth
 from mdlc.codegen.product import (
     ChannelBlock,
@@ -25,6 +25,8 @@ from mdlc.codegen.product import (
     channel_blocks,
     pack_matrix,
     pack_per_channel,
+    spelled,
+    tile_numbers,
 )
 from mdlc.codegen.sparse_tile import GROUP, SparseTile
 from mdlc.codegen.splits import Chunk, split_evenly
@@ -145,7 +147,7 @@ class ConvSparse(Kernel):
             "counts": found.counts,
             "bias": pack_per_channel(bias, 1, isa),
         }
-        if self._epilogue(node).slope:
+        if epilogue_of(node).slope:
             slope = node.inputs[3].constant
             assert slope is not None
             packed["slope"] = pack_per_channel(slope, 1, isa)
@@ -165,16 +167,10 @@ class ConvSparse(Kernel):
             border = conv_border(node, node.inputs[0].shape[1])
         return -(-border.elements // 16) * 16 if border else 0
 
-    @staticmethod
-    def _epilogue(node: Node) -> Epilogue:
-        op = node.op
-        assert isinstance(op, Conv2D | Dense)
-        return Epilogue(op.activation, isinstance(op, Conv2D) and op.residual)
-
     def emit(self, step: Step, isa: Isa) -> LayerCode:
         node, schedule = step.node, step.schedule
         x, y = step.inputs[0], step.output
-        epilogue = self._epilogue(node)
+        epilogue = epilogue_of(node)
         border = conv_border(node, x.pitch) if isinstance(node.op, Conv2D) else None
         product = conv_product(
             node, x.pitch, y.pitch, step.inputs[-1].pitch if epilogue.residual else 0
@@ -193,15 +189,15 @@ class ConvSparse(Kernel):
             tile = SparseTile(chunk.size, block.vectors, block.part, schedule.panels)
             needs[tile.microkernel(isa, epilogue)] = None
             parameters = tile.template_parameters(epilogue)
-            return _spelled(tile.name(isa, epilogue), parameters, numbers)
+            return spelled(tile.name(isa, epilogue), parameters, numbers)
 
         def packs(chunk: Chunk) -> list[dict[str, object]]:
             found: list[dict[str, object]] = []
             for first in range(0, chunk.size, GROUP):
                 pack = _pack_tile(min(GROUP, chunk.size - first), product)
                 needs[pack.microkernel(isa)] = None
-                values = _pack_numbers(product)
-                text = _spelled(pack.name(isa), pack.template_parameters(isa), values)
+                values = tile_numbers(product, product.run, product.taps)
+                text = spelled(pack.name(isa), pack.template_parameters(isa), values)
                 found.append({"call": text, "first": first})
             return found
 
@@ -246,23 +242,8 @@ class ConvSparse(Kernel):
         return f"sparse_{conv_stem(node)}{epilogue.suffix}"
 
 
-def _spelled(name: str, parameters: Sequence[str], numbers: dict[str, int]) -> str:
-    listed = ", ".join(str(numbers[parameter]) for parameter in parameters)
-    return f"{name}<{listed}>" if listed else name
-
-
 def _pack_tile(rows: int, product: Product) -> PackTile:
     return PackTile(rows, tuple(count for count, _ in product.taps), product.run)
-
-
-def _pack_numbers(product: Product) -> dict[str, int]:
-    numbers = {"kRun": product.run, "kPixelStep": product.x.pixel}
-    if len(product.taps) == 1:
-        numbers["kTaps"], numbers["kTapStep"] = product.taps[0]
-    elif product.taps:
-        numbers["kTapsY"], numbers["kTapStepY"] = product.taps[0]
-        numbers["kTapsX"], numbers["kTapStepX"] = product.taps[1]
-    return numbers
 
 
 def _depth(product: Product, isa: Isa) -> int:
