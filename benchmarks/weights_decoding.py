@@ -18,8 +18,6 @@ import mdlc
 from mdlc.codegen.emit_cpp import Info, emit
 from mdlc.codegen.plan import Plan
 from mdlc.codegen.toolchain import BUILD_FLAGS, find_toolchain
-from mdlc.codegen.weights_choice import encode_plan
-from mdlc.codegen.weights_encoding import parse_encoding
 
 ENCODINGS = (
     "fp16", "fp16+huffman", "int8", "int8+huffman", "int7+huffman", "int6+huffman",
@@ -97,11 +95,10 @@ def main(model: Path | None, target: str, mutations: int | None, seed: int) -> N
         return
     if model is None:
         raise click.UsageError("name a model, or --fuzz COUNT")
-    plan = mdlc.compile(model, target).plan
     for encoding in ENCODINGS:
-        encoded = encode_plan(plan, parse_encoding(encoding))
-        nbytes, seconds = decoding_seconds(encoded)
-        weights = 4 * sum(w.count for w in encoded.encoded.values())
+        plan = mdlc.compile(model, target, weights_encoding=encoding).plan
+        nbytes, seconds = decoding_seconds(plan)
+        weights = 4 * sum(w.count for w in plan.encoded.values())
         click.echo(
             f"{encoding:22}{nbytes:10d} bytes {seconds * 1e3:8.2f} ms "
             f"{weights / seconds / 1e6:8.0f} MB/s of weights, "

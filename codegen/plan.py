@@ -196,9 +196,10 @@ SOURCE_NAMES = frozenset(
     """
     Check ThreadPool pool CopyIn CopyOut Crc32
     CrcTables Fits Load32 Map Unmap close fstat kCrc kHeaderBytes
-    Decoder DecodeWeights FilterTransform Kind Plane Rows Section Stored Stream WeightFromHalf
-    kFilter0 kFilter1 kFilter2 kFilter3 kFilter4 kHalf kInt8 kLongestCode kPayloadBytes kRaw kRows
-    kSections kShared kStage kStored kUpper
+    Decoder DecodeWeights FilterTransform Kind Numbers Plane Rows Section Stored Stream
+    WeightFromHalf kFilter0 kFilter1 kFilter2 kFilter3 kFilter4 kFilter5 kFilter6 kFilter7
+    kFiltersAtOnce kHalf kInteger kLongestCode kNumbers kPayloadBytes kRaw kRows kSections kShared
+    kStage kStored kUpper
     kMagic kMost kPlan kTarget kWeights mmap munmap open stat
     """.split()  # noqa: SIM905
 )

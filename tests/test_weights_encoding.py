@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import zlib
 from dataclasses import replace
@@ -28,9 +29,10 @@ from mdlc.codegen.huffman import (
     coded_bytes,
 )
 from mdlc.codegen.isa import isas
-from mdlc.codegen.plan import Plan
+from mdlc.codegen.plan import CLASS_MEMBERS, SOURCE_NAMES, Plan
 from mdlc.codegen.toolchain import find_toolchain
 from mdlc.codegen.weights_choice import encode_plan
+from mdlc.codegen.weights_decoder import weights_decoder
 from mdlc.codegen.weights_encoding import Encoding, grid_step, kmeans, parse_encoding, quantise
 from mdlc.codegen.weights_file import HEADER_BYTES, payload_of
 from mdlc.codegen.weights_layout import has_weights, output_channels, trace_layout
@@ -292,6 +294,16 @@ def test_emitted_decoders_compile_without_warnings(
         [*command, str(tmp_path / "Block.cpp")], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_no_layer_takes_a_name_of_the_decoder() -> None:
+    text = weights_decoder(_mixed(_compiled("raw", "generic", 0.85).plan))
+    declared = (
+        r"^(?:constexpr .*?|struct |class |enum |int |inline \w+ )(\w+)(?:\[.*)?(?:\(| [={]|;)"
+    )
+    names = set(re.findall(declared, text, re.M)) | set(re.findall(r"\bk[A-Z]\w+", text))
+    assert {"Rows", "kRows", "Decoder", "DecodeWeights", "WeightFromHalf", "kInteger"} <= names
+    assert not names - SOURCE_NAMES - CLASS_MEMBERS - {"kSize", "kTaps"}  # parameters of templates
 
 
 def test_embedded_weights_are_decoded_as_well(tmp_path: Path) -> None:
