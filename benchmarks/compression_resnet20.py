@@ -68,7 +68,7 @@ def trained_stages(work: Path, effort: float) -> dict[str, Graph]:
     """The networks after each stage of training, by name; those in `work` are read.
 
     Args:
-        effort: share of the full number of steps (1230 in all, 10 minutes on a free core).
+        effort: share of the full number of steps (6600 in all, 40 minutes on a free core).
     """
     from mdlc.training import prune_weights, share_weights, slim
     from mdlc.training.slimming import Schedule, train, trainable_graph
@@ -92,21 +92,25 @@ def trained_stages(work: Path, effort: float) -> dict[str, Graph]:
     schedule = Schedule(rate=0.05, distil=0.0, bfloat16=True)
     found["retrained"] = whole = stage(
         "retrained",
-        lambda: train(trainable_graph(path), Batches(0), steps(500), schedule=schedule),
+        lambda: train(trainable_graph(path), Batches(0), steps(1500), schedule=schedule),
     )
     cuts = Schedule(
-        rounds=2, sparse_steps=steps(30), tune_steps=steps(40), final_steps=steps(220),
-        rate=0.05, l1=1e-4, distil=0.6, bfloat16=True,
+        rounds=2, sparse_steps=steps(150), tune_steps=steps(200), final_steps=steps(2600),
+        rate=0.05, l1=1e-4, distil=0.8, bfloat16=True,
     )  # fmt: skip
     found["slimmed"] = slimmed = stage(
         "slimmed",
-        lambda: slim(export_onnx(whole), Batches(1), schedule=cuts, folder=work / "slim").graph,
+        lambda: (
+            slim(
+                export_onnx(whole), Batches(1), schedule=cuts, multiple=8, folder=work / "slim"
+            ).graph
+        ),
     )
-    sparse = Schedule(rate=0.02, distil=0.6, bfloat16=True)
+    sparse = Schedule(rate=0.02, distil=0.8, bfloat16=True)
     found["pruned"] = pruned = stage(
         "pruned",
         lambda: prune_weights(
-            slimmed, Batches(2), SPARSITY, steps(160), schedule=sparse, teacher=whole
+            slimmed, Batches(2), SPARSITY, steps(800), schedule=sparse, teacher=whole
         ),
     )
     for before, graph, bits in (
@@ -117,7 +121,7 @@ def trained_stages(work: Path, effort: float) -> dict[str, Graph]:
         found[f"{before}, {bits} bits"] = stage(
             f"{before}_{bits}bits",
             lambda graph=graph, bits=bits: share_weights(  # type: ignore[misc]
-                graph, Batches(3), bits, steps(70), teacher=whole, distil=0.6
+                graph, Batches(3), bits, steps(300), teacher=whole, distil=0.8
             ),
         )
     return found

@@ -1,6 +1,6 @@
 """How near Metal classes come to float: top-1 on a hundred pictures, masks, largest errors.
 
-    python -m benchmarks.metal_accuracy [--pictures 100] [NETWORK ...]
+    python -m benchmarks.metal_accuracy [--pictures 100] [--target metal+fp32] [NETWORK ...]
 
 Runs on the simulator (docs/metal.md), a few seconds an inference.
 """
@@ -22,9 +22,9 @@ OTHERS = ("resnet20_cifar10", "resnet8_cifar10", "mobilenet_vww", "ultraface_rfb
           "fastestdet", "cifar10_winml_tutorial", "mnist_cntk")  # fmt: skip
 
 
-def classifier(name: str, pictures: int) -> str:
+def classifier(name: str, pictures: int, target: str) -> str:
     frames = model_inputs(name, pictures)
-    actual = mdlc.compile(model_path(name), "metal").build().run_many(frames)
+    actual = mdlc.compile(model_path(name), target).build().run_many(frames)
     (output,) = actual[0]
     wanted = [onnxruntime_outputs(name, frame)[output] for frame in frames]
     same = sum(
@@ -38,18 +38,18 @@ def classifier(name: str, pictures: int) -> str:
     return f"| {name} | top-1 the same on {same} of {len(frames)} | {worst:.1e} |"
 
 
-def segmenter(name: str, pictures: int) -> str:
+def segmenter(name: str, pictures: int, target: str) -> str:
     lines = []
-    for number, ious in enumerate(mask_ious(name, pictures)):
+    for number, ious in enumerate(mask_ious(name, pictures, target)):
         classes = ", ".join(f"{label}: {iou:.4f}" for label, iou in ious.items())
         mean = np.mean(list(ious.values()))
         lines.append(f"| {name}, picture {number} | mean IoU {mean:.4f} ({classes}) | |")
     return "\n".join(lines)
 
 
-def other(name: str) -> str:
+def other(name: str, target: str) -> str:
     (inputs,) = model_inputs(name)
-    actual = mdlc.compile(model_path(name), "metal").build()(inputs)
+    actual = mdlc.compile(model_path(name), target).build()(inputs)
     worst = max(
         relative_error(actual[output], expected)
         for output, expected in onnxruntime_outputs(name, inputs).items()
@@ -60,15 +60,21 @@ def other(name: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pictures", type=int, default=100)
+    parser.add_argument("--target", default="metal", choices=["metal", "metal+fp32"])
     parser.add_argument("networks", nargs="*", default=[*CLASSIFIERS, *SEGMENTERS, *OTHERS])
     options = parser.parse_args()
     np.seterr(all="ignore")
     print("| network | | largest error, relative to the largest value |\n|---|---|---|")
     for name in options.networks:
         if name in CLASSIFIERS:
-            print(classifier(name, options.pictures), flush=True)
+            print(classifier(name, options.pictures, options.target), flush=True)
         else:
-            print(segmenter(name, 12) if name in SEGMENTERS else other(name), flush=True)
+            kind = (
+                segmenter(name, 12, options.target)
+                if name in SEGMENTERS
+                else other(name, options.target)
+            )
+            print(kind, flush=True)
 
 
 if __name__ == "__main__":

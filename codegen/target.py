@@ -16,7 +16,7 @@ from mdlc.codegen.isa import Isa, isas
 from mdlc.codegen.metal import emit_metal, program
 from mdlc.codegen.metal import lowering as metal_lowering
 from mdlc.codegen.metal.cost import estimate
-from mdlc.codegen.metal.isa import METAL
+from mdlc.codegen.metal.isa import METAL, METAL_FLOAT
 from mdlc.codegen.plan import Plan
 from mdlc.compiler.errors import MdlcError
 
@@ -76,21 +76,22 @@ def _metal_needs() -> tuple[str, str]:
 def targets() -> dict[str, Target]:
     """All targets by name."""
     found = {name: _cpp(isa) for name, isa in isas().items()}
-    found[METAL.name] = Target(
-        METAL,
-        metal_lowering.lower,
-        emit_metal.emit,
-        program.MetalProgram,
-        _metal_needs,
-        embeds=False,
-        encodes=False,
-        integers=False,
-        threads=False,
-        half=True,
-        falls_back=True,
-        timed=False,
-        estimate=estimate,
-    )
+    for isa in (METAL, METAL_FLOAT):
+        found[isa.name] = Target(
+            isa,
+            metal_lowering.lower,
+            emit_metal.emit,
+            program.MetalProgram,
+            _metal_needs,
+            embeds=False,
+            encodes=False,
+            integers=False,
+            threads=False,
+            half=isa is METAL,
+            falls_back=True,
+            timed=False,
+            estimate=estimate,
+        )
     return found
 
 

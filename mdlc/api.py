@@ -180,7 +180,7 @@ def compile(
         )
     if encoding != RAW and not chosen.encodes:
         raise MdlcError(
-            f"target {chosen.name} has its weights in half precision",
+            f"target {chosen.name} has its weights as its kernels read them",
             node="--weights-encoding",
             hint="leave --weights-encoding and --max-size out",
         )
@@ -298,9 +298,9 @@ def _check_precision(
         )
     if not target.encodes:
         raise MdlcError(
-            f"target {target.name} computes in half precision as it is",
+            f"target {target.name} computes in {'half precision' if target.half else 'float'}",
             node="--precision",
-            hint="leave it out",
+            hint="leave it out; metal computes in half precision, metal+fp32 in float",
         )
 
 

@@ -1,9 +1,11 @@
-"""Metal as an instruction set: what the target is called, and where its kernels are."""
+"""Metal as instruction sets: what the targets are called, and where their kernels are."""
+
+from dataclasses import replace
 
 from mdlc.codegen.isa import Isa
 from mdlc.codegen.isas.arm_neon import ISA as PROCESSOR  # of every phone with Metal
 
-__all__ = ["METAL", "PROCESSOR"]
+__all__ = ["METAL", "METAL_FLOAT", "PROCESSOR"]
 
 METAL = Isa(
     name="metal",
@@ -18,4 +20,11 @@ METAL = Isa(
     triple="",
     spell={},
     kernels="mdlc.codegen.metal.kernels",
+)
+# The same kernels on textures and weights of floats.
+METAL_FLOAT = replace(
+    METAL,
+    name="metal+fp32",
+    description="GPU kernels in float for iOS and macOS, with a C++ and a Swift class",
+    vector="float4",
 )

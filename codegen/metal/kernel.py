@@ -70,11 +70,8 @@ ZEROS = (
 class ComputeKernel(Kernel):
     """One family of Metal kernels; a file in codegen/metal/kernels/ that defines KERNELS.
 
-    Attributes:
-        wide: whether it takes textures of floats in place of halves.
+    All of them take textures of halves and of floats, as their views say.
     """
-
-    wide: bool = False
 
     def cost(self, node: Node, schedule: Schedule, isa: Isa) -> float:
         """Estimated cycles of a GPU core: the larger of arithmetic and memory."""

@@ -15,8 +15,7 @@ from mdlc.codegen.kernel import Candidate, Schedule, Step, View, candidates, ker
 from mdlc.codegen.lowering import is_alias as keeps_memory
 from mdlc.codegen.lowering import views_its_inputs
 from mdlc.codegen.memory import place
-from mdlc.codegen.metal.bounds import may_overflow
-from mdlc.codegen.metal.image import LANES, MOST_SLICES, Image, element
+from mdlc.codegen.metal.image import MOST_SLICES, Image, element
 from mdlc.codegen.metal.kernel import ComputeKernel, image_of
 from mdlc.codegen.metal.split import (
     NOWHERE,
@@ -27,30 +26,22 @@ from mdlc.codegen.metal.split import (
     divide,
     on_processor,
 )
+from mdlc.codegen.metal.views import assign_views, stored_in_float
 from mdlc.codegen.plan import CLASS_MEMBERS, SOURCE_NAMES, Buffer, Names, Port, identifier
 from mdlc.codegen.schedule_table import Tuned
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Graph, Node
-from mdlc.compiler.ops.average_pool2d import AveragePool2D
 from mdlc.compiler.ops.cast import Cast
-from mdlc.compiler.ops.concat import Concat
 from mdlc.compiler.ops.constant import Constant
 from mdlc.compiler.ops.dense import Dense
 from mdlc.compiler.ops.input import Input
-from mdlc.compiler.ops.max_pool2d import MaxPool2D
-from mdlc.compiler.ops.relu import Relu
 from mdlc.compiler.ops.reshape import Reshape
-from mdlc.compiler.ops.resize import Resize
-from mdlc.compiler.ops.slice import Slice
 from mdlc.compiler.types import DType, Layout
 
 # What a tensor's way to memory and a dispatch cost, in cycles of one core, as kernels estimate:
 # the A15's bandwidth shared by its cores (metal/cost.py), and the time to start a dispatch.
 BYTES_PER_CYCLE = 5.1
 DISPATCH_CYCLES = 13e3
-
-# Operators whose result is as large as their input.
-_KEEPS_MAGNITUDE = (AveragePool2D, MaxPool2D, Relu, Resize)
 
 # Names that the host class and its source declare besides those of the C++ class.
 HOST_NAMES = frozenset(
@@ -93,8 +84,8 @@ def lower(
     order = [node for node in order if node not in absorbed]
     for inner in absorbed:
         del choice[inner]
-    wide = _wide(folded, order, choice)
-    views, textures = _assign_views(folded, order, choice, aliases, wide)
+    wide = stored_in_float(order, isa)
+    views, textures = assign_views(folded, order, choice, aliases, wide)
     _check_sizes(order, views)
     names = _reserved_names(name, isa)
     sources = split.sources if split else graph.inputs
@@ -338,8 +329,6 @@ def _choose(
     inner: how the first input is computed, where this node alone reads it.
     """
     found = candidates(node, isa)
-    if any(map(may_overflow, (node, *node.inputs))):  # by kernels that take textures of floats
-        found = [each for each in found if getattr(each.kernel, "wide", False)] or found
     fused = [each for each in found if _absorbed(each, node)]
     found = [each for each in found if each not in fused]
     if inner is not None and fused and not _absorbed(inner, node.inputs[0]):
@@ -366,109 +355,6 @@ def _absorbed(candidate: Candidate, node: Node) -> Node | None:
 def _operands(node: Node, absorbed: set[Node]) -> list[Node]:
     """What a step reads: of an input that it computes itself, that one's input."""
     return [source.inputs[0] if source in absorbed else source for source in node.inputs]
-
-
-def _assign_views(
-    graph: Graph,
-    order: Sequence[Node],
-    choice: Mapping[Node, Candidate],
-    aliases: set[Node],
-    wide: set[Node],
-) -> tuple[dict[Node, View], list[tuple[str, View]]]:
-    """A view for every node but the constants; name and whole view of every texture.
-
-    Args:
-        wide: nodes in textures of floats.
-    """
-    inside = _inside_concats(order, graph.users(), choice)
-    textures: list[tuple[str, View]] = []
-    views: dict[Node, View] = {}
-
-    def fresh(node: Node) -> View:
-        view = View(len(textures), 0, node.type, Image.of(node.type).slices, node in wide)
-        textures.append((identifier(node.name or type(node.op).__name__), view))
-        return view
-
-    for node in order:
-        if node in views:  # a concat whose texture was made for its first input
-            continue
-        if node in inside:
-            concat, first = inside[node]
-            if concat not in views:
-                views[concat] = fresh(concat)
-            views[node] = replace(views[concat], offset=first, type=node.type)
-        elif node in choice:
-            start = _slice_start(node)
-            source = views.get(node.inputs[0]) if node.inputs else None
-            if start is not None and source is not None:
-                views[node] = replace(source, offset=source.offset + start, type=node.type)
-            else:
-                views[node] = fresh(node)
-        elif node in aliases:
-            views[node] = replace(views[node.inputs[0]], type=node.type)
-        else:
-            views[node] = fresh(node)
-    return views, textures
-
-
-def _wide(graph: Graph, order: Sequence[Node], choice: Mapping[Node, Candidate]) -> set[Node]:
-    """Nodes that are stored in float: half could overflow, and all kernels around can do so."""
-    users = graph.users()
-
-    def can(node: Node) -> bool:
-        return node in choice and getattr(choice[node].kernel, "wide", False)
-
-    found: set[Node] = set()
-    for node in order:
-        carried = isinstance(node.op, _KEEPS_MAGNITUDE) and not found.isdisjoint(node.inputs)
-        if not can(node) or not all(map(can, users[node])):
-            continue
-        if carried or may_overflow(node):
-            found.add(node)
-    return found
-
-
-def _inside_concats(
-    order: Sequence[Node], users: Mapping[Node, Sequence[Node]], choice: Mapping[Node, Candidate]
-) -> dict[Node, tuple[Node, int]]:
-    """Nodes that write straight into a concat's texture: the concat and the first slice.
-
-    All inputs must be computed by steps of their own and, but for the last one, end on a slice.
-    """
-    inside: dict[Node, tuple[Node, int]] = {}
-    for concat in order:
-        if not isinstance(concat.op, Concat) or concat not in choice:
-            continue
-        sources = concat.inputs
-        axis = concat.type.physical_axis(concat.op.axis)
-        whole = axis == concat.type.rank - 1 and len(set(sources)) == len(sources)
-        if not whole or any(
-            source not in choice or source in inside or isinstance(source.op, Concat | Slice)
-            for source in sources
-        ):
-            continue
-        if any(source.shape[concat.op.axis] % LANES for source in sources[:-1]):
-            continue
-        first = 0
-        for source in sources:
-            inside[source] = (concat, first)
-            first += -(-source.shape[concat.op.axis] // LANES)
-    return inside
-
-
-def _slice_start(node: Node) -> int | None:
-    """The first slice of a Slice of channels that begins and ends on slices; else None."""
-    if not isinstance(node.op, Slice):
-        return None
-    found = node.op.single_range(node.inputs[0].shape)
-    if found is None:
-        return None
-    axis, start = found
-    source = node.inputs[0].type
-    if source.physical_axis(axis) != source.rank - 1 or start % LANES:
-        return None
-    end = start + node.shape[axis]
-    return start // LANES if end % LANES == 0 or end == source.shape[axis] else None
 
 
 def _check_sizes(order: Sequence[Node], views: Mapping[Node, View]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mdlc.codegen.formula import stem
+from mdlc.codegen.isa import Isa
 from mdlc.codegen.kernel import Step
 from mdlc.codegen.metal import msl
 from mdlc.codegen.metal.image import LANES
@@ -31,6 +32,12 @@ def vectors(values: Array) -> Array:
     together, and they are a few bytes.
     """
     return padded(values.reshape(-1), 0).astype(np.float32)
+
+
+def stored_filters(weights: Array, isa: Isa) -> Array:
+    """Weights as they are stored: in half, unless the target computes in float or one overflows."""
+    narrow = isa.vector == "half4" and np.abs(weights).max(initial=0.0) < HALF_MAX
+    return weights.astype(np.float16 if narrow else np.float32)
 
 
 def vector_type(array: Array) -> str:

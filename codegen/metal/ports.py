@@ -93,7 +93,7 @@ def writer(port: Port) -> ComputeCode:
 def takes_camera(port: Port) -> bool:
     """Whether a camera's picture can be this input: one image of three channels."""
     image = image_of(port.view)
-    return (image.images, image.channels) == (1, 3) and image.element == "half"
+    return (image.images, image.channels) == (1, 3) and image.element != "int"
 
 
 def camera(port: Port, *, scale: float, bgr: bool) -> ComputeCode:
@@ -108,7 +108,7 @@ def camera(port: Port, *, scale: float, bgr: bool) -> ComputeCode:
     grid = (image.width, image.height, 1)
     head = (
         f"kernel void {name}(texture2d<float, access::sample> picture [[texture(0)]], "
-        "texture2d_array<half, access::write> y [[texture(1)]], "
+        f"texture2d_array<{image.element}, access::write> y [[texture(1)]], "
         "uint3 position [[thread_position_in_grid]])"
     )
     order = "zyx" if bgr else "xyz"
@@ -119,6 +119,6 @@ def camera(port: Port, *, scale: float, bgr: bool) -> ComputeCode:
         f"const float2 at = (float2(position.xy) + float2(0.5f)) / "
         f"float2({image.width}.0f, {image.height}.0f);\n"
         f"const float4 pixel = picture.sample(between, at) * float4({float(scale)}f);\n"
-        f"y.write(half4(float4({channels}, 0.0f)), position.xy, {image.first});\n}}\n"
+        f"y.write({image.element}4(float4({channels}, 0.0f)), position.xy, {image.first});\n}}\n"
     )
     return ComputeCode(name, text, grid=grid, group=group_for(grid), helpers=(_CAMERA,))

@@ -11,7 +11,7 @@ from onnx import helper, numpy_helper
 
 from mdlc.codegen.metal.program import MetalProgram, find_clang
 from mdlc.codegen.plan import Plan
-from mdlc.codegen.target import find_target
+from mdlc.codegen.target import Target, find_target
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Graph
 from mdlc.compiler.types import Array
@@ -19,6 +19,7 @@ from mdlc.passes.canonicalise import lower_batch_norm
 from mdlc.passes.layout import assign_layout
 
 METAL = find_target("metal")
+METAL_FLOAT = find_target("metal+fp32")
 SHIM = Path(__file__).parents[2] / "runtime_templates" / "metal" / "shim"
 
 
@@ -30,13 +31,13 @@ def require_clang() -> tuple[str, ...]:
         pytest.skip(str(error))
 
 
-def plan_of(graph: Graph, name: str = "Samples") -> Plan:
-    return METAL.lower(assign_layout(lower_batch_norm(graph)), METAL.isa, name)
+def plan_of(graph: Graph, name: str = "Samples", target: Target = METAL) -> Plan:
+    return target.lower(assign_layout(lower_batch_norm(graph)), target.isa, name)
 
 
-def program_of(graph: Graph, name: str = "Samples") -> MetalProgram:
+def program_of(graph: Graph, name: str = "Samples", target: Target = METAL) -> MetalProgram:
     require_clang()
-    return MetalProgram(plan_of(graph, name))
+    return MetalProgram(plan_of(graph, name, target))
 
 
 def add_model() -> onnx.ModelProto:
@@ -100,6 +101,33 @@ def picture_model(height: int = 8, width: int = 12) -> onnx.ModelProto:
     weights = numpy_helper.from_array(np.eye(3, dtype=np.float32).reshape(3, 3, 1, 1) * 2, "w")
     node = helper.make_node("Conv", ["x", "w"], ["y"])
     graph = helper.make_graph([node], "picture", infos[:1], infos[1:], [weights])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def forms_model() -> onnx.ModelProto:
+    """A kernel of each special form: Winograd, depthwise and pointwise in one, matrices."""
+    rng = np.random.default_rng(3)
+    shapes = {"a": (64, 64, 3, 3), "d": (64, 1, 3, 3), "p": (64, 64, 1, 1), "q": (64, 64, 1, 1)}
+    weights = [
+        numpy_helper.from_array((rng.standard_normal(shape) / 16).astype(np.float32), name)
+        for name, shape in shapes.items()
+    ]
+    same = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}
+    nodes = [
+        helper.make_node("Conv", ["x", "a"], ["winograd"], **same),
+        helper.make_node("Relu", ["winograd"], ["r"]),
+        helper.make_node("Conv", ["r", "d"], ["depthwise"], group=64, **same),
+        helper.make_node("Conv", ["depthwise", "p"], ["separable"]),
+        helper.make_node("Relu", ["separable"], ["s"]),
+        helper.make_node("Conv", ["s", "q"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "forms",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, (1, 64, 56, 55))],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, (1, 64, 56, 55))],
+        weights,
+    )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 

@@ -13,7 +13,7 @@ import pytest
 
 import mdlc
 from tests.emitted_code import block_model
-from tests.metal.programs import add_model, softmax_model
+from tests.metal.programs import add_model, forms_model, softmax_model
 from tests.test_golden import GOLDEN, _without_version
 
 FOLDER = GOLDEN / "metal"
@@ -26,6 +26,7 @@ BLOCK = ("Block.metal", "Block.h", "Block.cpp", "Block_c.h", "Block_c.cpp", "Blo
     [
         ("Sum", add_model(), ("Sum.metal",)),
         ("Classes", softmax_model(), ("Classes.metal",)),
+        ("Forms", forms_model(), ("Forms.metal",)),
         ("Block", block_model(), BLOCK),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

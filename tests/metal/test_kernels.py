@@ -9,19 +9,29 @@ import pytest
 
 from mdlc.codegen.kernel import candidates
 from mdlc.codegen.metal.program import MetalProgram
+from mdlc.codegen.target import Target
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.interpreter import run
 from mdlc.compiler.ir import Graph
 from mdlc.compiler.op import Op
 from mdlc.compiler.ops.conv2d import Conv2D
 from mdlc.compiler.types import Array
-from tests.metal.programs import METAL, plan_of, program_of, relative_error, require_clang
+from tests.metal.programs import (
+    METAL,
+    METAL_FLOAT,
+    plan_of,
+    program_of,
+    relative_error,
+    require_clang,
+)
 from tests.op_samples import sampled_ops
 from tests.test_kernels import network_of
 
 # Eight units in the last place of half precision: inputs, weights and result are rounded, and a
 # function may double the error of its argument.
 BOUND = 8 * 2.0**-11
+# The same in float: its units are 2^-24, and functions are the C library's here.
+FLOAT_BOUND = 1e-5
 
 # Samples that Metal refuses, and why.
 REFUSED = {
@@ -65,8 +75,9 @@ def _part(graph: Graph, outputs: list[tuple[object, str]]) -> Graph:
     return replace(part, inputs=inputs)
 
 
+@pytest.mark.parametrize("target", [METAL, METAL_FLOAT], ids=lambda target: target.name)
 @pytest.mark.parametrize("cls", sampled_ops(), ids=lambda cls: cls.__name__)
-def test_kernels_agree_with_reference(cls: type[Op]) -> None:
+def test_kernels_agree_with_reference(cls: type[Op], target: Target) -> None:
     graph, values = network_of(cls)
     graph, refused = _supported(graph, cls)
     if cls.__name__ in QUANTISED:
@@ -74,10 +85,12 @@ def test_kernels_agree_with_reference(cls: type[Op]) -> None:
         return
     expected_refusals = [label for name, label in REFUSED if name == cls.__name__]
     assert sorted(refused) == sorted(expected_refusals)
-    # What half precision makes of the inputs is not the kernels' error.
-    values = {node.name: _halved(values[node.name]) for node in graph.inputs}
+    values = {node.name: values[node.name] for node in graph.inputs}
+    if target.half:  # what half precision makes of the inputs is not the kernels' error
+        values = {name: _halved(value) for name, value in values.items()}
     expected = run(graph, values)
-    actual = program_of(graph)(values)
+    actual = program_of(graph, target=target)(values)
+    bound = BOUND if target.half else FLOAT_BOUND
     for number, sample in enumerate(cls.samples()):
         name = f"y{number}"
         if name not in expected:
@@ -85,7 +98,7 @@ def test_kernels_agree_with_reference(cls: type[Op]) -> None:
         label = f"{sample.op} {sample.label}"
         assert actual[name].dtype == expected[name].dtype, label
         if expected[name].dtype.kind == "f":
-            assert relative_error(actual[name], expected[name]) <= BOUND, label
+            assert relative_error(actual[name], expected[name]) <= bound, label
         else:
             np.testing.assert_array_equal(actual[name], expected[name], err_msg=label)
 

@@ -22,9 +22,9 @@ FEWEST_PIXELS = 50
 
 
 @cache
-def compiled(name: str) -> CompiledModel:
+def compiled(name: str, target: str = "metal") -> CompiledModel:
     require_clang()
-    return mdlc.compile(model_path(name), "metal")
+    return mdlc.compile(model_path(name), target)
 
 
 def half_precision(name: str, inputs: dict[str, Array]) -> dict[str, Array]:
@@ -66,6 +66,25 @@ def test_top_1_is_that_of_onnxruntime() -> None:
         assert found[output].argmax() == wanted.argmax()
 
 
+def test_a_whole_network_runs_with_matrices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MobileNetV2 on a GPU of family 7, where its pointwise layers are products of matrices."""
+    network = compiled("mobilenet_v2_imagenet")
+    text = network.files()[f"{network.plan.name}.metal"].decode()
+    assert text.count("kernel void matrix_") >= 5
+    frames = model_inputs("mobilenet_v2_imagenet", 2)
+    program = network.build()
+    found = {}
+    for family in ("6", "7"):
+        monkeypatch.setenv("MDLC_METAL_FAMILY", family)
+        found[family] = program.run_many(frames)
+    (output,) = found["7"][0]
+    for frame, plain, matrices in zip(frames, found["6"], found["7"], strict=True):
+        wanted = onnxruntime_outputs("mobilenet_v2_imagenet", frame)[output]
+        assert matrices[output].argmax() == wanted.argmax()
+        assert relative_error(matrices[output], wanted) <= 3e-2
+        assert (matrices[output] != plain[output]).any()  # sums in another order
+
+
 def class_ious(actual: Array, expected: Array) -> dict[int, float]:
     """Intersection over union of every class of the expected mask that covers over 50 pixels.
 
@@ -79,11 +98,11 @@ def class_ious(actual: Array, expected: Array) -> dict[int, float]:
     return found
 
 
-def mask_ious(name: str, pictures: int) -> list[dict[int, float]]:
+def mask_ious(name: str, pictures: int, target: str = "metal") -> list[dict[int, float]]:
     """`class_ious` of every picture: the class's mask against that of ONNX Runtime in float."""
     frames = model_inputs(name, pictures)
     found = []
-    for frame, outputs in zip(frames, compiled(name).build().run_many(frames), strict=True):
+    for frame, outputs in zip(frames, compiled(name, target).build().run_many(frames), strict=True):
         (actual,) = outputs.values()
         (expected,) = onnxruntime_outputs(name, frame).values()
         masks = [v if v.dtype.kind == "i" else v.argmax(1) for v in (actual, expected)]
@@ -105,3 +124,19 @@ def test_masks_are_those_of_float(name: str, pictures: int, within: int) -> None
     assert sum(mean >= 0.99 for mean in means) >= within, means
     assert means[0] >= 0.99  # a photograph of what the network is for
     assert min(means) >= 0.7, means
+
+
+@pytest.mark.parametrize(
+    ("name", "pictures"), [("deeplab_mobilenet_v2_pascal", 12), ("portrait_segmentation", 8)]
+)
+def test_in_float_all_masks_are_those_of_float(name: str, pictures: int) -> None:
+    for ious in mask_ious(name, pictures, "metal+fp32"):
+        assert np.mean(list(ious.values())) >= 0.99, ious
+
+
+@pytest.mark.parametrize("name", ["resnet8_cifar10", "fastestdet"])
+def test_in_float_outputs_are_those_of_float(name: str) -> None:
+    (inputs,) = model_inputs(name)
+    actual = compiled(name, "metal+fp32").build()(inputs)
+    for output, expected in onnxruntime_outputs(name, inputs).items():
+        assert relative_error(actual[output], expected) <= 1e-4, output

@@ -22,7 +22,14 @@ from mdlc.codegen.metal.kernel import (
     place,
     stored,
 )
-from mdlc.codegen.metal.parts import constant, epilogue, suffix, vector_type, vectors
+from mdlc.codegen.metal.parts import (
+    constant,
+    epilogue,
+    stored_filters,
+    suffix,
+    vector_type,
+    vectors,
+)
 from mdlc.codegen.metal.window import Shape
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.conv_transpose2d import ConvTranspose2D
@@ -77,7 +84,7 @@ class ConvTransposeKernel(ComputeKernel):
         # [C, M/groups, kH, kW] to [M, C/groups, kH, kW]
         grouped = w.reshape(op.groups, per_in, per_out, *w.shape[2:]).transpose(0, 2, 1, 3, 4)
         weights = self._shape(node).dense_weights(grouped.reshape(-1, per_in, *w.shape[2:]))
-        packed = {"weights": weights.astype(np_half(weights)), "bias": vectors(constant(node, 2))}
+        packed = {"weights": stored_filters(weights, isa), "bias": vectors(constant(node, 2))}
         if op.has_slope:
             packed["slope"] = vectors(constant(node, 3))
         return packed
@@ -137,7 +144,7 @@ class ConvTransposeKernel(ComputeKernel):
             for s in range(sw):
                 after, value = epilogue(node, step, f"{r}{s}", "", "float4")
                 spot = f"corner + uint2({s}, {r})" if r or s else "corner"
-                after.append(f"y.write(half4({value}), {spot}, {y.layer(image, slice_)});")
+                after.append(f"y.write({y.element}4({value}), {spot}, {y.layer(image, slice_)});")
                 tests = []
                 if s and s >= (y.width % sw or sw):
                     tests.append(f"corner.x + {s} < {y.width}")
@@ -146,7 +153,7 @@ class ConvTransposeKernel(ComputeKernel):
                 if tests:
                     after = [f"if ({' && '.join(tests)}) {{", *after, "}"]
                 lines += after
-        textures = [("half", "sample", "x"), ("half", "write", "y")]
+        textures = [(x.element, "sample", "x"), (y.element, "write", "y")]
         size = f"{x.height}x{x.width}x{x.channels}_to_{y.height}x{y.width}x{y.channels}"
         name = f"deconv{kh}x{kw}_s{max(op.stride)}_{size}{suffix(node)}"
         text = (
@@ -159,11 +166,6 @@ class ConvTransposeKernel(ComputeKernel):
         return ComputeCode(
             name, text, grid=grid, group=group_for(grid), helpers=(ZEROS,), work=work
         )
-
-
-def np_half(weights: Array) -> str:
-    """The dtype in which weights are stored: half, unless one would overflow."""
-    return "float16" if abs(weights).max(initial=0.0) < 65504 else "float32"
 
 
 KERNELS = (ConvTransposeKernel(),)

@@ -12,8 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
-
 from mdlc.codegen.formula import stem
 from mdlc.codegen.isa import Isa
 from mdlc.codegen.kernel import LayerCode, Schedule, Step
@@ -32,11 +30,11 @@ from mdlc.codegen.metal.kernel import (
 )
 from mdlc.codegen.metal.matrix import matrix_form
 from mdlc.codegen.metal.parts import (
-    HALF_MAX,
     activation_of,
     as_vector,
     constant,
     epilogue,
+    stored_filters,
     suffix,
     vector_type,
     vectors,
@@ -53,7 +51,6 @@ class ConvolutionKernel(ComputeKernel):
 
     name = "convolution"
     layer = "Convolution"
-    wide = True
     pitched_input = True
     pitched_output = True
 
@@ -78,9 +75,8 @@ class ConvolutionKernel(ComputeKernel):
         if isinstance(node.op, Dense):  # columns are rows, columns, channels
             w = w.reshape(len(w), *shape.kernel, shape.inputs).transpose(0, 3, 1, 2)
         weights = shape.dense_weights(w)
-        narrow = np.abs(weights).max(initial=0.0) < HALF_MAX
         packed = {
-            "weights": weights.astype(np.float16 if narrow else np.float32),
+            "weights": stored_filters(weights, isa),
             "bias": vectors(constant(node, 2)),
         }
         if getattr(node.op, "has_slope", False):

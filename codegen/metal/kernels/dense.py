@@ -25,7 +25,6 @@ class DenseKernel(ConvolutionKernel):
     """Weights as for other convolutions: output channel, row, column, input channel."""
 
     name = "dense"
-    wide = False
     layer = "Dense"
 
     def matches(self, node: Node, isa: Isa) -> bool:
@@ -84,11 +83,11 @@ class DenseKernel(ConvolutionKernel):
             buffers.append((f"device const {vector_type(step.weights['slope'])}", "slopes"))
             lines.append(f"const float4 slope = float4(slopes[{slice_}]);")
         after, value = epilogue(node, step, "0", "", "float4")
-        lines += [*after, f"y.write(half4({value}), uint2(0, 0), {slice_ + y.first});", "}"]
+        lines += [*after, f"y.write({y.element}4({value}), uint2(0, 0), {slice_ + y.first});", "}"]
         name = f"dense_{kh}x{kw}x{shape.inputs}_to_{shape.outputs}{suffix(node)}"
         head = declaration(
             name,
-            [("half", "read", "x"), ("half", "write", "y")],
+            [(x.element, "read", "x"), (y.element, "write", "y")],
             buffers,
             extra=group_arguments(lines),
             position=False,

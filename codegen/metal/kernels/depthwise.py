@@ -45,7 +45,6 @@ class DepthwiseKernel(ComputeKernel):
 
     name = "depthwise"
     layer = "ConvolutionDepthWise"
-    wide = True
     pitched_input = True
     pitched_output = True
 

@@ -55,13 +55,21 @@ def packed_constant(source: Node, node: Node) -> Array:
     return values.reshape(*values.shape[:3], -1, LANES)
 
 
-def as_buffer(values: Array, integer: bool) -> Array:
-    """Constants as the kernel reads them: int, half, or float where half would lose too much."""
-    if integer:
+def as_buffer(values: Array, isa: Isa) -> Array:
+    """Constants as the kernel reads them: int, half, or float.
+
+    Float where the target computes in it, or half would lose too much.
+    """
+    if element(DType.from_numpy(values.dtype)) == "int":
         return values.astype(np.int32)
+    exact = isa.vector == "float4" and values.dtype.kind == "f"
+    return values.astype(np.float16 if fits_half(values) and not exact else np.float32)
+
+
+def fits_half(values: Array) -> bool:
+    """Whether half holds all of the values, to its precision."""
     magnitude = np.abs(values[np.isfinite(values) & (values != 0)].astype(np.float64))
-    narrow = not magnitude.size or (magnitude.max() < 6e4 and magnitude.min() > 6e-5)
-    return values.astype(np.float16 if narrow else np.float32)
+    return not magnitude.size or bool(magnitude.max() < 6e4 and magnitude.min() > 6e-5)
 
 
 BUFFER_TYPES = {np.dtype(np.float16): "half4", np.dtype(np.float32): "float4",
@@ -81,7 +89,6 @@ class ElementwiseKernel(ComputeKernel):
 
     name = "elementwise"
     layer = "Eltwise"
-    wide = True
     pitched_input = True
     pitched_output = True
 
@@ -106,7 +113,7 @@ class ElementwiseKernel(ComputeKernel):
         for i, source in enumerate(node.inputs):
             if source.constant is not None and source.type.size > 1:
                 values = packed_constant(source, node)
-                packed[f"operand{i}"] = as_buffer(values, element(source.type.dtype) == "int")
+                packed[f"operand{i}"] = as_buffer(values, isa)
         return packed
 
     def _calculated(self, node: Node) -> str:
@@ -119,7 +126,7 @@ class ElementwiseKernel(ComputeKernel):
         vector = msl.precision(msl.formula(op))
         for source in node.inputs:
             value = source.constant
-            if vector == "half4" and value is not None and as_buffer(value, False).itemsize > 2:
+            if vector == "half4" and value is not None and not fits_half(value):
                 vector = "float4"
         return vector
 
@@ -212,8 +219,8 @@ class ElementwiseKernel(ComputeKernel):
             return f"select(half4(0.0h), half4(1.0h), {text})"
         if kind in msl.MASKS or (boolean and not isinstance(node.op, Cast)):
             return f"select({target}(0), {target}(1), {text})"
-        if node.type.dtype in _BYTES and isinstance(node.op, Cast) and vector == "half4":
-            return f"trunc({text})"
+        if node.type.dtype in _BYTES and isinstance(node.op, Cast) and vector != "int4":
+            text = f"trunc({text})"
         return text if vector == target else f"{target}({text})"
 
     @staticmethod

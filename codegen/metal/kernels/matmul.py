@@ -20,6 +20,7 @@ from mdlc.codegen.metal.kernel import (
     layer,
     stored,
 )
+from mdlc.codegen.metal.parts import stored_filters, vector_type
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.matmul import MatMul
 from mdlc.compiler.types import Array, DType, Layout, TensorType
@@ -47,7 +48,7 @@ class MatMulKernel(ComputeKernel):
             if source.constant is not None:
                 value = source.constant
                 over = [(0, 0)] * (value.ndim - 1) + [(0, -value.shape[-1] % LANES)]
-                packed[f"{name}_values"] = np.pad(value, over).reshape(-1).astype(np.float16)
+                packed[f"{name}_values"] = stored_filters(np.pad(value, over).reshape(-1), isa)
         return packed
 
     def emit(self, step: Step, isa: Isa) -> LayerCode:
@@ -64,11 +65,12 @@ class MatMulKernel(ComputeKernel):
             constant = source.constant is not None
             image = Image.of(source.type) if constant else image_of(next(views))
             if constant:
-                buffers.append(("device const half4", f"{name}_values"))
+                kind = vector_type(step.weights[f"{name}_values"])
+                buffers.append((f"device const {kind}", f"{name}_values"))
             else:
-                textures.append(("half", "read", name))
+                textures.append((image.element, "read", name))
             spelled.append((name, image, constant, self._batch(logical, source.type)))
-        textures.append(("half", "write", "y"))
+        textures.append((own.element, "write", "y"))
 
         def texel(side: int, row: Index, slice_: Index) -> str:
             name, image, constant, batch = spelled[side]
@@ -98,7 +100,7 @@ class MatMulKernel(ComputeKernel):
             lines += [*body, "}"]
         if rest:
             lines += four(Index.of(whole), rest, "last")
-        lines.append(f"y.write(half4(sum), position.xy, {layer(own)});")
+        lines.append(f"y.write({own.element}4(sum), position.xy, {layer(own)});")
         grid = (own.width, own.height, own.layers)
         name = f"matmul_{own.label}_by_{depth}"
         text = (

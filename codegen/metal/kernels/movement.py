@@ -33,6 +33,7 @@ from mdlc.codegen.metal.kernel import (
 )
 from mdlc.codegen.metal.kernels.elementwise import BUFFER_TYPES, as_buffer, element_names
 from mdlc.codegen.metal.msl import literal
+from mdlc.codegen.metal.parts import as_vector
 from mdlc.compiler.ir import Node
 from mdlc.compiler.op import Op
 from mdlc.compiler.ops.channel_shuffle import ChannelShuffle
@@ -150,6 +151,11 @@ def _code(
     return ComputeCode(name, text, grid=grid, group=group_for(grid), helpers=helpers)
 
 
+def _as(own: Image, source: Image, value: str) -> str:
+    """A vector of the source's type as one of the result's."""
+    return as_vector(f"{own.element}4", f"{source.element}4", value)
+
+
 def _write(own: Image, value: str) -> str:
     return f"y.write({value}, position.xy, {layer(own)});"
 
@@ -170,7 +176,7 @@ class Movement(ComputeKernel):
         own, source = image_of(step.output), image_of(step.inputs[0])
         logical = own.logical(thread_position(own))
         at = source.position(_SOURCES[type(node.op)](node.op, node, logical))
-        value = read("x", source, at, own)
+        value = _as(own, source, read("x", source, at, own))
         return _code(node, own, [(source.element, "read", "x")], [], _write(own, value))
 
 
@@ -187,10 +193,7 @@ class ConcatKernel(ComputeKernel):
 
     def pack(self, node: Node, schedule: Schedule, isa: Isa) -> dict[str, Array]:
         return {
-            f"constant{i}": as_buffer(
-                source.type.to_physical(source.constant).reshape(-1),
-                element(source.type.dtype) == "int",
-            )
+            f"constant{i}": as_buffer(source.type.to_physical(source.constant).reshape(-1), isa)
             for i, source in enumerate(node.inputs)
             if source.constant is not None
         }
@@ -261,7 +264,7 @@ def _texture_lanes(name: str, image: Image, logical: Indices, own: Image) -> Giv
 
     def give(lane: int | None) -> str:
         if lane is None:
-            return read(name, image, position, own)
+            return _as(own, image, read(name, image, position, own))
         channel = lane_channel(own, lane)
         assert channel is not None
         at = [substitute(index, channel) for index in position]
@@ -335,9 +338,9 @@ class PadKernel(ComputeKernel):
             top, left = op.begins[layout[-3]], op.begins[layout[-2]]
             body = (
                 f"const float2 at = float2(position.xy) + float2({0.5 - left}f, {0.5 - top}f);\n"
-                + _write(own, f"x.sample(zeros, at, {_layer_of(source, own)})")
+                + _write(own, _as(own, source, f"x.sample(zeros, at, {_layer_of(source, own)})"))
             )
-            return _code(node, own, [("half", "sample", "x")], [], body, (ZEROS,))
+            return _code(node, own, [(source.element, "sample", "x")], [], body, (ZEROS,))
         logical = own.logical(thread_position(own))
         tables = step.weights
         buffers = [("device const int", name) for name in tables]
@@ -391,8 +394,7 @@ class GatherKernel(ComputeKernel):
         data, indices = (source.constant for source in node.inputs)
         packed: dict[str, Array] = {}
         if data is not None:
-            integer = element(node.inputs[0].type.dtype) == "int"
-            packed["table"] = as_buffer(data.reshape(-1), integer)
+            packed["table"] = as_buffer(data.reshape(-1), isa)
         if indices is not None:
             length = node.inputs[0].shape[node.op.axis]
             positive = np.where(indices < 0, indices + length, indices)
@@ -468,7 +470,7 @@ class ConstantKernel(ComputeKernel):
     def pack(self, node: Node, schedule: Schedule, isa: Isa) -> dict[str, Array]:
         assert isinstance(node.op, Constant)
         physical = node.type.to_physical(node.op.value).reshape(-1)
-        return {"values": as_buffer(physical, element(node.type.dtype) == "int")}
+        return {"values": as_buffer(physical, isa)}
 
     def emit(self, step: Step, isa: Isa) -> LayerCode:
         own = image_of(step.output)

@@ -111,7 +111,7 @@ class NormalizationKernel(ComputeKernel):
             *tree("{a} + {b}", "shared", "squares"),
             f"const float4 factor = rsqrt({joined} * {inverse} + {float(op.epsilon)!r}f);",  # type: ignore[attr-defined]
             loop, *read,
-            f"y.write(half4((value - mean) * factor * {scale} + {bias}), {at}, "
+            f"y.write({y.element}4((value - mean) * factor * {scale} + {bias}), {at}, "
             f"{y.layer(image, slice_)});",
             "}",
         ]  # fmt: skip
@@ -119,7 +119,7 @@ class NormalizationKernel(ComputeKernel):
         name = f"{kind}_norm_{x.label}" + ("" if by_channel else f"_{total}")
         head = declaration(
             name,
-            [("half", "read", "x"), ("half", "write", "y")],
+            [(x.element, "read", "x"), (y.element, "write", "y")],
             [(f"device const {types[key]}", key) for key in step.weights],
             extra=group_arguments(lines),
             position=False,

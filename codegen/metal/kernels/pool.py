@@ -30,7 +30,6 @@ class PoolKernel(ComputeKernel):
 
     name = "pool"
     layer = "Pooling"
-    wide = True
     pitched_input = True
     pitched_output = True
 

@@ -193,12 +193,12 @@ class ReduceKernel(ComputeKernel):
             where = str(own.layer(z // own.slices, z % own.slices))
         lines += [
             "if (lane == 0) {",
-            f"y.write(half4({result}), uint2(group.x, group.y), {where});",
+            f"y.write({own.element}4({result}), uint2(group.x, group.y), {where});",
             "}",
         ]
         head = declaration(
             name,
-            [("half", "read", "x"), ("half", "write", "y")],
+            [(x.element, "read", "x"), (own.element, "write", "y")],
             [],
             extra=group_arguments(lines),
             position=False,
@@ -253,7 +253,6 @@ class ArgReduceKernel(ComputeKernel):
 
     name = "arg_reduce"
     layer = "ArgReduce"
-    wide = True
     pitched_input = True
     pitched_output = True
 
@@ -391,9 +390,9 @@ class LrnKernel(ComputeKernel):
                 "}",
             ]
         grid = (own.width, own.height, own.layers)
-        lines.append(f"y.write(half4(result), position.xy, {layer(own)});")
+        lines.append(f"y.write({own.element}4(result), position.xy, {layer(own)});")
         name = f"lrn{op.size}_{own.label}"
-        head = declaration(name, [("half", "read", "x"), ("half", "write", "y")], [])
+        head = declaration(name, [(x.element, "read", "x"), (own.element, "write", "y")], [])
         text = f"// {op}\n{head} {{\n{guard(grid)}" + "\n".join(lines) + "\n}\n"
         work = Work(0, node.type.size * (op.size + 10))
         return ComputeCode(name, text, grid=grid, group=group_for(grid), work=work)

@@ -30,7 +30,6 @@ class ResizeKernel(ComputeKernel):
 
     name = "resize"
     layer = "Interpolation"
-    wide = True
     pitched_input = True
     pitched_output = True
 

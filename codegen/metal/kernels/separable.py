@@ -42,7 +42,6 @@ class SeparableKernel(ConvolutionKernel):
     """Pointwise convolutions of stride 1 that read a depthwise one."""
 
     name = "separable"
-    wide = False
     layer = "ConvolutionSeparable"
 
     def matches(self, node: Node, isa: Isa) -> bool:
@@ -93,9 +92,9 @@ class SeparableKernel(ConvolutionKernel):
         per_image = y.slices // slices
         grid = (y.width, y.height, y.images * per_image)
         residual = bool(getattr(node.op, "residual", False))
-        textures = [("half", "sample" if window.padded else "read", "x")]
-        textures += [("half", "read", "residual")] if residual else []
-        textures.append(("half", "write", "y"))
+        textures = [(x.element, "sample" if window.padded else "read", "x")]
+        textures += [(image_of(step.inputs[-1]).element, "read", "residual")] if residual else []
+        textures.append((y.element, "write", "y"))
         types = {name: vector_type(array) for name, array in step.weights.items()}
         buffers = [(f"device const {kind}", name) for name, kind in types.items()]
         at = Index("position.z", y.images * per_image)
@@ -142,7 +141,10 @@ class SeparableKernel(ConvolutionKernel):
                 own = image_of(step.inputs[-1])
                 read = f"residual.read(position.xy, {own.layer(image, first + s)})"
             after, value = epilogue(node, step, str(s), read, "float4")
-            lines += [*after, f"y.write(half4({value}), position.xy, {y.layer(image, first + s)});"]
+            lines += [
+                *after,
+                f"y.write({y.element}4({value}), position.xy, {y.layer(image, first + s)});",
+            ]
         stride = "" if window.stride == (1, 1) else f"_s{max(window.stride)}"
         name = (
             f"separable{kh}x{kw}{stride}_{window.size[0]}x{window.size[1]}x{window.inputs}_to_"

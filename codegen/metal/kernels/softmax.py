@@ -49,10 +49,10 @@ class SoftmaxKernel(ComputeKernel):
         return self._by_texels(op, x, y, back)
 
     @staticmethod
-    def _result(op: Softmax, value: str, top: str, total: str) -> str:
+    def _result(op: Softmax, y: Image, value: str, top: str, total: str) -> str:
         if op.log:
-            return f"half4({value} - {top} - log({total}))"
-        return f"half4(exp({value} - {top}) / {total})"
+            return f"{y.element}4({value} - {top} - log({total}))"
+        return f"{y.element}4(exp({value} - {top}) / {total})"
 
     def _by_texels(self, op: Softmax, x: Image, y: Image, back: int) -> ComputeCode:
         length = (y.width, y.height, y.images)[back - 1]
@@ -76,7 +76,7 @@ class SoftmaxKernel(ComputeKernel):
             "float4 total = float4(0.0f);", loop, f"total += exp({value} - top);", "}",
             loop,
             f"const float4 value = {value};",
-            f"y.write({self._result(op, 'value', 'top', 'total')}, {at}, "
+            f"y.write({self._result(op, y, 'value', 'top', 'total')}, {at}, "
             f"{y.layer(image, slice_)});",
             "}",
         ]  # fmt: skip
@@ -102,9 +102,9 @@ class SoftmaxKernel(ComputeKernel):
         read = self._read(x, y, "position.xy", str(x.layer(image, slice_)), "s")
         loop = [f"for (uint s = 0; s < {y.slices}; ++s) {{"] if y.slices > 1 else ["{"]
         largest = "max(max(value.x, value.y), max(value.z, value.w))"
-        result = self._result(op, "value", "float4(top)", "total" if op.log else "float4(total)")
+        result = self._result(op, y, "value", "float4(top)", "float4(total)")
         if op.log:
-            result = "half4(value - float4(top + log(total)))"
+            result = f"{y.element}4(value - float4(top + log(total)))"
         lines = [
             "float top = -INFINITY;", *loop, *read, f"top = max(top, {largest});", "}",
             "float total = 0.0f;", *loop, *read,
@@ -139,9 +139,9 @@ class SoftmaxKernel(ComputeKernel):
             *self._finite(op, y),
             "y.write("
             + (
-                "half4(value - float4(largest + log(sum)))"
+                f"{y.element}4(value - float4(largest + log(sum)))"
                 if op.log
-                else "half4(exp(value - float4(largest)) / float4(sum))"
+                else f"{y.element}4(exp(value - float4(largest)) / float4(sum))"
             )
             + f", {at}, {y.layer(image, slice_)});",
             "}",
@@ -149,7 +149,7 @@ class SoftmaxKernel(ComputeKernel):
         name = f"{'log_' if op.log else ''}softmax_{y.label}"
         head = declaration(
             name,
-            [("half", "read", "x"), ("half", "write", "y")],
+            [(x.element, "read", "x"), (y.element, "write", "y")],
             [],
             extra=group_arguments(lines),
             position=False,
@@ -171,7 +171,7 @@ class SoftmaxKernel(ComputeKernel):
         op: Softmax, x: Image, y: Image, grid: tuple[int, int, int], lines: list[str], end: str = ""
     ) -> ComputeCode:
         name = f"{'log_' if op.log else ''}softmax_{y.label}{end}"
-        head = declaration(name, [("half", "read", "x"), ("half", "write", "y")], [])
+        head = declaration(name, [(x.element, "read", "x"), (y.element, "write", "y")], [])
         text = f"// {op}\n{head} {{\n{guard(grid)}" + "\n".join(lines) + "\n}\n"
         work = Work(0, 12 * y.images * y.height * y.width * y.channels)
         return ComputeCode(name, text, grid=grid, group=group_for(grid), work=work)

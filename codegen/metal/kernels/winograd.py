@@ -29,11 +29,11 @@ from mdlc.codegen.metal.kernel import (
 )
 from mdlc.codegen.metal.kernels.convolution import ConvolutionKernel
 from mdlc.codegen.metal.parts import (
-    HALF_MAX,
     as_vector,
     constant,
     epilogue,
     padded,
+    stored_filters,
     suffix,
     vector_type,
     vectors,
@@ -65,7 +65,6 @@ class WinogradKernel(ConvolutionKernel):
     """Dense 3x3 convolutions of stride 1."""
 
     name = "winograd"
-    wide = False
 
     def matches(self, node: Node, isa: Isa) -> bool:
         op = node.op
@@ -91,9 +90,8 @@ class WinogradKernel(ConvolutionKernel):
         outputs, inputs = filters.shape[2:]
         points = filters.reshape(-1, outputs // LANES, LANES, inputs // LANES, LANES)
         packed_ = points.transpose(1, 3, 0, 2, 4)
-        narrow = np.abs(packed_).max(initial=0.0) < HALF_MAX
         packed = {
-            "weights": np.ascontiguousarray(packed_, np.float16 if narrow else np.float32),
+            "weights": np.ascontiguousarray(stored_filters(packed_, isa)),
             "bias": vectors(constant(node, 2)),
         }
         if getattr(node.op, "has_slope", False):
@@ -108,9 +106,9 @@ class WinogradKernel(ConvolutionKernel):
         grid = (-(-y.width // F.outputs), -(-y.height // F.outputs), y.layers)
         weight_type = vector_type(step.weights["weights"])
         residual = bool(getattr(node.op, "residual", False))
-        textures = [("half", "sample", "x")]
-        textures += [("half", "read", "residual")] if residual else []
-        textures.append(("half", "write", "y"))
+        textures = [(x.element, "sample", "x")]
+        textures += [(image_of(step.inputs[-1]).element, "read", "residual")] if residual else []
+        textures.append((y.element, "write", "y"))
         buffers = [
             (f"device const {weight_type}", "weights"),
             (f"device const {vector_type(step.weights['bias'])}", "bias"),
@@ -191,7 +189,7 @@ class WinogradKernel(ConvolutionKernel):
             read = f"residual.read({spot}, {image_of(step.inputs[-1]).layer(image, slice_)})"
         lines = [f"float4 sum = {value};"]
         after, result = epilogue(step.node, step, "", read, "float4")
-        lines += [*after, f"y.write(half4({result}), {spot}, {y.layer(image, slice_)});"]
+        lines += [*after, f"y.write({y.element}4({result}), {spot}, {y.layer(image, slice_)});"]
         tests = []
         if c and y.width % F.outputs:
             tests.append(f"corner.x + {c} < {y.width}")
