@@ -4,11 +4,14 @@ A channel is dead if no one reads it (every weight on it is zero), or if it is c
 readers can take the constant into their biases. Channels that element-wise operators,
 depthwise convolutions, sums, concats and the like tie together live and die together: they form
 classes (union-find over (tensor, channel)), and a class goes only as a whole.
+
+Where a number of channels is a multiple of four, it stays one: a layer of 15 channels takes the
+time of one of 16 on any vector unit, and loses algorithms that want whole vectors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -27,6 +30,7 @@ from mdlc.compiler.ops.reshape import Reshape
 from mdlc.compiler.types import Array
 
 MOST_ROUNDS = 32
+WHOLE = 4  # the lanes of the narrowest vectors
 Kept = Callable[[Node], Array]
 Key = tuple[Node, int]
 
@@ -71,12 +75,26 @@ class Channels:
             self.constants[node] = _constant_channels(node, self.constants)
         self.tie()
         alive = {self.classes[key] for key in self.required()}
+        self._fill_vectors([node for node in order if node.constant is None], alive)
         masks: dict[Node, Array] = {}
         for node in order:
             mask = np.array([self.classes[node, c] in alive for c in range(channel_count(node))])
             if not mask.all() and node.constant is None:
                 masks[node] = mask
         return self._without_empty(masks)
+
+    def _fill_vectors(self, nodes: Sequence[Node], alive: set[Key]) -> None:
+        """Adds dead classes to those alive until multiples of WHOLE are multiples again."""
+        for node in nodes:
+            count = channel_count(node)
+            dead = [c for c in range(count) if self.classes[node, c] not in alive]
+            if count % WHOLE or not dead or len(dead) == count:
+                continue
+            for c in dead:
+                if (count - len(dead)) % WHOLE == 0:
+                    break
+                alive.add(self.classes[node, c])
+                dead = [d for d in dead if self.classes[node, d] not in alive]
 
     def tie(self) -> None:
         """Joins channels that live and die together."""

@@ -23,7 +23,7 @@ ISA = Isa(
     loads_per_cycle=2.0,
     # Every instruction counts, as on the cores that start two at once (Cortex-A55).
     issue_width=2.0,
-    stream_bytes=8.0,  # 25 GB/s at 3 GHz, such as a Cortex-A78
+    stream_bytes=4.0,  # 12 GB/s at 3 GHz: what a core of a phone reads, and room in its memory
     spell={
         "load": "vld1q_f32({0})",
         "store": "vst1q_f32({0}, {1})",

@@ -83,15 +83,15 @@ def test_a_sum_needs_both_sides_dead() -> None:
 def test_concat_and_flatten() -> None:
     before = graph("""
         %x: f32[1,3,2,2] = Input() "x"
-        %w: f32[4,3,1,1] = Random(1)
-        %b: f32[4] = Random(2)
-        %c: f32[1,4,2,2] = Conv2D()(%x, %w, %b) "left"
+        %w: f32[6,3,1,1] = Random(1)
+        %b: f32[6] = Random(2)
+        %c: f32[1,6,2,2] = Conv2D()(%x, %w, %b) "left"
         %w2: f32[3,3,1,1] = Random(3)
         %b2: f32[3] = Random(4)
         %d: f32[1,3,2,2] = Conv2D()(%x, %w2, %b2) "right"
-        %j: f32[1,7,2,2] = Concat(1)(%c, %d) "join"
-        %f: f32[1,28] = Reshape((1, 28))(%j) "flat"
-        %w3: f32[5,28] = Random(5)
+        %j: f32[1,9,2,2] = Concat(1)(%c, %d) "join"
+        %f: f32[1,36] = Reshape((1, 36))(%j) "flat"
+        %w3: f32[5,36] = Random(5)
         %b3: f32[5] = Random(6)
         %y: f32[1,5] = Dense()(%f, %w3, %b3) "dense"
         return y=%y
@@ -99,9 +99,22 @@ def test_concat_and_flatten() -> None:
     before = edit(edit(before, "left", 1, None, 0.5), "right", 0, None, 0.0)
     after = remove_dead_channels(before)
     assert channels(after) == {
-        "x": 3, "left": 3, "right": 2, "join": 5, "flat": 20, "dense": 5,
+        "x": 3, "left": 5, "right": 2, "join": 7, "flat": 28, "dense": 5,
     }  # fmt: skip
     same_values(before, after)
+
+
+def test_whole_vectors_stay_whole() -> None:
+    """Of eight channels, one dead one stays with its seven; of five dead ones, one does."""
+    eight = graph(BLOCK.replace("[6", "[8").replace(",6,", ",8,").replace("groups=6", "groups=8"))
+    one = edit(eight, "project", None, 4, 0.0)
+    assert channels(remove_dead_channels(one))["expand"] == 8
+    five = eight
+    for channel in (0, 2, 3, 5, 6):
+        five = edit(five, "project", None, channel, 0.0)
+    after = remove_dead_channels(five)
+    assert channels(after)["expand"] == channels(after)["depthwise"] == 4
+    same_values(five, after)
 
 
 def test_outputs_of_the_network_stay() -> None:
