@@ -124,7 +124,6 @@ def emit(
         format_version=weights_file.version(plan),
         decoder=weights_decoder(plan) if plan.encoded else "",
         payload_bytes="kPayloadBytes" if plan.encoded else f"{plan.name}::kWeightBytes",
-        huge_pages=0 if plan.encoded or len(weights) < _LARGE_FILE else plan.isa.huge_pages,
         payload_bytes_number=len(weights) - weights_file.HEADER_BYTES,
         digest=bytes_literal(plan.digest()[:16]),
         target=bytes_literal(plan.isa.name.encode().ljust(16, b"\0")),
@@ -194,8 +193,6 @@ def _encodings(plan: Plan) -> dict[str, object]:
     }
 
 
-# A weights file of fewer bytes stays in the caches, or within the reach of ordinary pages.
-_LARGE_FILE = 4 << 20
 # Below about this many cycles, waking a thread costs more than it saves.
 _WORTH_SHARING = 20_000
 

@@ -105,8 +105,6 @@ class Isa:
         issue_width: instructions started per cycle.
         stream_bytes: what a core reads from main memory per cycle.
         l1_bytes, l2_bytes: data caches of one core, for blocking.
-        huge_pages: bytes of a page that large weights files are copied into rather than mapped,
-            where the system has such pages; 0: mapped always.
         tuned_as: the ISA whose shipped table of measured schedules holds here, too, because the
             float kernels are the same; "" for its own.
         qemu_cpu: `-cpu` of qemu-user for it where the host cannot run it, or "".
@@ -141,7 +139,6 @@ class Isa:
     stream_bytes: float = 4.0
     l1_bytes: int = 32 * 1024
     l2_bytes: int = 512 * 1024
-    huge_pages: int = 0
     tuned_as: str = ""
     qemu_cpu: str = ""
     cpu_flags: frozenset[str] = field(default_factory=frozenset)

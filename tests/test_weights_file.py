@@ -11,12 +11,9 @@ from pathlib import Path
 import pytest
 
 from mdlc import compile as compile_model
-from mdlc.codegen import emit_cpp
-from mdlc.codegen.isa import find_isa
 from mdlc.codegen.plan import Plan
 from mdlc.codegen.weights_file import HEADER_BYTES, MAGIC, VERSION
 from tests.emitted_code import DRIVERS, block_model, build, compile_to, require
-from tests.targets import require as require_target
 
 OK = 0
 MISSING, TRUNCATED, FOREIGN, OTHER_VERSION, OTHER_TARGET, OTHER_MODEL, CORRUPT = range(-1, -8, -1)
@@ -34,14 +31,12 @@ SANITIZED = (
 class Probe:
     """A program that calls Init on files, and the bytes of the file that is right for it."""
 
-    def __init__(self, folder: Path, target: str) -> None:
-        compile_to(folder, block_model(), target)
+    def __init__(self, folder: Path) -> None:
+        compile_to(folder, block_model(), "generic")
         self.folder = folder
-        self.target = target
         self.good = (folder / "Block.weights").read_bytes()
         sources = [folder / "Block.cpp", DRIVERS / "init_files.cpp"]
-        flags = (*SANITIZED, *find_isa(target).flags)
-        self.program = build(folder, require("g++"), sources, flags)
+        self.program = build(folder, require("g++"), sources, SANITIZED)
 
     def codes(self, contents: list[bytes]) -> list[int]:
         """Init's results for files of these contents."""
@@ -74,26 +69,14 @@ class Probe:
         return [fresh for fresh, _, _ in lines]
 
 
-@pytest.fixture(scope="module", params=["generic", "x86-avx2"])
-def probe(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Probe:
-    """A class that maps its file, and one that copies it into huge pages."""
-    require_target(request.param)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(emit_cpp, "_LARGE_FILE", 0)
-        made = Probe(tmp_path_factory.mktemp("weights"), request.param)
-    copies = b"MADV_HUGEPAGE" in (made.folder / "Block.cpp").read_bytes()
-    assert copies == (find_isa(request.param).huge_pages > 0) == (request.param != "generic")
-    return made
+@pytest.fixture(scope="module")
+def probe(tmp_path_factory: pytest.TempPathFactory) -> Probe:
+    return Probe(tmp_path_factory.mktemp("weights"))
 
 
 @pytest.fixture(scope="module")
-def plan(probe: Probe) -> Plan:
-    return compile_model(block_model(), probe.target, name="Block").plan
-
-
-def test_only_large_files_are_copied(tmp_path: Path) -> None:
-    compile_to(tmp_path, block_model(), "x86-avx2")
-    assert b"MADV_HUGEPAGE" not in (tmp_path / "Block.cpp").read_bytes()
+def plan() -> Plan:
+    return compile_model(block_model(), "generic", name="Block").plan
 
 
 def test_header_is_as_documented(probe: Probe, plan: Plan) -> None:
@@ -101,7 +84,7 @@ def test_header_is_as_documented(probe: Probe, plan: Plan) -> None:
         "<8sII16s16sQII", probe.good[:HEADER_BYTES]
     )
     assert (magic, version, size) == (MAGIC, VERSION, HEADER_BYTES)
-    assert target.rstrip(b"\0") == probe.target.encode()
+    assert target.rstrip(b"\0") == b"generic"
     assert digest == plan.digest()[:16]
     assert payload == plan.weight_bytes == len(probe.good) - HEADER_BYTES
     assert crc == zlib.crc32(probe.good[HEADER_BYTES:])
@@ -165,18 +148,18 @@ def test_random_bytes(probe: Probe) -> None:
 
 
 def test_of_another_target(probe: Probe, tmp_path: Path) -> None:
-    for target in ("arm-neon", "x86-avx512"):
+    for target in ("arm-neon", "x86-avx2"):
         compile_to(tmp_path / target, block_model(), target)
         assert probe.codes([(tmp_path / target / "Block.weights").read_bytes()]) == [OTHER_TARGET]
 
 
 def test_of_another_model(probe: Probe, tmp_path: Path) -> None:
-    compile_to(tmp_path, block_model(), probe.target, name="Other")
+    compile_to(tmp_path, block_model(), "generic", name="Other")
     assert probe.codes([(tmp_path / "Other.weights").read_bytes()]) == [OTHER_MODEL]
 
 
 def test_of_the_same_layers_with_other_values(probe: Probe, tmp_path: Path) -> None:
-    compile_to(tmp_path, block_model(seed=1), probe.target)
+    compile_to(tmp_path, block_model(seed=1), "generic")
     other = (tmp_path / "Block.weights").read_bytes()
     assert len(other) == len(probe.good)
     assert probe.codes([other]) == [OTHER_MODEL]

@@ -23,7 +23,6 @@ ISA = Isa(
         ),
         ("_mm256_cvtepi32_ps(words)",),
     ),
-    huge_pages=2 << 20,
     cpu_flags=frozenset({"avx2", "fma"}),
     guard=("__AVX2__", "__FMA__"),
     cpu_check='__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")',

@@ -24,7 +24,6 @@ ISA = Isa(
         ),
         ("_mm512_maskz_cvtepi32_ps(0xFFFF, words)",),
     ),
-    huge_pages=2 << 20,
     cpu_flags=frozenset({"avx512f", "avx512dq", "avx512bw", "avx512vl"}),
     guard=("__AVX512F__", "__AVX512DQ__", "__AVX512BW__", "__AVX512VL__"),
     cpu_check='__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && '
