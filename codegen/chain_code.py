@@ -36,7 +36,7 @@ class _Layer:
 
     @property
     def input_row(self) -> int:
-        """Floats of an input row."""
+        """Elements of an input row."""
         return self.step.inputs[0].pitch * self.step.node.inputs[0].shape[3]
 
 
@@ -54,7 +54,7 @@ def chain_code(steps: Sequence[Step], chain: Chain, isa: Isa) -> LayerCode:
     ]
     last = layers[-1]
     parameters = [f"const {kind}* {name}" for each in layers for kind, name in each.weights()]
-    parameters.append("const float* x")
+    parameters.append(f"const {C_TYPES[steps[0].inputs[0].type.dtype]}* x")
     parameters += [f"const float* residual_{e.number}" for e in layers if len(e.step.inputs) > 1]
     shared = len(bodies) > 1
     arena = [f"rows_{each.number}" for each in layers[:-1]]

@@ -238,7 +238,8 @@ def band_node(node: Node, part: Part) -> Node:
     assert isinstance(op, Conv2D)
     _, left, _, right = op.pads
     images, channels, _, width = node.inputs[0].shape
-    x = make(Input((images, channels, part.taken, width)), layout_of=node.inputs[0])
+    dtype = node.inputs[0].type.dtype
+    x = make(Input((images, channels, part.taken, width), dtype), layout_of=node.inputs[0])
     operands = [x, *node.inputs[1:]]
     if op.residual:
         shape = (images, node.shape[1], part.rows, node.shape[3])
@@ -300,7 +301,8 @@ def _banded(step: Step) -> bool:
         step.kernel.banded
         and isinstance(op, Conv2D)
         and step.node.shape[0] == 1
-        and all(node.type.dtype is DType.F32 for node in (step.node, *step.node.inputs))
+        and all(node.type.dtype is DType.F32 for node in (step.node, *step.node.inputs[1:]))
+        and step.node.inputs[0].type.dtype in (DType.F32, DType.U8)
     )
 
 

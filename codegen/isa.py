@@ -53,6 +53,20 @@ class Panels(Protocol):
 
 
 @dataclass(frozen=True)
+class FromBytes:
+    """How vectors of floats are made of bytes.
+
+    Attributes:
+        count: bytes read at once.
+        lines: statements in terms of {0}, the address; values: the vectors of floats, in order.
+    """
+
+    count: int
+    lines: tuple[str, ...]
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Isa:
     """A frozen description of an instruction set as seen by kernels of one floating element type.
 
@@ -85,6 +99,7 @@ class Isa:
         longest_sum: products that are added up in one go, for the sake of precision; longer sums
             are sums of such sums. 0: any number.
         integers: how it computes on 8-bit integers; None: in portable scalar C++.
+        from_bytes: how bytes become floats (of a half: see `wide`); None: one by one.
         fma_per_cycle: vector multiply-adds a core of the class starts per cycle.
         loads_per_cycle: vector loads likewise.
         issue_width: instructions started per cycle.
@@ -117,6 +132,7 @@ class Isa:
     scalar: Isa | None = None
     longest_sum: int = 0
     integers: Integers | None = None
+    from_bytes: FromBytes | None = None
     fma_per_cycle: float = 2.0
     loads_per_cycle: float = 2.0
     issue_width: float = 6.0

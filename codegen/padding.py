@@ -4,28 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mdlc.codegen.formula import literal
 from mdlc.codegen.isa import Isa
 from mdlc.codegen.kernel import Microkernel
 from mdlc.codegen.product import offset
+from mdlc.codegen.templates import render
 from mdlc.codegen.threads import parallel
-
-_TEXT = """\
-// padded[y][c] = x[y - kLeft][c], zero outside: a row of an NHWC image with a border.
-template <int kColumns, int kChannels, int kPitch, int kLeft, int kPaddedWidth>
-inline void pad_row_@k(const @e* x, @e* padded) {
-  std::memset(padded, 0, sizeof(@e) * kLeft * kChannels);
-  @e* to = padded + kLeft * kChannels;
-  if (kPitch == kChannels) {
-    std::memcpy(to, x, sizeof(@e) * kColumns * kChannels);
-  } else {
-    for (int j = 0; j < kColumns; ++j) {
-      std::memcpy(to + j * kChannels, x + j * kPitch, sizeof(@e) * kChannels);
-    }
-  }
-  std::memset(to + kColumns * kChannels, 0,
-              sizeof(@e) * (kPaddedWidth - kLeft - kColumns) * kChannels);
-}
-"""
+from mdlc.codegen.unpack import Unpack
 
 
 @dataclass(frozen=True)
@@ -36,6 +21,7 @@ class Border:
         size: [height, width] of the image; channels, pitch: as in View.
         before: rows above and columns left of the image.
         padded: [height, width] of the copy; what lies beyond it is cut off.
+        unpack: how the image's bytes become the copy's elements; None: it has elements.
     """
 
     size: tuple[int, int]
@@ -43,6 +29,7 @@ class Border:
     pitch: int
     before: tuple[int, int]
     padded: tuple[int, int]
+    unpack: Unpack | None = None
 
     @property
     def elements(self) -> int:
@@ -55,11 +42,13 @@ class Border:
         columns = min(self.size[1], self.padded[1] - self.before[1])
         row = self.padded[1] * self.channels
         below = self.padded[0] - self.before[0] - rows
-        numbers = (columns, self.channels, self.pitch, self.before[1], self.padded[1])
+        numbers = [columns, self.channels, self.pitch, self.before[1], self.padded[1]]
+        arguments, table = _unpacked(self.unpack, numbers, isa)
         source = offset(x, (rows, "row", self.size[1] * self.pitch))
         target = offset("padded", (rows, "row", row), fixed=self.before[0] * row)
-        call = f"pad_row_{isa.kind}<{', '.join(map(str, numbers))}>({source}, {target});"
-        lines = [parallel("row", rows, call)]
+        name = self.microkernel(isa).name
+        call = f"{name}<{', '.join(map(str, numbers))}>({source}{arguments}, {target});"
+        lines = [*table, parallel("row", rows, call)]
         if self.before[0]:
             lines.insert(0, _zeros("padded", self.before[0] * row, isa))
         if below:
@@ -68,41 +57,7 @@ class Border:
 
     def microkernel(self, isa: Isa) -> Microkernel:
         """What the code calls."""
-        name = f"pad_row_{isa.kind}"
-        return Microkernel(name, _spelled(_TEXT, isa), includes=("cstring",))
-
-
-_FOLDED_TEXT = """\
-// folded[(py * kStride + px) * kChannels + c] of pixel X = x[py][X * kStride + px - kLeft][c]: a
-// row of an image whose kStride^2 phases are channels, from rows x[py] (null: zeros). A pixel takes
-// kFolded elements, zero-filled.
-template <int kColumns, int kChannels, int kPitch, int kLeft, int kStride, int kPixels, int kFolded>
-inline void fold_row_@k(const @e* const* x, @e* folded) {
-  constexpr int kShift = kLeft % kStride == 0 ? 0 : kStride - kLeft % kStride;
-  constexpr int kPairs = (kColumns - kShift) / kStride;
-  std::memset(folded, 0, sizeof(@e) * kPixels * kFolded);
-  for (int py = 0; py < kStride; ++py) {
-    if (x[py] == nullptr) continue;
-    @e* to = folded + py * kStride * kChannels;
-    for (int i = 0; i < kShift; ++i) {
-      std::memcpy(to + (i + kLeft) / kStride * kFolded + (i + kLeft) % kStride * kChannels,
-                  x[py] + i * kPitch, sizeof(@e) * kChannels);
-    }
-    @e* pair = to + (kShift + kLeft) / kStride * kFolded;
-    const @e* from = x[py] + kShift * kPitch;
-    for (int i = 0; i < kPairs; ++i) {
-      for (int px = 0; px < kStride; ++px) {
-        std::memcpy(pair + i * kFolded + px * kChannels, from + (i * kStride + px) * kPitch,
-                    sizeof(@e) * kChannels);
-      }
-    }
-    for (int i = kShift + kPairs * kStride; i < kColumns; ++i) {
-      std::memcpy(to + (i + kLeft) / kStride * kFolded + (i + kLeft) % kStride * kChannels,
-                  x[py] + i * kPitch, sizeof(@e) * kChannels);
-    }
-  }
-}
-"""
+        return _row("pad_row", self.unpack, isa)
 
 
 @dataclass(frozen=True)
@@ -110,7 +65,7 @@ class FoldedBorder:
     """A border of zeros around one image whose phases become channels.
 
     Attributes:
-        size, channels, pitch, before: as in Border.
+        size, channels, pitch, before, unpack: as in Border.
         padded: [rows, columns] of the copy, each pixel holding stride x stride pixels of the image.
         stride: phases of an axis; folded: elements of a pixel of the copy.
     """
@@ -122,6 +77,7 @@ class FoldedBorder:
     padded: tuple[int, int]
     stride: int
     folded: int
+    unpack: Unpack | None = None
 
     @property
     def elements(self) -> int:
@@ -132,10 +88,11 @@ class FoldedBorder:
         """Statements that write the copy of the image at `x` to `padded`."""
         height, width = self.size
         columns = min(width, self.padded[1] * self.stride - self.before[1])
-        numbers = (
+        numbers = [
             columns, self.channels, self.pitch, self.before[1], self.stride, self.padded[1],
             self.folded,
-        )  # fmt: skip
+        ]  # fmt: skip
+        arguments, table = _unpacked(self.unpack, numbers, isa)
         pointers = []
         for phase in range(self.stride):
             down = phase - self.before[0]
@@ -143,23 +100,43 @@ class FoldedBorder:
             row += f" + {down}" if down > 0 else f" - {-down}" if down else ""
             inside = f"{row} < {height}" if down >= 0 else f"{row} >= 0 && {row} < {height}"
             pointers.append(f"{inside} ? {x} + ({row}) * {width * self.pitch} : nullptr")
+        element = "std::uint8_t" if self.unpack else isa.element
         body = (
-            f"const {isa.element}* rows[] = {{{', '.join(pointers)}}};\n"
-            f"fold_row_{isa.kind}<{', '.join(map(str, numbers))}>"
-            f"(rows, padded + row * {self.padded[1] * self.folded});"
+            f"const {element}* rows[] = {{{', '.join(pointers)}}};\n"
+            f"{self.microkernel(isa).name}<{', '.join(map(str, numbers))}>"
+            f"(rows{arguments}, padded + row * {self.padded[1] * self.folded});"
         )
-        return parallel("row", self.padded[0], body)
+        return "\n".join([*table, parallel("row", self.padded[0], body)])
 
     def microkernel(self, isa: Isa) -> Microkernel:
         """What the code calls."""
-        name = f"fold_row_{isa.kind}"
-        return Microkernel(name, _spelled(_FOLDED_TEXT, isa), includes=("cstring",))
+        return _row("fold_row", self.unpack, isa)
+
+
+def _unpacked(unpack: Unpack | None, numbers: list[int], isa: Isa) -> tuple[str, list[str]]:
+    """What unpacking adds to a call's arguments and, in place, numbers, and the table it reads."""
+    pattern = unpack.pattern(isa) if unpack else []
+    if not pattern:
+        return "", []
+    numbers.append(len(pattern))
+    values = ", ".join(map(literal, pattern))
+    return ", shift", [f"static const float shift[] = {{{values}}};"]
 
 
 def _zeros(where: str, count: int, isa: Isa) -> str:
     return f"std::memset({where}, 0, sizeof({isa.element}) * {count});"
 
 
-def _spelled(text: str, isa: Isa) -> str:
-    """The text for the element type of an ISA."""
-    return text.replace("@e", isa.element).replace("@k", isa.kind)
+def _row(what: str, unpack: Unpack | None, isa: Isa) -> Microkernel:
+    """The copy of one row: pad_row or fold_row."""
+    name = f"{what}_{isa.kind}" if unpack is None else unpack.name(what, isa)
+    text = render(
+        f"cpp/kernels/{what}.j2",
+        name=name,
+        isa=isa,
+        element=isa.element,
+        source="std::uint8_t" if unpack else isa.element,
+        unpack=unpack,
+        shift=unpack is not None and bool(unpack.shift),
+    )
+    return Microkernel(name, text, includes=("cstring",))

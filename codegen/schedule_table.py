@@ -22,6 +22,9 @@ from mdlc.codegen.isa import Isa
 from mdlc.codegen.kernel import Candidate
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Node
+from mdlc.compiler.ops.conv2d import Conv2D
+from mdlc.compiler.ops.input import Input
+from mdlc.compiler.types import DType
 
 FORMAT = 1
 # Percent of weights that are zero from which on a layer is told apart by them.
@@ -33,8 +36,13 @@ def layer_key(node: Node) -> str:
     """What a layer's schedules are chosen by, as text.
 
     Pitches are no part of it: where a tensor lies is decided after the schedules. Of sparse
-    weights it tells the share of zeros, to a tenth.
+    weights it tells the share of zeros, to a tenth. A convolution of bytes has the key of one of
+    floats, as its copy of the input takes the same time by any schedule.
     """
+    if isinstance(node.op, Conv2D) and node.inputs[0].type.dtype is DType.U8:
+        x = node.inputs[0]
+        x = replace(x, op=Input(x.shape), inputs=(), type=replace(x.type, dtype=node.type.dtype))
+        node = replace(node, op=replace(node.op, shift=()), inputs=(x, *node.inputs[1:]))
     operands = ", ".join(
         f"{'const ' if source.constant is not None else ''}{source.type}{_zeros(source)}"
         for source in node.inputs

@@ -32,6 +32,7 @@ class Target:
         embeds: whether the weights may stand in the source; encodes: whether they may be encoded.
         integers: whether it has kernels that compute in 8 bits.
         threads: whether the class may compute on several threads.
+        unpacks: whether its convolutions read bytes.
         half: whether it computes in half precision, for which `verify` allows.
         falls_back: whether layers that it lacks can be left to the processor.
         timed: whether a program's times are those of the target.
@@ -48,6 +49,7 @@ class Target:
     encodes: bool = True
     integers: bool = True
     threads: bool = True
+    unpacks: bool = True
     half: bool = False
     falls_back: bool = False
     timed: bool = True
@@ -87,6 +89,7 @@ def targets() -> dict[str, Target]:
             encodes=False,
             integers=False,
             threads=False,
+            unpacks=False,
             half=isa is METAL,
             falls_back=True,
             timed=False,

@@ -217,6 +217,7 @@ def compile(
         check=check,
         quantize=None if low_precision is None else low_precision.quantize,
         narrow=None if half is None else half.narrow_half,
+        unpacks=chosen.unpacks,
     )
     for stage in passed[1:]:
         tell(f"  {stage.name}: {stage.seconds * 1e3:.1f} ms")

@@ -18,6 +18,7 @@ from mdlc.passes.layout import assign_layout, flatten_channels_last
 from mdlc.passes.lower_quantized import lower_quantized
 from mdlc.passes.pipeline import GraphPass, Stage, run_passes
 from mdlc.passes.sink_transposes import sink_transposes
+from mdlc.passes.unpack_bytes import unpack_bytes
 from mdlc.passes.widen_half import widen_half
 
 # What makes the graph smaller, every tensor still being one of the model's.
@@ -48,6 +49,8 @@ BACK: tuple[GraphPass, ...] = (
     fuse_activation,
     # Channels that nobody reads, or whose value is known.
     remove_dead_channels,
+    # Pictures: the first layer reads their bytes.
+    unpack_bytes,
     # Memory order, last: it describes the graph that is left.
     flatten_channels_last,
     fold_constants,
@@ -84,12 +87,14 @@ def stages(
     stop_after: str | None = None,
     quantize: GraphPass | None = None,
     narrow: GraphPass | None = None,
+    unpacks: bool = True,
 ) -> list[Stage]:
     """The graph after every pass; see run_passes.
 
     Args:
         quantize: rounds tensors to 8 bits; called `quantize` in the list of stages.
         narrow: computes in half precision what may be, last of all; called `narrow_half`.
+        unpacks: whether the target's convolutions read bytes.
 
     Raises:
         MdlcError: there is no pass called `stop_after`.
@@ -97,6 +102,8 @@ def stages(
     passes = PASSES
     if quantize is not None:
         passes = (*BEFORE_QUANTIZATION, quantize, *AFTER_QUANTIZATION)
+    if not unpacks:
+        passes = tuple(each for each in passes if each is not unpack_bytes)
     if narrow is not None:
         passes = (*passes, narrow)
     names = list(dict.fromkeys(graph_pass.__name__ for graph_pass in passes))

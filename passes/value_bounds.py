@@ -19,6 +19,7 @@ import numpy as np
 
 from mdlc.compiler.ir import Graph, Node
 from mdlc.compiler.op import Elementwise, Op
+from mdlc.compiler.ops.add import Add
 from mdlc.compiler.ops.average_pool2d import AveragePool2D
 from mdlc.compiler.ops.cast import Cast
 from mdlc.compiler.ops.concat import Concat
@@ -240,6 +241,9 @@ def _product(node: Node, given: Sequence[Values], inner: list[Values]) -> Values
     wide = taps.astype(np.float64)
     filters = wide.shape[0]
     x = given[0].of(channels)
+    if isinstance(op, Conv2D) and op.shift:
+        shift = np.array(op.shift, np.float64)
+        x = elementwise(Add(), [x, Values(np.abs(shift), shift, np.zeros(shift.size))])
     most, mean, variance = (
         np.repeat(each.reshape(groups, 1, -1), filters // groups, 1).reshape(filters, -1)
         for each in (x.most, x.mean, x.deviation**2)

@@ -2,7 +2,7 @@
 
 from mdlc.codegen.aarch64 import FLOATS
 from mdlc.codegen.aarch64_integers import multiplies
-from mdlc.codegen.isa import Isa
+from mdlc.codegen.isa import FromBytes, Isa
 
 ISA = Isa(
     name="arm-neon",
@@ -20,6 +20,19 @@ ISA = Isa(
     lane_fma="vfmaq_laneq_f32({0}, {1}, {2}, {3})",
     panels=FLOATS,
     integers=multiplies(),
+    from_bytes=FromBytes(
+        16,
+        (
+            "const uint8x16_t bytes = vld1q_u8({0});",
+            "const uint16x8_t low = vmovl_u8(vget_low_u8(bytes));",
+            "const uint16x8_t high = vmovl_high_u8(bytes);",
+        ),
+        tuple(
+            f"vcvtq_f32_u32({half})"
+            for part in ("low", "high")
+            for half in (f"vmovl_u16(vget_low_u16({part}))", f"vmovl_high_u16({part})")
+        ),
+    ),
     loads_per_cycle=2.0,
     # Every instruction counts, as on the cores that start two at once (Cortex-A55).
     issue_width=2.0,

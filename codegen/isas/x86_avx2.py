@@ -1,6 +1,6 @@
 """x86-64 with AVX2 and FMA (Haswell, Zen and later)."""
 
-from mdlc.codegen.isa import Isa
+from mdlc.codegen.isa import FromBytes, Isa
 from mdlc.codegen.x86_integers import integers
 
 ISA = Isa(
@@ -15,6 +15,14 @@ ISA = Isa(
     flags=("-mavx2", "-mfma"),
     triple="x86_64-linux-gnu",
     integers=integers(256, vnni=False),
+    from_bytes=FromBytes(
+        8,
+        (
+            "const __m256i words = _mm256_cvtepu8_epi32("
+            "_mm_loadl_epi64(reinterpret_cast<const __m128i*>({0})));",
+        ),
+        ("_mm256_cvtepi32_ps(words)",),
+    ),
     cpu_flags=frozenset({"avx2", "fma"}),
     guard=("__AVX2__", "__FMA__"),
     cpu_check='__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")',

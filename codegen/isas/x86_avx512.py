@@ -1,6 +1,6 @@
 """x86-64 with AVX-512 (F, DQ, BW, VL: Skylake-X, Zen 4 and later)."""
 
-from mdlc.codegen.isa import Isa
+from mdlc.codegen.isa import FromBytes, Isa
 from mdlc.codegen.x86_integers import integers
 
 ISA = Isa(
@@ -16,6 +16,14 @@ ISA = Isa(
     triple="x86_64-linux-gnu",
     l2_bytes=1024 * 1024,
     integers=integers(512, vnni=False),
+    from_bytes=FromBytes(
+        16,
+        (
+            "const __m512i words = _mm512_maskz_cvtepu8_epi32(0xFFFF, "
+            "_mm_loadu_si128(reinterpret_cast<const __m128i*>({0})));",
+        ),
+        ("_mm512_maskz_cvtepi32_ps(0xFFFF, words)",),
+    ),
     cpu_flags=frozenset({"avx512f", "avx512dq", "avx512bw", "avx512vl"}),
     guard=("__AVX512F__", "__AVX512DQ__", "__AVX512BW__", "__AVX512VL__"),
     cpu_check='__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && '

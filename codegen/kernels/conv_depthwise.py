@@ -130,7 +130,9 @@ class ConvDepthwise(Kernel):
 
     def matches(self, node: Node, isa: Isa) -> bool:
         op = node.op
-        if not isinstance(op, Conv2D) or node.type.dtype is not isa.dtype:
+        if not isinstance(op, Conv2D) or {node.type.dtype, node.inputs[0].type.dtype} != {
+            isa.dtype
+        }:
             return False
         if any(source.constant is None for source in node.inputs[1:3]):
             return False

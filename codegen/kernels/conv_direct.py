@@ -2,7 +2,7 @@
 
 Covers every Conv2D, and Dense as a convolution over one row of pixels. A filter row is one
 contiguous run of kW*C floats in NHWC, so the depth of the product is a short loop over filter
-rows around a run. Padding is a copy of the input with a border.
+rows around a run. Padding is a copy of the input with a border, which makes floats of bytes, too.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ from mdlc.codegen.product import (
     schedules,
     thread_panels,
 )
+from mdlc.codegen.strides import C_TYPES
 from mdlc.codegen.templates import render
+from mdlc.codegen.unpack import Unpack
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.conv2d import Conv2D
 from mdlc.compiler.ops.dense import Dense
@@ -34,7 +36,7 @@ from mdlc.compiler.types import Array
 
 
 def conv_border(node: Node, pitch: int) -> Border | None:
-    """The border that a Conv2D's input needs, or None."""
+    """The border that a Conv2D's input needs, or None; one of no width where it has bytes."""
     op = node.op
     assert isinstance(op, Conv2D)
     _, channels, height, width = node.inputs[0].shape
@@ -44,9 +46,10 @@ def conv_border(node: Node, pitch: int) -> Border | None:
         for count, stride, extent in zip(node.shape[2:], op.stride, window.extent, strict=True)
     ]
     top, left = op.pads[:2]
-    if not top and not left and reach[0] <= height and reach[1] <= width:
+    unpack = Unpack.of(node)
+    if not top and not left and reach[0] <= height and reach[1] <= width and not unpack:
         return None
-    return Border((height, width), channels, pitch, (top, left), (reach[0], reach[1]))
+    return Border((height, width), channels, pitch, (top, left), (reach[0], reach[1]), unpack)
 
 
 def conv_product(
@@ -173,6 +176,7 @@ class ConvDirect(Kernel):
             "cpp/kernels/convolution.j2",
             name=name,
             element=isa.element,
+            source=C_TYPES[x.type.dtype],
             schedule=step.schedule,
             epilogue=epilogue,
             images=product.images,

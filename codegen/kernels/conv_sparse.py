@@ -69,7 +69,9 @@ class ConvSparse(Kernel):
     numbers = "inputs"
 
     def matches(self, node: Node, isa: Isa) -> bool:
-        if not isinstance(node.op, Conv2D | Dense) or node.type.dtype is not DType.F32:
+        if not isinstance(node.op, Conv2D | Dense):
+            return False
+        if node.type.dtype is not DType.F32 or node.inputs[0].type.dtype is not DType.F32:
             return False
         if any(source.constant is None for source in node.inputs[1:3]):
             return False

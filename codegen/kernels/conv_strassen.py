@@ -126,7 +126,9 @@ class ConvStrassen(Kernel):
 
     def matches(self, node: Node, isa: Isa) -> bool:
         op = node.op
-        if not isinstance(op, Conv2D) or node.type.dtype is not DType.F32:
+        if not isinstance(op, Conv2D):
+            return False
+        if node.type.dtype is not DType.F32 or node.inputs[0].type.dtype is not DType.F32:
             return False
         if any(source.constant is None for source in node.inputs[1:3]) or op.has_slope:
             return False

@@ -34,9 +34,10 @@ from mdlc.codegen.product import (
     thread_panels,
 )
 from mdlc.codegen.runs import Run, group_runs
-from mdlc.codegen.strides import nest
+from mdlc.codegen.strides import C_TYPES, nest
 from mdlc.codegen.templates import render
 from mdlc.codegen.threads import best_level, own, parallel
+from mdlc.codegen.unpack import Unpack
 from mdlc.codegen.winograd import LARGEST, transform
 from mdlc.codegen.winograd_tiles import InputTile, OutputTile
 from mdlc.codegen.winograd_tiling import Tiling, tiling, tiling_of
@@ -147,13 +148,13 @@ class ConvWinograd(Kernel):
         _, channels, height, width = node.inputs[0].shape
         outputs, taps = part.transform.outputs, part.transform.taps
         padded = (part.rows * outputs + taps - 1, part.columns * outputs + taps - 1)
-        before = op.pads[0], op.pads[1]
+        before, unpack = (op.pads[0], op.pads[1]), Unpack.of(node)
         if part.folded:
             return FoldedBorder(
-                (height, width), channels, pitch, before, padded, part.stride, part.folded
+                (height, width), channels, pitch, before, padded, part.stride, part.folded, unpack
             )
         padded = padded[0] * part.stride, padded[1] * part.stride
-        return Border((height, width), channels, pitch, before, padded)
+        return Border((height, width), channels, pitch, before, padded, unpack)
 
     def _elements(self, node: Node, part: Tiling, isa: Isa) -> tuple[int, int, int]:
         """Elements of the padded input, the transformed input and the products of a block."""
@@ -311,6 +312,7 @@ class ConvWinograd(Kernel):
             "cpp/kernels/conv_winograd.j2",
             name=name,
             element=isa.element,
+            source=C_TYPES[x.type.dtype],
             schedule=schedule,
             size=size,
             algorithm=f"F({outputs}x{outputs}, {taps}x{taps})",

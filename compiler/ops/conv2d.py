@@ -14,7 +14,7 @@ from mdlc.compiler.onnx_node import OnnxNode
 from mdlc.compiler.op import Cost, Elementwise, LayoutRule, OnnxForm, Op, Sample, random_array
 from mdlc.compiler.ops.constant import constant
 from mdlc.compiler.ops.reshape import Reshape
-from mdlc.compiler.types import Array, TensorType
+from mdlc.compiler.types import Array, DType, TensorType
 from mdlc.compiler.window import Window, resolve_auto_pad
 
 
@@ -24,10 +24,12 @@ class Conv2D(Op):
 
     Inputs: x [N, C, H, W], w [M, C/groups, kH, kW], b [M], then the activation's per-channel
     operand [M] if it is binary (PRelu's slope), then the residual [N, M, OH, OW] if there is one.
+    x may be bytes (u8), which are then made floats of w's type.
 
     Attributes:
         stride, dilation: (vertical, horizontal).
         pads: zeros added (top, left, bottom, right).
+        shift: numbers added to the channels of bytes, before padding; () for none.
         activation: fused element-wise operator, or None.
         residual: whether the last input is added before the activation.
 
@@ -40,6 +42,7 @@ class Conv2D(Op):
     groups: int = 1
     activation: Elementwise | None = None
     residual: bool = False
+    shift: tuple[float, ...] = ()
 
     onnx: ClassVar[tuple[str, ...]] = ("Conv",)
     layout_rule: ClassVar[LayoutRule] = LayoutRule.NATIVE
@@ -95,8 +98,11 @@ class Conv2D(Op):
             )
         if b.shape != (filters,):
             raise MdlcError(f"bias has shape {list(b.shape)}, not [{filters}]")
+        if self.shift and (x.dtype is not DType.U8 or len(self.shift) != channels):
+            raise MdlcError(f"{len(self.shift)} summands do not fit the input {x}, or it is no u8")
         out = self.window(kernel).output_size((height, width))
-        result = TensorType((batch, filters, *out), x.dtype)
+        dtype = w.dtype if x.dtype is DType.U8 else x.dtype
+        result = TensorType((batch, filters, *out), dtype)
         if self.residual and inputs[-1].shape != result.shape:
             raise MdlcError(f"residual {inputs[-1]} does not fit the output {result}")
         return result
@@ -115,6 +121,11 @@ class Conv2D(Op):
 
     def reference(self, *inputs: Array) -> Array:
         x, w, b = inputs[:3]
+        if x.dtype == np.uint8:
+            x = x.astype(np.float32)
+            if self.shift:
+                x = x + np.array(self.shift, np.float32)[:, None, None]
+            x = x.astype(w.dtype)
         filters, per_group, kh, kw = w.shape
         patches = self.window((kh, kw)).patches(x, 0.0)  # N, C, OH, OW, kH, kW
         n, _, oh, ow = patches.shape[:4]
@@ -136,7 +147,7 @@ class Conv2D(Op):
         )
 
     def to_onnx(self) -> OnnxForm | None:
-        if self.activation is not None or self.residual:
+        if self.activation is not None or self.residual or self.shift:
             return None
         attributes = {
             "strides": self.stride,
@@ -163,6 +174,9 @@ class Conv2D(Op):
                 values.append(random_array(5, x[0], w[0], *size))
             # Winograd's transforms cancel large terms: its error is absolute, not relative.
             atol = 1e-4 if w[2] == w[3] > 1 else 1e-5
+            if op.shift:
+                values[0] = np.random.default_rng(1).integers(0, 256, x).astype(np.uint8)
+                values[1] /= 128
             return Sample(op, tuple(values), tuple(constants), label, atol=atol)
 
         return (
@@ -207,4 +221,11 @@ class Conv2D(Op):
                    (12, 1, 3, 3)),
             sample("depthwise_residual", cls(pads=(1, 1, 1, 1), groups=8, residual=True,
                    activation=Relu()), (1, 8, 5, 5), (8, 1, 3, 3)),
+            sample("bytes", cls((2, 2), (0, 0, 1, 1), shift=(-123.7, -116.8, -103.9),
+                   activation=Clip(0.0, 6.0)), (1, 3, 16, 50), (13, 3, 3, 3)),
+            sample("bytes_gray", cls(shift=(-128.0,)), (2, 1, 9, 9), (8, 1, 3, 3)),
+            sample("bytes_7x7", cls((2, 2), (3, 3, 3, 3), shift=(-1.5, -2.5, -3.5)),
+                   (1, 3, 20, 22), (16, 3, 7, 7)),
+            sample("bytes_deep", cls(pads=(1, 1, 1, 1), shift=(-127.5,) * 16, residual=True),
+                   (2, 16, 9, 13), (16, 16, 3, 3)),
         )  # fmt: skip
