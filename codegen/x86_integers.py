@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mdlc.codegen.integers import AddBytes, Finish, Integers, StoreBytes
+from mdlc.codegen.integers import SUM_START, AddBytes, Finish, Integers, StoreBytes, StoreSums
 from mdlc.codegen.kernel import Microkernel
 from mdlc.codegen.x86_depthwise import PairForm, VnniForm
 from mdlc.codegen.x86_dots import VnniLoop
@@ -111,9 +111,13 @@ def _store_bytes(width: int) -> StoreBytes:
                 value = f"_mm{width}_add_epi32({value}, _mm{width}_set1_epi32({zero}))"
             text = f"{narrow.name}({value})"
             if low:
-                text = f"_mm_max_{sign}({text}, _mm_set1_epi8(static_cast<char>(kLow)))"
+                text = (
+                    f"_mm_max_{sign}({text}, _mm_set1_epi8(static_cast<char>({finish.prefix}Low)))"
+                )
             if high:
-                text = f"_mm_min_{sign}({text}, _mm_set1_epi8(static_cast<char>(kHigh)))"
+                text = (
+                    f"_mm_min_{sign}({text}, _mm_set1_epi8(static_cast<char>({finish.prefix}High)))"
+                )
             to = f"{where}{f' + {v * lanes}' if v else ''}"
             if part and v == len(values) - 1:
                 if width == 512:
@@ -129,11 +133,73 @@ def _store_bytes(width: int) -> StoreBytes:
     return store
 
 
+_LOAD_PART = Microkernel(
+    "load_part_i8_avx2",
+    """\
+// kCount bytes at p, and zeros.
+template <int kCount>
+inline __m128i load_part_i8_avx2(const void* p) {
+  unsigned char bytes[16] = {};
+  std::memcpy(bytes, p, kCount);
+  return _mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes));
+}
+""",
+    includes=("cstring",),
+)
+
+
+def _store_sums(width: int, *, vnni: bool) -> StoreSums:
+    """Pairs of 16 bits, the own byte and the other, times pairs of multipliers (vpmaddwd)."""
+    v, p, lanes = f"__m{width}i", f"_mm{width}", width // 32
+    masked = "maskz_{0}(0xFFFF, " if width == 512 else "{0}("
+
+    def call(name: str, *arguments: str) -> str:
+        return f"{p}_{masked.format(name)}{', '.join(arguments)})"
+
+    def sums(
+        values: Sequence[str], other: str, where: str, finish: Finish, part: int
+    ) -> tuple[list[str], list[Microkernel]]:
+        added = finish.addition
+        assert added is not None
+        widen = f"cvtep{'u' if added.kind is DType.U8 else 'i'}8_epi32"
+        lines = [f"constexpr int kStart = {SUM_START};"]
+        names, needs = [], []
+        for i, value in enumerate(values):
+            at = f"{other}{f' + {i * lanes}' if i else ''}"
+            load = "_mm_loadu_si128" if width == 512 else "_mm_loadl_epi64"
+            bytes_ = f"{load}(reinterpret_cast<const __m128i*>({at}))"
+            if part and i == len(values) - 1:
+                bytes_ = f"_mm_maskz_loadu_epi8((1U << {part}) - 1U, {at})"
+                if width == 256:
+                    bytes_ = f"load_part_i8_avx2<{part}>({at})"
+                    needs.append(_LOAD_PART)
+            value = call("min_epi32", value, f"{p}_set1_epi32(kHigh)")
+            value = call("max_epi32", value, f"{p}_set1_epi32(kLow)")
+            upper = call("slli_epi32", call(widen, bytes_), "16")
+            pairs = _BLEND_WORDS[width].format(value, upper)
+            factors, start = f"{p}_set1_epi32(kMb * 65536 + kMa)", f"{p}_set1_epi32(kStart)"
+            if vnni:
+                total = f"{p}_dpwssd_epi32({start}, {pairs}, {factors})"
+            else:
+                total = f"{p}_add_epi32({p}_madd_epi16({pairs}, {factors}), {start})"
+            names.append(f"sum{i}")
+            lines.append(f"const {v} {names[-1]} = {call('srai_epi32', total, 'kShift')};")
+        stored, helpers = _store_bytes(width)(names, where, added.result, part)
+        return lines + stored, needs + helpers
+
+    return sums
+
+
+# The even words of one vector and the odd ones of another.
+_BLEND_WORDS = {
+    256: "_mm256_blend_epi16({0}, {1}, 0xAA)",
+    512: "_mm512_mask_blend_epi16(0xAAAAAAAA, {0}, {1})",
+}
+
+
 def _add_bytes(width: int) -> AddBytes:
     v, p = f"__m{width}i", f"_mm{width}"
-    blend = "_mm512_mask_blend_epi16(0xAAAAAAAA, {0}, {1})"
-    if width == 256:
-        blend = "_mm256_blend_epi16({0}, {1}, 0xAA)"
+    blend = _BLEND_WORDS[width]
 
     def add(kind: DType) -> tuple[list[str], list[str]]:
         load = _spell(width)[f"load_{kind.value}"]
@@ -198,6 +264,7 @@ def integers(width: int, *, vnni: bool) -> Integers:
         "rescale": rescale(width, wide=False),
         "wide_rescale": rescale(width, wide=True),
         "store_bytes": _store_bytes(width),
+        "store_sums": _store_sums(width, vnni=vnni),
         "add_bytes": _add_bytes(width),
         "spell": _spell(width),
         "byte_lanes": width // 8,
