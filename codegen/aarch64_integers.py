@@ -40,6 +40,17 @@ _STORE_PART = Microkernel(
 // Writes the first kCount bytes of v to p.
 template <int kCount>
 inline void store_part_bytes_neon(void* p, uint8x16_t v) {
+  const std::uint64_t low = vgetq_lane_u64(vreinterpretq_u64_u8(v), 0);
+  if (kCount == 4) {
+    std::memcpy(p, &low, 4);
+    return;
+  }
+  if (kCount == 12) {
+    const std::uint32_t rest = vgetq_lane_u32(vreinterpretq_u32_u8(v), 2);
+    std::memcpy(p, &low, 8);
+    std::memcpy(static_cast<char*>(p) + 8, &rest, 4);
+    return;
+  }
   std::uint8_t bytes[16];
   vst1q_u8(bytes, v);
   std::memcpy(p, bytes, kCount);
@@ -47,15 +58,20 @@ inline void store_part_bytes_neon(void* p, uint8x16_t v) {
 """,
     includes=("cstring",),
 )
-_LOAD_PART = Microkernel(
-    "load_part_bytes_neon",
+_LOAD_FEW = Microkernel(
+    "load_few_bytes_neon",
     """\
-// kCount bytes at p, and zeros.
+// kCount bytes at p, at most 7, and anything behind them.
 template <int kCount>
-inline uint8x16_t load_part_bytes_neon(const void* p) {
-  std::uint8_t bytes[16] = {};
-  std::memcpy(bytes, p, kCount);
-  return vld1q_u8(bytes);
+inline uint8x8_t load_few_bytes_neon(const void* p) {
+  if (kCount == 4) {
+    std::uint32_t word;
+    std::memcpy(&word, p, 4);
+    return vreinterpret_u8_u32(vdup_n_u32(word));
+  }
+  std::uint64_t bytes = 0;
+  std::memcpy(&bytes, p, kCount);
+  return vcreate_u8(bytes);
 }
 """,
     includes=("cstring",),
@@ -154,6 +170,28 @@ def store_bytes(
     return lines, needs
 
 
+def _load_few(count: int, where: str, kind: str) -> tuple[str, list[Microkernel]]:
+    """Up to 8 bytes as a vector of 8, and what loads them."""
+    if count == 8:
+        return f"vld1_{kind}({where})", []
+    text = f"load_few_bytes_neon<{count}>({where})"
+    return (text if kind == "u8" else f"vreinterpret_s8_u8({text})"), [_LOAD_FEW]
+
+
+def _sum_words(own: str, theirs: str, *, pair: bool, near: bool) -> str:
+    """(own * factors[0] + theirs * factors[1]) / 2^kShift, rounded: eight lanes, or four."""
+    low = f"vmull_laneq_s16(vget_low_s16({own}), factors, 0)"
+    low = f"vmlal_laneq_s16({low}, vget_low_s16({theirs}), factors, 1)"
+    high = f"vmull_high_laneq_s16({own}, factors, 0)"
+    high = f"vmlal_high_laneq_s16({high}, {theirs}, factors, 1)"
+    low = f"vqrshrn_n_s32({low}, kShift)" if near else f"vqmovn_s32(vrshrq_n_s32({low}, kShift))"
+    if not pair:
+        return f"vcombine_s16({low}, vdup_n_s16(0))"
+    if near:
+        return f"vqrshrn_high_n_s32({low}, {high}, kShift)"
+    return f"vqmovn_high_s32({low}, vrshrq_n_s32({high}, kShift))"
+
+
 def store_sums(
     values: Sequence[str], other: str, where: str, finish: Finish, part: int
 ) -> tuple[list[str], list[Microkernel]]:
@@ -162,49 +200,35 @@ def store_sums(
     assert added is not None
     result, kind = added.result, "u8" if added.kind is DType.U8 else "s8"
     lines = [
+        "const int16x8_t factors = vsetq_lane_s16(kMb, vdupq_n_s16(kMa), 1);",
         "const int16x8_t least = vdupq_n_s16(kLow - kZero);",
         "const int16x8_t most = vdupq_n_s16(kHigh - kZero);",
     ]
     needs: list[Microkernel] = []
     for number, (group, at, lanes) in enumerate(_groups(values, part)):
         to, source = (f"{p} + {at}" if at else p for p in (where, other))
-        bytes_ = f"other{number}"
         if lanes == 16:
-            loaded = f"vld1q_{kind}({source})"
-        elif lanes == 8:
-            loaded = f"vcombine_{kind}(vld1_{kind}({source}), vdup_n_{kind}(0))"
-        else:
-            loaded = f"load_part_bytes_neon<{lanes}>({source})"
-            loaded = loaded if kind == "u8" else f"vreinterpretq_s8_u8({loaded})"
-            needs.append(_LOAD_PART)
-        lines.append(f"const auto {bytes_} = {loaded};")
+            lines.append(f"const auto other{number} = vld1q_{kind}({source});")
         words = []
         for half in range(0, len(group), 2):
             own, theirs = f"own{number}_{half}", f"theirs{number}_{half}"
             bounded = f"vmaxq_s16(vminq_s16({_words(group[half : half + 2], None)}, most), least)"
             lines.append(f"const int16x8_t {own} = {bounded};")
-            zeros = f"vdup{{}}_n_{kind}(kOtherZero)"
-            less = f"vsubl_{kind}(vget_low_{kind}({bytes_}), {zeros.format('')})"
-            if half:
-                less = f"vsubl_high_{kind}({bytes_}, {zeros.format('q')})"
+            if lanes == 16 and half:
+                less = f"vsubl_high_{kind}(other{number}, vdupq_n_{kind}(kOtherZero))"
+            else:
+                bytes_ = f"vget_low_{kind}(other{number})"
+                if lanes != 16:
+                    from_ = f"{source} + {4 * half}" if half else source
+                    bytes_, helper = _load_few(min(8, lanes - 4 * half), from_, kind)
+                    needs += helper
+                less = f"vsubl_{kind}({bytes_}, vdup_n_{kind}(kOtherZero))"
             less = less if kind == "s8" else f"vreinterpretq_s16_u16({less})"
             lines.append(f"const int16x8_t {theirs} = {less};")
-            total = (
-                f"vmlal_n_s16(vmull_n_s16(vget_low_s16({own}), kMa), vget_low_s16({theirs}), kMb)"
-            )
-            upper = f"vmlal_high_n_s16(vmull_high_n_s16({own}, kMa), {theirs}, kMb)"
-            if len(group) == 1:
-                upper = "vdupq_n_s32(0)"
-            if added.near:
-                word = f"vqrshrn_high_n_s32(vqrshrn_n_s32({total}, kShift), {upper}, kShift)"
-            else:
-                word = (
-                    f"vqmovn_high_s32(vqmovn_s32(vrshrq_n_s32({total}, kShift)), "
-                    f"vrshrq_n_s32({upper}, kShift))"
-                )
+            pair = half + 1 < len(group)
+            words.append(_sum_words(own, theirs, pair=pair, near=added.near))
             if not result.rising:
-                word = f"vqaddq_s16({word}, vdupq_n_s16(kSumZero))"
-            words.append(word)
+                words[-1] = f"vqaddq_s16({words[-1]}, vdupq_n_s16(kSumZero))"
         line, helpers = _put(words, to, lanes, result)
         lines.append(line)
         needs += helpers
