@@ -13,9 +13,10 @@ from mdlc.compiler.ops.dequantize_linear import DequantizeLinear
 from mdlc.compiler.ops.quantize_linear import QuantizeLinear
 from mdlc.compiler.ops.relu import Relu
 from mdlc.compiler.types import DType, Layout
+from mdlc.passes.byte_meaning import Linear
 from mdlc.passes.fuse_activation import fuse_residual
 from mdlc.passes.fuse_quantized_sum import fuse_quantized_sum
-from mdlc.passes.lower_quantized import MOVEMENT, Linear
+from mdlc.passes.integer_forms import MOVEMENT
 from mdlc.passes.pipeline import run_passes
 from mdlc.pipeline import AFTER_QUANTIZATION
 from mdlc.quantization.layers import Assignment
