@@ -285,9 +285,12 @@ def tile_schedules(product: Product, isa: Isa) -> list[Schedule]:
                 tile = (height, vectors * isa.lanes)
                 found.add(Schedule("direct", tile, _block(product, height, isa)))
         panels = loop.panels if loop else None
-        height = min(panels.rows, product.columns) if panels else 0
+        height = 0
+        if panels:
+            fitting = (r for r in range(1, panels.rows + 1) if panels.fits(r, vectors))
+            height = min(max(fitting, default=0), product.columns)
         # A copy for a tile of fewer pixels is not worth it, nor for few channels.
-        if panels and height > 4 and panels.fits(height, vectors):
+        if height > 4:
             block = _block(product, height, isa, product.depth)
             found.add(Schedule("panels", (height, vectors * isa.lanes), block, panels=True))
     return sorted(found, key=lambda schedule: schedule.tile)
@@ -322,14 +325,16 @@ def product_cycles(
         finish: cycles of rescaling and storing one vector.
         copy: cycles of copying 16 elements of so many pixels into a panel.
     """
-    total = 0.0
+    total, together = 0.0, integers_of(isa).rows_at_once
     for region in regions(product, schedule):
         for chunk in region.chunks:
             each = once = 0.0
             for block in channel_blocks(product, schedule, isa):
                 each += block.count * step(chunk.size, block.vectors)
                 vectors = chunk.size * block.vectors
-                once += block.count * (8 + finish * vectors + (4 * chunk.size if block.part else 0))
+                # Rows of a few bytes more than whole vectors are narrowed and stored in pieces.
+                pieces = 4 if block.part else 2 if block.vectors % together else 0
+                once += block.count * (8 + finish * vectors + pieces * chunk.size)
             copied = product.depth / 16 * copy(chunk.size) if schedule.panels else 0.0
             each = product.depth / group * each + once + copied
             total += region.count * region.rows * chunk.count * each
