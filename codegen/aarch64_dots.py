@@ -11,6 +11,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator
 
+from mdlc.codegen.aarch64_byte_panels import DotPanels
 from mdlc.codegen.integers import DepthLoop, Finish
 
 MOST_ROWS = 8  # their pointers are in x9 to x16
@@ -169,6 +170,7 @@ class DotLoop(AArch64Loop):
     """sdot: four channels by four elements of the depth; weights are [depth / 4][channel][4]."""
 
     unrolls = (4, 2, 1)
+    panels = DotPanels()
 
     def fits(self, rows: int, vectors: int) -> bool:
         return rows <= MOST_ROWS and rows * vectors + rows + 2 <= 32 and rows * vectors <= 24

@@ -6,7 +6,7 @@ shift of a floor rounds once (compiler/fixed_point.py).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from mdlc.codegen.aarch64_depthwise import DotForm, MultiplyForm
 from mdlc.codegen.aarch64_dots import DotLoop, MatrixLoop, MultiplyLoop
@@ -40,9 +40,38 @@ _STORE_PART = Microkernel(
 // Writes the first kCount bytes of v to p.
 template <int kCount>
 inline void store_part_bytes_neon(void* p, uint8x16_t v) {
+  const std::uint64_t low = vgetq_lane_u64(vreinterpretq_u64_u8(v), 0);
+  if (kCount == 4) {
+    std::memcpy(p, &low, 4);
+    return;
+  }
+  if (kCount == 12) {
+    const std::uint32_t rest = vgetq_lane_u32(vreinterpretq_u32_u8(v), 2);
+    std::memcpy(p, &low, 8);
+    std::memcpy(static_cast<char*>(p) + 8, &rest, 4);
+    return;
+  }
   std::uint8_t bytes[16];
   vst1q_u8(bytes, v);
   std::memcpy(p, bytes, kCount);
+}
+""",
+    includes=("cstring",),
+)
+_LOAD_FEW = Microkernel(
+    "load_few_bytes_neon",
+    """\
+// kCount bytes at p, at most 7, and anything behind them.
+template <int kCount>
+inline uint8x8_t load_few_bytes_neon(const void* p) {
+  if (kCount == 4) {
+    std::uint32_t word;
+    std::memcpy(&word, p, 4);
+    return vreinterpret_u8_u32(vdup_n_u32(word));
+  }
+  std::uint64_t bytes = 0;
+  std::memcpy(&bytes, p, kCount);
+  return vcreate_u8(bytes);
 }
 """,
     includes=("cstring",),
@@ -84,51 +113,125 @@ def _words(values: Sequence[str], zero: str | None) -> str:
     return both if zero is None else f"vqaddq_s16({both}, vdupq_n_s16({zero}))"
 
 
+def _groups(values: Sequence[str], part: int) -> Iterator[tuple[Sequence[str], int, int]]:
+    """Vectors that are stored together: four, then two, then one; where, and how many lanes."""
+    at = 0
+    while at < len(values):
+        left = len(values) - at
+        group = values[at : at + (4 if left >= 3 else left)]
+        last = at + len(group) == len(values)
+        yield group, 4 * at, 4 * len(group) - (4 - part if part and last else 0)
+        at += len(group)
+
+
+def _put(
+    words: Sequence[str], to: str, lanes: int, finish: Finish
+) -> tuple[str, list[Microkernel]]:
+    """One or two vectors of i16 (the zero point added, unless it rises) stored as bytes."""
+    unsigned = finish.target is DType.U8
+    kind, narrow = ("u8", "vqmovun") if unsigned else ("s8", "vqmovn")
+    if finish.rising:
+        # Saturated to 0 to 255, then 128 less: a flip of the sign.
+        narrow = "vqmovun"
+    text = f"{narrow}_s16({words[0]})"
+    quad = "q" if len(words) > 1 else ""
+    if quad:
+        text = f"{narrow}_high_s16({text}, {words[1]})"
+    if finish.rising:
+        text = f"vreinterpret{quad}_s8_u8(veor{quad}_u8({text}, vdup{quad}_n_u8(128)))"
+    low, high = finish.bounded
+    if low:
+        text = f"vmax{quad}_{kind}({text}, vdup{quad}_n_{kind}({finish.prefix}Low))"
+    if high:
+        text = f"vmin{quad}_{kind}({text}, vdup{quad}_n_{kind}({finish.prefix}High))"
+    if lanes == (16 if quad else 8):
+        return f"vst1{quad}_{kind}({to}, {text});", []
+    if not quad:
+        text = f"vcombine_{kind}({text}, vdup_n_{kind}(0))"
+    if not unsigned:
+        text = f"vreinterpretq_u8_s8({text})"
+    return f"store_part_bytes_neon<{lanes}>({to}, {text});", [_STORE_PART]
+
+
 def store_bytes(
     values: Sequence[str], where: str, finish: Finish, part: int, zero: str = "kZero"
 ) -> tuple[list[str], list[Microkernel]]:
     """See integers.StoreBytes; four vectors at a time, then two, then one."""
     lines: list[str] = []
     needs: list[Microkernel] = []
-    unsigned = finish.target is DType.U8
-    kind, narrow = ("u8", "vqmovun") if unsigned else ("s8", "vqmovn")
-    added: str | None = zero
-    if finish.rising:
-        # Saturated to 0 to 255, then 128 less: a flip of the sign.
-        narrow, added = "vqmovun", None
+    added: str | None = None if finish.rising else zero
     if zero != "kZero":
         added = f"static_cast<std::int16_t>({zero})"
-    at = 0
-    while at < len(values):
-        left = len(values) - at
-        count = 4 if left >= 3 else left
-        group = values[at : at + count]
-        full = 16 * len(group) if count == 4 else 8
-        text = f"{narrow}_s16({_words(group[:2], added)})"
-        quad = "q" if len(group) > 2 else ""
-        if quad:
-            text = f"{narrow}_high_s16({text}, {_words(group[2:], added)})"
-        if finish.rising:
-            text = f"vreinterpret{quad}_s8_u8(veor{quad}_u8({text}, vdup{quad}_n_u8(128)))"
-        low, high = finish.bounded
-        if low:
-            text = f"vmax{quad}_{kind}({text}, vdup{quad}_n_{kind}(kLow))"
-        if high:
-            text = f"vmin{quad}_{kind}({text}, vdup{quad}_n_{kind}(kHigh))"
-        last = at + len(group) == len(values)
-        lanes = 4 * len(group) - (4 - part if part and last else 0)
-        full = 16 if quad else 8
-        to = f"{where} + {4 * at}" if at else where
-        if lanes == full:
-            lines.append(f"vst1{quad}_{kind}({to}, {text});")
-        else:
-            if not quad:
-                text = f"vcombine_{kind}({text}, vdup_n_{kind}(0))"
-            if not unsigned:
-                text = f"vreinterpretq_u8_s8({text})"
-            lines.append(f"store_part_bytes_neon<{lanes}>({to}, {text});")
-            needs.append(_STORE_PART)
-        at += len(group)
+    for group, at, lanes in _groups(values, part):
+        words = [_words(group[i : i + 2], added) for i in range(0, len(group), 2)]
+        line, helpers = _put(words, f"{where} + {at}" if at else where, lanes, finish)
+        lines.append(line)
+        needs += helpers
+    return lines, needs
+
+
+def _load_few(count: int, where: str, kind: str) -> tuple[str, list[Microkernel]]:
+    """Up to 8 bytes as a vector of 8, and what loads them."""
+    if count == 8:
+        return f"vld1_{kind}({where})", []
+    text = f"load_few_bytes_neon<{count}>({where})"
+    return (text if kind == "u8" else f"vreinterpret_s8_u8({text})"), [_LOAD_FEW]
+
+
+def _sum_words(own: str, theirs: str, *, pair: bool, near: bool) -> str:
+    """(own * factors[0] + theirs * factors[1]) / 2^kShift, rounded: eight lanes, or four."""
+    low = f"vmull_laneq_s16(vget_low_s16({own}), factors, 0)"
+    low = f"vmlal_laneq_s16({low}, vget_low_s16({theirs}), factors, 1)"
+    high = f"vmull_high_laneq_s16({own}, factors, 0)"
+    high = f"vmlal_high_laneq_s16({high}, {theirs}, factors, 1)"
+    low = f"vqrshrn_n_s32({low}, kShift)" if near else f"vqmovn_s32(vrshrq_n_s32({low}, kShift))"
+    if not pair:
+        return f"vcombine_s16({low}, vdup_n_s16(0))"
+    if near:
+        return f"vqrshrn_high_n_s32({low}, {high}, kShift)"
+    return f"vqmovn_high_s32({low}, vrshrq_n_s32({high}, kShift))"
+
+
+def store_sums(
+    values: Sequence[str], other: str, where: str, finish: Finish, part: int
+) -> tuple[list[str], list[Microkernel]]:
+    """See integers.StoreSums; products of 16 bits, both sides less their zero points."""
+    added = finish.addition
+    assert added is not None
+    result, kind = added.result, "u8" if added.kind is DType.U8 else "s8"
+    lines = [
+        "const int16x8_t factors = vsetq_lane_s16(kMb, vdupq_n_s16(kMa), 1);",
+        "const int16x8_t least = vdupq_n_s16(kLow - kZero);",
+        "const int16x8_t most = vdupq_n_s16(kHigh - kZero);",
+    ]
+    needs: list[Microkernel] = []
+    for number, (group, at, lanes) in enumerate(_groups(values, part)):
+        to, source = (f"{p} + {at}" if at else p for p in (where, other))
+        if lanes == 16:
+            lines.append(f"const auto other{number} = vld1q_{kind}({source});")
+        words = []
+        for half in range(0, len(group), 2):
+            own, theirs = f"own{number}_{half}", f"theirs{number}_{half}"
+            bounded = f"vmaxq_s16(vminq_s16({_words(group[half : half + 2], None)}, most), least)"
+            lines.append(f"const int16x8_t {own} = {bounded};")
+            if lanes == 16 and half:
+                less = f"vsubl_high_{kind}(other{number}, vdupq_n_{kind}(kOtherZero))"
+            else:
+                bytes_ = f"vget_low_{kind}(other{number})"
+                if lanes != 16:
+                    from_ = f"{source} + {4 * half}" if half else source
+                    bytes_, helper = _load_few(min(8, lanes - 4 * half), from_, kind)
+                    needs += helper
+                less = f"vsubl_{kind}({bytes_}, vdup_n_{kind}(kOtherZero))"
+            less = less if kind == "s8" else f"vreinterpretq_s16_u16({less})"
+            lines.append(f"const int16x8_t {theirs} = {less};")
+            pair = half + 1 < len(group)
+            words.append(_sum_words(own, theirs, pair=pair, near=added.near))
+            if not result.rising:
+                words[-1] = f"vqaddq_s16({words[-1]}, vdupq_n_s16(kSumZero))"
+        line, helpers = _put(words, to, lanes, result)
+        lines.append(line)
+        needs += helpers
     return lines, needs
 
 
@@ -191,6 +294,7 @@ def _integers(
         rescale=RESCALE,
         wide_rescale=WIDE_RESCALE,
         store_bytes=store_bytes,
+        store_sums=store_sums,
         add_bytes=add_bytes,
         table_row=_TABLE_ROW,
         rows_at_once=4,

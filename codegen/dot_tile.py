@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mdlc.codegen.integers import Finish, Integers
+from mdlc.codegen.integers import BytePanels, Finish, Integers
 from mdlc.codegen.isa import Isa
 from mdlc.codegen.kernel import Microkernel
+from mdlc.codegen.panels import panel_pitch
 from mdlc.codegen.quantized_product import integers_of
 from mdlc.codegen.strides import C_TYPES
 from mdlc.codegen.templates import render
@@ -46,6 +47,7 @@ class DotTile:
         """Names of the compile-time integers, in order."""
         names = ["kRun"] if self.run else []
         names += ["kPixelStep", "kOutStep"] if self.rows > 1 else []
+        names += ["kOtherStep"] if self.rows > 1 and self.finish.addition else []
         return names + TAPS[self.taps] + list(self.finish.parameters)
 
     def microkernel(self, isa: Isa) -> Microkernel:
@@ -68,7 +70,8 @@ class DotTile:
             fields=fields,
             lanes=isa.lanes,
             element=C_TYPES[element],
-            result=C_TYPES[finish.target],
+            result=C_TYPES[finish.output],
+            other=C_TYPES[finish.addition.kind] if finish.addition else "",
             assembly=self._assembly(isa),
             depth=lambda: "\n".join(self._depth(isa)),
             ends="\n".join(ends),
@@ -117,12 +120,73 @@ class DotTile:
         yield "}"
 
 
+@dataclass(frozen=True)
+class PanelDotTile:
+    """The same on a panel (see integers.BytePanels).
+
+    Attributes:
+        rows, vectors, part: as of DotTile.
+        depth: length of the sums.
+    """
+
+    rows: int
+    vectors: int
+    part: int
+    depth: int
+    finish: Finish
+
+    def name(self, isa: Isa) -> str:
+        """Such as qpanels_i8i8_8x12_even_neon."""
+        channels = self.vectors * isa.lanes - (isa.lanes - self.part if self.part else 0)
+        tag = _panels(isa).tag(self.depth)
+        return f"qpanels{self.finish.suffix}_{self.rows}x{channels}{tag}_{isa.suffix}"
+
+    def parameters(self) -> list[str]:
+        """Names of the compile-time integers, in order."""
+        names = ["kDepth"] + (["kOutStep"] if self.rows > 1 else [])
+        names += ["kOtherStep"] if self.rows > 1 and self.finish.addition else []
+        return names + list(self.finish.parameters)
+
+    def microkernel(self, isa: Isa) -> Microkernel:
+        """The C++ of the tile."""
+        integers, finish = integers_of(isa), self.finish
+        fields = integers.used_fields(finish)
+        ends, needs = finish_tile(self.rows, self.vectors, self.part, finish, isa)
+        assert integers.element is not None
+        formula = finish.formula("bias[n] + sum(a[k][p] * b[k][n])")
+        pixels = panel_pitch(self.rows)
+        text = render(
+            "cpp/kernels/dot_tile.j2",
+            b_layout=f"[depth / 4][channel][4]; a: [depth / 4][{pixels} pixels][4]",
+            formula=f"y[p][n] = {formula}",
+            tile=self,
+            name=self.name(isa),
+            params=self.parameters(),
+            fields=fields,
+            lanes=isa.lanes,
+            element=C_TYPES[integers.element],
+            result=C_TYPES[finish.output],
+            other=C_TYPES[finish.addition.kind] if finish.addition else "",
+            assembly=_panels(isa).code(self.rows, self.vectors, self.depth, len(fields)),
+            ends="\n".join(ends),
+        )
+        return Microkernel(self.name(isa), text, (*integers.helpers, *needs))
+
+
+def _panels(isa: Isa) -> BytePanels:
+    loop = integers_of(isa).depth_loop
+    assert loop is not None
+    assert loop.panels is not None
+    return loop.panels
+
+
 def finish_tile(
     rows: int, vectors: int, part: int, finish: Finish, isa: Isa
 ) -> tuple[list[str], list[Microkernel]]:
     """Statements that rescale and store accR_V, and the functions that they call.
 
-    They read the per-channel vectors at `scale` and write to `y`, kOutStep from row to row.
+    They read the per-channel vectors at `scale` and write to `y`, kOutStep from row to row; what
+    is added is at `other`, kOtherStep from row to row.
     """
     integers = integers_of(isa)
     lanes, fields = isa.lanes, integers.used_fields(finish)
@@ -154,9 +218,13 @@ def finish_tile(
         for r in range(rows):
             lines.append(f"acc{r}_{v} = {rescale.name}(acc{r}_{v}, {names});")
     for r in range(rows):
-        stored, helpers = integers.store_bytes(
-            [f"acc{r}_{v}" for v in range(vectors)], target(r), finish, part
-        )
+        values = [f"acc{r}_{v}" for v in range(vectors)]
+        if finish.addition:
+            other = f"other + {r} * kOtherStep" if r else "other"
+            stored, helpers = integers.store_sums(values, other, target(r), finish, part)
+            stored = ["{", *stored, "}"]
+        else:
+            stored, helpers = integers.store_bytes(values, target(r), finish, part)
         lines += stored
         needs += helpers
     return lines, list(dict.fromkeys(needs))

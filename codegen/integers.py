@@ -18,6 +18,30 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Addition:
+    """A sum behind rescaling, as of QuantizedAdd, with multipliers for the result and the other.
+
+    Attributes:
+        kind: type of the bytes that are added.
+        ma, mb, shift: fixed_point.sum_multipliers of the two.
+        zero: of the bytes that are added.
+        result: zero point, bounds and type of the sum.
+    """
+
+    kind: DType
+    ma: int
+    mb: int
+    shift: int
+    zero: int
+    result: Finish
+
+    @property
+    def near(self) -> bool:
+        """Whether an instruction that narrows to 16 bits shifts as far."""
+        return self.shift <= 16
+
+
+@dataclass(frozen=True)
 class Finish:
     """What happens to accumulators: rescaled, bounded and stored as 8 bits, or stored as they are.
 
@@ -29,6 +53,8 @@ class Finish:
         least: whether a weight is -128, so that two products do not fit 16 bits.
         rising: whether the zero point is the least byte (as behind a Relu) and is added by the
             narrowing itself, where the instruction set has use for that.
+        addition: what is added to the bytes before they are stored, or None.
+        prefix: of the names of parameters.
     """
 
     source: DType
@@ -40,6 +66,13 @@ class Finish:
     folded: bool = False
     least: bool = False
     rising: bool = False
+    addition: Addition | None = None
+    prefix: str = "k"
+
+    @property
+    def output(self) -> DType:
+        """Type of what is stored."""
+        return self.addition.result.target if self.addition else self.target
 
     @property
     def raw(self) -> bool:
@@ -58,7 +91,11 @@ class Finish:
     def suffix(self) -> str:
         """In names of functions: types, bounds and the shift up, such as i8_high_i8."""
         low, high = self.bounded
-        middle = f"{'_low' if low else ''}{'_high' if high else ''}{'_wide' if self.wide else ''}"
+        if added := self.addition:
+            middle = f"_add_{'' if added.near else 'far_'}{added.kind.value}{added.result.suffix}"
+        else:
+            middle = f"{'_low' if low else ''}{'_high' if high else ''}"
+        middle += "_wide" if self.wide else ""
         middle += "_least" if self.least else ""
         middle += "_rising" if self.rising else ""
         return f"{middle}_{self.source.value}{self.target.value}"
@@ -67,14 +104,27 @@ class Finish:
     def parameters(self) -> dict[str, int]:
         """Compile-time integers of a tile, by name."""
         low, high = self.bounded
-        found = {} if self.raw or self.folded or self.rising else {"kZero": self.zero}
-        found |= {"kLow": self.low} if low else {}
-        return found | ({"kHigh": self.high} if high else {})
+        p, added = self.prefix, self.addition
+        if added:
+            found = {"kZero": self.zero, "kLow": self.low, "kHigh": self.high}
+            found |= {"kMa": added.ma, "kMb": added.mb, "kShift": added.shift}
+            found |= {"kOtherZero": added.zero, "kSumZero": added.result.zero}
+            return found | added.result.parameters
+        found = {} if self.raw or self.folded or self.rising else {f"{p}Zero": self.zero}
+        found |= {f"{p}Low": self.low} if low else {}
+        return found | ({f"{p}High": self.high} if high else {})
 
     def formula(self, total: str) -> str:
         """The result around a scalar formula, for comments."""
         if self.raw:
             return total
+        if self.addition:
+            first = f"bound(rescale({total}) + kZero, kLow, kHigh)"
+            whole = f"(({first} - kZero) kMa + (other[p][n] - kOtherZero) kMb) / 2^kShift"
+            text = f"round({whole}) + kSumZero"
+            low, high = self.addition.result.bounded
+            text = f"max({text}, kSumLow)" if low else text
+            return f"min({text}, kSumHigh)" if high else text
         zero = "zero" if self.folded else "-128" if self.rising else "kZero"
         text = f"rescale({total}) + {zero}"
         low, high = self.bounded
@@ -96,6 +146,21 @@ class StoreBytes(Protocol):
         """
 
 
+class StoreSums(Protocol):
+    """Spells the storing of one row of rescaled vectors, bounded and added to other bytes."""
+
+    def __call__(
+        self, values: Sequence[str], other: str, where: str, finish: Finish, part: int
+    ) -> tuple[list[str], list[Microkernel]]:
+        """Statements, which may declare names, and helpers they need.
+
+        Args:
+            other: where the bytes that are added begin; no more of them are read than are stored.
+            finish: with an addition.
+            part: lanes of the last vector that are stored (0: all).
+        """
+
+
 class AddBytes(Protocol):
     """Spells (a[i] * kMa + b[i] * kMb + kStart) >> kShift of two rows of bytes."""
 
@@ -103,14 +168,65 @@ class AddBytes(Protocol):
         """Statements, and the names of the vectors of i32 that they leave."""
 
 
+class BytePanels(ABC):
+    """Products whose activations are first copied into panels, in assembly.
+
+    A panel of up to four pixels, or of up to eight, is [depth / 4][4 or 8 pixels][4].
+
+    Attributes:
+        rows: the most pixels of a tile.
+    """
+
+    rows: int
+
+    @abstractmethod
+    def fits(self, rows: int, vectors: int) -> bool:
+        """Whether there are registers for a tile."""
+
+    @abstractmethod
+    def instructions(self, rows: int, vectors: int) -> float:
+        """Instructions of 16 elements of the depth."""
+
+    @abstractmethod
+    def copy_instructions(self, rows: int) -> float:
+        """Instructions of copying 16 elements of each pixel."""
+
+    @abstractmethod
+    def tag(self, depth: int) -> str:
+        """What tells texts for different depths apart, in names of functions."""
+
+    @abstractmethod
+    def code(self, rows: int, vectors: int, depth: int, fields: int) -> str:
+        """Statements that declare and set the accumulators, from the panel at `a`; kDepth long.
+
+        Args:
+            fields: vectors of i32 in `scale` for each vector of channels, the bias first.
+        """
+
+    @abstractmethod
+    def copy_parameters(self, rows: int, taps: int) -> list[str]:
+        """Names of the compile-time integers of `copy`, in order."""
+
+    @abstractmethod
+    def copy(self, rows: int, run: int, taps: int, source: DType, flip: bool) -> Microkernel:
+        """The function (x, panel) that copies equally spaced pixels.
+
+        Args:
+            run: contiguous bytes, inside `taps` loops (0 to 2) of filter taps.
+            flip: whether every byte is flipped.
+        """
+
+
 class DepthLoop(ABC):
     """accR_V = bias + sum over the depth of a[R][k] * b[k][V], where that is assembly.
 
     Attributes:
         unit: what runs of the depth are rounded up to.
+        panels: the same on panels, where that is of use.
     """
 
     unit: int
+    panels: BytePanels | None = None
 
     def tag(self, run: int) -> str:
         """What tells texts for whole trips of 16 apart, in names of functions."""
@@ -166,7 +282,7 @@ class Integers:
         fields, wide_fields: the per-channel vectors that rescaling reads, behind the bias; see
             `pack_fields`.
         rescale, wide_rescale: helper functions (acc, fields...).
-        store_bytes: see StoreBytes. add_bytes: see AddBytes.
+        store_bytes: see StoreBytes. store_sums: see StoreSums. add_bytes: see AddBytes.
         table_row: y[i] = table[x[i]] for kCount bytes, where there is more than a loop.
         rows_at_once: vectors of i32 that are best stored as bytes together.
         dots_per_cycle: dot products that a core starts per cycle.
@@ -198,6 +314,7 @@ class Integers:
     fields: tuple[str, ...]
     rescale: Microkernel
     store_bytes: StoreBytes
+    store_sums: StoreSums
     add_bytes: AddBytes = _no_sum
     table_row: Microkernel | None = None
     rows_at_once: int = 1
@@ -303,13 +420,34 @@ def _scalar_store(
     values: Sequence[str], where: str, finish: Finish, part: int, zero: str = "kZero"
 ) -> tuple[list[str], list[Microkernel]]:
     bits, kind = limits(finish.target), "u8" if finish.target is DType.U8 else "i8"
-    low = "kLow" if finish.bounded[0] else str(bits[0])
-    high = "kHigh" if finish.bounded[1] else str(bits[1])
+    low = f"{finish.prefix}Low" if finish.bounded[0] else str(bits[0])
+    high = f"{finish.prefix}High" if finish.bounded[1] else str(bits[1])
     lines = []
     for v, value in enumerate(values):
         call = f"bound_{kind}({value}, {zero}, {low}, {high})"
         lines.append(f"*({where}{f' + {v}' if v else ''}) = {call};")
     return lines, [scalar_bound(kind)]
+
+
+# The constant that a sum starts with: rounding, and all zero points.
+SUM_START = "(1 << (kShift - 1)) + kSumZero * (1 << kShift) - kZero * kMa - kOtherZero * kMb"
+
+
+def _scalar_sums(
+    values: Sequence[str], other: str, where: str, finish: Finish, part: int
+) -> tuple[list[str], list[Microkernel]]:
+    added = finish.addition
+    assert added is not None
+    bound = scalar_bound(finish.target.value)
+    lines = [f"constexpr int kStart = {SUM_START};"]
+    for v, value in enumerate(values):
+        first = f"{bound.name}({value}, kZero, kLow, kHigh)"
+        second = f"*({other}{f' + {v}' if v else ''})"
+        lines.append(f"const std::int32_t sum{v} = "
+                     f"({first} * kMa + {second} * kMb + kStart) >> kShift;")  # fmt: skip
+    names = [f"sum{v}" for v in range(len(values))]
+    stored, needs = _scalar_store(names, where, added.result, part, zero="0")
+    return lines + stored, [bound, *needs]
 
 
 def scalar_bound(kind: str) -> Microkernel:
@@ -344,5 +482,6 @@ SCALAR = Integers(
     fields=("multiplier", "shift"),
     rescale=scalar_rescale(),
     store_bytes=_scalar_store,
+    store_sums=_scalar_sums,
     finish_instructions=10.0,
 )

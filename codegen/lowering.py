@@ -397,8 +397,14 @@ def _share_in_place(plan: Plan, sizes: Sequence[tuple[str, int]]) -> dict[int, i
                 continue
             source = step.inputs[runtime.index(source_node)]
             root = owner[source.buffer]
+            others = [
+                owner[view.buffer]
+                for view, node in zip(step.inputs, runtime, strict=True)
+                if node is not source_node
+            ]
             if (
                 last[root] == number
+                and root not in others
                 and not source.offset
                 and source.dense
                 and sizes[root][1] >= sizes[out.buffer][1]

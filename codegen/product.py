@@ -278,10 +278,11 @@ def panel_elements(product: Product, schedule: Schedule, isa: Isa) -> int:
 
 
 def _region_panels(product: Product, schedule: Schedule, isa: Isa, region: Region) -> int:
-    return region.rows * _row_panels(product, schedule, isa, region)
+    return region.rows * row_panels(product, schedule, isa, region)
 
 
-def _row_panels(product: Product, schedule: Schedule, isa: Isa, region: Region) -> int:
+def row_panels(product: Product, schedule: Schedule, isa: Isa, region: Region) -> int:
+    """Elements of the panels of one row of a region."""
     pitch = sum(chunk.count * panel_pitch(chunk.size) for chunk in region.chunks)
     return pitch * product.packed_depth(schedule, isa)
 
@@ -420,7 +421,7 @@ def emit_loops(
         parts=cut,
         ending=ending,
         part_step=lambda part, chunk: panel_pitch(chunk.size) if schedule.panels else 1,
-        panel_row=lambda region: _row_panels(product, schedule, isa, region),
+        panel_row=lambda region: row_panels(product, schedule, isa, region),
         panel_size=lambda chunk: panel_pitch(chunk.size) * depth,
         depth=depth,
         lanes=isa.lanes,

@@ -15,9 +15,10 @@ from typing import Protocol
 
 import numpy as np
 
-from mdlc.codegen.integers import SCALAR, Finish, Integers, is_wide, pack_fields
+from mdlc.codegen.integers import SCALAR, Addition, Finish, Integers, is_wide, pack_fields
 from mdlc.codegen.isa import Isa
 from mdlc.codegen.kernel import Microkernel, Schedule
+from mdlc.codegen.panels import panel_pitch
 from mdlc.codegen.product import (
     ChannelBlock,
     Product,
@@ -26,11 +27,14 @@ from mdlc.codegen.product import (
     channel_blocks,
     packed_length,
     regions,
+    row_panels,
+    thread_panels,
 )
 from mdlc.codegen.splits import Chunk
 from mdlc.codegen.templates import render
-from mdlc.codegen.threads import CLOSE, best_level, open_parallel
+from mdlc.codegen.threads import CLOSE, best_level, open_parallel, own
 from mdlc.compiler.errors import MdlcError
+from mdlc.compiler.fixed_point import sum_multipliers
 from mdlc.compiler.ir import Node
 from mdlc.compiler.op import Op
 from mdlc.compiler.ops.quantized_conv2d import QuantizedConv2D
@@ -74,6 +78,7 @@ def finish_of(node: Node, integers: Integers) -> Finish:
     op = node.op
     assert isinstance(op, QuantizedConv2D | QuantizedDense)
     source, weights = node.inputs[0].type.dtype, node.inputs[1].constant
+    addition = addition_of(node, integers)
     least = bool(integers.adds_in_16_bits and weights is not None and weights.min() < -127)
     if op.dtype is DType.I32:
         return Finish(source, DType.I32, least=least)
@@ -88,8 +93,24 @@ def finish_of(node: Node, integers: Integers) -> Finish:
         is_wide(shift, integers),
         "rounding" in integers.fields,
         least,
-        integers.rises and op.dtype is DType.I8 and op.y_zero == -128,
+        integers.rises and op.dtype is DType.I8 and op.y_zero == -128 and addition is None,
+        addition,
     )
+
+
+def addition_of(node: Node, integers: Integers) -> Addition | None:
+    """The sum with another tensor that stands behind a convolution."""
+    op = node.op
+    if not isinstance(op, QuantizedConv2D) or op.addition is None:
+        return None
+    added = op.addition
+    kind = node.inputs[-1].type.dtype
+    folded = "rounding" in integers.fields or integers is SCALAR
+    rising = integers.rises and added.dtype is DType.I8 and added.y_zero == -128
+    result = Finish(kind, added.dtype, added.y_zero, added.low, added.high, folded=folded,
+                    rising=rising, prefix="kSum")  # fmt: skip
+    ma, mb, shift = sum_multipliers(added.a_scale, added.b_scale)
+    return Addition(kind, ma, mb, shift, added.b_zero, result)
 
 
 def check_sums(node: Node) -> None:
@@ -169,11 +190,13 @@ def corrected_bias(node: Node, integers: Integers) -> Array:
     return total
 
 
-def byte_product(node: Node, *, unit: int, x_pitch: int, y_pitch: int, pad: bool) -> Product:
+def byte_product(
+    node: Node, *, unit: int, x_pitch: int, y_pitch: int, pad: bool, other_pitch: int = 0
+) -> Product:
     """A QuantizedConv2D or QuantizedDense as a product whose runs are multiples of `unit`.
 
     Args:
-        x_pitch, y_pitch: of input and output.
+        x_pitch, y_pitch: of input and output. other_pitch: of the tensor that is added.
         pad: whether the input is a bordered dense copy.
     """
     x, w = node.inputs[0], node.inputs[1]
@@ -193,6 +216,10 @@ def byte_product(node: Node, *, unit: int, x_pitch: int, y_pitch: int, pad: bool
     if pad:
         (height, width), x_pitch = padded_size(node), channels
     joined = kw > 1 and op.dilation[1] == 1 and op.groups == 1 and x_pitch == channels
+
+    def outward(pitch: int) -> Steps:
+        return Steps(rows * columns * pitch, columns * pitch, pitch, filters // op.groups)
+
     taps = [(kh, op.dilation[0] * width * x_pitch)]
     if not joined:
         taps.append((kw, op.dilation[1] * x_pitch))
@@ -210,7 +237,8 @@ def byte_product(node: Node, *, unit: int, x_pitch: int, y_pitch: int, pad: bool
             op.stride[1] * x_pitch,
             per_group,
         ),
-        Steps(rows * columns * y_pitch, columns * y_pitch, y_pitch, filters // op.groups),
+        outward(y_pitch),
+        outward(other_pitch or filters) if op.addition else None,
     ).merged()
 
 
@@ -256,15 +284,28 @@ def tile_schedules(product: Product, isa: Isa) -> list[Schedule]:
             if height >= 1:
                 tile = (height, vectors * isa.lanes)
                 found.add(Schedule("direct", tile, _block(product, height, isa)))
+        panels = loop.panels if loop else None
+        height = 0
+        if panels:
+            fitting = (r for r in range(1, panels.rows + 1) if panels.fits(r, vectors))
+            height = min(max(fitting, default=0), product.columns)
+        # A copy for a tile of fewer pixels is not worth it, nor for few channels.
+        if height > 4:
+            block = _block(product, height, isa, product.depth)
+            found.add(Schedule("panels", (height, vectors * isa.lanes), block, panels=True))
     return sorted(found, key=lambda schedule: schedule.tile)
 
 
-def _block(product: Product, rows: int, isa: Isa) -> tuple[int, ...]:
-    """Pixels whose inputs stay in cache while all weights pass by; () for all of them."""
+def _block(product: Product, rows: int, isa: Isa, pixel: int = 0) -> tuple[int, ...]:
+    """Pixels whose inputs stay in cache while all weights pass by; () for all of them.
+
+    Args:
+        pixel: bytes of one, if they are copied.
+    """
     weights = product.depth * product.channels
     if weights <= isa.l1_bytes // 2:
         return (rows,) if product.rows == 1 else (product.columns,)
-    block = max(isa.l2_bytes // 2 // max(product.x.pixel, 1) // rows, 1) * rows
+    block = max(isa.l2_bytes // 2 // max(pixel or product.x.pixel, 1) // rows, 1) * rows
     return () if block >= product.pixels else (block,)
 
 
@@ -275,36 +316,57 @@ def product_cycles(
     step: Callable[[int, int], float],
     group: int,
     finish: float,
+    copy: Callable[[int], float] = lambda rows: 0.0,
 ) -> float:
     """Estimated cycles on one core: of the arithmetic, or of streaming the weights if more.
 
     Args:
         step: cycles of one group of the depth in a tile of rows and vectors.
         finish: cycles of rescaling and storing one vector.
+        copy: cycles of copying 16 elements of so many pixels into a panel.
     """
-    total = 0.0
+    total, together = 0.0, integers_of(isa).rows_at_once
     for region in regions(product, schedule):
         for chunk in region.chunks:
             each = once = 0.0
             for block in channel_blocks(product, schedule, isa):
                 each += block.count * step(chunk.size, block.vectors)
                 vectors = chunk.size * block.vectors
-                once += block.count * (8 + finish * vectors + (4 * chunk.size if block.part else 0))
-            total += (
-                region.count * region.rows * chunk.count * (product.depth / group * each + once)
-            )
+                # Rows of a few bytes more than whole vectors are narrowed and stored in pieces.
+                pieces = 4 if block.part else 2 if block.vectors % together else 0
+                once += block.count * (8 + finish * vectors + pieces * chunk.size)
+            copied = product.depth / 16 * copy(chunk.size) if schedule.panels else 0.0
+            each = product.depth / group * each + once + copied
+            total += region.count * region.rows * chunk.count * each
     weights = packed_length(product, schedule, isa) * product.groups
     streamed = weights / isa.stream_bytes if weights > isa.l2_bytes else 0.0
     total *= product.images * product.groups
     return max(total, streamed) + 0.1 * min(total, streamed)
 
 
-def dot_cycles(isa: Isa) -> Callable[[int, int], float]:
+def copy_cycles(isa: Isa) -> Callable[[int], float]:
+    """Cycles of copying 16 elements of so many pixels into a panel."""
+
+    def copy(rows: int) -> float:
+        loop = integers_of(isa).depth_loop
+        assert loop is not None
+        assert loop.panels is not None
+        return loop.panels.copy_instructions(rows) / isa.issue_width
+
+    return copy
+
+
+def dot_cycles(isa: Isa, *, panels: bool = False) -> Callable[[int, int], float]:
     """Cycles of one group of the depth, by rows and vectors."""
     integers = integers_of(isa)
     loop = integers.depth_loop
 
     def step(rows: int, vectors: int) -> float:
+        if panels:
+            assert loop is not None
+            assert loop.panels is not None
+            started = (loop.panels.instructions(rows, vectors) + 2) / isa.issue_width
+            return started * integers.group / 16
         if loop:
             started = (loop.instructions(rows, vectors) + 2) / isa.issue_width
             busy = max(started, loop.products(rows, vectors) / integers.dots_per_cycle)
@@ -331,6 +393,7 @@ def emit_product(
     tile: Callable[[int, ChannelBlock], ByteTile],
     x: str,
     fields: int,
+    copy: Callable[[int], Microkernel] | None = None,
 ) -> tuple[str, list[Microkernel]]:
     """The loop nest around the register tiles inside the loop over images, and the tiles.
 
@@ -338,6 +401,7 @@ def emit_product(
         tile: the tile for so many pixels and a block of channels.
         x: C++ name of the pointer that product.x counts from.
         fields: vectors of per-channel numbers for each vector of channels.
+        copy: the function that copies so many pixels into a panel, if the schedule has panels.
     """
     blocks = channel_blocks(product, schedule, isa)
     found = regions(product, schedule)
@@ -345,6 +409,8 @@ def emit_product(
         "kRun": product.run,
         "kPixelStep": product.x.pixel,
         "kOutStep": product.y.pixel,
+        "kOtherStep": product.residual.pixel if product.residual else 0,
+        "kDepth": product.depth,
         **finish.parameters,
     }
     if len(product.taps) == 1:
@@ -357,6 +423,14 @@ def emit_product(
         shape = tile(chunk.size, block)
         listed = ", ".join(str(numbers[name]) for name in shape.parameters())
         return f"{shape.name(isa)}<{listed}>" if listed else shape.name(isa)
+
+    def copy_call(chunk: Chunk) -> str:
+        loop = integers_of(isa).depth_loop
+        assert copy is not None
+        assert loop is not None
+        assert loop.panels is not None
+        listed = loop.panels.copy_parameters(chunk.size, len(product.taps))
+        return f"{copy(chunk.size).name}<{', '.join(str(numbers[name]) for name in listed)}>"
 
     def levels(region: Region) -> list[tuple[str, int]]:
         return [
@@ -392,10 +466,16 @@ def emit_product(
         lanes=isa.lanes,
         fields=fields,
         x_name=x,
+        panels=schedule.panels,
+        copy_call=copy_call,
+        own=own(own_panels) if (own_panels := thread_panels(product, schedule, isa)) else "",
+        panel_row=lambda region: row_panels(product, schedule, isa, region),
+        panel_size=lambda chunk: panel_pitch(chunk.size) * product.depth,
         group_weights=packed_length(product, schedule, isa),
         group_vectors=-(-product.channels // isa.lanes),
     )
-    microkernels = [
+    microkernels = [copy(chunk.size) for region in found for chunk in region.chunks] if copy else []
+    microkernels += [
         tile(chunk.size, block).microkernel(isa)
         for region in found
         for chunk in region.chunks

@@ -20,7 +20,7 @@ from mdlc.compiler.interpreter import evaluate
 from mdlc.compiler.ops.dequantize_linear import DequantizeLinear
 from mdlc.compiler.ops.quantize_linear import QuantizeLinear
 from mdlc.compiler.types import Array, DType
-from mdlc.passes.lower_quantized import Linear
+from mdlc.passes.byte_meaning import Linear
 from mdlc.verification import Reference
 
 if TYPE_CHECKING:

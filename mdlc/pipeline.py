@@ -14,6 +14,7 @@ from mdlc.passes.dead_channels import remove_dead_channels
 from mdlc.passes.fold_scale_shift import fold_scale_shift
 from mdlc.passes.fuse_activation import fuse_activation, fuse_residual
 from mdlc.passes.fuse_pad import fuse_pad
+from mdlc.passes.fuse_quantized_sum import fuse_quantized_sum
 from mdlc.passes.layout import assign_layout, flatten_channels_last
 from mdlc.passes.lower_quantized import lower_quantized
 from mdlc.passes.pipeline import GraphPass, Stage, run_passes
@@ -46,6 +47,7 @@ BACK: tuple[GraphPass, ...] = (
     # Work that disappears into epilogues. The sum goes first: an activation behind it is behind
     # the convolution then.
     fuse_residual,
+    fuse_quantized_sum,
     fuse_activation,
     # Channels that nobody reads, or whose value is known.
     remove_dead_channels,

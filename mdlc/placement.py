@@ -13,8 +13,10 @@ from mdlc.compiler.ops.dequantize_linear import DequantizeLinear
 from mdlc.compiler.ops.quantize_linear import QuantizeLinear
 from mdlc.compiler.ops.relu import Relu
 from mdlc.compiler.types import DType, Layout
+from mdlc.passes.byte_meaning import Linear
 from mdlc.passes.fuse_activation import fuse_residual
-from mdlc.passes.lower_quantized import MOVEMENT, Linear
+from mdlc.passes.fuse_quantized_sum import fuse_quantized_sum
+from mdlc.passes.integer_forms import MOVEMENT
 from mdlc.passes.pipeline import run_passes
 from mdlc.pipeline import AFTER_QUANTIZATION
 from mdlc.quantization.layers import Assignment
@@ -47,7 +49,8 @@ def _by_name(graph: Graph, isa: Isa) -> Mapping[str, float]:
 
     Sums stay layers of their own here, so that a convolution's cost is its own.
     """
-    passes = [p for p in AFTER_QUANTIZATION if p is not fuse_residual]
+    apart = fuse_residual, fuse_quantized_sum
+    passes = [p for p in AFTER_QUANTIZATION if p not in apart]
     found: dict[str, float] = {}
     for node in run_passes(graph, passes)[-1].graph.order():
         if node.constant is None and node.inputs and not _converts(node):

@@ -24,7 +24,8 @@ from mdlc.compiler.ops.reshape import Reshape
 from mdlc.compiler.ops.resize import Resize
 from mdlc.compiler.ops.transpose import Transpose
 from mdlc.compiler.types import Array, DType
-from mdlc.passes.lower_quantized import MOVEMENT, Linear, single
+from mdlc.passes.byte_meaning import Linear, single
+from mdlc.passes.integer_forms import MOVEMENT
 from mdlc.quantization.calibrate import tensor_keys
 from mdlc.quantization.table import CalibrationTable
 

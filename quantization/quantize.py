@@ -15,7 +15,7 @@ from mdlc.compiler.ops.constant import constant
 from mdlc.compiler.ops.dequantize_linear import DequantizeLinear
 from mdlc.compiler.ops.quantize_linear import QuantizeLinear
 from mdlc.compiler.types import Array
-from mdlc.passes.lower_quantized import Linear
+from mdlc.passes.byte_meaning import Linear
 from mdlc.quantization.layers import Assignment, is_bytes, is_product
 from mdlc.quantization.weights import QuantizedWeights, rounded_weights, weight_scales
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -120,6 +122,28 @@ def test_parts_of_wider_tensors(target: str) -> None:
     joined = make(Concat(1), left, right)
     total = make(QuantizedAdd(0.6, 0.7, 1, -2, 3), *halves)
     agrees(target, {"x": x}, [product(joined, 17, 1, 0.0005), total, valid])
+
+
+def summed(conv: Node, other: Node, **attributes: object) -> Node:
+    """The convolution with the sum in its epilogue."""
+    added = QuantizedAdd(0.8, 0.7, b_zero=-2, y_zero=3, **attributes)  # type: ignore[arg-type]
+    return make(replace(conv.op, addition=added), *conv.inputs, other)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_sums_with_parts_of_wider_tensors(target: str) -> None:
+    """What is added is a channel slice, lies in a concat, is the input itself, or dies there."""
+    require(target)
+    x = np.random.default_rng(3).integers(-128, 127, (2, 40, 5, 7), np.int8, endpoint=True)
+    node = graph_input("x", x.shape, DType.I8)
+    wide = product(node, 80, 1, 0.0004)
+    halves = [make(Slice.along(wide.shape, 1, first, 40), wide) for first in (0, 40)]
+    same = {"pads": (1, 1, 1, 1), "x_zero": 3}
+    first = summed(product(halves[0], 40, 3, 0.0005, **same), halves[1])
+    own = summed(product(first, 40, 1, 0.0005), first, low=-100, high=90)
+    joined = make(Concat(1), own, product(first, 24, 1, 0.0006))
+    last = summed(product(joined, 40, 1, 0.0005), own)
+    agrees(target, {"x": x}, [last, summed(product(last, 40, 3, 0.0004, **same), last)])
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -7,14 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from mdlc.codegen.byte_border import ByteBorder
-from mdlc.codegen.dot_tile import DotTile
+from mdlc.codegen.dot_tile import DotTile, PanelDotTile
 from mdlc.codegen.isa import Isa
-from mdlc.codegen.kernel import Kernel, LayerCode, Schedule, Step
-from mdlc.codegen.product import ChannelBlock, Product
+from mdlc.codegen.kernel import Kernel, LayerCode, Microkernel, Schedule, Step
+from mdlc.codegen.product import ChannelBlock, Product, panel_elements, thread_panels
 from mdlc.codegen.quantized_product import (
     READS_PAST,
     byte_product,
     check_sums,
+    copy_cycles,
     dot_cycles,
     emit_product,
     finish_of,
@@ -45,9 +46,16 @@ class QuantizedConv(Kernel):
     reads_past = READS_PAST
 
     def matches(self, node: Node, isa: Isa) -> bool:
-        return isinstance(node.op, QuantizedConv2D | QuantizedDense) and all(
-            source.constant is not None for source in node.inputs[1:]
-        )
+        if not isinstance(node.op, QuantizedConv2D | QuantizedDense):
+            return False
+        return all(source.constant is not None for source in node.inputs[1 : node.op.operands])
+
+    def in_place(self, node: Node) -> Sequence[int]:
+        # What is added is read where the sum is written, and no further.
+        if not isinstance(node.op, QuantizedConv2D) or node.op.addition is None:
+            return []
+        other = node.inputs[5]
+        return [5] if other.type == node.type and other is not node.inputs[0] else []
 
     def schedules(self, node: Node, isa: Isa) -> Sequence[Schedule]:
         return tile_schedules(self._product(node, isa), for_bytes(isa))
@@ -56,7 +64,10 @@ class QuantizedConv(Kernel):
         integers, wide = integers_of(isa), for_bytes(isa)
         finish = integers.finish_instructions / (isa.issue_width if isa.integers else 2.0)
         product = self._product(node, isa)
-        found = product_cycles(product, schedule, wide, dot_cycles(wide), integers.group, finish)
+        step = dot_cycles(wide, panels=schedule.panels)
+        found = product_cycles(
+            product, schedule, wide, step, integers.group, finish, copy_cycles(wide)
+        )
         copied = self._border(node, node.inputs[0].shape[-1], isa) is not None
         return found + (node.inputs[0].type.size / 16 if copied else 0.0)
 
@@ -76,10 +87,17 @@ class QuantizedConv(Kernel):
         }
 
     def scratch(self, node: Node, schedule: Schedule, isa: Isa) -> int:
+        return self._bordered(node, isa) + _with_rest(
+            panel_elements(self._product(node, isa), schedule, for_bytes(isa))
+        )
+
+    def thread_scratch(self, node: Node, schedule: Schedule, isa: Isa) -> int:
+        return _with_rest(thread_panels(self._product(node, isa), schedule, for_bytes(isa)))
+
+    def _bordered(self, node: Node, isa: Isa) -> int:
+        """Bytes of the copy with a border."""
         border = self._border(node, self._pitch(node), isa)
-        if border is None:
-            return 0
-        return (border.elements * border.target.size + READS_PAST + 63) // 64 * 64
+        return _with_rest(border.elements * border.target.size) if border else 0
 
     @staticmethod
     def _pitch(node: Node) -> int:
@@ -105,7 +123,12 @@ class QuantizedConv(Kernel):
         return integers.split(taps * channels) != integers.split(channels) * taps
 
     def _product(
-        self, node: Node, isa: Isa, x_pitch: int | None = None, y_pitch: int | None = None
+        self,
+        node: Node,
+        isa: Isa,
+        x_pitch: int | None = None,
+        y_pitch: int | None = None,
+        other_pitch: int = 0,
     ) -> Product:
         outputs = node.shape[1 if isinstance(node.op, QuantizedConv2D) else -1]
         return byte_product(
@@ -114,6 +137,7 @@ class QuantizedConv(Kernel):
             x_pitch=x_pitch or self._pitch(node),
             y_pitch=y_pitch or outputs,
             pad=self._copies(node, isa),
+            other_pitch=other_pitch,
         )
 
     def _border(self, node: Node, pitch: int, isa: Isa) -> ByteBorder | None:
@@ -146,10 +170,22 @@ class QuantizedConv(Kernel):
         node, x, y = step.node, step.inputs[0], step.output
         integers = integers_of(isa)
         finish = finish_of(node, integers)
-        product = self._product(node, isa, x.pitch, y.pitch)
+        added = finish.addition
+        product = self._product(node, isa, x.pitch, y.pitch, step.inputs[1].pitch if added else 0)
         border = self._border(node, x.pitch, isa)
 
-        def tile(rows: int, block: ChannelBlock) -> DotTile:
+        loop, panels = integers.depth_loop, step.schedule.panels
+        flips = integers.flips(finish.source) and not integers.copies(finish.source)
+
+        def copy(rows: int) -> Microkernel:
+            assert loop is not None
+            assert loop.panels is not None
+            taps = len(product.taps)
+            return loop.panels.copy(rows, product.run, taps, finish.source, flips)
+
+        def tile(rows: int, block: ChannelBlock) -> DotTile | PanelDotTile:
+            if panels:
+                return PanelDotTile(rows, block.vectors, block.part, product.depth, finish)
             return DotTile(rows, block.vectors, block.part, len(product.taps), product.run, finish)
 
         loops, microkernels = emit_product(
@@ -160,19 +196,26 @@ class QuantizedConv(Kernel):
             tile,
             "padded" if border else "x",
             len(integers.used_fields(finish)),
+            copy if panels else None,
         )
         name = function_name(node)
-        source, target = C_TYPES[finish.source], C_TYPES[finish.target]
+        source, target = C_TYPES[finish.source], C_TYPES[finish.output]
+        other = f"const {C_TYPES[added.kind]}* other, " if added else ""
+        scratch = ", unsigned char* scratch" if border or panels else ""
         lines = [
             f"// {step.schedule}, depth in multiples of {integers.unit}.",
             f"void {name}(const std::int8_t* weights, const std::int32_t* scale, "
-            f"const {source}* x, {target}* y{', unsigned char* scratch' if border else ''}) {{",
+            f"const {source}* x, {other}{target}* y{scratch}) {{",
         ]
         needs = list(microkernels)
         if border:
             kind = C_TYPES[border.target]
             lines.append(f"{kind}* padded = reinterpret_cast<{kind}*>(scratch);")
             needs.append(border.microkernel)
+        if panels:
+            before = self._bordered(node, isa)
+            lines.append(f"std::int8_t* panels = reinterpret_cast<std::int8_t*>(scratch)"
+                         f"{f' + {before}' if before else ''};")  # fmt: skip
         images = product.images if isinstance(node.op, QuantizedConv2D) else 1
         if images > 1:
             lines.append(f"for (int image = 0; image < {images}; ++image) {{")
@@ -183,6 +226,11 @@ class QuantizedConv(Kernel):
         text = "\n".join(line for line in lines if line) + "\n"
         includes = ("algorithm",) if border else ()
         return LayerCode(name, text, tuple(dict.fromkeys(needs)), includes)
+
+
+def _with_rest(nbytes: int) -> int:
+    """Bytes of a copy that a product may read past, in whole cache lines."""
+    return (nbytes + READS_PAST + 63) // 64 * 64 if nbytes else 0
 
 
 def function_name(node: Node) -> str:
@@ -202,7 +250,8 @@ def function_name(node: Node) -> str:
     if (dh, dw) != (1, 1):
         stem += f"d{dh}" if dh == dw else f"d{dh}x{dw}"
     stem += f"g{op.groups}" if op.groups > 1 else ""
-    return f"{stem}_{height}x{width}x{channels}_to_{filters}"
+    stem += f"_{height}x{width}x{channels}_to_{filters}"
+    return f"{stem}_added" if op.addition else stem
 
 
 KERNELS = (QuantizedConv(),)

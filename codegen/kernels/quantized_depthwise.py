@@ -54,7 +54,7 @@ class QuantizedDepthwise(Kernel):
 
     def matches(self, node: Node, isa: Isa) -> bool:
         op = node.op
-        if not isinstance(op, QuantizedConv2D) or op.dtype is DType.I32:
+        if not isinstance(op, QuantizedConv2D) or op.dtype is DType.I32 or op.addition:
             return False
         if any(source.constant is None for source in node.inputs[1:]):
             return False

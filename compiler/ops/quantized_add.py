@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -39,6 +39,12 @@ class QuantizedAdd(Op):
 
     layout_rule: ClassVar[LayoutRule] = LayoutRule.FOLLOWS
     channelwise: ClassVar[bool] = True
+
+    def turned(self) -> QuantizedAdd:
+        """The same sum of b and a."""
+        return replace(
+            self, a_scale=self.b_scale, b_scale=self.a_scale, a_zero=self.b_zero, b_zero=self.a_zero
+        )
 
     def infer(self, *inputs: TensorType) -> TensorType:
         if len(inputs) != 2 or inputs[0].shape != inputs[1].shape:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.fixed_point import fixed_point, limits, rescale, saturate
 from mdlc.compiler.op import Cost, LayoutRule, Op, Sample
+from mdlc.compiler.ops.quantized_add import QuantizedAdd
 from mdlc.compiler.types import Array, DType, TensorType
 from mdlc.compiler.window import Window
 
@@ -22,13 +23,15 @@ class QuantizedConv2D(Op):
     Inputs: x [N, C, H, W] i8 or u8, w [M, C/groups, kH, kW] i8, and [M] of i32 each: b (the bias
     in units of the accumulator, less x_zero times the sum of the filter's weights), multiplier
     and shift. Where `dtype` is i32, the accumulators themselves are the output: there are neither
-    multiplier nor shift, and y_zero, low and high mean nothing.
+    multiplier nor shift, and y_zero, low and high mean nothing. With an `addition`, a last input
+    of the output's shape, i8 or u8, is added to the result: the output is addition(y, it).
 
     Attributes:
         stride, pads, dilation, groups: as of Conv2D.
         x_zero: what padding holds. y_zero: the output's zero point.
         low, high: bounds of the output; a fused Relu or Clip narrows them.
-        dtype: of the output: i8, u8 or i32.
+        dtype: of the output before the addition: i8, u8 or i32.
+        addition: the sum with the last input, whose a_zero is y_zero; not for i32.
 
     See compiler/fixed_point.py for `rescale`; accumulators must fit 32 bits.
     """
@@ -42,12 +45,13 @@ class QuantizedConv2D(Op):
     low: int = -128
     high: int = 127
     dtype: DType = DType.I8
+    addition: QuantizedAdd | None = None
 
     layout_rule: ClassVar[LayoutRule] = LayoutRule.NATIVE
 
     @property
     def operands(self) -> int:
-        """Number of inputs."""
+        """Number of inputs, but for the one that is added."""
         return 3 if self.dtype is DType.I32 else 5
 
     def window(self, kernel: Sequence[int]) -> Window:
@@ -55,7 +59,7 @@ class QuantizedConv2D(Op):
         return Window((kernel[0], kernel[1]), self.stride, self.pads, self.dilation)
 
     def infer(self, *inputs: TensorType) -> TensorType:
-        check_operands("QuantizedConv2D", self, inputs)
+        check_operands("QuantizedConv2D", self, inputs[:-1] if self.addition else inputs)
         x, w = inputs[:2]
         if x.rank != 4 or w.rank != 4:
             raise MdlcError(f"QuantizedConv2D needs rank-4 input and filter, not {x} and {w}")
@@ -67,7 +71,12 @@ class QuantizedConv2D(Op):
                 f"in {self.groups} groups"
             )
         out = self.window(kernel).output_size((height, width))
-        return TensorType((batch, filters, *out), self.dtype)
+        result = TensorType((batch, filters, *out), self.dtype)
+        if self.addition is None:
+            return result
+        if self.addition.a_zero != self.y_zero:
+            raise MdlcError(f"QuantizedConv2D adds {self.addition} to integers of another zero")
+        return self.addition.infer(result, inputs[-1])
 
     def reference(self, *inputs: Array) -> Array:
         x, w, b = inputs[:3]
@@ -80,8 +89,9 @@ class QuantizedConv2D(Op):
         y = np.einsum("ngchwij,gmcij->ngmhw", grouped.astype(np.float64),
                       weights.astype(np.float64), optimize=True)  # fmt: skip
         total = y.reshape(n, filters, oh, ow).astype(np.int64) + b[:, None, None]
-        scales = (v[:, None, None] for v in inputs[3:])
-        return finish(self, total, *scales)
+        scales = (v[:, None, None] for v in inputs[3 : self.operands])
+        result = finish(self, total, *scales)
+        return self.addition.reference(result, inputs[-1]) if self.addition else result
 
     def cost(self, inputs: Sequence[TensorType], output: TensorType) -> Cost:
         _, per_group, kh, kw = inputs[1].shape
@@ -97,11 +107,47 @@ class QuantizedConv2D(Op):
         ) -> Sample:  # fmt: skip
             return quantized_sample(label, op, x, w, kind, int(np.prod(w[1:])))
 
+        def added(
+            label: str, op: QuantizedConv2D, x: tuple[int, ...], w: tuple[int, ...],
+            kind: type[np.integer] = np.int8, other: type[np.integer] = np.int8,
+        ) -> Sample:  # fmt: skip
+            bare = sample(f"added_{label}", op, x, w, kind)
+            assert op.addition is not None
+            shape = replace(op, addition=None).reference(*bare.inputs).shape
+            rng = np.random.default_rng(len(label))
+            low, high = limits(DType.from_numpy(np.dtype(other)))
+            values = rng.integers(low, high, shape, other, endpoint=True)
+            return replace(bare, inputs=(*bare.inputs, values))
+
         relu: dict[str, Any] = {"y_zero": -128, "low": -128}
         relu6: dict[str, Any] = {"x_zero": -128, "y_zero": -128, "high": 90}
         u8: dict[str, Any] = {"x_zero": 131, "y_zero": 7, "low": 7, "high": 255, "dtype": DType.U8}
         raw: dict[str, Any] = {"x_zero": 5, "dtype": DType.I32}
         same = (1, 1, 1, 1)
+        # Sums: of the same step, with bounds, of steps far apart, of and to unsigned bytes.
+        plain: dict[str, Any] = {"addition": QuantizedAdd(0.5, 0.5)}
+        behind_relu: dict[str, Any] = {
+            "y_zero": 5,
+            "addition": QuantizedAdd(0.9, 1.7, 5, -128, -128, -128, 100),
+        }
+        tiny: dict[str, Any] = {
+            "y_zero": -9,
+            "low": -60,
+            "high": 90,
+            "addition": QuantizedAdd(2e-3, 0.01, -9, 4, 7),
+        }
+        to_u8: dict[str, Any] = {
+            "x_zero": 131,
+            "y_zero": 120,
+            "low": 0,
+            "high": 255,
+            "dtype": DType.U8,
+            "addition": QuantizedAdd(0.8, 0.6, 120, 130, 3, 3, 255, DType.U8),
+        }
+        mixed: dict[str, Any] = {
+            "y_zero": -3,
+            "addition": QuantizedAdd(0.31, 0.77, -3, 128, 99, 10, 200, DType.U8),
+        }
         return (
             sample("1x1", cls(), (1, 16, 7, 7), (32, 16, 1, 1)),
             sample("1x1_deep", cls(x_zero=-3, **relu), (1, 144, 7, 9), (24, 144, 1, 1)),
@@ -143,6 +189,14 @@ class QuantizedConv2D(Op):
                    (12, 1, 3, 3)),
             sample("depthwise_raw", cls(pads=same, groups=18, **raw), (1, 18, 5, 6),
                    (18, 1, 3, 3)),
+            added("plain", cls(**plain), (1, 24, 7, 9), (64, 24, 1, 1)),
+            added("relu", cls(x_zero=7, **behind_relu), (2, 40, 5, 6), (37, 40, 1, 1)),
+            added("3x3", cls(pads=same, x_zero=11, **behind_relu), (1, 8, 10, 12), (21, 8, 3, 3)),
+            added("tiny", cls((2, 2), **tiny), (1, 16, 9, 9), (34, 16, 1, 1)),
+            added("u8", cls(pads=same, **to_u8), (1, 12, 6, 7), (40, 12, 3, 3), np.uint8,
+                  np.uint8),
+            added("mixed_awkward", cls(**mixed), (1, 20, 4, 5), (19, 20, 1, 1), other=np.uint8),
+            added("grouped", cls(pads=same, groups=3, **plain), (1, 12, 8, 8), (60, 4, 3, 3)),
         )  # fmt: skip
 
 

@@ -10,7 +10,8 @@ from mdlc.compiler.interpreter import run
 from mdlc.compiler.ir import Graph
 from mdlc.compiler.ops.constant import constant
 from mdlc.compiler.types import Array, DType
-from mdlc.passes.lower_quantized import Linear, lower_quantized
+from mdlc.passes.byte_meaning import Linear
+from mdlc.passes.lower_quantized import lower_quantized
 from mdlc.passes.pipeline import random_inputs
 from mdlc.quantization.calibrate import calibrate
 from mdlc.quantization.layers import Assignment, assign, linear_of_range

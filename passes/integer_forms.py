@@ -1,0 +1,246 @@
+"""Integer forms of operators between 8-bit tensors, and of products of their weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from mdlc.compiler.fixed_point import fixed_point, limits, sum_multipliers
+from mdlc.compiler.ir import Node, make
+from mdlc.compiler.op import Op
+from mdlc.compiler.ops.add import Add
+from mdlc.compiler.ops.average_pool2d import AveragePool2D
+from mdlc.compiler.ops.channel_shuffle import ChannelShuffle
+from mdlc.compiler.ops.concat import Concat
+from mdlc.compiler.ops.constant import constant
+from mdlc.compiler.ops.conv2d import Conv2D
+from mdlc.compiler.ops.dense import Dense
+from mdlc.compiler.ops.depth_to_space import DepthToSpace
+from mdlc.compiler.ops.dequantize_linear import DequantizeLinear
+from mdlc.compiler.ops.matmul import MatMul
+from mdlc.compiler.ops.max_pool2d import MaxPool2D
+from mdlc.compiler.ops.pad import Pad
+from mdlc.compiler.ops.quantized_add import QuantizedAdd
+from mdlc.compiler.ops.quantized_average_pool2d import QuantizedAveragePool2D
+from mdlc.compiler.ops.quantized_conv2d import QuantizedConv2D
+from mdlc.compiler.ops.quantized_dense import QuantizedDense
+from mdlc.compiler.ops.reduce import Reduce
+from mdlc.compiler.ops.reshape import Reshape
+from mdlc.compiler.ops.resize import Resize
+from mdlc.compiler.ops.slice import Slice
+from mdlc.compiler.ops.space_to_depth import SpaceToDepth
+from mdlc.compiler.ops.transpose import Transpose
+from mdlc.compiler.types import Array, DType
+from mdlc.compiler.window import Window
+from mdlc.passes.byte_meaning import Bytes, Declined, Linear, converted, linear_of, widened
+from mdlc.passes.wide_weights import fits, pays, wide_convolution
+
+# The same elements elsewhere, or some of them: right on integers as they are.
+MOVEMENT = (
+    ChannelShuffle, Concat, DepthToSpace, MaxPool2D, Pad, Reshape, Slice, SpaceToDepth, Transpose,
+)  # fmt: skip
+# An operator's integer form: of the float node, what its output stands for, and bounds.
+Lower = Callable[[Node, Linear, int, int], Node]
+
+
+def lower_core(node: Node, y: Linear, low: int, high: int) -> Node:
+    """An operator on integers whose output, bounded by low and high, stands for y.
+
+    Raises:
+        Declined: it has no such form.
+    """
+    for kinds, lower in _CORES.items():
+        if isinstance(node.op, kinds):
+            return lower(node, y, low, high)
+    raise Declined(f"{type(node.op).__name__} has no integer form")
+
+
+def accumulated(node: Node) -> Node:
+    """A product of 8-bit integers in float: 32-bit accumulators times their scales.
+
+    Raises:
+        Declined: its inputs are no integers.
+    """
+    op = node.op
+    axis = 1 if isinstance(op, Conv2D) else node.type.rank - 1
+    x = _bytes(node.inputs[0])
+    if isinstance(op, Conv2D | Dense):
+        if op.activation is not None or getattr(op, "residual", False):
+            raise Declined("it has a fused epilogue")
+        w, scales = _weights(node.inputs[1], 0)
+        b = _constant_vector(node.inputs[2])
+    else:
+        if node.inputs[1].type.rank != 2:
+            raise Declined("it is no product with one matrix")
+        w, scales = _weights(node.inputs[1], 1)
+        w, b = np.ascontiguousarray(w.T), np.zeros(w.shape[1])
+    # The step of the output means nothing here: there are neither multiplier nor shift.
+    operands = _product(x, w, scales, b, Linear(float(scales.max() * x.scale), 0, DType.I8))[:2]
+    fixed = (
+        QuantizedConv2D(op.stride, op.pads, op.dilation, op.groups, x.zero, dtype=DType.I32)
+        if isinstance(op, Conv2D)
+        else QuantizedDense(x.zero, dtype=DType.I32)
+    )
+    wide = make(fixed, x.node, *operands, name=node.name)
+    steps = (scales * x.scale).astype(np.float32)
+    zeros = np.zeros(len(steps), np.int32)
+    return make(DequantizeLinear(axis), wide, constant(steps), constant(zeros))
+
+
+def _bytes(node: Node) -> Bytes:
+    """The integers behind a float tensor."""
+    linear = linear_of(node)
+    if linear is None:
+        raise Declined(f"{node.name or type(node.op).__name__!r} has not 8 bits")
+    return Bytes(node.inputs[0], linear)
+
+
+def _weights(node: Node, axis: int) -> tuple[Array, Array]:
+    """Weights as int8 without a zero point, and the scale (float64) of each output channel.
+
+    Args:
+        axis: of the output channels.
+    """
+    centred, scales = _centred_weights(node, axis)
+    if not fits(centred):
+        raise Declined("the weights less their zero point do not fit 8 bits")
+    return centred.astype(np.int8), scales
+
+
+def _centred_weights(node: Node, axis: int) -> tuple[Array, Array]:
+    """The same as int32, whatever range they have."""
+    op, inputs = node.op, [source.constant for source in node.inputs]
+    if not isinstance(op, DequantizeLinear) or any(value is None for value in inputs):
+        raise Declined("the weights have not 8 bits")
+    w, scale, zero = (value for value in inputs if value is not None)
+    if w.dtype not in (np.int8, np.uint8):
+        raise Declined(f"the weights have {w.dtype} values")
+    if scale.ndim and scale.size > 1 and op.axis != axis:
+        raise Declined("the weights' scales do not go with output channels")
+    shape = [1] * w.ndim
+    shape[axis] = -1
+    centred = w.astype(np.int32) - zero.astype(np.int32).reshape(shape if zero.size > 1 else ())
+    scales = np.broadcast_to(scale.astype(np.float64).reshape(-1), (w.shape[axis],))
+    if not (np.isfinite(scales).all() and (scales > 0).all()):
+        raise Declined("a scale of the weights is not positive")
+    return centred, scales
+
+
+def _product(x: Bytes, w: Array, scales: Array, b: Array, y: Linear) -> list[Node]:
+    """The constant inputs of a product: weights [M, ...], bias, multiplier and shift."""
+    unit = scales * x.scale
+    wide = w.reshape(len(w), -1).astype(np.int64)
+    bias = np.rint(b.astype(np.float64) / unit) - x.zero * wide.sum(1)
+    if np.any(np.abs(bias) + 255 * np.abs(wide).sum(1) >= 2.0**31):
+        raise Declined("sums could leave 32 bits")
+    values = (w, bias.astype(np.int32), *fixed_point(unit / y.scale))
+    return [constant(value) for value in values]
+
+
+def _constant_vector(node: Node) -> Array:
+    value = widened(node)
+    if value is None:
+        raise Declined("the bias is computed at run time")
+    return value
+
+
+def _conv(node: Node, y: Linear, low: int, high: int) -> Node:
+    op = node.op
+    assert isinstance(op, Conv2D)
+    if op.activation is not None or op.residual:
+        raise Declined("it has a fused epilogue")
+    x = _bytes(node.inputs[0])
+    w, scales = _centred_weights(node.inputs[1], 0)
+    b = _constant_vector(node.inputs[2])
+    fixed = QuantizedConv2D(
+        op.stride, op.pads, op.dilation, op.groups, x.zero, y.zero, low, high, y.dtype
+    )
+    if fits(w):
+        return make(fixed, x.node, *_product(x, w.astype(np.int8), scales, b, y))
+    if not pays(w, op.groups):
+        raise Declined("the weights less their zero point do not fit 8 bits")
+
+    def operands(some: Array, bias: Array, channels: Array) -> list[Node]:
+        return _product(x, some, scales[channels], bias, y)
+
+    # In the worst case the clipped part alone: both together must stay inside 32 bits.
+    _product(x, w, scales, b, y)
+    return wide_convolution(fixed, x.node, w, scales * x.scale, b, y.constants(), operands)
+
+
+def _dense(node: Node, y: Linear, low: int, high: int) -> Node:
+    op = node.op
+    if isinstance(op, Dense):
+        if op.activation is not None:
+            raise Declined("it has a fused epilogue")
+        w, scales = _weights(node.inputs[1], 0)
+        b = _constant_vector(node.inputs[2])
+    else:
+        if node.inputs[1].type.rank != 2:
+            raise Declined("it is no product with one matrix")
+        w, scales = _weights(node.inputs[1], 1)
+        w, b = np.ascontiguousarray(w.T), np.zeros(w.shape[1])
+    x = _bytes(node.inputs[0])
+    operands = _product(x, w, scales, b, y)
+    return make(QuantizedDense(x.zero, y.zero, low, high, y.dtype), x.node, *operands)
+
+
+def _add(node: Node, y: Linear, low: int, high: int) -> Node:
+    a, b = (_summand(source, node) for source in node.inputs)
+    factors = a.scale / y.scale, b.scale / y.scale
+    sum_multipliers(*factors)
+    op = QuantizedAdd(*factors, a.zero, b.zero, y.zero, low, high, y.dtype)
+    return make(op, a.node, b.node)
+
+
+def _summand(source: Node, whole: Node) -> Bytes:
+    found = _bytes(source)
+    if found.node.constant is not None:
+        raise Declined("an operand is a constant")
+    if found.node.shape != whole.shape:
+        raise Declined("an operand is broadcast")
+    return found
+
+
+def _mean(node: Node, y: Linear, low: int, high: int) -> Node:
+    op, x = node.op, _bytes(node.inputs[0])
+    shape: Sequence[int] | None = None
+    if isinstance(op, Reduce):
+        if op.kind != "mean" or op.axes != (2, 3) or node.inputs[0].type.rank != 4:
+            raise Declined("it is no mean over an image")
+        height, width = node.inputs[0].shape[2:]
+        window, include = Window((height, width)), False
+        shape = None if op.keepdims else node.shape
+    else:
+        assert isinstance(op, AveragePool2D)
+        window, include = op.window, op.include_pad
+    fixed = QuantizedAveragePool2D(
+        window, x.scale / y.scale, include, x.zero, y.zero, low, high, y.dtype
+    )
+    result = make(fixed, x.node)
+    return result if shape is None else make(Reshape(tuple(shape)), result)
+
+
+def _movement(node: Node, y: Linear, low: int, high: int) -> Node:
+    if (low, high) != limits(y.dtype):
+        raise Declined("a bound stands behind it")
+    op, sources = node.op, [_bytes(source) for source in node.inputs]
+    if isinstance(op, Concat):
+        return make(op, *(converted(x, y) for x in sources))
+    (x,) = sources
+    if isinstance(op, Pad) and op.mode == "constant":
+        op = replace(op, value=float(x.linear.quantize(op.value)))
+    if isinstance(op, Resize) and (op.mode == "cubic" or op.extrapolation):
+        raise Declined("interpolation leaves the range")
+    return converted(Bytes(make(op, x.node), x.linear), y)
+
+
+_CORES: dict[type[Op] | tuple[type[Op], ...], Lower] = {
+    Conv2D: _conv,
+    (Dense, MatMul): _dense,
+    Add: _add,
+    (AveragePool2D, Reduce): _mean,
+    (*MOVEMENT, Resize): _movement,
+}
