@@ -122,7 +122,7 @@ def rounded(filters: Array) -> Array:
     descending = np.take_along_axis(taps, order, 2)
     lost = np.zeros(taps.shape[:2])
     for tap in np.moveaxis(descending, 2, 0):
-        spacing = np.spacing(np.abs(tap).astype(np.float16)).astype(np.float64)
+        spacing = np.spacing(np.abs(tap).astype(np.float16) / 2).astype(np.float64) * 2
         wanted = np.clip(tap + np.clip(lost, -spacing / 2, spacing / 2), -LARGEST, LARGEST)
         nearest = wanted.astype(np.float16).astype(np.float64)
         lost += tap - nearest
