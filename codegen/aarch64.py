@@ -25,6 +25,8 @@ class Aarch64Panels:
     Attributes:
         letter: of an element in assembly, s or h; lanes: elements of a register.
         piece, letters, zero: see Panels.
+        by_product: whether sums start from their first products, no register being set before: for
+            ISAs that add the bias last. One chunk stands before the loop then.
     """
 
     letter: str
@@ -32,6 +34,7 @@ class Aarch64Panels:
     piece: str
     letters: str
     zero: str
+    by_product: bool = False
 
     @property
     def steps(self) -> int:
@@ -39,10 +42,11 @@ class Aarch64Panels:
         return self.lanes // 2
 
     def rest_of(self, chunks: int, rows: int, vectors: int) -> int:
-        """Chunks that follow the loop; the loop makes (chunks - rest) / CHUNKS trips."""
-        if self._pipelined(rows, vectors):
-            return (chunks - 1) % CHUNKS + 1
-        return chunks % CHUNKS
+        """Chunks that follow the loop; the loop makes (chunks - rest) // CHUNKS trips."""
+        behind = chunks - self.by_product
+        if behind and self._pipelined(rows, vectors):
+            return (behind - 1) % CHUNKS + 1
+        return behind % CHUNKS
 
     def step_loads(self, vectors: int) -> float:
         """Instructions that load a step of the depth."""
@@ -56,19 +60,23 @@ class Aarch64Panels:
             rest: chunks after the loop; loop: whether there is a loop, of kTrips trips.
             bias: whether sums start from bias (else from 0).
         """
-        lines = list(self._start(rows, vectors, bias=bias))
+        lines = [] if self.by_product else list(self._start(rows, vectors, bias=bias))
         pipelined = self._pipelined(rows, vectors)
         if pipelined:
             lines += [self._load_a(rows, vectors, 0), self._load_b(rows, vectors, 0)]
+        begun = int(self.by_product)
+        if begun:
+            more = loop or rest > 0
+            lines += self._chunk(rows, vectors, 0, following=more, first=True)
         if loop:
             lines += ["mov x9, %[trips]", "1:"]
             for index in range(CHUNKS):
-                lines += self._chunk(rows, vectors, index, following=True)
+                lines += self._chunk(rows, vectors, begun + index, following=True)
                 if index == 0:
                     lines.append("subs x9, x9, #1")
             lines.append("b.ne 1b")
         for index in range(rest):
-            lines += self._chunk(rows, vectors, index, following=index + 1 < rest)
+            lines += self._chunk(rows, vectors, begun + index, following=index + 1 < rest)
         text = "\n".join(f'"{line}\\n"' for line in lines)
         outputs = [f'[acc{r}_{v}] "=&w"(acc{r}_{v})' for r in range(rows) for v in range(vectors)]
         inputs = ['[trips] "i"(kTrips)'] if loop else []
@@ -123,8 +131,13 @@ class Aarch64Panels:
                 else:
                     yield f"movi %[acc{r}_{v}].4s, #0"
 
-    def _chunk(self, rows: int, vectors: int, index: int, *, following: bool) -> Iterator[str]:
-        """A chunk of the depth; with `following`, the next one is loaded meanwhile."""
+    def _chunk(
+        self, rows: int, vectors: int, index: int, *, following: bool, first: bool = False
+    ) -> Iterator[str]:
+        """A chunk of the depth; with `following`, the next one is loaded meanwhile.
+
+        With `first`, the accumulators are set, not added to.
+        """
         pipelined = self._pipelined(rows, vectors)
         a, each = self._a_first(rows, vectors, index), self._turn(vectors)
         turns = self.steps // each
@@ -150,7 +163,8 @@ class Aarch64Panels:
                         element = (number * each + step) * _PIXELS + r % _PIXELS
                         source = a + 2 * (r // _PIXELS) + element // self.lanes
                         lane = f"v{source}.{self.letter}[{element % self.lanes}]"
-                        yield f"fmla %[acc{r}_{v}].{self.lanes}{self.letter}, {left}, {lane}"
+                        does = "fmul" if first and not (number or step) else "fmla"
+                        yield f"{does} %[acc{r}_{v}].{self.lanes}{self.letter}, {left}, {lane}"
                     if ahead:
                         yield ahead.pop(0)
 
@@ -161,4 +175,4 @@ def _a_count(rows: int) -> int:
 
 
 FLOATS = Aarch64Panels("s", 4, "float32x2", "f32", "0.0F")
-HALVES = Aarch64Panels("h", 8, "uint16x4", "u16", "0")
+HALVES = Aarch64Panels("h", 8, "uint16x4", "u16", "0", by_product=True)

@@ -46,7 +46,7 @@ class Panels(Protocol):
         """
 
     def rest_of(self, chunks: int, rows: int, vectors: int) -> int:
-        """Chunks that follow the loop; the loop makes (chunks - rest) / CHUNKS trips."""
+        """Chunks that follow the loop; the loop makes (chunks - rest) // CHUNKS trips."""
 
     def step_loads(self, vectors: int) -> float:
         """Instructions that load a step of the depth."""
@@ -98,6 +98,8 @@ class Isa:
         scalar: of a half: elements one by one, computed in float; else the portable ISA is.
         longest_sum: products that are added up in one go, for the sake of precision; longer sums
             are sums of such sums. 0: any number.
+        bias_last: whether a bias is added to a sum of products, instead of the products to it:
+            roundings are of the size of what has been summed up so far.
         integers: how it computes on 8-bit integers; None: in portable scalar C++.
         from_bytes: how bytes become floats (of a half: see `wide`); None: one by one.
         fma_per_cycle: vector multiply-adds a core of the class starts per cycle.
@@ -131,6 +133,7 @@ class Isa:
     wide: Isa | None = None
     scalar: Isa | None = None
     longest_sum: int = 0
+    bias_last: bool = False
     integers: Integers | None = None
     from_bytes: FromBytes | None = None
     fma_per_cycle: float = 2.0

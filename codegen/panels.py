@@ -175,7 +175,8 @@ class PanelTile:
         """Such as gemm_relu_f32_8x8_panels_neon."""
         kind = f"gemm{epilogue.suffix}_{isa.kind}_{self.rows}x{self.channels(isa)}_panels"
         rest = self.rest(isa)
-        kind += f"_rest{rest * piece(isa)}" if rest % CHUNKS else ""
+        alone = self.depth == piece(isa)  # no loop and no rest either
+        kind += f"_rest{rest * piece(isa)}" if rest % CHUNKS or alone else ""
         return f"{kind}{'' if self.trips(isa) else '_short'}_{isa.suffix}"
 
     def template_parameters(self, isa: Isa, epilogue: Epilogue) -> list[str]:
@@ -207,12 +208,17 @@ class PanelTile:
             piece=piece(isa),
             trip=piece(isa) * CHUNKS,
             trips=trips,
-            depth=rest * piece(isa),
+            depth=self.depth - trips * CHUNKS * piece(isa),
             params=self.template_parameters(isa, epilogue),
             arguments=isa.arguments(["a", "b", *epilogue.arguments]),
             assembly=isa.panels.loop(
-                self.rows, self.vectors, rest, loop=trips > 0, bias=epilogue.bias
+                self.rows,
+                self.vectors,
+                rest,
+                loop=trips > 0,
+                bias=epilogue.bias and not isa.bias_last,
             ),
+            bias=epilogue.bias,
             residual=epilogue.residual,
             slope=epilogue.slope,
             activation=activation.name if activation else "",

@@ -364,7 +364,7 @@ def emit_loops(
         """What happens to the sums of a part: parts but the first add to what is there."""
         return replace(
             epilogue,
-            bias=epilogue.bias and part.first,
+            bias=epilogue.bias and (part.last if isa.bias_last else part.first),
             residual=epilogue.residual if part.first else True,
             activation=epilogue.activation if part.last else None,
         )

@@ -81,6 +81,7 @@ class SparseTile:
             params=self.template_parameters(epilogue),
             arguments=[*arguments, "float* y"],
             block="\n".join(self._block(isa)),
+            bias=True,
             residual=epilogue.residual,
             slope=epilogue.slope,
             activation=activation.name if activation else "",

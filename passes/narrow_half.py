@@ -11,6 +11,7 @@ from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Graph, Node, make
 from mdlc.compiler.ops.cast import Cast
 from mdlc.compiler.ops.constant import Constant, constant
+from mdlc.compiler.ops.conv2d import Conv2D
 from mdlc.compiler.ops.input import Input
 from mdlc.compiler.types import Array, DType
 
@@ -52,6 +53,7 @@ def narrow_half(
     casts: dict[tuple[Node, DType], Node] = {}
     half: list[str] = []
     kept: dict[str, str] = {}
+    filters_of = {node.inputs[1] for node in graph.order() if isinstance(node.op, Conv2D)}
 
     def of(node: Node, dtype: DType) -> Node:
         """What stands for an old node, in an element type if it is a float."""
@@ -60,7 +62,8 @@ def narrow_half(
             return new
         if (node, dtype) not in casts:
             if isinstance(new.op, Constant):
-                value = new.op.value.astype(dtype.numpy)
+                filters = dtype is DType.F16 and node in filters_of
+                value = rounded(new.op.value) if filters else new.op.value.astype(dtype.numpy)
                 made = constant(value, new.name)
                 casts[node, dtype] = Node(
                     made.op, (), made.type.with_layout(new.type.layout), new.name
@@ -104,6 +107,29 @@ def narrow_half(
         for node in graph.outputs
     )
     return Narrowed(Graph(graph.inputs, outputs, graph.output_names, graph.name), tuple(half), kept)
+
+
+def rounded(filters: Array) -> Array:
+    """Filters [M, C, kH, kW] in half precision, each [kH, kW] with the sum that it had.
+
+    Neighbouring pixels are alike, so that errors of a filter's taps add up instead of cancelling.
+    Every tap but the largest is therefore rounded with what the larger ones have lost; none moves
+    by more than the distance of two halves around it. (Error feedback; rounding of sequences such
+    that sums are kept.)
+    """
+    taps = filters.reshape(*filters.shape[:2], -1).astype(np.float64)
+    order = np.argsort(-np.abs(taps), axis=2, kind="stable")
+    descending = np.take_along_axis(taps, order, 2)
+    lost = np.zeros(taps.shape[:2])
+    for tap in np.moveaxis(descending, 2, 0):
+        spacing = np.spacing(np.abs(tap).astype(np.float16) / 2).astype(np.float64) * 2
+        wanted = np.clip(tap + np.clip(lost, -spacing / 2, spacing / 2), -LARGEST, LARGEST)
+        nearest = wanted.astype(np.float16).astype(np.float64)
+        lost += tap - nearest
+        tap[...] = nearest
+    found = np.empty_like(taps)
+    np.put_along_axis(found, order, descending, 2)
+    return found.astype(np.float16).reshape(filters.shape)
 
 
 def _narrowed(on: Callable[[Node, DType], Node], node: Node) -> Node | None:

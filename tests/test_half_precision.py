@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -33,9 +34,10 @@ from mdlc.compiler.ops.relu import Relu
 from mdlc.compiler.types import Array, DType
 from mdlc.half_precision import HalfPrecision
 from mdlc.passes.layout import assign_layout
-from mdlc.passes.narrow_half import LARGEST
+from mdlc.passes.narrow_half import LARGEST, rounded
 from mdlc.passes.value_bounds import value_bounds, values
 from mdlc.preprocess import Preprocess
+from mdlc.quantization_options import Quantize
 from tests.shared_data import MODELS, model_inputs, model_path, needs_shared, onnxruntime_outputs
 from tests.targets import HALF_TARGETS, require
 
@@ -132,9 +134,72 @@ def test_long_sums(target: str) -> None:
     assert len(plan.half_steps) >= 6
     actual = Executable(plan)(given_)
     for name, expected in run(graph, given_).items():
-        # 128 products at a time: about as good as one product, and far better than all in one.
+        # 64 products at a time: about as good as one product, and far better than all in one.
         error = np.abs(actual[name] - expected).max() / np.abs(expected).max()
-        assert error < 5e-3, name
+        assert error < 4e-3, name
+
+
+def large_biases() -> tuple[Graph, dict[str, Array]]:
+    """Layers whose sums are small beside a bias that cancels most of them."""
+    generator = np.random.default_rng(6)
+    inputs, outputs, given_ = [], [], {}
+    cases = [
+        ((1, 60, 7, 7), (24, 60, 1, 1), 1),
+        ((1, 3, 12, 12), (20, 3, 3, 3), 1),
+        ((1, 20, 9, 9), (20, 1, 3, 3), 20),
+        ((1, 19, 9, 9), (19, 1, 5, 5), 19),
+        ((1, 4, 3, 3), (7, 4, 1, 1), 1),
+    ]
+    for number, (shape, filters, groups) in enumerate(cases):
+        x = graph_input(f"x{number}", shape, DType.F32)
+        given_[x.name] = generator.uniform(0.5, 1.5, shape).astype(np.float16).astype(np.float32)
+        pads = (filters[2] // 2,) * 4
+        weights = generator.uniform(-1, 1, filters).astype(np.float16).astype(np.float32)
+        bias = np.full(filters[0], 16.0, np.float32)
+        op = Conv2D(pads=pads, groups=groups)
+        inputs.append(x)
+        outputs.append(make(op, x, constant(weights), constant(bias), name=f"y{number}"))
+    names = tuple(node.name for node in outputs)
+    return assign_layout(Graph(tuple(inputs), tuple(outputs), names, "biases")), given_
+
+
+@pytest.mark.parametrize("target", HALF_TARGETS)
+def test_biases_are_added_last(target: str) -> None:
+    """Roundings are of the size of the sums, not of the bias."""
+    require(target)
+    graph, given_ = large_biases()
+    narrow, _ = half_of(graph, target)
+    actual = Executable(lower(narrow, find_isa(target), "Biases"))(given_)
+    for name, expected in run(graph, given_).items():
+        # One rounding at 16 to 32 is 2^-7 at most, 0.6 of it in the mean; where a bias comes
+        # first, every product has one.
+        rms = float(np.sqrt(np.mean((actual[name] - expected) ** 2)))
+        assert rms < 1.4 * 2.0**-7, name
+
+
+@given(st.integers(0, 1000), st.sampled_from([1, 2, 3, 5]), st.floats(1e-3, 1e3))
+@settings(deadline=None, max_examples=50)
+def test_filters_keep_their_sums(seed: int, taps: int, scale: float) -> None:
+    generator = np.random.default_rng(seed)
+    filters = (generator.normal(size=(6, 5, taps, taps)) * scale).astype(np.float32)
+    found = rounded(filters)
+    assert found.dtype == np.float16
+    nearest = filters.astype(np.float16)
+    spacing = np.spacing(np.abs(nearest)).astype(np.float64)
+    assert (np.abs(found - filters.astype(np.float64)) <= 1.5 * spacing).all()
+    if taps == 1:
+        np.testing.assert_array_equal(found, nearest)
+        return
+    lost, plain = (
+        np.abs(each.sum((2, 3), dtype=np.float64) - filters.sum((2, 3), dtype=np.float64)).mean()
+        for each in (found, nearest)
+    )
+    assert lost < plain
+
+
+def test_filters_at_the_end_of_the_range() -> None:
+    filters = np.full((1, 1, 3, 3), 65503.0, np.float32)
+    assert np.isfinite(rounded(filters)).all()
 
 
 FLOAT_MODELS = [name for name, model in MODELS.items() if not model.quantised]
@@ -303,10 +368,12 @@ def test_the_command_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) ->
         ({"precision": "fp16", "weights_encoding": "int8"}, "--weights-encoding"),
         ({"precision": "fp16", "target": "metal"}, "--precision"),
         ({"calibrate": "x.npz"}, "--calibrate"),
+        ({"precision": "fp16", "quantize": Quantize([{}])}, "contradicts --quantize"),
+        ({"precision": "bf16", "quantize": Quantize([{}]), "target": "generic"}, "--precision"),
         ({"precision": "fp16", "calibrate": "missing.npz"}, "missing.npz"),
     ],
 )
-def test_contradictions_are_refused(options: dict[str, str], word: str) -> None:
+def test_contradictions_are_refused(options: dict[str, Any], word: str) -> None:
     with pytest.raises(MdlcError, match=word):
         mdlc.compile(growing(1.0), **{"target": TARGET, **options})
 

@@ -36,7 +36,8 @@ _HALF = replace(
     element=_ELEMENT,
     wide=NEON,
     scalar=_SCALAR,
-    longest_sum=128,
+    longest_sum=64,
+    bias_last=True,
     spell={
         "load": "vreinterpretq_f16_u16(vld1q_u16({0}))",
         "store": "vst1q_u16({0}, vreinterpretq_u16_f16({1}))",

@@ -96,6 +96,11 @@ class DepthwiseTile:
         uses = self.uses()
         reads = bool(uses) and self.rows > 0
         read = [*(["x", "w"] if reads else []), *epilogue.arguments]
+        begun: dict[int, list[int]] = {}  # each pixel's first product: column and tap
+        if reads:
+            for place, pairs in uses.items():
+                for pixel, tap in pairs:
+                    begun.setdefault(pixel, [place, tap])
         column = f"p * {self.stride} + k * {self.dilation}"
         formula = f"bias[c] + sum(x[row][{column}][c] * w[row][k][c])"
         text = render(
@@ -108,6 +113,7 @@ class DepthwiseTile:
             arguments=isa.arguments(read),
             columns=list(uses),
             uses=uses,
+            begun={pixel: begun.get(pixel) for pixel in range(self.pixels)},
             used_taps=sorted({tap for pairs in uses.values() for _, tap in pairs}),
             clipped=self.left or self.right,
             epilogue=epilogue,
