@@ -58,7 +58,7 @@ def probes(codes: Iterable[LayerCode]) -> Iterator[Probe]:
                 continue
             seen.add(found[1])
             text = known[found[1]].text
-            signature = re.search(rf"inline void {found[1]}\(([^)]*)\)", text)
+            signature = re.search(rf"void {found[1]}\(([^)]*)\)", text)
             assert signature
             yield Probe(known[found[1]], found[2] or "", signature[1])
 
@@ -67,7 +67,8 @@ def assembly(isa: Isa, found: list[Probe], compiler: list[str], folder: Path) ->
     """The text of every probe's function."""
     codes = [LayerCode("", "", (probe.microkernel,)) for probe in found]
     parts = ["#include <cstdint>", "#include <cstring>", f"#include <{isa.header}>", "namespace {"]
-    parts += [m.text for m in _ordered(codes)]
+    # A probe is to hold its kernel's text.
+    parts += [m.text.replace("__attribute__((noinline))", "inline") for m in _ordered(codes)]
     parts += ["}", 'extern "C" {', *(p.code(i) for i, p in enumerate(found)), "}"]
     source, target = folder / "probes.cpp", folder / "probes.s"
     source.write_text("\n".join(parts))
