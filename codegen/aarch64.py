@@ -57,7 +57,7 @@ class Aarch64Panels:
 
         Args:
             rows: pixels, at most 8; vectors: of channels, at most 3.
-            rest: chunks after the loop; loop: whether there is a loop, of kTrips trips.
+            rest: chunks after the loop; loop: whether there is a loop, of `trips` trips.
             bias: whether sums start from bias (else from 0).
         """
         lines = [] if self.by_product else list(self._start(rows, vectors, bias=bias))
@@ -79,7 +79,7 @@ class Aarch64Panels:
             lines += self._chunk(rows, vectors, begun + index, following=index + 1 < rest)
         text = "\n".join(f'"{line}\\n"' for line in lines)
         outputs = [f'[acc{r}_{v}] "=&w"(acc{r}_{v})' for r in range(rows) for v in range(vectors)]
-        inputs = ['[trips] "i"(kTrips)'] if loop else []
+        inputs = ['[trips] "r"(static_cast<std::int64_t>(trips))'] if loop else []
         inputs += ['[bias] "r"(bias)'] if bias else []
         used = self._b_first(rows, vectors, 1) + self._b_count(vectors)
         clobbers = [f'"v{i}"' for i in range(used)] + (['"x9"', '"cc"'] if loop else [])

@@ -42,7 +42,7 @@ class Panels(Protocol):
     def loop(self, rows: int, vectors: int, rest: int, *, loop: bool, bias: bool) -> str:
         """accumulators = start + sum over k of a[k][row] * b[k][channel].
 
-        A C++ statement on accR_V, a, b, kTrips and, with `bias`, bias.
+        A C++ statement on accR_V, a, b, trips and, with `bias`, bias.
         """
 
     def rest_of(self, chunks: int, rows: int, vectors: int) -> int:

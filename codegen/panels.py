@@ -181,8 +181,7 @@ class PanelTile:
 
     def template_parameters(self, isa: Isa, epilogue: Epilogue) -> list[str]:
         """Names of the compile-time integers, in order."""
-        names = ["kTrips"] if self.trips(isa) else []
-        names += ["kOutStep"] if self.rows > 1 else []
+        names = ["kOutStep"] if self.rows > 1 else []
         return names + (["kResidualStep"] if epilogue.residual and self.rows > 1 else [])
 
     def microkernel(self, isa: Isa, epilogue: Epilogue) -> Microkernel:
@@ -210,7 +209,11 @@ class PanelTile:
             trips=trips,
             depth=self.depth - trips * CHUNKS * piece(isa),
             params=self.template_parameters(isa, epilogue),
-            arguments=isa.arguments(["a", "b", *epilogue.arguments]),
+            # No compile-time integer: layers of any depth share the tile.
+            arguments=[
+                *isa.arguments(["a", "b", *epilogue.arguments]),
+                *(["int trips"] if trips else []),
+            ],
             assembly=isa.panels.loop(
                 self.rows,
                 self.vectors,

@@ -383,12 +383,15 @@ def emit_loops(
         values = tile_numbers(
             product, part.run, part.taps, product.residual if part.first else product.y
         )
-        if isinstance(shape, PanelTile):
-            values["kTrips"] = shape.trips(isa)
-        else:
+        if not isinstance(shape, PanelTile):
             values["kAhead"] = _ahead(block.vectors * isa.lanes * depth, isa)
         end = ending(part)
         return spelled(shape.name(isa, end), shape.template_parameters(isa, end), values)
+
+    def trips(chunk: Chunk, block: ChannelBlock, part: Part) -> str:
+        shape = tile(chunk, block, part)
+        found = shape.trips(isa) if isinstance(shape, PanelTile) else 0
+        return f", {found}" if found else ""
 
     def pack_call(chunk: Chunk) -> str:
         values = tile_numbers(product, product.run, product.taps)
@@ -416,6 +419,7 @@ def emit_loops(
         blocks=blocks,
         regions=found,
         call=call,
+        trips=trips,
         pack_call=pack_call,
         panels=schedule.panels,
         parts=cut,
