@@ -30,6 +30,7 @@ from mdlc.passes.layout import assign_layout
 from tests.targets import TARGETS, require
 from tests.test_kernels import network_of
 
+RNG = np.random.default_rng(8)
 INTEGER_TARGETS = [t for t in TARGETS if find_isa(t).integers is not None]
 
 
@@ -147,6 +148,47 @@ def test_softmax_of_parts_and_at_its_bounds(target: str) -> None:
             for y_scale in (2.0**-24, 1 / 256, 2.0**24):
                 outputs.append(make(QuantizedSoftmax(1, scale, y_scale, -128), some))
     agrees(target, inputs, outputs)
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.uint8])
+def test_panels_of_first_layers_without_gaps(kind: type) -> None:
+    """Rows of 5 to 21 bytes, in panels of 8 pixels and of what is left: 1 to 7."""
+    target = "arm-neon+dotprod"
+    require(target)
+    isa, info = find_isa(target), np.iinfo(kind)
+    inputs, outputs, depths = {}, [], []
+    cases = ((3, 7, 2, 148), (3, 3, 2, 28), (3, 5, 1, 76), (1, 5, 1, 28), (2, 3, 3, 20))
+    for number, (channels, kernel, stride, depth) in enumerate(cases):
+        for columns in (17, 20, 22, 46):
+            name = f"x{number}_{columns}"
+            shape = (1, channels, 9, columns)
+            inputs[name] = RNG.integers(info.min, info.max, shape, kind, endpoint=True)
+            x = graph_input(name, shape, DType.from_numpy(kind))
+            y = product(
+                x, 24, kernel, 0.001, stride=(stride, stride), x_zero=int(info.min) + 9,
+                pads=(1, 2, 1, 1),
+            )  # fmt: skip
+            outputs.append(replace(y, name=f"y{len(outputs)}"))
+            depths.append(depth)
+    names = tuple(node.name for node in outputs)
+    graph = Graph(tuple(n.inputs[0] for n in outputs), tuple(outputs), names)
+    expected = run(graph, inputs)
+    graph = assign_layout(graph)
+    layers = [node for node in graph.order() if isinstance(node.op, QuantizedConv2D)]
+    found = {node.name: [c.schedule for c in candidates(node, isa)] for node in layers}
+    chosen = {
+        name: next(s for s in schedules if s.panels) if any(s.panels for s in schedules) else
+        schedules[0] for name, schedules in found.items()
+    }  # fmt: skip
+    plan = lower(graph, isa, "First", schedules=chosen)
+    for step in plan.steps:
+        if step.schedule.panels:
+            number = int(step.node.name[1:])
+            assert step.weights["weights"].nbytes == depths[number] * 24
+    assert sum(step.schedule.panels for step in plan.steps) >= 16
+    actual = Executable(plan)(inputs)
+    for name, value in expected.items():
+        np.testing.assert_array_equal(actual[name], value, err_msg=name)
 
 
 def summed(conv: Node, other: Node, **attributes: object) -> Node:
