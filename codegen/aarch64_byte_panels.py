@@ -68,7 +68,8 @@ class DotPanels(BytePanels):
     def tag(self, depth: int) -> str:
         """See BytePanels."""
         trips, rest = divmod(depth // 4, 4)
-        many = trips if trips <= 3 else ("", "odd", "even", "threes")[_trips_together(trips)]
+        names = ("", "odd", "even", "threes", "fours")
+        many = trips if trips <= 4 else names[_trips_together(trips)]
         return f"_{many}_rest{rest}" if rest else f"_{many}"
 
     def copy(self, rows: int, run: int, taps: int, source: DType, flip: bool) -> Microkernel:
@@ -131,7 +132,7 @@ class DotPanels(BytePanels):
 
 def _trips_together(trips: int) -> int:
     """Trips of 16 that stand in the loop's body, one behind the other."""
-    return next(count for count in (2, 3, 1) if trips % count == 0)
+    return next(count for count in (4, 3, 2, 1) if trips % count == 0)
 
 
 def _groups(rows: int, vectors: int, count: int) -> Iterator[str]:
