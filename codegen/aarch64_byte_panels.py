@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from mdlc.codegen import aarch64_byte_gather
 from mdlc.codegen.integers import BytePanels
 from mdlc.codegen.kernel import Microkernel
 from mdlc.codegen.strides import C_TYPES
@@ -42,12 +43,12 @@ class DotPanels(BytePanels):
             body.append(f"ldr %q[acc0_{v}], [%[scale], #{16 * v * fields}]")
         for v in range(vectors):
             body += [f"mov %[acc{r}_{v}].16b, %[acc0_{v}].16b" for r in range(1, rows)]
-        twice = 2 if trips and trips % 2 == 0 else 1
-        if trips > twice:
+        together = _trips_together(trips)
+        if trips > together:
             body += ["ldr x17, [%[n]]", "1:"]
         if trips:
-            chunk = list(_groups(rows, vectors, 4)) * twice
-            if trips > twice:
+            chunk = list(_groups(rows, vectors, 4)) * together
+            if trips > together:
                 chunk.insert(2, "subs x17, x17, #1")
                 chunk.append("b.ne 1b")
             body += chunk
@@ -57,7 +58,7 @@ class DotPanels(BytePanels):
         text = "\n".join(f'"{line}\\n"' for line in body)
         clobbers = ", ".join(f'"v{i}"' for i in range(_RIGHT + 4))
         return (
-            f"static constexpr std::int64_t kNumbers[] = {{kDepth / {16 * twice}}};\n"
+            f"static constexpr std::int64_t kNumbers[] = {{kDepth / {16 * together}}};\n"
             f"int32x4_t {', '.join(names)};\n"
             f'asm volatile({text}\n: [b] "+r"(b), {outputs}\n'
             f': [a] "r"(a), [scale] "r"(scale), [n] "r"(kNumbers)\n'
@@ -67,7 +68,8 @@ class DotPanels(BytePanels):
     def tag(self, depth: int) -> str:
         """See BytePanels."""
         trips, rest = divmod(depth // 4, 4)
-        many = trips if trips <= 2 else "even" if trips % 2 == 0 else "odd"
+        names = ("", "odd", "even", "threes", "fours")
+        many = trips if trips <= 4 else names[_trips_together(trips)]
         return f"_{many}_rest{rest}" if rest else f"_{many}"
 
     def copy(self, rows: int, run: int, taps: int, source: DType, flip: bool) -> Microkernel:
@@ -107,11 +109,30 @@ class DotPanels(BytePanels):
         )
         return Microkernel(name, text)
 
+    def gathers(self, run: int, taps: int, pixel: int) -> bool:
+        """See BytePanels."""
+        return aarch64_byte_gather.gathers(run, taps, pixel)
+
+    def gathered(self, run: int, taps: int) -> list[int]:
+        """See BytePanels."""
+        return aarch64_byte_gather.gathered(run, taps)
+
+    def gather(
+        self, rows: int, run: int, taps: int, pixel: int, source: DType, flip: bool
+    ) -> Microkernel:
+        """See BytePanels."""
+        return aarch64_byte_gather.gather(rows, run, taps, pixel, source, flip=flip)
+
     def copy_parameters(self, rows: int, taps: int) -> list[str]:
         """See BytePanels."""
         names = ["kRun", *(["kPixelStep"] if rows > 1 else [])]
         return names + [[], ["kTaps", "kTapStep"],
                         ["kTapsY", "kTapStepY", "kTapsX", "kTapStepX"]][taps]  # fmt: skip
+
+
+def _trips_together(trips: int) -> int:
+    """Trips of 16 that stand in the loop's body, one behind the other."""
+    return next(count for count in (4, 3, 2, 1) if trips % count == 0)
 
 
 def _groups(rows: int, vectors: int, count: int) -> Iterator[str]:

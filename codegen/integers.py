@@ -216,6 +216,23 @@ class BytePanels(ABC):
             flip: whether every byte is flipped.
         """
 
+    def gathers(self, run: int, taps: int, pixel: int) -> bool:
+        """Whether `gather` serves pixels that are so many bytes apart."""
+        return False
+
+    def gathered(self, run: int, taps: int) -> list[int]:
+        """The depth in the order of `gather`, as positions in [tap][run]; -1 is padding."""
+        raise NotImplementedError
+
+    def gather(
+        self, rows: int, run: int, taps: int, pixel: int, source: DType, flip: bool
+    ) -> Microkernel:
+        """The function (x, panel) that copies runs which are no whole groups without gaps.
+
+        Its compile-time integer is the step from run to run.
+        """
+        raise NotImplementedError
+
 
 class DepthLoop(ABC):
     """accR_V = bias + sum over the depth of a[R][k] * b[k][V], where that is assembly.

@@ -247,6 +247,21 @@ def run_length(node: Node, x_pitch: int, *, pad: bool) -> int:
     return byte_product(node, unit=1, x_pitch=x_pitch, y_pitch=1, pad=pad).run
 
 
+def without_gaps(product: Product, run: int, integers: Integers) -> Product | None:
+    """The product as panels hold it whose runs are no whole groups: a first layer's.
+
+    Args:
+        run: its runs before they were rounded up.
+    """
+    panels = integers.depth_loop.panels if integers.depth_loop else None
+    if panels is None or product.groups > 1 or len(product.taps) != 1:
+        return None
+    ((taps, _),) = product.taps
+    if not panels.gathers(run, taps, product.x.pixel):
+        return None
+    return replace(product, run=len(panels.gathered(run, taps)), taps=())
+
+
 def padded_size(node: Node) -> tuple[int, int]:
     """Height and width that a convolution's windows reach over, borders included."""
     op = node.op
@@ -269,8 +284,12 @@ def needs_border(node: Node) -> bool:
     return any(op.pads[:2]) or down > height or across > width
 
 
-def tile_schedules(product: Product, isa: Isa) -> list[Schedule]:
-    """Register tiles that fit the registers, with the cache block that suits each."""
+def tile_schedules(product: Product, isa: Isa, in_panels: Product | None = None) -> list[Schedule]:
+    """Register tiles that fit the registers, with the cache block that suits each.
+
+    Args:
+        in_panels: the product as panels hold it, where that is another.
+    """
     loop = integers_of(isa).depth_loop
     most = -(-product.channels // isa.lanes)
     found = set()
@@ -291,7 +310,7 @@ def tile_schedules(product: Product, isa: Isa) -> list[Schedule]:
             height = min(max(fitting, default=0), product.columns)
         # A copy for a tile of fewer pixels is not worth it, nor for few channels.
         if height > 4:
-            block = _block(product, height, isa, product.depth)
+            block = _block(in_panels or product, height, isa, (in_panels or product).depth)
             found.add(Schedule("panels", (height, vectors * isa.lanes), block, panels=True))
     return sorted(found, key=lambda schedule: schedule.tile)
 
@@ -394,6 +413,7 @@ def emit_product(
     x: str,
     fields: int,
     copy: Callable[[int], Microkernel] | None = None,
+    tap_step: int = 0,
 ) -> tuple[str, list[Microkernel]]:
     """The loop nest around the register tiles inside the loop over images, and the tiles.
 
@@ -402,6 +422,7 @@ def emit_product(
         x: C++ name of the pointer that product.x counts from.
         fields: vectors of per-channel numbers for each vector of channels.
         copy: the function that copies so many pixels into a panel, if the schedule has panels.
+        tap_step: the step between filter rows that it copies without gaps, or 0.
     """
     blocks = channel_blocks(product, schedule, isa)
     found = regions(product, schedule)
@@ -429,6 +450,8 @@ def emit_product(
         assert copy is not None
         assert loop is not None
         assert loop.panels is not None
+        if tap_step:
+            return f"{copy(chunk.size).name}<{tap_step}>"
         listed = loop.panels.copy_parameters(chunk.size, len(product.taps))
         return f"{copy(chunk.size).name}<{', '.join(str(numbers[name]) for name in listed)}>"
 

@@ -26,10 +26,12 @@ from mdlc.compiler.ops.quantized_add import QuantizedAdd
 from mdlc.compiler.ops.quantized_average_pool2d import QuantizedAveragePool2D
 from mdlc.compiler.ops.quantized_conv2d import QuantizedConv2D
 from mdlc.compiler.ops.quantized_dense import QuantizedDense
+from mdlc.compiler.ops.quantized_softmax import QuantizedSoftmax
 from mdlc.compiler.ops.reduce import Reduce
 from mdlc.compiler.ops.reshape import Reshape
 from mdlc.compiler.ops.resize import Resize
 from mdlc.compiler.ops.slice import Slice
+from mdlc.compiler.ops.softmax import Softmax
 from mdlc.compiler.ops.space_to_depth import SpaceToDepth
 from mdlc.compiler.ops.transpose import Transpose
 from mdlc.compiler.types import Array, DType
@@ -223,6 +225,14 @@ def _mean(node: Node, y: Linear, low: int, high: int) -> Node:
     return result if shape is None else make(Reshape(tuple(shape)), result)
 
 
+def _softmax(node: Node, y: Linear, low: int, high: int) -> Node:
+    op, x = node.op, _bytes(node.inputs[0])
+    assert isinstance(op, Softmax)
+    if op.log:
+        raise Declined("it is the logarithm of a softmax")
+    return make(QuantizedSoftmax(op.axis, x.scale, y.scale, y.zero, low, high, y.dtype), x.node)
+
+
 def _movement(node: Node, y: Linear, low: int, high: int) -> Node:
     if (low, high) != limits(y.dtype):
         raise Declined("a bound stands behind it")
@@ -242,5 +252,6 @@ _CORES: dict[type[Op] | tuple[type[Op], ...], Lower] = {
     (Dense, MatMul): _dense,
     Add: _add,
     (AveragePool2D, Reduce): _mean,
+    Softmax: _softmax,
     (*MOVEMENT, Resize): _movement,
 }

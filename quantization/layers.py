@@ -22,6 +22,7 @@ from mdlc.compiler.ops.reduce import Reduce
 from mdlc.compiler.ops.relu import Relu
 from mdlc.compiler.ops.reshape import Reshape
 from mdlc.compiler.ops.resize import Resize
+from mdlc.compiler.ops.softmax import Softmax
 from mdlc.compiler.ops.transpose import Transpose
 from mdlc.compiler.types import Array, DType
 from mdlc.passes.byte_meaning import Linear, single
@@ -68,8 +69,8 @@ class Assignment:
 def assign(graph: Graph, table: CalibrationTable, keep_float: Collection[str] = ()) -> Assignment:
     """Decides what is computed in integers, and in which scales.
 
-    Products (convolutions, dense layers) always are; sums, means, functions and movements where
-    their inputs are integers anyway.
+    Products (convolutions, dense layers) always are; sums, means, softmax, functions and movements
+    where their inputs are integers anyway.
 
     Args:
         graph: the float graph, nothing fused.
@@ -120,6 +121,10 @@ def _is_sum(node: Node) -> bool:
     )
 
 
+def _is_softmax(node: Node) -> bool:
+    return isinstance(node.op, Softmax) and not node.op.log
+
+
 def _is_function(node: Node) -> bool:
     """Element-wise, of one tensor and numbers."""
     tensors = {source for source in node.inputs if source.constant is None}
@@ -163,12 +168,15 @@ def _integer_nodes(
     for node in order:
         if node.type.dtype is not DType.F32 or node in kept or node.constant is not None:
             continue
-        follows = _is_sum(node) or _is_mean(node) or _moves(node) or _is_function(node)
+        follows = any(
+            is_kind(node) for is_kind in (_is_sum, _is_mean, _is_softmax, _moves, _is_function)
+        )
         if is_product(node) or (follows and node.inputs and ready(node)):
             integer.add(node)
     # What comes last keeps its precision: a sigmoid, a mean of scores, the reshape before them.
     for node in reversed(order):
-        last = _is_function(node) or _is_mean(node) or isinstance(node.op, Reshape | Transpose)
+        last = _is_function(node) or _is_mean(node) or _is_softmax(node)
+        last = last or isinstance(node.op, Reshape | Transpose)
         if node in integer and last and not _read_in_integers(node, users, integer):
             integer.discard(node)
     return integer

@@ -20,6 +20,7 @@ NOT_COMPARED = {
     "QuantizedAveragePool2D": "compared with QLinearAveragePool in test_quantized_ops.py",
     "QuantizedConv2D": "compared with QLinearConv and ConvInteger in test_quantized_ops.py",
     "QuantizedDense": "compared with QLinearMatMul in test_quantized_ops.py",
+    "QuantizedSoftmax": "compared with a QDQ model in test_quantized_ops.py",
     "Requantize": "compared with DequantizeLinear and QuantizeLinear in test_quantized_ops.py",
     "Silu": "Swish came with opset 24; compared as x * Sigmoid(x) in its pass's tests",
 }

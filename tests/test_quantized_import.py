@@ -302,6 +302,42 @@ def test_qlinear_of_one_input(op: str, attributes: dict[str, Any], expected: lis
     check(model(op, x, others, TensorProto.UINT8, MICROSOFT, **attributes), x, expected)
 
 
+def test_qlinear_softmax() -> None:
+    x = quantised((3, 40), np.uint8)
+    others = [scale(0.03), zero(128, np.uint8), scale(1 / 256), zero(0, np.uint8)]
+    proto = model("QLinearSoftmax", x, others, TensorProto.UINT8, MICROSOFT, axis=1, opset=13)
+    check(proto, x, ["QuantizedSoftmax"])
+
+
+def softmax_pairs() -> tuple[onnx.ModelProto, Array]:
+    """A model of pairs: 1000 classes, and what it gives in float."""
+    x = quantised((2, 1000))
+    values = {"s": scale(0.07), "z": zero(-9), "t": scale(1 / 256), "u": zero(-128)}
+    nodes = [
+        helper.make_node("DequantizeLinear", ["x", "s", "z"], ["f"]),
+        helper.make_node("Softmax", ["f"], ["p"], axis=-1),
+        helper.make_node("QuantizeLinear", ["p", "t", "u"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "t", "u"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes, "g", [helper.make_tensor_value_info("x", TensorProto.INT8, x.shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(value, name) for name, value in values.items()],
+    )  # fmt: skip
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), x
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_softmax_of_pairs_in_emitted_code(target: str) -> None:
+    require(target)
+    proto, x = softmax_pairs()
+    compiled = mdlc.compile(proto, target)
+    assert operators(compiled.graph) == ["QuantizedSoftmax", "DequantizeLinear"]
+    (found,) = compiled.build().run_many([{"x": x}])
+    (wanted,) = session(proto).run(None, {"x": x})
+    np.testing.assert_allclose(found["y"], wanted, atol=1 / 256)
+
+
 def test_qlinear_concat() -> None:
     node = helper.make_node(
         "QLinearConcat", ["ys", "yz", "x", "ys", "yz", "b", "bs", "bz"], ["y0"],

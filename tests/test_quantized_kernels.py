@@ -23,12 +23,14 @@ from mdlc.compiler.ops.input import graph_input
 from mdlc.compiler.ops.quantized_add import QuantizedAdd
 from mdlc.compiler.ops.quantized_conv2d import QuantizedConv2D
 from mdlc.compiler.ops.quantized_dense import QuantizedDense
+from mdlc.compiler.ops.quantized_softmax import QuantizedSoftmax
 from mdlc.compiler.ops.slice import Slice
 from mdlc.compiler.types import Array, DType
 from mdlc.passes.layout import assign_layout
 from tests.targets import TARGETS, require
 from tests.test_kernels import network_of
 
+RNG = np.random.default_rng(8)
 INTEGER_TARGETS = [t for t in TARGETS if find_isa(t).integers is not None]
 
 
@@ -124,6 +126,71 @@ def test_parts_of_wider_tensors(target: str) -> None:
     agrees(target, {"x": x}, [product(joined, 17, 1, 0.0005), total, valid])
 
 
+@pytest.mark.parametrize("target", TARGETS)
+def test_softmax_of_parts_and_at_its_bounds(target: str) -> None:
+    """Parts of wider tensors along channels and rows; all elements equal, or 255 apart."""
+    require(target)
+    rng = np.random.default_rng(4)
+    x = rng.integers(-128, 127, (1, 48, 3, 70), np.int8, endpoint=True)
+    node = graph_input("x", x.shape, DType.I8)
+    wide = product(node, 48, 1, 0.0004)
+    halves = [make(Slice.along(wide.shape, 1, first, 24), wide) for first in (0, 24)]
+    over = [make(QuantizedSoftmax(axis, 0.04, 1 / 256, -128), half)
+            for axis, half in zip((1, 3), halves, strict=True)]  # fmt: skip
+    joined = make(Concat(1), *over)
+    inputs, outputs = {"x": x}, [product(joined, 17, 1, 0.0005)]
+    for length in (1, 63, 64, 1000):
+        rows = np.stack([np.full(length, v) for v in (-128, 127, 3)] * 2).astype(np.int8)
+        rows[3:, length // 2] = 127, -128, 4
+        inputs[f"rows{length}"] = rows
+        some = graph_input(f"rows{length}", rows.shape, DType.I8)
+        for scale in (1e-9, 0.1, 1e9):
+            for y_scale in (2.0**-24, 1 / 256, 2.0**24):
+                outputs.append(make(QuantizedSoftmax(1, scale, y_scale, -128), some))
+    agrees(target, inputs, outputs)
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.uint8])
+def test_panels_of_first_layers_without_gaps(kind: type) -> None:
+    """Rows of 5 to 21 bytes, in panels of 8 pixels and of what is left: 1 to 7."""
+    target = "arm-neon+dotprod"
+    require(target)
+    isa, info = find_isa(target), np.iinfo(kind)
+    inputs, outputs, depths = {}, [], []
+    cases = ((3, 7, 2, 148), (3, 3, 2, 28), (3, 5, 1, 76), (1, 5, 1, 28), (2, 3, 3, 20))
+    for number, (channels, kernel, stride, depth) in enumerate(cases):
+        for columns in (17, 20, 22, 46):
+            name = f"x{number}_{columns}"
+            shape = (1, channels, 9, columns)
+            inputs[name] = RNG.integers(info.min, info.max, shape, kind, endpoint=True)
+            x = graph_input(name, shape, DType.from_numpy(kind))
+            y = product(
+                x, 24, kernel, 0.001, stride=(stride, stride), x_zero=int(info.min) + 9,
+                pads=(1, 2, 1, 1),
+            )  # fmt: skip
+            outputs.append(replace(y, name=f"y{len(outputs)}"))
+            depths.append(depth)
+    names = tuple(node.name for node in outputs)
+    graph = Graph(tuple(n.inputs[0] for n in outputs), tuple(outputs), names)
+    expected = run(graph, inputs)
+    graph = assign_layout(graph)
+    layers = [node for node in graph.order() if isinstance(node.op, QuantizedConv2D)]
+    found = {node.name: [c.schedule for c in candidates(node, isa)] for node in layers}
+    chosen = {
+        name: next(s for s in schedules if s.panels) if any(s.panels for s in schedules) else
+        schedules[0] for name, schedules in found.items()
+    }  # fmt: skip
+    plan = lower(graph, isa, "First", schedules=chosen)
+    for step in plan.steps:
+        if step.schedule.panels:
+            number = int(step.node.name[1:])
+            assert step.weights["weights"].nbytes == depths[number] * 24
+    assert sum(step.schedule.panels for step in plan.steps) >= 16
+    actual = Executable(plan)(inputs)
+    for name, value in expected.items():
+        np.testing.assert_array_equal(actual[name], value, err_msg=name)
+
+
 def summed(conv: Node, other: Node, **attributes: object) -> Node:
     """The convolution with the sum in its epilogue."""
     added = QuantizedAdd(0.8, 0.7, b_zero=-2, y_zero=3, **attributes)  # type: ignore[arg-type]
@@ -150,7 +217,7 @@ def test_sums_with_parts_of_wider_tensors(target: str) -> None:
 def test_results_do_not_depend_on_threads(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
     require(target)
     monkeypatch.setattr(emit_cpp, "_WORTH_SHARING", -1)
-    for cls in (QuantizedConv2D, QuantizedDense):
+    for cls in (QuantizedConv2D, QuantizedDense, QuantizedSoftmax):
         graph, values = network_of(cls)
         expected = run(graph, values)
         plan = lower(assign_layout(graph), find_isa(target), "Samples", threads=3)
@@ -194,7 +261,7 @@ def test_weights_are_bytes() -> None:
         assert step.weights["weights"].nbytes == 64 * 64
 
 
-@pytest.mark.parametrize("cls", [QuantizedConv2D, QuantizedDense])
+@pytest.mark.parametrize("cls", [QuantizedConv2D, QuantizedDense, QuantizedSoftmax])
 def test_emitted_code_reads_only_what_is_there(cls: type[Op]) -> None:
     """Under AddressSanitizer and UndefinedBehaviorSanitizer."""
     require("host")

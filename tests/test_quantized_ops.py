@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 
 import numpy as np
@@ -14,11 +15,13 @@ from onnx import helper
 
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.fixed_point import fixed_point, rescale, sum_multipliers
+from mdlc.compiler.op import Sample
 from mdlc.compiler.ops.lookup import Lookup
 from mdlc.compiler.ops.quantized_add import QuantizedAdd
 from mdlc.compiler.ops.quantized_average_pool2d import QuantizedAveragePool2D
 from mdlc.compiler.ops.quantized_conv2d import QuantizedConv2D
 from mdlc.compiler.ops.quantized_dense import QuantizedDense
+from mdlc.compiler.ops.quantized_softmax import QuantizedSoftmax
 from mdlc.compiler.ops.requantize import Requantize
 from mdlc.compiler.types import Array, DType
 from mdlc.compiler.window import Window
@@ -220,6 +223,65 @@ def test_average_agrees_with_qlinearaveragepool() -> None:
     assert_at_most_one_step(op.reference(x), whole, share=0.2)
 
 
+def softmax_in_float(op: QuantizedSoftmax, x: Array) -> Array:
+    """DequantizeLinear, Softmax and QuantizeLinear in ONNX Runtime, and the operator's bounds."""
+    zero = scalar(17, x.dtype.type)
+    real = run_onnx("DequantizeLinear", {"x": x, "s": scalar(op.x_scale), "z": zero})
+    shares = run_onnx("Softmax", {"x": real}, axis=op.axis)
+    y_zero = scalar(op.y_zero, op.dtype.numpy)
+    y = run_onnx("QuantizeLinear", {"x": shares, "s": scalar(op.y_scale), "z": y_zero})
+    return np.clip(y, op.low, op.high)
+
+
+@pytest.mark.parametrize("sample", QuantizedSoftmax.samples(), ids=lambda sample: sample.label)
+def test_softmax_agrees_with_float(sample: Sample) -> None:
+    assert isinstance(sample.op, QuantizedSoftmax)
+    (x,) = sample.inputs
+    assert_at_most_one_step(sample.op.reference(x), softmax_in_float(sample.op, x), 0.001)
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.uint8])
+@pytest.mark.parametrize("length", [1, 2, 10, 255, 1000])
+def test_softmax_of_random_rows_agrees_with_float(length: int, kind: type) -> None:
+    """200 rows of each spread; no more than 1 in 10 000 elements differs."""
+    rng, info = np.random.default_rng(length), np.iinfo(kind)
+    off = total = 0
+    for x_scale in (0.003, 0.03, 0.1, 0.7):
+        op = QuantizedSoftmax(
+            1, x_scale, 1 / 256, int(info.min), int(info.min), int(info.max),
+            DType.from_numpy(kind),
+        )  # fmt: skip
+        middle, spread = rng.integers(info.min, info.max, (200, 1)), rng.uniform(1, 90, (200, 1))
+        drawn = rng.normal(middle, spread, (200, length))
+        x = np.clip(np.rint(drawn), info.min, info.max).astype(kind)
+        found, wanted = op.reference(x), softmax_in_float(op, x)
+        assert_at_most_one_step(found, wanted)
+        off, total = off + np.count_nonzero(found != wanted), total + x.size
+    assert off <= total * 1e-4
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.integers(-128, 127), min_size=1, max_size=40),
+    st.floats(1e-6, 1e3),
+    st.floats(2.0**-24, 2.0**24),
+)
+@example([5, 5], 0.1, 1.0)  # halves
+@example([-128, 127], 1e300, 2.0**-24)
+@example([0], 1e-300, 2.0**24)
+def test_softmax_rounds_once_halves_upwards(row: list[int], x_scale: float, y_scale: float) -> None:
+    op = QuantizedSoftmax(0, x_scale, y_scale, -128)
+    exponential, step = ([int(v) for v in table] for table in op.tables())
+    for d in range(256):
+        real = math.exp(-d * x_scale) * 2.0**31
+        assert abs(exponential[d] - real) <= 0.5 + real * 1e-13
+        assert abs(step[d] - real / y_scale) <= 0.5 + real / y_scale * 1e-13
+    total = sum(exponential[max(row) - x] for x in row)
+    expected = [math.floor(Fraction(step[max(row) - x], total) + Fraction(1, 2)) for x in row]
+    found = op.reference(np.array(row, np.int8))
+    np.testing.assert_array_equal(found, np.clip(np.array(expected) - 128, -128, 127))
+
+
 def test_requantize_agrees_with_dequantize_and_quantize() -> None:
     x = np.arange(-128, 128, dtype=np.int8)
     real = run_onnx("DequantizeLinear", {"x": x, "s": scalar(0.05), "z": scalar(9, np.int8)})
@@ -246,6 +308,9 @@ def test_table_of_an_activation() -> None:
         (QuantizedAdd(1.0, 0.0), ((8,), (8,)), "factors"),
         (Requantize(-1.0), ((8,),), "rescaling factor"),
         (Lookup(), ((8,), (255,)), "256 values"),
+        (QuantizedSoftmax(0, 0.1, 1e-8), ((8,),), "scales 0.1 and 1e-08"),
+        (QuantizedSoftmax(0, float("inf"), 0.1), ((8,),), "scales inf"),
+        (QuantizedSoftmax(0, 0.1, 0.1, dtype=DType.I32), ((8,),), "for i8 and u8"),
     ],
 )
 def test_what_does_not_fit_is_refused(

@@ -28,6 +28,7 @@ from mdlc.codegen.quantized_product import (
     product_cycles,
     run_length,
     tile_schedules,
+    without_gaps,
 )
 from mdlc.codegen.strides import C_TYPES
 from mdlc.compiler.ir import Node
@@ -58,12 +59,13 @@ class QuantizedConv(Kernel):
         return [5] if other.type == node.type and other is not node.inputs[0] else []
 
     def schedules(self, node: Node, isa: Isa) -> Sequence[Schedule]:
-        return tile_schedules(self._product(node, isa), for_bytes(isa))
+        product = self._product(node, isa)
+        return tile_schedules(product, for_bytes(isa), self._in_panels(node, product, isa))
 
     def cost(self, node: Node, schedule: Schedule, isa: Isa) -> float:
         integers, wide = integers_of(isa), for_bytes(isa)
         finish = integers.finish_instructions / (isa.issue_width if isa.integers else 2.0)
-        product = self._product(node, isa)
+        product = self._scheduled(node, schedule, isa)
         step = dot_cycles(wide, panels=schedule.panels)
         found = product_cycles(
             product, schedule, wide, step, integers.group, finish, copy_cycles(wide)
@@ -73,13 +75,16 @@ class QuantizedConv(Kernel):
 
     def pack(self, node: Node, schedule: Schedule, isa: Isa) -> dict[str, Array]:
         check_sums(node)
-        product = self._product(node, isa)
+        product = self._scheduled(node, schedule, isa)
         weights = node.inputs[1].constant
         assert weights is not None
         if weights.ndim == 4:  # the depth runs over kH, kW, C as the input does
             weights = weights.transpose(0, 2, 3, 1)
         matrix = weights.reshape(product.groups, product.channels, -1).transpose(0, 2, 1)
-        run = run_length(node, self._pitch(node), pad=self._copies(node, isa))
+        run = self._run(node, isa)
+        if schedule.panels and (order := self._order(node, isa)):
+            zero = np.zeros((*matrix.shape[:1], 1, matrix.shape[2]), matrix.dtype)
+            matrix, run = np.concatenate([matrix, zero], axis=1)[:, order], len(order)
         groups = integers_of(isa).split(product.run)
         return {
             "weights": pack_weights(matrix, product, run, schedule, for_bytes(isa), groups),
@@ -88,11 +93,13 @@ class QuantizedConv(Kernel):
 
     def scratch(self, node: Node, schedule: Schedule, isa: Isa) -> int:
         return self._bordered(node, isa) + _with_rest(
-            panel_elements(self._product(node, isa), schedule, for_bytes(isa))
+            panel_elements(self._scheduled(node, schedule, isa), schedule, for_bytes(isa))
         )
 
     def thread_scratch(self, node: Node, schedule: Schedule, isa: Isa) -> int:
-        return _with_rest(thread_panels(self._product(node, isa), schedule, for_bytes(isa)))
+        return _with_rest(
+            thread_panels(self._scheduled(node, schedule, isa), schedule, for_bytes(isa))
+        )
 
     def _bordered(self, node: Node, isa: Isa) -> int:
         """Bytes of the copy with a border."""
@@ -140,6 +147,28 @@ class QuantizedConv(Kernel):
             other_pitch=other_pitch,
         )
 
+    def _run(self, node: Node, isa: Isa) -> int:
+        """Contiguous bytes of the depth before they are rounded up."""
+        return run_length(node, self._pitch(node), pad=self._copies(node, isa))
+
+    def _in_panels(self, node: Node, product: Product, isa: Isa) -> Product | None:
+        """The product as panels hold it, where that is another: without gaps."""
+        if not self._copies(node, isa):  # where weights go would depend on where the input lies
+            return None
+        return without_gaps(product, self._run(node, isa), integers_of(isa))
+
+    def _scheduled(self, node: Node, schedule: Schedule, isa: Isa) -> Product:
+        """The product of a dense input as a schedule holds it."""
+        product = self._product(node, isa)
+        return (schedule.panels and self._in_panels(node, product, isa)) or product
+
+    def _order(self, node: Node, isa: Isa) -> list[int]:
+        """The depth as panels without gaps hold it, -1 being padding; [] if there are none."""
+        product, loop = self._product(node, isa), integers_of(isa).depth_loop
+        if self._in_panels(node, product, isa) is None or loop is None or loop.panels is None:
+            return []
+        return loop.panels.gathered(self._run(node, isa), product.taps[0][0])
+
     def _border(self, node: Node, pitch: int, isa: Isa) -> ByteBorder | None:
         if not self._copies(node, isa):
             return None
@@ -176,12 +205,16 @@ class QuantizedConv(Kernel):
 
         loop, panels = integers.depth_loop, step.schedule.panels
         flips = integers.flips(finish.source) and not integers.copies(finish.source)
+        taps, pixel, run = product.taps, product.x.pixel, self._run(node, isa)
+        gathered = self._in_panels(node, product, isa) if panels else None
+        product = gathered or product
 
         def copy(rows: int) -> Microkernel:
             assert loop is not None
             assert loop.panels is not None
-            taps = len(product.taps)
-            return loop.panels.copy(rows, product.run, taps, finish.source, flips)
+            if gathered:
+                return loop.panels.gather(rows, run, taps[0][0], pixel, finish.source, flips)
+            return loop.panels.copy(rows, product.run, len(taps), finish.source, flips)
 
         def tile(rows: int, block: ChannelBlock) -> DotTile | PanelDotTile:
             if panels:
@@ -197,6 +230,7 @@ class QuantizedConv(Kernel):
             "padded" if border else "x",
             len(integers.used_fields(finish)),
             copy if panels else None,
+            taps[0][1] if gathered else 0,
         )
         name = function_name(node)
         source, target = C_TYPES[finish.source], C_TYPES[finish.output]

@@ -45,7 +45,7 @@ REFUSED = {
 # Operators of quantised networks, which Metal does not have.
 QUANTISED = frozenset(
     {"DequantizeLinear", "Lookup", "QuantizeLinear", "QuantizedAdd", "QuantizedAveragePool2D",
-     "QuantizedConv2D", "QuantizedDense", "Requantize"}
+     "QuantizedConv2D", "QuantizedDense", "QuantizedSoftmax", "Requantize"}
 )  # fmt: skip
 
 

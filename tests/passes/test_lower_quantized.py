@@ -66,9 +66,16 @@ def compare(text: str, expected: list[str], steps: int = 1) -> None:
             "%y: f32[1,4,6,6] = AveragePool2D(Window((3, 3), (1, 1), (1, 1, 1, 1)))(%f)",
             ["QuantizedAveragePool2D"],
         ),
+        ("%y: f32[1,4,6,6] = Softmax(1)(%f)", ["QuantizedSoftmax"]),
+        ("%y: f32[1,4,6,6] = Softmax(3)(%f)", ["QuantizedSoftmax"]),
+        (
+            "%y: f32[1,4,6,6] = Softmax(1, True)(%f)",
+            ["DequantizeLinear", "Softmax", "QuantizeLinear"],
+        ),
     ],
-    ids=["relu", "hard_swish", "silu", "shift", "add", "add_clip", "transpose", "float", "average"],
-)
+    ids=["relu", "hard_swish", "silu", "shift", "add", "add_clip", "transpose", "float", "average",
+         "softmax", "softmax_rows", "log_softmax"],
+)  # fmt: skip
 def test_without_weights(body: str, expected: list[str]) -> None:
     compare(net(body), expected)
 

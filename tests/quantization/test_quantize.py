@@ -114,6 +114,34 @@ def test_a_pool_keeps_the_scale_of_what_it_pools() -> None:
     assert "s" not in linear
 
 
+def test_softmax_between_products_is_in_integers() -> None:
+    """And the last one, whose result is read as floats, is not."""
+    text = (
+        '%x: f32[2,8] = Input() "x"'
+        + """
+    %aw: f32[6,8] = Random(1)
+    %ab: f32[6] = Random(2)
+    %bw: f32[5,6] = Random(3)
+    %bb: f32[5] = Random(4)
+    %a: f32[2,6] = Dense()(%x, %aw, %ab) "a"
+    %s: f32[2,6] = Softmax(1)(%a) "s"
+    %b: f32[2,5] = Dense()(%s, %bw, %bb) "b"
+    %o: f32[2,5] = Softmax(1)(%b) "o"
+    return out=%o
+"""
+    )
+    found, lowered = quantized(text)
+    assert operators(lowered) == [
+        "QuantizeLinear",
+        "QuantizedDense",
+        "QuantizedSoftmax",
+        "QuantizedDense",
+        "DequantizeLinear",
+        "Softmax",
+    ]
+    assert snr_db(found.assignment.graph, lowered) > 30
+
+
 @pytest.mark.parametrize("name", ["dr", "d"])
 def test_a_layer_kept_in_float_by_either_name(name: str) -> None:
     found, lowered = quantized(RESIDUAL, (name,))
