@@ -19,6 +19,7 @@ from mdlc.quantization.calibrate import batches, calibrate, tensor_keys
 from mdlc.quantization.equalise import equalise
 from mdlc.quantization.layers import assign, is_product
 from mdlc.quantization.moments import Moments, layer_moments
+from mdlc.quantization.output_bias import outputs_corrected
 from mdlc.quantization.placement import Placement
 from mdlc.quantization.quantize import Quantized, Rounding, quantize
 from mdlc.quantization.report import INPUTS, LayerReport, layer_reports, own_noise
@@ -87,6 +88,9 @@ class LowPrecision:
                 node="--quantize",
                 hint="convolutions and dense layers with constant weights can",
             )
+        if self._moments:
+            assert self.inputs is not None
+            self.quantized = outputs_corrected(self.quantized, self.inputs, native, self.tell)
         return self.quantized.graph
 
     def _input_set(self, graph: Graph) -> InputSet:
