@@ -103,6 +103,7 @@ class Sum:
             inputs=list(names),
             bias=self.epilogue.bias,
             lanes=isa.lanes,
+            panels=isa.panels is not None,
             store=isa.store("y + n", total),
         )
         return Microkernel(self.name(isa), text, (activation,) if activation else ())
