@@ -208,6 +208,7 @@ class ConvTransposeKernel(Kernel):
             "cpp/kernels/convolution.j2",
             name=name,
             element=isa.element,
+            source=isa.element,
             schedule=step.schedule,
             epilogue=epilogue,
             images=node.shape[0],

@@ -58,6 +58,8 @@ class ConvolutionKernel(ComputeKernel):
         op = node.op
         if not isinstance(op, Conv2D | Dense) or not stored(node):
             return False
+        if isinstance(op, Conv2D) and op.shift:  # bytes are floats in textures, and shifted there
+            return False
         constants = node.inputs[1 : 3 + op.has_slope]
         return node.type.dtype in (DType.F32, DType.F16) and all(
             source.constant is not None for source in constants
