@@ -68,7 +68,7 @@ def trained_stages(work: Path, effort: float) -> dict[str, Graph]:
     """The networks after each stage of training, by name; those in `work` are read.
 
     Args:
-        effort: share of the full number of steps (6600 in all, 40 minutes on a free core).
+        effort: share of the full number of steps (6500 in all, half an hour of one core).
     """
     from mdlc.training import prune_weights, share_weights, slim
     from mdlc.training.slimming import Schedule, train, trainable_graph

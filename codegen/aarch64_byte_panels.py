@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mdlc.codegen import aarch64_byte_gather
-from mdlc.codegen.integers import BytePanels
+from mdlc.codegen.byte_panels import BytePanels
 from mdlc.codegen.kernel import Microkernel
 from mdlc.codegen.strides import C_TYPES
 from mdlc.compiler.types import DType

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mdlc.codegen.integers import BytePanels, Finish, Integers
+from mdlc.codegen.byte_panels import BytePanels
+from mdlc.codegen.integers import Finish, Integers
 from mdlc.codegen.isa import Isa
 from mdlc.codegen.kernel import Microkernel
 from mdlc.codegen.panels import panel_pitch

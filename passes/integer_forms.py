@@ -74,10 +74,7 @@ def accumulated(node: Node) -> Node:
         w, scales = _weights(node.inputs[1], 0)
         b = _constant_vector(node.inputs[2])
     else:
-        if node.inputs[1].type.rank != 2:
-            raise Declined("it is no product with one matrix")
-        w, scales = _weights(node.inputs[1], 1)
-        w, b = np.ascontiguousarray(w.T), np.zeros(w.shape[1])
+        w, scales, b = _matrix(node)
     # The step of the output means nothing here: there are neither multiplier nor shift.
     operands = _product(x, w, scales, b, Linear(float(scales.max() * x.scale), 0, DType.I8))[:2]
     fixed = (
@@ -172,6 +169,14 @@ def _conv(node: Node, y: Linear, low: int, high: int) -> Node:
     return wide_convolution(fixed, x.node, w, scales * x.scale, b, y.constants(), operands)
 
 
+def _matrix(node: Node) -> tuple[Array, Array, Array]:
+    """Weights of a MatMul with one matrix as those of a Dense, their scales, and no bias."""
+    if node.inputs[1].type.rank != 2:
+        raise Declined("it is no product with one matrix")
+    w, scales = _weights(node.inputs[1], 1)
+    return np.ascontiguousarray(w.T), scales, np.zeros(w.shape[1])
+
+
 def _dense(node: Node, y: Linear, low: int, high: int) -> Node:
     op = node.op
     if isinstance(op, Dense):
@@ -180,10 +185,7 @@ def _dense(node: Node, y: Linear, low: int, high: int) -> Node:
         w, scales = _weights(node.inputs[1], 0)
         b = _constant_vector(node.inputs[2])
     else:
-        if node.inputs[1].type.rank != 2:
-            raise Declined("it is no product with one matrix")
-        w, scales = _weights(node.inputs[1], 1)
-        w, b = np.ascontiguousarray(w.T), np.zeros(w.shape[1])
+        w, scales, b = _matrix(node)
     x = _bytes(node.inputs[0])
     operands = _product(x, w, scales, b, y)
     return make(QuantizedDense(x.zero, y.zero, low, high, y.dtype), x.node, *operands)

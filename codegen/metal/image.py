@@ -40,7 +40,7 @@ class Image:
     Attributes:
         first: the slice of the texture in which the tensor begins.
         pitch: slices of the texture from one image to the next.
-        wide: whether elements are floats where halves could overflow.
+        wide: whether elements are floats: halves could overflow, or the target is in float.
     """
 
     type: TensorType

@@ -28,3 +28,8 @@ METAL_FLOAT = replace(
     description="GPU kernels in float for iOS and macOS, with a C++ and a Swift class",
     vector="float4",
 )
+
+
+def in_float(isa: Isa) -> bool:
+    """Whether all textures and weights are floats."""
+    return isa.vector == METAL_FLOAT.vector

@@ -9,6 +9,7 @@ from mdlc.codegen.isa import Isa
 from mdlc.codegen.kernel import Step
 from mdlc.codegen.metal import msl
 from mdlc.codegen.metal.image import LANES
+from mdlc.codegen.metal.isa import in_float
 from mdlc.codegen.metal.kernel import image_of
 from mdlc.compiler.ir import Node
 from mdlc.compiler.op import Elementwise
@@ -36,7 +37,7 @@ def vectors(values: Array) -> Array:
 
 def stored_filters(weights: Array, isa: Isa) -> Array:
     """Weights as they are stored: in half, unless the target computes in float or one overflows."""
-    narrow = isa.vector == "half4" and np.abs(weights).max(initial=0.0) < HALF_MAX
+    narrow = not in_float(isa) and np.abs(weights).max(initial=0.0) < HALF_MAX
     return weights.astype(np.float16 if narrow else np.float32)
 
 

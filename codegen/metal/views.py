@@ -12,6 +12,7 @@ from mdlc.codegen.isa import Isa
 from mdlc.codegen.kernel import Candidate, View
 from mdlc.codegen.metal.bounds import may_overflow
 from mdlc.codegen.metal.image import LANES, Image
+from mdlc.codegen.metal.isa import in_float
 from mdlc.codegen.plan import identifier
 from mdlc.compiler.ir import Graph, Node
 from mdlc.compiler.ops.average_pool2d import AveragePool2D
@@ -88,7 +89,7 @@ def stored_in_float(order: Sequence[Node], isa: Isa) -> set[Node]:
     found: set[Node] = set()
     for node in order:
         carried = isinstance(node.op, _KEEPS_MAGNITUDE) and not found.isdisjoint(node.inputs)
-        every = isa.vector == "float4" and node.type.dtype in (DType.F32, DType.F16)
+        every = in_float(isa) and node.type.dtype in (DType.F32, DType.F16)
         if every or carried or may_overflow(node):
             found.add(node)
     return found

@@ -13,6 +13,7 @@ from mdlc.codegen.metal import msl
 from mdlc.codegen.metal.access import read, slice_of, thread_position
 from mdlc.codegen.metal.image import LANES, Image, element
 from mdlc.codegen.metal.index import Index, flat
+from mdlc.codegen.metal.isa import in_float
 from mdlc.codegen.metal.kernel import (
     ComputeCode,
     ComputeKernel,
@@ -62,7 +63,7 @@ def as_buffer(values: Array, isa: Isa) -> Array:
     """
     if element(DType.from_numpy(values.dtype)) == "int":
         return values.astype(np.int32)
-    exact = isa.vector == "float4" and values.dtype.kind == "f"
+    exact = in_float(isa) and values.dtype.kind == "f"
     return values.astype(np.float16 if fits_half(values) and not exact else np.float32)
 
 
