@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mdlc.codegen.emit_cpp import _ordered
+from mdlc.codegen.emit_cpp import ordered
 from mdlc.codegen.isa import Isa
 from mdlc.codegen.kernel import LayerCode, Microkernel
 from mdlc.codegen.plan import Plan
@@ -68,7 +68,7 @@ def assembly(isa: Isa, found: list[Probe], compiler: list[str], folder: Path) ->
     codes = [LayerCode("", "", (probe.microkernel,)) for probe in found]
     parts = ["#include <cstdint>", "#include <cstring>", f"#include <{isa.header}>", "namespace {"]
     # A probe is to hold its kernel's text.
-    parts += [m.text.replace("__attribute__((noinline))", "inline") for m in _ordered(codes)]
+    parts += [m.text.replace("__attribute__((noinline))", "inline") for m in ordered(codes, isa)]
     parts += ["}", 'extern "C" {', *(p.code(i) for i, p in enumerate(found)), "}"]
     source, target = folder / "probes.cpp", folder / "probes.s"
     source.write_text("\n".join(parts))

@@ -13,8 +13,9 @@ Memory is the peak of resident pages, mapped files included. mdlc's is that of a
 the class as it is shipped. A peer's process is a Python: from its peak that of a Python with NumPy
 alone is taken off, which favours the peer where it reuses pages; the raw figure is in peers.json.
 
-With --target x86-avx2 the peers still use what the machine has, but for OpenVINO, which is told
-to stay with AVX2.
+With --target x86-avx2 the peers stay with AVX2: OpenVINO is told to, ONNX Runtime and ncnn run
+from copies to which the processor seems to have nothing more (no_avx512.py), and MNN's wheel has
+nothing more.
 
 With --int8 everything is in 8 bits: the peers run what ONNX Runtime's quantiser made (QDQ), mdlc
 what its own did with the same inputs; mdlc in float32 stands beside them, on the target's float
@@ -41,6 +42,7 @@ from rich.progress import track
 from rich.table import Table
 
 import mdlc
+from benchmarks import no_avx512
 from benchmarks.cli import Plain
 from benchmarks.int8_models import LEAST_SNR, calibration_inputs, quantize_onnx, snr
 from benchmarks.networks import NETWORKS
@@ -54,6 +56,8 @@ from mdlc.quantization_options import Quantize
 
 OURS = ("mdlc", "mdlc-float32")
 INT8_PEERS = ("onnxruntime", "openvino")
+WIDE_PEERS = ("onnxruntime", "ncnn")
+"""Those that use AVX-512 wherever the processor has it."""
 
 
 @dataclass(frozen=True)
@@ -134,8 +138,10 @@ def peer_worker(name: str, model: Path, target: str, threads: int) -> Worker:
     if convert is not None:
         convert(model)
     environment = dict(os.environ)
-    if find_isa(target).lanes == 8:  # peers on oneDNN get no wider vectors either
+    if find_isa(target).lanes == 8:  # the peers get no wider vectors either
         environment["ONEDNN_MAX_CPU_ISA"] = "AVX2"
+        if name in WIDE_PEERS:
+            environment |= no_avx512.environment(name, model.parent / f"{name}-avx2")
     command = [sys.executable, "-m", "benchmarks.peer_worker", name, str(model), str(threads)]
     return Worker(name, command, model.parent / f"{name}.errors", environment)
 

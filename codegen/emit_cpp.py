@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from mdlc.codegen import weights_file
 from mdlc.codegen.chain_code import arguments, chain_code
 from mdlc.codegen.class_text import bytes_literal, file_entries, manual, port_entry, stacked
 from mdlc.codegen.format import format_cpp
+from mdlc.codegen.isa import Isa
 from mdlc.codegen.kernel import LayerCode, Microkernel, Step, View
 from mdlc.codegen.memory import lower_bound
 from mdlc.codegen.plan import ALIGNMENT, CLASS_MEMBERS, SOURCE_NAMES, Plan, Port
@@ -85,7 +86,8 @@ def emit(
 
     Args:
         embed_weights: put the weights into the source instead of a file; Init takes nullptr.
-        instrument: call `trace` after every layer (for verify and bench; never shipped).
+        instrument: call `trace` when the inputs are there and after every layer (for verify and
+            bench; never shipped).
     """
     units = plan.units()
     codes = [_code(plan, unit) for unit in units]
@@ -106,7 +108,7 @@ def emit(
     header = format_cpp(
         render("cpp/header.h.j2", **context, manual=_manual(plan, info, embed_weights))
     )
-    microkernels = list(_ordered(codes))
+    microkernels = ordered(codes, plan.isa)
     source = render(
         "cpp/source.cpp.j2",
         **context,
@@ -212,23 +214,29 @@ def _threads(plan: Plan, step: Step) -> int:
     return plan.threads if step.cycles(plan.isa) > _WORTH_SHARING else 1
 
 
-def _ordered(codes: Sequence[LayerCode]) -> Iterator[Microkernel]:
-    """Every microkernel once, each after what it needs."""
-    seen: dict[str, str] = {}
+def ordered(codes: Sequence[LayerCode], isa: Isa) -> list[Microkernel]:
+    """Every microkernel once, each after what it needs, behind the helpers of the ISA."""
+    seen: dict[str, Microkernel] = {}
 
-    def visit(microkernel: Microkernel) -> Iterator[Microkernel]:
+    def visit(microkernel: Microkernel) -> None:
         known = seen.get(microkernel.name)
         if known is not None:
-            assert known == microkernel.text, f"two microkernels are called {microkernel.name}"
+            assert known.text == microkernel.text, f"two microkernels are called {microkernel.name}"
             return
         for need in microkernel.needs:
-            yield from visit(need)
-        seen[microkernel.name] = microkernel.text
-        yield microkernel
+            visit(need)
+        seen[microkernel.name] = microkernel
 
     for code in codes:
         for microkernel in code.microkernels:
-            yield from visit(microkernel)
+            visit(microkernel)
+    texts = [code.text for code in codes] + [microkernel.text for microkernel in seen.values()]
+    helpers = [
+        Microkernel(name, text)
+        for name, text in isa.helpers.items()
+        if any(f"{name}(" in other for other in texts)
+    ]
+    return [*helpers, *seen.values()]
 
 
 def _includes(codes: Sequence[LayerCode], microkernels: Sequence[Microkernel]) -> set[str]:

@@ -84,7 +84,9 @@ class Isa:
         triple: GNU triple of the machine it runs on, or "" for any.
         spell: format strings of the hooks. Always: load(p), store(p, v), set1(x), and the
             primitives of compiler/expr.py; `fma`(a, b, c) is a * b + c. Where the ISA has it:
-            prefetch(p), a statement that brings a cache line nearer.
+            prefetch(p), a statement that brings a cache line nearer; store_sum(p, v), the store
+            that goes best with multiply-adds before and behind it.
+        helpers: C++ functions that spellings call, by name; emitted where they are called.
         lane_fma: `v = lane_fma(acc, b, a, lane)`: acc + b * a[lane], where the ISA has it, else
             "": kernels then broadcast from memory. lane_rows: the most vectors a that a tile
             holds beside its sums; an instruction may take lanes of some registers only.
@@ -124,6 +126,7 @@ class Isa:
     flags: tuple[str, ...]
     triple: str
     spell: Mapping[str, str]
+    helpers: Mapping[str, str] = field(default_factory=dict)
     lane_fma: str = ""
     lane_rows: int = 16
     panels: Panels | None = None
@@ -174,6 +177,10 @@ class Isa:
     def store(self, pointer: object, value: object) -> str:
         """A statement (without semicolon) writing a vector to an unaligned address."""
         return self.op("store", pointer, value)
+
+    def store_sum(self, pointer: object, value: object) -> str:
+        """The same where sums of products are written, multiply-adds before and behind it."""
+        return self.op("store_sum" if "store_sum" in self.spell else "store", pointer, value)
 
     def set1(self, scalar: object) -> str:
         """A vector with all lanes equal to a scalar expression."""

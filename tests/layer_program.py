@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mdlc.codegen.emit_cpp import _functions, _includes, _ordered
+from mdlc.codegen.emit_cpp import _functions, _includes, ordered
 from mdlc.codegen.isa import Isa
 from mdlc.codegen.kernel import Candidate, Step, View, isa_of, row_length
 from mdlc.codegen.plan import ALIGNMENT
@@ -151,7 +151,7 @@ def _run(
     codes = [resolve(step.kernel.emit(step, step.isa(isa)), 1) for step in steps]
     functions, names = _functions(codes, set())
     calls = "\n".join(f"  {n}({a});" for n, a in zip(names, arguments, strict=True))
-    microkernels = list(_ordered(codes))
+    microkernels = ordered(codes, isa)
     headers = {"cstdint", "cstdio", "cstring", "cstddef", *_includes(codes, microkernels)}
     lines = [f"#include <{name}>" for name in sorted(headers)]
     lines += [f"#include <{isa.header}>"] if isa.header else []
