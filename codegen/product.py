@@ -154,6 +154,10 @@ def regions(product: Product, schedule: Schedule) -> list[Region]:
         if not block or block >= product.columns:
             chunks = split_evenly(product.columns, tile_rows)
             return [Region(1, 1, product.columns, chunks, 0, 0)]
+        # An even number of blocks of nearly equal size, which two threads can share.
+        pieces = -(-product.columns // block)
+        pieces += pieces % 2
+        block = -(-product.columns // pieces // tile_rows) * tile_rows
         count, rest = divmod(product.columns, block)
         found = [Region(count, 1, block, split_evenly(block, tile_rows), 0, 0)]
         if rest:
@@ -161,6 +165,9 @@ def regions(product: Product, schedule: Schedule) -> list[Region]:
         return found
     chunks = split_evenly(product.columns, tile_rows)
     rows = min(max(1, block // product.columns), product.rows) if block else product.rows
+    pieces = -(-product.rows // rows)
+    pieces += pieces % 2 if pieces > 1 else 0
+    rows = -(-product.rows // pieces)
     count, rest = divmod(product.rows, rows)
     found = [Region(count, rows, product.columns, chunks, 0, 0)]
     if rest:

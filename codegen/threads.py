@@ -35,6 +35,32 @@ def parallel(variable: str, count: int, body: str) -> str:
     return f"{open_parallel(variable, count)}\n{body}\n{CLOSE}"
 
 
+def loop_cases(variable: str, cases: Sequence[tuple[int, str]], *, shared: bool) -> str:
+    """A loop over independent iterations of several kinds, one kind after the other.
+
+    Args:
+        cases: how many of each kind, and their body, in which `variable` counts from 0.
+        shared: whether threads share it; else it is a loop for each kind.
+    """
+    if not shared:
+        return "\n".join(
+            body
+            if count == 1
+            else f"for (int {variable} = 0; {variable} < {count}; ++{variable}) {{\n{body}\n}}"
+            for count, body in cases
+        )
+    if len(cases) == 1:
+        return parallel(variable, *cases[0])
+    text, start, total = "", 0, sum(count for count, _ in cases)
+    for count, body in cases:
+        if count > 1:
+            counted = f"item - {start}" if start else "item"
+            body = f"const int {variable} = {counted};\n{body}"
+        start += count
+        text += f"if (item < {start}) {{\n{body}\n}} else " if start < total else f"{{\n{body}\n}}"
+    return parallel("item", total, text)
+
+
 def balance(count: int) -> float:
     """The share of 2 and of 4 threads' time that `count` equal iterations use, the worse one."""
     return min(count / (threads * -(-count // threads)) for threads in (2, 4))
@@ -43,7 +69,7 @@ def balance(count: int) -> float:
 def best_level(levels: Sequence[tuple[str, int]]) -> str:
     """The loop to share out, of nested ones from the outermost: the first that is balanced."""
     for name, count in levels:
-        if balance(count) >= 0.87:
+        if balance(count) >= 0.75:
             return name
     return max(levels, key=lambda level: balance(level[1]))[0]
 

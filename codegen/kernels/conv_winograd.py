@@ -36,7 +36,7 @@ from mdlc.codegen.product import (
 from mdlc.codegen.runs import Run, group_runs
 from mdlc.codegen.strides import C_TYPES, nest
 from mdlc.codegen.templates import render
-from mdlc.codegen.threads import best_level, own, parallel
+from mdlc.codegen.threads import best_level, loop_cases, own, parallel
 from mdlc.codegen.unpack import Unpack
 from mdlc.codegen.winograd import LARGEST, transform
 from mdlc.codegen.winograd_tiles import InputTile, OutputTile
@@ -171,13 +171,14 @@ class ConvWinograd(Kernel):
         return isa.bytes * (sum(self._elements(node, part, isa)) + panels)
 
     @staticmethod
-    def _whole(part: Tiling, count: int) -> bool:
-        """Whether threads share the loop over `count` blocks of tile rows."""
+    def _whole(part: Tiling) -> bool:
+        """Whether threads share the loop over blocks of tile rows."""
+        count = sum(each for _, each, _ in part.blocks())
         return count > 1 and best_level([("blocks", count), ("inside", part.points)]) == "blocks"
 
     def thread_scratch(self, node: Node, schedule: Schedule, isa: Isa) -> int:
         part, flat = tiling_of(node, isa, schedule), self._flat(schedule)
-        if any(self._whole(part, count) for _, count, _ in part.blocks()):
+        if self._whole(part):
             _, v_size, m_size = self._elements(node, part, isa)
             return isa.bytes * (v_size + m_size + self._panels(part, flat, isa))
         return isa.bytes * max(
@@ -234,12 +235,12 @@ class ConvWinograd(Kernel):
         # From one tile to the next in the padded image; phases lie side by side unless folded.
         spread = 1 if part.folded else part.stride
         microkernels = [border.microkernel(isa)]
-        bodies = []
+        blocks = []
+        # Blocks, if there are enough, are shared by threads as wholes; else the loops inside.
+        whole = self._whole(part)
         pad_size, v_size, m_size = self._elements(node, part, isa)
         own_size = self.thread_scratch(node, schedule, isa) // isa.bytes
         for first, count, rows in part.blocks():
-            # Blocks, if there are enough, are shared by threads as wholes; else the loops inside.
-            whole = self._whole(part, count)
             mine = own(own_size) if whole else ""
             lines = [
                 f"{isa.element}* v = padded + {pad_size}{mine};",
@@ -269,8 +270,13 @@ class ConvWinograd(Kernel):
                 loops, tiles = emit_loops(product, flat, isa, _PLAIN, "v", "m", shared=not whole)
                 lines.append(loops)
                 microkernels += tiles
+            # Loops over tiles that lack outputs at the edges are shared with those over the others.
+            shared = "" if whole else best_level([("i1", rows), ("i2", part.columns)])
+            across_runs = _runs(part.columns, 0, part.columns, ow, outputs, 1)
+            exits = []
             for down_run in _runs(rows, first, part.rows, oh, outputs, count):
-                for across_run in _runs(part.columns, 0, part.columns, ow, outputs, 1):
+                cases = []
+                for across_run in across_runs:
                     exit_ = OutputTile(
                         part.transform, epilogue, down_run.kind[0], across_run.kind[0]
                     )
@@ -302,10 +308,14 @@ class ConvWinograd(Kernel):
                             )
                     name = exit_.name(isa)
                     call = f"{name}<{', '.join(map(str, numbers))}>({', '.join(arguments)});"
-                    loops_out = ("i1", down_run.count), ("i2", across_run.count)
-                    lines.append(_loops(*loops_out, body=call, shared=not whole))
-            body = nest([count], "\n".join(lines), shared=whole)
-            bodies.append(f"{{\n{body}\n}}")
+                    cases.append((across_run.count, call))
+                exits.append((down_run.count, loop_cases("i2", cases, shared=shared == "i2")))
+            lines.append(loop_cases("i1", exits, shared=shared == "i1"))
+            blocks.append((count, "\n".join(lines)))
+        if whole:
+            bodies = [loop_cases("i0", blocks, shared=True)]
+        else:
+            bodies = [f"{{\n{nest([count], body)}\n}}" for count, body in blocks]
         size, taps = part.transform.size, part.transform.taps
         name = f"{conv_stem(node)}_winograd{outputs}{epilogue.suffix}"
         text = render(
