@@ -32,7 +32,7 @@ from mdlc.codegen.panels import (
 )
 from mdlc.codegen.splits import Chunk, split_evenly
 from mdlc.codegen.templates import render
-from mdlc.codegen.threads import CLOSE, best_level, open_parallel, own
+from mdlc.codegen.threads import CLOSE, best_level, loop_cases, open_parallel, own
 from mdlc.codegen.tile import Tile
 from mdlc.compiler.types import Array
 
@@ -148,16 +148,12 @@ class Region:
 
 
 def regions(product: Product, schedule: Schedule) -> list[Region]:
-    """The pixels of one image, cut into blocks of about schedule.block[0] pixels (none: one)."""
+    """The pixels of one image, cut into blocks of at most schedule.block[0] pixels (none: one)."""
     tile_rows, block = schedule.tile[0], schedule.block[0] if schedule.block else 0
     if product.rows == 1:
-        if not block or block >= product.columns:
-            chunks = split_evenly(product.columns, tile_rows)
-            return [Region(1, 1, product.columns, chunks, 0, 0)]
-        # An even number of blocks of nearly equal size, which two threads can share.
-        pieces = -(-product.columns // block)
-        pieces += pieces % 2
-        block = -(-product.columns // pieces // tile_rows) * tile_rows
+        block = min(block or product.columns, product.columns)
+        pieces = _pieces(-(-product.columns // block), product)
+        block = min(-(-product.columns // pieces // tile_rows) * tile_rows, block)
         count, rest = divmod(product.columns, block)
         found = [Region(count, 1, block, split_evenly(block, tile_rows), 0, 0)]
         if rest:
@@ -165,14 +161,24 @@ def regions(product: Product, schedule: Schedule) -> list[Region]:
         return found
     chunks = split_evenly(product.columns, tile_rows)
     rows = min(max(1, block // product.columns), product.rows) if block else product.rows
-    pieces = -(-product.rows // rows)
-    pieces += pieces % 2 if pieces > 1 else 0
-    rows = -(-product.rows // pieces)
+    rows = -(-product.rows // _pieces(-(-product.rows // rows), product))
     count, rest = divmod(product.rows, rows)
     found = [Region(count, rows, product.columns, chunks, 0, 0)]
     if rest:
         found.append(Region(1, rest, product.columns, chunks, count * rows, 0))
     return found
+
+
+def _pieces(least: int, product: Product) -> int:
+    """Blocks of pixels, at least so many: a number that threads can share, if more than one.
+
+    Two threads are enough for blocks if there are more weights than pixels: they pass by anew for
+    each block.
+    """
+    if least == 1:
+        return 1
+    unit = 4 if product.depth * product.channels < product.run * product.pixels else 2
+    return -(-least // unit) * unit
 
 
 def schedules(product: Product, isa: Isa) -> list[Schedule]:
@@ -319,7 +325,7 @@ def _levels(
 ) -> list[tuple[str, int]]:
     blocks = channel_blocks(product, schedule, isa)
     return [
-        ("block", region.count),
+        ("block", sum(each.count for each in regions(product, schedule))),
         ("n", blocks[0].count),
         ("row", region.rows),
         ("column", region.chunks[0].count),
@@ -420,6 +426,7 @@ def emit_loops(
         level=level,
         by_group=by_group,
         open_parallel=open_parallel,
+        loop_cases=loop_cases,
         close=CLOSE,
         own=own(own_panels) if own_panels and shared else "",
         product=product,

@@ -69,7 +69,7 @@ def balance(count: int) -> float:
 def best_level(levels: Sequence[tuple[str, int]]) -> str:
     """The loop to share out, of nested ones from the outermost: the first that is balanced."""
     for name, count in levels:
-        if balance(count) >= 0.75:
+        if balance(count) >= 0.8:
             return name
     return max(levels, key=lambda level: balance(level[1]))[0]
 

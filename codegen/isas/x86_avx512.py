@@ -7,8 +7,8 @@ from mdlc.codegen.x86_integers import integers
 # cycle; two stores of 256 bits cost them nothing. Zen 4 splits the store itself.
 _STORE_HALVES = """// y[0..15] = v, by halves: a store of 512 bits holds multiply-adds up on Zen 5.
 inline void store_halves_f32_avx512(float* y, __m512 v) {
-  _mm256_storeu_ps(y, _mm512_castps512_ps256(v));
-  _mm256_storeu_ps(y + 8, _mm512_extractf32x8_ps(v, 1));
+  _mm256_storeu_ps(y, _mm512_maskz_extractf32x8_ps(0xFF, v, 0));
+  _mm256_storeu_ps(y + 8, _mm512_maskz_extractf32x8_ps(0xFF, v, 1));
 }
 """
 
