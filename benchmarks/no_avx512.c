@@ -6,8 +6,8 @@
 #include <ucontext.h>
 
 /* Bits of leaf 7 (Intel, Software Developer's Manual, volume 2, CPUID). */
-static const unsigned kEbx7 = 1u << 16 | 1u << 17 | 1u << 21 | 1u << 26 | 1u << 27 | 1u << 28 |
-                              1u << 30 | 1u << 31;
+static const unsigned kEbx7 =
+    1u << 16 | 1u << 17 | 1u << 21 | 1u << 26 | 1u << 27 | 1u << 28 | 1u << 30 | 1u << 31;
 static const unsigned kEcx7 = 1u << 1 | 1u << 6 | 1u << 11 | 1u << 12 | 1u << 14;
 static const unsigned kEdx7 =
     1u << 2 | 1u << 3 | 1u << 8 | 1u << 22 | 1u << 23 | 1u << 24 | 1u << 25;

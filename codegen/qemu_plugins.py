@@ -111,8 +111,9 @@ def watch_inference(
 def split(seen: Sequence[Reading], steps: Sequence[str]) -> Watched:
     """The readings of the runner, apart.
 
-    It does two whole inferences, a reading before and after each; then two with one reading after
-    each layer. What a reading itself takes is measured between the inferences.
+    It does two whole inferences, a reading before and after each; then two with a reading when the
+    inputs are there and one after each layer. What a reading itself takes is measured between the
+    inferences.
     """
     clock = minus(seen[2], seen[1])
     total = minus(minus(seen[3], seen[2]), clock)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -11,7 +13,7 @@ import click
 import pytest
 
 import mdlc
-from benchmarks import arm, arm_worker, mca, peers, plots, roofline
+from benchmarks import arm, arm_worker, mca, no_avx512, peers, plots, roofline
 from benchmarks.arm_machine import find
 from benchmarks.cli import Missing
 from benchmarks.networks import NETWORKS
@@ -284,3 +286,45 @@ def test_peers_that_are_missing_are_named(tmp_path: Path) -> None:
         find(tmp_path)
     with pytest.raises(Missing, match="no program nosuch"):
         mca.find_program("nosuch")
+
+
+# Prints what the processor says of itself: the vendor's name, then AVX2 and AVX-512 F.
+CPUID = """
+#include <cpuid.h>
+#include <stdio.h>
+int main(void) {
+  unsigned a, b, c, d;
+  __cpuid(0, a, b, c, d);
+  printf("%x%x%x ", b, d, c);
+  __cpuid_count(7, 0, a, b, c, d);
+  printf("%u %u\\n", b >> 5 & 1, b >> 16 & 1);
+  return 0;
+}
+"""
+
+
+def test_a_program_is_told_that_there_is_no_avx512(tmp_path: Path) -> None:
+    if platform.machine() != "x86_64" or not shutil.which("cc") or not shutil.which("objdump"):
+        pytest.skip("needs x86-64, cc and objdump")
+    source, program = tmp_path / "cpuid.c", tmp_path / "cpuid"
+    source.write_text(CPUID)
+    subprocess.run(["cc", "-O1", str(source), "-o", str(program)], check=True)
+
+    def says(**environment: str) -> list[str]:
+        command = [str(program)]
+        told = os.environ | environment
+        return subprocess.run(
+            command, env=told, check=True, capture_output=True, text=True
+        ).stdout.split()
+
+    vendor, avx2, _ = says()
+    assert no_avx512.replace_cpuid(program) == 2
+    handler = no_avx512.build_handler(tmp_path)
+    assert says(LD_PRELOAD=str(handler)) == [vendor, avx2, "0"]
+
+
+def test_a_package_without_cpuid_cannot_be_narrowed(tmp_path: Path) -> None:
+    if not shutil.which("objdump"):
+        pytest.skip("needs objdump")
+    with pytest.raises(click.ClickException, match="click has no cpuid instruction"):
+        no_avx512.copy_package("click", tmp_path)

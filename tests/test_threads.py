@@ -8,9 +8,10 @@ import pytest
 from mdlc.codegen import emit_cpp
 from mdlc.codegen.executable import Executable
 from mdlc.codegen.isa import find_isa
-from mdlc.codegen.kernel import LayerCode
+from mdlc.codegen.kernel import LayerCode, Schedule
 from mdlc.codegen.lowering import lower
-from mdlc.codegen.threads import balance, best_level, open_parallel, own, resolve
+from mdlc.codegen.product import Product, Steps, parallel_level, regions
+from mdlc.codegen.threads import balance, best_level, loop_cases, open_parallel, own, resolve
 from mdlc.compiler.op import Op
 from mdlc.passes.canonicalise import lower_batch_norm
 from mdlc.passes.layout import assign_layout
@@ -60,6 +61,33 @@ def test_marks_become_loops_or_runs() -> None:
         "void f(ThreadPool& pool, float* s) {\n"
         "pool.Run(7, [&](int i, int thread) {\ng(s + thread * 16, i);\n});\n}"
     )
+
+
+def test_kinds_of_iterations_share_one_loop() -> None:
+    cases = [(3, "f(i);"), (1, "g();"), (2, "h(i);")]
+    code = resolve(LayerCode("f", loop_cases("i", cases, shared=True)), 1)
+    assert " ".join(code.text.split()) == (
+        "for (int item = 0; item < 6; ++item) { if (item < 3) { const int i = item; f(i); } "
+        "else if (item < 4) { g(); } else { const int i = item - 4; h(i); } }"
+    )
+    apart = loop_cases("i", cases, shared=False)
+    assert " ".join(apart.split()) == (
+        "for (int i = 0; i < 3; ++i) { f(i); } g(); for (int i = 0; i < 2; ++i) { h(i); }"
+    )
+
+
+def test_blocks_of_pixels_come_in_numbers_that_threads_can_share() -> None:
+    isa = find_isa("x86-avx2")
+    step = Steps(0, 0, 64, 0)
+    for channels, blocks in ((16, 4), (4096, 2)):  # more pixels than weights, and fewer
+        product = Product(1, 1, 300, 1, channels, 64, (), step, step)
+        found = regions(product, Schedule("direct", (6, 8), (150,)))
+        assert sum(region.count for region in found) == blocks
+        assert sum(region.count * region.columns for region in found) == 300
+        levels = {
+            parallel_level(product, Schedule("direct", (6, 8), (150,)), isa, r) for r in found
+        }
+        assert levels == ({"block"} if blocks == 4 else {"n"})
 
 
 def test_the_outermost_balanced_loop_is_shared() -> None:

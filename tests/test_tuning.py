@@ -156,7 +156,7 @@ def test_counts_are_those_of_the_network(tmp_path: Path, monkeypatch: pytest.Mon
         monkeypatch.setenv("MDLC_CXX_ARM_NEON", "clang++ --target=aarch64-linux-gnu")
     isa = find_isa("arm-neon")
     plan = mdlc.compile(pointwise(20), "arm-neon", tuned=()).plan
-    convolution = plan.steps[1]  # the input's copying-in counts as the first's
+    convolution = plan.steps[1]
     found = [candidate.schedule for candidate in candidates(convolution.node, isa)[:3]]
     machine = find_machine(isa)
     assert machine.metric.startswith("instructions")
