@@ -13,7 +13,7 @@ import click
 import pytest
 
 import mdlc
-from benchmarks import arm, arm_worker, mca, no_avx512, peers, plots, roofline
+from benchmarks import arm, arm_worker, mca, no_avx512, peers, plots, roofline, threads
 from benchmarks.arm_machine import find
 from benchmarks.cli import Missing
 from benchmarks.networks import NETWORKS
@@ -286,6 +286,23 @@ def test_peers_that_are_missing_are_named(tmp_path: Path) -> None:
         find(tmp_path)
     with pytest.raises(Missing, match="no program nosuch"):
         mca.find_program("nosuch")
+
+
+def test_workers_run_at_once_and_the_mean_counts(tmp_path: Path) -> None:
+    # Each answers when both have been asked: one after the other would never end.
+    code = (
+        "import sys, time; from pathlib import Path; print('ready', flush=True)\n"
+        "for line in sys.stdin:\n"
+        f"    folder = Path({str(tmp_path)!r}); (folder / sys.argv[1]).touch()\n"
+        "    while not ((folder / '1').exists() and (folder / '3').exists()): time.sleep(0.01)\n"
+        "    print(sys.argv[1], flush=True)\n"
+    )
+    command = [sys.executable, "-c", code]
+    with (
+        Worker("one", [*command, "1"], tmp_path / "errors1") as one,
+        Worker("three", [*command, "3"], tmp_path / "errors3") as three,
+    ):
+        assert threads.at_once([one, three], 5) == 2.0
 
 
 # Prints what the processor says of itself: the vendor's name, then AVX2 and AVX-512 F.
