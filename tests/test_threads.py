@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -12,6 +15,7 @@ from mdlc.codegen.kernel import LayerCode, Schedule
 from mdlc.codegen.lowering import lower
 from mdlc.codegen.product import Product, Steps, parallel_level, regions
 from mdlc.codegen.threads import balance, best_level, loop_cases, open_parallel, own, resolve
+from mdlc.codegen.toolchain import BUILD_FLAGS, find_toolchain
 from mdlc.compiler.op import Op
 from mdlc.passes.canonicalise import lower_batch_norm
 from mdlc.passes.layout import assign_layout
@@ -108,3 +112,32 @@ def test_only_classes_with_threads_have_a_pool() -> None:
         text = (files["Samples.h"] + files["Samples.cpp"]).decode()
         assert ("ThreadPool" in text) == (threads > 1)
         assert ("int threads" in text) == (threads > 1)
+
+
+POOL = """
+#include "Samples.cpp"
+#include <cstdio>
+int main() {
+  ThreadPool pool(3);  // never started: workers to which the system gives no time
+  int sum = 0;
+  for (int round = 0; round < 50; ++round) {
+    pool.Run(101, [&](int i, int) { sum += i; });
+  }
+  std::printf("%d\\n", sum);
+  return 0;
+}
+"""
+
+
+def test_a_worker_that_has_not_begun_holds_nothing_up(tmp_path: Path) -> None:
+    require("host")
+    graph, _ = network_of(next(cls for cls in sampled_ops() if cls.__name__ == "Conv2D"))
+    isa = find_isa("host")
+    plan = lower(assign_layout(lower_batch_norm(graph)), isa, "Samples", threads=3)
+    for name, content in emit_cpp.emit(plan, emit_cpp.Info("m", "0", "c", "v")).items():
+        (tmp_path / name).write_bytes(content)
+    source, program = tmp_path / "pool.cpp", tmp_path / "pool"
+    source.write_text(POOL)
+    find_toolchain(isa).compile([source], program, [*BUILD_FLAGS, *isa.flags, "-pthread"])
+    done = subprocess.run([program], capture_output=True, text=True, check=True, timeout=60)
+    assert int(done.stdout) == 50 * 101 * 50
