@@ -221,9 +221,10 @@ def cycles(product: Product, schedule: Schedule, isa: Isa) -> float:
                     beside = tile_instructions(
                         chunk.size, block.vectors, block.part, residual=residual
                     )
-                    once += block.count * beside / isa.issue_width
                 else:
-                    once += block.count * (6 + 3 * fmas + (8 * chunk.size if block.part else 0))
+                    beside = 6 + 3 * fmas + (8 * chunk.size if block.part else 0)
+                # Where there are panels, instructions are what counts.
+                once += block.count * beside / (isa.issue_width if isa.panels else 1)
             if schedule.panels:
                 step += pack_instructions(chunk.size, isa) / isa.issue_width
             total += region.count * region.rows * chunk.count * (depth * step + once)
