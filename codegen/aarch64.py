@@ -1,13 +1,14 @@
-"""The depth of a product on panels in AArch64 assembly.
+"""The depth of a product on panels in AArch64 assembly, and the rows of its tile in memory.
 
 Compilers spill when one load fills several registers (ld1 of two to four), and the loads are what
-separates a tile from one multiply-add after the other. The loop is therefore written out; what
-surrounds it, the start pointers and the epilogue, is C++.
+separates a tile from one multiply-add after the other. The loop is therefore written out; the
+activation is C++. The accumulators of a row lie in neighbouring registers, so that one instruction
+stores them and goes on to the next row, by a step that need not be known when it is compiled.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 # Chunks of the depth in one trip of the loop. A chunk is 8 bytes of each pixel.
@@ -69,25 +70,78 @@ class Aarch64Panels:
             more = loop or rest > 0
             lines += self._chunk(rows, vectors, 0, following=more, first=True)
         if loop:
-            lines += ["mov x9, %[trips]", "1:"]
+            lines += ["mov w9, %w[trips]", "1:"]
             for index in range(CHUNKS):
                 lines += self._chunk(rows, vectors, begun + index, following=True)
                 if index == 0:
-                    lines.append("subs x9, x9, #1")
+                    lines.append("subs w9, w9, #1")
             lines.append("b.ne 1b")
         for index in range(rest):
             lines += self._chunk(rows, vectors, begun + index, following=index + 1 < rest)
         text = "\n".join(f'"{line}\\n"' for line in lines)
         outputs = [f'[acc{r}_{v}] "=&w"(acc{r}_{v})' for r in range(rows) for v in range(vectors)]
-        inputs = ['[trips] "r"(static_cast<std::int64_t>(trips))'] if loop else []
+        inputs = ['[trips] "r"(trips)'] if loop else []
         inputs += ['[bias] "r"(bias)'] if bias else []
-        used = self._b_first(rows, vectors, 1) + self._b_count(vectors)
-        clobbers = [f'"v{i}"' for i in range(used)] + (['"x9"', '"cc"'] if loop else [])
+        clobbers = [f'"v{i}"' for i in range(self._scratch(rows, vectors))] + (
+            ['"x9"', '"cc"'] if loop else []
+        )
         return (
             f"asm volatile({text}\n"
             f': [a] "+r"(a), [b] "+r"(b), {", ".join(outputs)}\n'
             f': {", ".join(inputs)}\n: {", ".join(clobbers)}, "memory");'
         )
+
+    def accumulators(self, rows: int, vectors: int) -> str:
+        """The declaration of accR_V in registers that neighbour each other in a row.
+
+        They are the last ones: the loop's come first, and of those between functions keep eight.
+        """
+        first = 32 - rows * vectors
+        assert first >= self._scratch(rows, vectors)
+        return self.declared([f"acc{r}_{v}" for r in range(rows) for v in range(vectors)], first)
+
+    def declared(self, names: Sequence[str], first: int) -> str:
+        """The declaration of vectors in neighbouring registers, from a number on."""
+        kind = f"float{128 // self.lanes}x{self.lanes}_t"
+        listed = ", ".join(f'{name} asm("v{first + i}")' for i, name in enumerate(names))
+        return f"register {kind} {listed};"
+
+    def load_row(self, pointer: str, step: str | int, names: Sequence[str]) -> str:
+        """See Panels."""
+        vectors = [f'[{name}] "=w"({name})' for name in names]
+        return self._row("ld1", pointer, step, names, vectors, [])
+
+    def store_row(self, pointer: str, step: str | int, names: Sequence[str]) -> str:
+        """See Panels."""
+        return self._row(
+            "st1", pointer, step, names, [], [f'[{name}] "w"({name})' for name in names]
+        )
+
+    def _row(
+        self,
+        mnemonic: str,
+        pointer: str,
+        step: str | int,
+        names: Sequence[str],
+        outputs: list[str],
+        inputs: list[str],
+    ) -> str:
+        listed = ", ".join(f"%[{name}].{self.lanes}{self.letter}" for name in names)
+        text = f"{mnemonic} {{{listed}}}, [%[at]]"
+        if isinstance(step, int):
+            text += f", #{step}"
+        elif step:
+            text += ", %[step]"
+            inputs = [*inputs, f'[step] "r"({step})']
+        if step:
+            outputs = [f'[at] "+r"({pointer})', *outputs]
+        else:
+            inputs = [f'[at] "r"({pointer})', *inputs]
+        return f'asm volatile("{text}" : {", ".join(outputs)} : {", ".join(inputs)} : "memory");'
+
+    def _scratch(self, rows: int, vectors: int) -> int:
+        """Registers of both sides of the loop, from the first on."""
+        return self._b_first(rows, vectors, 1) + self._b_count(vectors)
 
     def _turn(self, vectors: int) -> int:
         """Steps of the depth whose right side is loaded at once."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -44,6 +44,21 @@ class Panels(Protocol):
 
         A C++ statement on accR_V, a, b, trips and, with `bias`, bias.
         """
+
+    def accumulators(self, rows: int, vectors: int) -> str:
+        """The declaration of accR_V, so that store_row takes those of a row."""
+
+    def declared(self, names: Sequence[str], first: int) -> str:
+        """The declaration of vectors in neighbouring registers, from a number on."""
+
+    def load_row(self, pointer: str, step: str | int, names: Sequence[str]) -> str:
+        """Neighbouring registers, at most four, = vectors at a pointer.
+
+        The pointer goes on by `step` bytes: an expression, the vectors' size, or "" for none.
+        """
+
+    def store_row(self, pointer: str, step: str | int, names: Sequence[str]) -> str:
+        """Neighbouring registers are written to a pointer, which goes on likewise."""
 
     def rest_of(self, chunks: int, rows: int, vectors: int) -> int:
         """Chunks that follow the loop; the loop makes (chunks - rest) // CHUNKS trips."""

@@ -61,6 +61,17 @@ def step_instructions(rows: int, vectors: int, isa: Isa) -> float:
     return rows * vectors + isa.panels.step_loads(vectors) + 2 / (piece(isa) * CHUNKS)
 
 
+def tile_instructions(rows: int, vectors: int, part: int, *, residual: bool) -> float:
+    """Instructions of a tile beside its depth.
+
+    The call and its arguments, registers kept for the caller; accumulators set and activated once
+    each, and added to with a residual; a load or store for a row, and more for a partial vector.
+    """
+    accumulators = rows * vectors
+    found = 20 + 2 * accumulators + rows + (2 * rows if part else 0)
+    return found + (accumulators + rows + (2 * rows if part else 0) if residual else 0)
+
+
 def pack_instructions(rows: int, isa: Isa) -> float:
     """Instructions of copying one step of the depth."""
     return (rows + 4 * -(-rows // 4) / 2 + 3) / (2 * piece(isa))
@@ -179,10 +190,15 @@ class PanelTile:
         kind += f"_rest{rest * piece(isa)}" if rest % CHUNKS or alone else ""
         return f"{kind}{'' if self.trips(isa) else '_short'}_{isa.suffix}"
 
-    def template_parameters(self, isa: Isa, epilogue: Epilogue) -> list[str]:
-        """Names of the compile-time integers, in order."""
-        names = ["kOutStep"] if self.rows > 1 else []
-        return names + (["kResidualStep"] if epilogue.residual and self.rows > 1 else [])
+    def numbers(self, isa: Isa, epilogue: Epilogue) -> list[str]:
+        """Names of the integers that follow the arrays.
+
+        They are arguments, not compile-time integers, so that layers of any depth and any distance
+        of pixels share a tile: one is as large as all the loops that call it.
+        """
+        names = ["out_step"] if self.rows > 1 else []
+        names += ["residual_step"] if epilogue.residual and self.rows > 1 else []
+        return names + (["trips"] if self.trips(isa) else [])
 
     def microkernel(self, isa: Isa, epilogue: Epilogue) -> Microkernel:
         """The C++ of the tile."""
@@ -208,11 +224,12 @@ class PanelTile:
             trip=piece(isa) * CHUNKS,
             trips=trips,
             depth=self.depth - trips * CHUNKS * piece(isa),
-            params=self.template_parameters(isa, epilogue),
-            # No compile-time integer: layers of any depth share the tile.
             arguments=[
                 *isa.arguments(["a", "b", *epilogue.arguments]),
-                *(["int trips"] if trips else []),
+                *(
+                    f"{'int' if name == 'trips' else 'std::ptrdiff_t'} {name}"
+                    for name in self.numbers(isa, epilogue)
+                ),
             ],
             assembly=isa.panels.loop(
                 self.rows,

@@ -29,6 +29,7 @@ from mdlc.codegen.panels import (
     piece,
     step_instructions,
     tile_heights,
+    tile_instructions,
 )
 from mdlc.codegen.splits import Chunk, split_evenly
 from mdlc.codegen.templates import render
@@ -228,7 +229,15 @@ def cycles(product: Product, schedule: Schedule, isa: Isa) -> float:
                 if row * depth > isa.l2_bytes * 3 // 4:  # read anew from beyond it for every tile
                     busy = max(busy, row / 16)
                 step += block.count * busy
-                once += block.count * (6 + 3 * fmas + (8 * chunk.size if block.part else 0))
+                if schedule.panels:
+                    residual = product.residual is not None
+                    beside = tile_instructions(
+                        chunk.size, block.vectors, block.part, residual=residual
+                    )
+                else:
+                    beside = 6 + 3 * fmas + (8 * chunk.size if block.part else 0)
+                # Where there are panels, instructions are what counts.
+                once += block.count * beside / (isa.issue_width if isa.panels else 1)
             if schedule.panels:
                 step += pack_instructions(chunk.size, isa) / isa.issue_width
             total += region.count * region.rows * chunk.count * (depth * step + once)
@@ -382,6 +391,9 @@ def emit_loops(
             activation=epilogue.activation if part.last else None,
         )
 
+    def residual(part: Part) -> Steps | None:
+        return product.residual if part.first else product.y
+
     def tile(chunk: Chunk, block: ChannelBlock, part: Part) -> Tile | PanelTile:
         if schedule.panels:
             return PanelTile(chunk.size, block.vectors, block.part, part.depth)
@@ -393,18 +405,24 @@ def emit_loops(
 
     def call(chunk: Chunk, block: ChannelBlock, part: Part) -> str:
         shape = tile(chunk, block, part)
-        values = tile_numbers(
-            product, part.run, part.taps, product.residual if part.first else product.y
-        )
-        if not isinstance(shape, PanelTile):
-            values["kAhead"] = _ahead(block.vectors * isa.lanes * depth, isa)
         end = ending(part)
+        if isinstance(shape, PanelTile):
+            return shape.name(isa, end)
+        values = tile_numbers(product, part.run, part.taps, residual(part))
+        values["kAhead"] = _ahead(block.vectors * isa.lanes * depth, isa)
         return spelled(shape.name(isa, end), shape.template_parameters(isa, end), values)
 
-    def trips(chunk: Chunk, block: ChannelBlock, part: Part) -> str:
-        shape = tile(chunk, block, part)
-        found = shape.trips(isa) if isinstance(shape, PanelTile) else 0
-        return f", {found}" if found else ""
+    def numbers(chunk: Chunk, block: ChannelBlock, part: Part) -> str:
+        """What a tile on panels takes behind its arrays."""
+        shape, added = tile(chunk, block, part), residual(part)
+        if not isinstance(shape, PanelTile):
+            return ""
+        values = {
+            "out_step": product.y.pixel * isa.bytes,
+            "residual_step": added.pixel * isa.bytes if added else 0,
+            "trips": shape.trips(isa),
+        }
+        return "".join(f", {values[name]}" for name in shape.numbers(isa, ending(part)))
 
     def pack_call(chunk: Chunk) -> str:
         values = tile_numbers(product, product.run, product.taps)
@@ -433,7 +451,7 @@ def emit_loops(
         blocks=blocks,
         regions=found,
         call=call,
-        trips=trips,
+        numbers=numbers,
         pack_call=pack_call,
         panels=schedule.panels,
         parts=cut,

@@ -12,6 +12,11 @@ def _prefix(text: str, before: str) -> str:
     return before + text
 
 
+def _numbered(stem: str, count: int) -> list[str]:
+    """Filter: a stem with the numbers from 0 on."""
+    return [f"{stem}{number}" for number in range(count)]
+
+
 @cache
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
@@ -23,6 +28,7 @@ def _environment() -> jinja2.Environment:
         autoescape=False,
     )
     environment.filters["prefix"] = _prefix
+    environment.filters["numbered"] = _numbered
     return environment
 
 

@@ -53,8 +53,8 @@ from mdlc.compiler.types import Array, DType
 # Below this many channels or pixels of a half, the sums cost more than a product.
 _LEAST = 24
 
-# Gains below this are not worth the memory, nor the digits.
-_AT_LEAST = 1.02
+# Gains below this are not worth the memory and code, nor the digits.
+_AT_LEAST = 1.03
 
 # Rows of a sum that one thread computes at once.
 _SUM_ROWS = 16
@@ -80,31 +80,55 @@ class Sum:
         signs = self.signs.replace("+", "p").replace("-", "m")
         return f"sum_{signs}{self.epilogue.suffix}_f32_{isa.suffix}"
 
+    def call(
+        self, isa: Isa, rows: int, width: int, where: Sequence[str], steps: Sequence[int]
+    ) -> str:
+        """The C++ statement that sums.
+
+        Args:
+            where: pointers of the tensors, of the bias if there is one, of y.
+            steps: floats from row to row of the tensors and of y.
+        """
+        if not isa.panels:
+            listed = ", ".join(map(str, (rows, width, *steps)))
+            return f"{self.name(isa)}<{listed}>({', '.join(where)});"
+        if set(steps) == {width} and not self.epilogue.bias:
+            rows, width = 1, rows * width
+        gaps = [step - width for step in steps] if rows > 1 else [0] * len(steps)
+        return f"{self.name(isa)}({', '.join([*where, *map(str, (rows, width, *gaps))])});"
+
     def microkernel(self, isa: Isa) -> Microkernel:
         """The C++ of the sum."""
         names = "abcdefgh"[: len(self.signs)]
         activation = self.epilogue.function(isa)
-        values = [isa.load(f"{name} + n") for name in names]
-        total = values[0]
-        for sign, value in zip(self.signs[1:], values[1:], strict=True):
-            total = isa.op("add" if sign == "+" else "sub", total, value)
-        if self.epilogue.bias:
-            total = isa.op("add", total, isa.load("bias + n"))
-        if activation:
-            total = f"{activation.name}({total})"
+
+        read = [*names, *(["bias"] if self.epilogue.bias else [])]
+        place = "{}" if isa.panels else "{} + n"
+
+        def total(spelling: str) -> str:
+            """The sum of vectors: of the tensors, then of the bias."""
+            values = [spelling.format(name) for name in read]
+            found = values[0]
+            for sign, value in zip(self.signs[1:], values[1:], strict=False):
+                found = isa.op("add" if sign == "+" else "sub", found, value)
+            if self.epilogue.bias:
+                found = isa.op("add", found, values[-1])
+            return f"{activation.name}({found})" if activation else found
+
         formula = "".join(
             f" {s} {n}[r][n]" for s, n in zip(self.signs, names, strict=True)
         ).removeprefix(" + ")
         formula = f"bias[n] + {formula}" if self.epilogue.bias else formula
         text = render(
-            "cpp/kernels/row_sum.j2",
+            "cpp/kernels/row_sum_neighbours.j2" if isa.panels else "cpp/kernels/row_sum.j2",
+            isa=isa,
             formula=f"y[r][n] = {self.epilogue.formula(formula)}",
             name=self.name(isa),
             inputs=list(names),
             bias=self.epilogue.bias,
-            lanes=isa.lanes,
-            panels=isa.panels is not None,
-            store=isa.store("y + n", total),
+            read=read,
+            store=isa.store(place.format("y"), total(isa.load(place))),
+            totals=[total(f"{{}}{i}") for i in range(4)],
         )
         return Microkernel(self.name(isa), text, (activation,) if activation else ())
 
@@ -251,9 +275,8 @@ class ConvStrassen(Kernel):
                 where = [at(p, chunk.first, chunk.count, chunk.size) for p in terms]
                 where += [bias] if epilogue.bias else []
                 where.append(at(to, chunk.first, chunk.count, chunk.size))
-                numbers = [chunk.size, width, *(p.step for p in terms), to.step]
-                listed = ", ".join(map(str, numbers))
-                call = f"{entry.name(isa)}<{listed}>({', '.join(where)});"
+                steps = [p.step for p in (*terms, to)]
+                call = entry.call(isa, chunk.size, width, where, steps)
                 lines.append(parallel("i", chunk.count, call))
 
         def multiply(comment: str, left: Place, right: Place, to: Place,
