@@ -16,6 +16,8 @@ from mdlc.codegen.kernel import LayerCode
 CLOSE = "@}"
 _OPEN = re.compile(r"@parallel\((\w+), (\d+)\) \{")
 _OWN = re.compile(r"@own\((\d+)\)")
+_KINDS = re.compile(r"@kinds \{\n(.*?)\n@;", re.DOTALL)
+_KIND = re.compile(r"@kind\((\w+), (\d+)\) \{\n(.*?)\n@\.", re.DOTALL)
 
 
 def open_parallel(variable: str, count: int) -> str:
@@ -40,25 +42,40 @@ def loop_cases(variable: str, cases: Sequence[tuple[int, str]], *, shared: bool)
 
     Args:
         cases: how many of each kind, and their body, in which `variable` counts from 0.
-        shared: whether threads share it; else it is a loop for each kind.
+        shared: whether threads share it, all kinds as one loop; else it is a loop for each kind.
     """
     if not shared:
-        return "\n".join(
-            body
-            if count == 1
-            else f"for (int {variable} = 0; {variable} < {count}; ++{variable}) {{\n{body}\n}}"
-            for count, body in cases
-        )
+        return "\n".join(_loop(variable, count, body) for count, body in cases)
     if len(cases) == 1:
         return parallel(variable, *cases[0])
-    text, start, total = "", 0, sum(count for count, _ in cases)
-    for count, body in cases:
-        if count > 1:
-            counted = f"item - {start}" if start else "item"
-            body = f"const int {variable} = {counted};\n{body}"
-        start += count
-        text += f"if (item < {start}) {{\n{body}\n}} else " if start < total else f"{{\n{body}\n}}"
-    return parallel("item", total, text)
+    return "\n".join(
+        ["@kinds {", *(f"@kind({variable}, {count}) {{\n{body}\n@." for count, body in cases), "@;"]
+    )
+
+
+def _loop(variable: str, count: int, body: str) -> str:
+    if count == 1:
+        return body
+    return f"for (int {variable} = 0; {variable} < {count}; ++{variable}) {{\n{body}\n}}"
+
+
+def _spelled_kinds(text: str, threads: int) -> str:
+    """Loops of several kinds as loops for each, or for several threads as a shared one."""
+
+    def spelled(found: re.Match[str]) -> str:
+        kinds = [(each[1], int(each[2]), each[3]) for each in _KIND.finditer(found[1])]
+        if threads == 1:
+            return "\n".join(_loop(*kind) for kind in kinds)
+        lines, start, total = "", 0, sum(count for _, count, _ in kinds)
+        for variable, count, body in kinds:
+            number = f"const int {variable} = item{f' - {start}' if start else ''};\n"
+            start += count
+            test = f"if (item < {start}) " if start < total else ""
+            lines += f"{test}{{\n{number if count > 1 else ''}{body}\n}}"
+            lines += " else " if start < total else ""
+        return parallel("item", total, lines)
+
+    return _KINDS.sub(spelled, text)
 
 
 def balance(count: int) -> float:
@@ -76,6 +93,7 @@ def best_level(levels: Sequence[tuple[str, int]]) -> str:
 
 def resolve(code: LayerCode, threads: int) -> LayerCode:
     """The code with its marks spelled out for a class of so many threads."""
+    code = replace(code, text=_spelled_kinds(code.text, threads))
     if threads == 1:
         text = _OPEN.sub(r"for (int \1 = 0; \1 < \2; ++\1) {", code.text)
         return replace(code, text=_OWN.sub("", text).replace(CLOSE, "}"))

@@ -69,15 +69,14 @@ def test_marks_become_loops_or_runs() -> None:
 
 def test_kinds_of_iterations_share_one_loop() -> None:
     cases = [(3, "f(i);"), (1, "g();"), (2, "h(i);")]
-    code = resolve(LayerCode("f", loop_cases("i", cases, shared=True)), 1)
-    assert " ".join(code.text.split()) == (
-        "for (int item = 0; item < 6; ++item) { if (item < 3) { const int i = item; f(i); } "
-        "else if (item < 4) { g(); } else { const int i = item - 4; h(i); } }"
+    code = LayerCode("layer", loop_cases("i", cases, shared=True))
+    assert " ".join(resolve(code, 2).text.split()) == (
+        "pool.Run(6, [&](int item, int) { if (item < 3) { const int i = item; f(i); } "
+        "else if (item < 4) { g(); } else { const int i = item - 4; h(i); } });"
     )
-    apart = loop_cases("i", cases, shared=False)
-    assert " ".join(apart.split()) == (
-        "for (int i = 0; i < 3; ++i) { f(i); } g(); for (int i = 0; i < 2; ++i) { h(i); }"
-    )
+    apart = "for (int i = 0; i < 3; ++i) { f(i); } g(); for (int i = 0; i < 2; ++i) { h(i); }"
+    assert " ".join(resolve(code, 1).text.split()) == apart
+    assert " ".join(loop_cases("i", cases, shared=False).split()) == apart
 
 
 def test_blocks_of_pixels_come_in_numbers_that_threads_can_share() -> None:

@@ -89,9 +89,6 @@ class Sum:
             where: pointers of the tensors, of the bias if there is one, of y.
             steps: floats from row to row of the tensors and of y.
         """
-        if not isa.panels:
-            listed = ", ".join(map(str, (rows, width, *steps)))
-            return f"{self.name(isa)}<{listed}>({', '.join(where)});"
         if set(steps) == {width} and not self.epilogue.bias:
             rows, width = 1, rows * width
         gaps = [step - width for step in steps] if rows > 1 else [0] * len(steps)
