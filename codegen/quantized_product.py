@@ -19,17 +19,8 @@ from mdlc.codegen.integers import SCALAR, Addition, Finish, Integers, is_wide, p
 from mdlc.codegen.isa import Isa
 from mdlc.codegen.kernel import Microkernel, Schedule
 from mdlc.codegen.panels import panel_pitch
-from mdlc.codegen.product import (
-    ChannelBlock,
-    Product,
-    Region,
-    Steps,
-    channel_blocks,
-    packed_length,
-    regions,
-    row_panels,
-    thread_panels,
-)
+from mdlc.codegen.product import packed_length, row_panels, thread_panels
+from mdlc.codegen.product_shape import ChannelBlock, Product, Region, Steps, channel_blocks, regions
 from mdlc.codegen.splits import Chunk
 from mdlc.codegen.templates import render
 from mdlc.codegen.threads import CLOSE, best_level, open_parallel, own

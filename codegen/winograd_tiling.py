@@ -13,7 +13,7 @@ import numpy as np
 
 from mdlc.codegen.isa import Isa
 from mdlc.codegen.kernel import Schedule
-from mdlc.codegen.product import Product, Steps
+from mdlc.codegen.product_shape import Product, Steps
 from mdlc.codegen.winograd import Transform, transform
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.conv2d import Conv2D

@@ -13,7 +13,8 @@ from mdlc.codegen.executable import Executable
 from mdlc.codegen.isa import find_isa
 from mdlc.codegen.kernel import LayerCode, Schedule
 from mdlc.codegen.lowering import lower
-from mdlc.codegen.product import Product, Steps, parallel_level, regions
+from mdlc.codegen.product import parallel_level
+from mdlc.codegen.product_shape import Product, Steps, regions
 from mdlc.codegen.threads import balance, best_level, loop_cases, open_parallel, own, resolve
 from mdlc.codegen.toolchain import BUILD_FLAGS, find_toolchain
 from mdlc.compiler.op import Op

@@ -15,8 +15,6 @@ from mdlc.codegen.isa import Isa
 from mdlc.codegen.kernel import Kernel, LayerCode, Schedule, Step
 from mdlc.codegen.padding import Border
 from mdlc.codegen.product import (
-    Product,
-    Steps,
     aligned,
     cycles,
     emit_loops,
@@ -26,6 +24,7 @@ from mdlc.codegen.product import (
     schedules,
     thread_panels,
 )
+from mdlc.codegen.product_shape import Product, Steps
 from mdlc.codegen.strides import C_TYPES
 from mdlc.codegen.templates import render
 from mdlc.codegen.unpack import Unpack

@@ -19,15 +19,8 @@ from mdlc.codegen.isa import Isa
 from mdlc.codegen.kernel import Kernel, LayerCode, Microkernel, Schedule, Step
 from mdlc.codegen.kernels.conv_direct import conv_border, conv_product, conv_stem, epilogue_of
 from mdlc.codegen.panels import PackTile, pack_instructions, packed_depth
-from mdlc.codegen.product import (
-    ChannelBlock,
-    Product,
-    channel_blocks,
-    pack_matrix,
-    pack_per_channel,
-    spelled,
-    tile_numbers,
-)
+from mdlc.codegen.product import pack_matrix, pack_per_channel, spelled, tile_numbers
+from mdlc.codegen.product_shape import ChannelBlock, Product, channel_blocks
 from mdlc.codegen.sparse_tile import GROUP, SparseTile
 from mdlc.codegen.splits import Chunk, split_evenly
 from mdlc.codegen.templates import render

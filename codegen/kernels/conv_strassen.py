@@ -32,8 +32,6 @@ from mdlc.codegen.isa import Isa
 from mdlc.codegen.kernel import Kernel, LayerCode, Microkernel, Schedule, Step
 from mdlc.codegen.kernels.conv_direct import conv_product, conv_stem
 from mdlc.codegen.product import (
-    Product,
-    Steps,
     cycles,
     emit_loops,
     pack_matrix,
@@ -43,6 +41,7 @@ from mdlc.codegen.product import (
     schedules,
     thread_panels,
 )
+from mdlc.codegen.product_shape import Product, Steps
 from mdlc.codegen.splits import split_evenly
 from mdlc.codegen.templates import render
 from mdlc.codegen.threads import parallel

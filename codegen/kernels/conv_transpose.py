@@ -19,8 +19,6 @@ from mdlc.codegen.isa import Isa
 from mdlc.codegen.kernel import Kernel, LayerCode, Schedule, Step
 from mdlc.codegen.padding import Border
 from mdlc.codegen.product import (
-    Product,
-    Steps,
     cycles,
     emit_loops,
     pack_matrix,
@@ -28,6 +26,7 @@ from mdlc.codegen.product import (
     packed_length,
     schedules,
 )
+from mdlc.codegen.product_shape import Product, Steps
 from mdlc.codegen.templates import render
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.conv_transpose2d import ConvTranspose2D

@@ -36,7 +36,7 @@ from mdlc.codegen.product import (
 from mdlc.codegen.runs import Run, group_runs
 from mdlc.codegen.strides import C_TYPES, nest
 from mdlc.codegen.templates import render
-from mdlc.codegen.threads import best_level, loop_cases, own, parallel
+from mdlc.codegen.threads import best_level, loop_cases, own
 from mdlc.codegen.unpack import Unpack
 from mdlc.codegen.winograd import LARGEST, transform
 from mdlc.codegen.winograd_tiles import InputTile, OutputTile
@@ -382,10 +382,7 @@ class ConvWinograd(Kernel):
 def _loops(*loops: tuple[str, int], body: str, shared: bool) -> str:
     chosen = best_level(loops) if shared else ""
     for name, count in reversed(loops):
-        if name == chosen:
-            body = parallel(name, count, body)
-        elif count > 1:
-            body = f"for (int {name} = 0; {name} < {count}; ++{name}) {{\n{body}\n}}"
+        body = loop_cases(name, [(count, body)], shared=name == chosen)
     return body
 
 

@@ -10,15 +10,8 @@ import numpy as np
 from mdlc.codegen.epilogue import Epilogue
 from mdlc.codegen.isa import Isa
 from mdlc.codegen.kernel import Kernel, LayerCode, Microkernel, Schedule, Step, View
-from mdlc.codegen.product import (
-    Product,
-    Steps,
-    channel_blocks,
-    cycles,
-    emit_loops,
-    packed_length,
-    schedules,
-)
+from mdlc.codegen.product import cycles, emit_loops, packed_length, schedules
+from mdlc.codegen.product_shape import Product, Steps, channel_blocks
 from mdlc.codegen.strides import Dim, broadcast_strides, nest, pointer
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.matmul import MatMul

@@ -10,7 +10,8 @@ from mdlc.codegen.byte_border import ByteBorder
 from mdlc.codegen.dot_tile import DotTile, PanelDotTile
 from mdlc.codegen.isa import Isa
 from mdlc.codegen.kernel import Kernel, LayerCode, Microkernel, Schedule, Step
-from mdlc.codegen.product import ChannelBlock, Product, panel_elements, thread_panels
+from mdlc.codegen.product import panel_elements, thread_panels
+from mdlc.codegen.product_shape import ChannelBlock, Product
 from mdlc.codegen.quantized_product import (
     READS_PAST,
     byte_product,
