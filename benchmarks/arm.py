@@ -42,13 +42,13 @@ from benchmarks.int8_models import LEAST_SNR, calibration_inputs, snr
 from benchmarks.networks import NETWORKS
 from benchmarks.plots import bars
 from benchmarks.runtimes import INT8_PEERS, PEERS, Array, example_input, missing
-from mdlc.codegen import cache_model, instruction_counts
-from mdlc.codegen.cache_model import CORES, Traffic
-from mdlc.codegen.executable import Executable
-from mdlc.codegen.instruction_counts import CLASSES
-from mdlc.codegen.qemu_plugins import Reading, build, minus, readings, watch
-from mdlc.codegen.toolchain import Toolchain, find_toolchain
-from mdlc.quantization_options import Quantize
+from mdlc.codegen.run import cache_model, instruction_counts
+from mdlc.codegen.run.cache_model import CORES, Traffic
+from mdlc.codegen.run.executable import Executable
+from mdlc.codegen.run.instruction_counts import CLASSES
+from mdlc.codegen.run.qemu_plugins import Reading, build, minus, readings, watch
+from mdlc.codegen.run.toolchain import Toolchain, find_toolchain
+from mdlc.precision.quantize import Quantize
 
 RUNTIMES = ("mdlc", "ncnn", "mnn")
 OURS = ("mdlc", "mdlc-float32")
@@ -147,7 +147,7 @@ def _check(runtime: str, model: Path, found: Array, int8: bool) -> None:
 
 def toolchain(cpu: str, target: str = "arm-neon") -> Toolchain:
     """Clang, as phones' development kits have it, unless MDLC_CXX names a compiler."""
-    from mdlc.codegen.isa import find_isa
+    from mdlc.codegen.isa.registry import find_isa
 
     found = find_toolchain(find_isa(target))
     own = "MDLC_CXX_" + target.replace("-", "_").upper()

@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mdlc.codegen.emit_cpp import ordered
-from mdlc.codegen.isa import Isa
-from mdlc.codegen.kernel import LayerCode, Microkernel
-from mdlc.codegen.plan import Plan
+from mdlc.codegen.code import LayerCode, Microkernel
+from mdlc.codegen.cpp.emit import ordered
+from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.plan.plan import Plan
 from mdlc.codegen.threads import resolve
 
 FMA = re.compile(r"\t(?:fmla|vfn?madd\d+ps)\b")

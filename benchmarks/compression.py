@@ -21,14 +21,14 @@ import onnx
 
 import mdlc
 from benchmarks.compression_resnet20 import SPARSITY, cifar, trained_stages
-from mdlc.accuracy import accuracy
-from mdlc.codegen.weights_choice import worst_and_mean
-from mdlc.codegen.weights_file import HEADER_BYTES, payload_of
+from mdlc.checks.accuracy import accuracy
+from mdlc.codegen.plan.encoding_choice import worst_and_mean
+from mdlc.codegen.plan.weights_file import HEADER_BYTES, payload_of
 from mdlc.compiler.onnx_export import export_onnx
 from mdlc.compiler.onnx_import import import_model
-from mdlc.compression import Recipe, compress
-from mdlc.ledger import Entry, Ledger, write_ledger
-from mdlc.samples import Samples
+from mdlc.compress.compression import Recipe, compress
+from mdlc.compress.ledger import Entry, Ledger, write_ledger
+from mdlc.inputs.samples import Samples
 from tests.shared_data import (
     SHARED,
     Array,

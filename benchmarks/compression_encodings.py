@@ -21,13 +21,13 @@ from rich.table import Table
 
 import mdlc
 from benchmarks.compression import segmentation_pictures
-from mdlc.accuracy import accuracy
-from mdlc.codegen.plan import Plan
-from mdlc.codegen.weights_choice import encode_plan, encode_to_size, worst_and_mean
-from mdlc.codegen.weights_encoding import parse_encoding
-from mdlc.codegen.weights_file import HEADER_BYTES, payload_of
+from mdlc.checks.accuracy import accuracy
+from mdlc.codegen.plan.encoding_choice import encode_plan, encode_to_size, worst_and_mean
+from mdlc.codegen.plan.plan import Plan
+from mdlc.codegen.plan.weights_file import HEADER_BYTES, payload_of
+from mdlc.codegen.weights.encoding import parse_encoding
 from mdlc.compiler.onnx_export import export_onnx
-from mdlc.samples import Samples
+from mdlc.inputs.samples import Samples
 from tests.shared_data import SHARED, Array, imagenet_pictures, model_path, picture
 
 MODELS = {

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from mdlc.codegen.isa import Isa
-from mdlc.codegen.isas.arm_neon_fp16 import ISA as PHONE
-from mdlc.codegen.isas.generic import ISA as GENERIC
-from mdlc.codegen.isas.x86_avx2 import ISA as AVX2
+from mdlc.codegen.isa.arm.neon_fp16 import ISA as PHONE
+from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.isa.generic import ISA as GENERIC
+from mdlc.codegen.isa.x86.avx2 import ISA as AVX2
 
 _ROUND = "_mm256_cvtps_ph({}, _MM_FROUND_TO_NEAREST_INT)"
 _WIDE = "_mm256_cvtph_ps({})"

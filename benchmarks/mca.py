@@ -27,7 +27,7 @@ import mdlc
 from benchmarks import assembly
 from benchmarks.cli import Missing, Plain
 from benchmarks.networks import NETWORKS
-from mdlc.codegen.isa import find_isa
+from mdlc.codegen.isa.registry import find_isa
 
 ITERATIONS = 400
 

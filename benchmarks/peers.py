@@ -49,10 +49,10 @@ from benchmarks.networks import NETWORKS
 from benchmarks.plots import bars
 from benchmarks.processes import Worker
 from benchmarks.runtimes import PEERS, Array, example_input, missing
-from mdlc.codegen.isa import find_isa, isas
-from mdlc.codegen.toolchain import BUILD_FLAGS, find_toolchain
+from mdlc.codegen.isa.registry import find_isa, isas
+from mdlc.codegen.run.toolchain import BUILD_FLAGS, find_toolchain
 from mdlc.compiler.errors import MdlcError
-from mdlc.quantization_options import Quantize
+from mdlc.precision.quantize import Quantize
 
 OURS = ("mdlc", "mdlc-float32")
 INT8_PEERS = ("onnxruntime", "openvino")

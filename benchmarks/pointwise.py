@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 import mdlc
-from mdlc.benchmark import benchmark
-from mdlc.codegen.host import runs_here
-from mdlc.codegen.isa import isas
+from mdlc.checks.benchmark import benchmark
+from mdlc.codegen.isa.host import runs_here
+from mdlc.codegen.isa.registry import isas
 
 # Input channels, output channels, height and width.
 LAYERS = ((32, 64, 112), (128, 128, 56), (256, 256, 28), (512, 512, 14), (1024, 1024, 7))

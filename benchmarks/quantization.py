@@ -23,17 +23,17 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from mdlc.calibration_set import top_classes_of
-from mdlc.codegen.isa import find_isa
+from mdlc.codegen.isa.registry import find_isa
 from mdlc.compiler.ir import Graph
 from mdlc.compiler.onnx_import import import_model
-from mdlc.low_precision import COUNTED_AT_ONCE, LowPrecision, answers
-from mdlc.native import native
+from mdlc.inputs.preprocess import Preprocess
 from mdlc.passes.pipeline import run_passes
 from mdlc.pipeline import BEFORE_QUANTIZATION
-from mdlc.preprocess import Preprocess
+from mdlc.precision.calibration_set import top_classes_of
+from mdlc.precision.int8 import COUNTED_AT_ONCE, LowPrecision, answers
+from mdlc.precision.native import native
+from mdlc.precision.quantize import Quantize
 from mdlc.quantization.calibrate import batches
-from mdlc.quantization_options import Quantize
 from tests.shared_data import (
     IMAGENET_MEAN,
     IMAGENET_STD,

@@ -28,13 +28,13 @@ from benchmarks.arm import toolchain as arm_toolchain
 from benchmarks.cli import Plain, model_of
 from benchmarks.plots import roofline as plot
 from mdlc.api import CompiledModel
-from mdlc.benchmark import measure_peak
-from mdlc.codegen import instruction_counts
-from mdlc.codegen.executable import Executable
-from mdlc.codegen.isa import isas
+from mdlc.checks.benchmark import measure_peak
+from mdlc.codegen.isa.registry import isas
 from mdlc.codegen.kernel import Step
-from mdlc.codegen.plan import Plan
-from mdlc.codegen.toolchain import Toolchain, find_toolchain
+from mdlc.codegen.plan.plan import Plan
+from mdlc.codegen.run import instruction_counts
+from mdlc.codegen.run.executable import Executable
+from mdlc.codegen.run.toolchain import Toolchain, find_toolchain
 
 
 @dataclass(frozen=True)

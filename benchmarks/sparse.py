@@ -13,11 +13,12 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.pointwise import pointwise_model
-from mdlc.codegen.executable import Executable
-from mdlc.codegen.instruction_counts import count
-from mdlc.codegen.isa import Isa, find_isa
+from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.isa.registry import find_isa
 from mdlc.codegen.kernel import Schedule, candidates
-from mdlc.codegen.lowering import lower
+from mdlc.codegen.plan.lowering import lower
+from mdlc.codegen.run.executable import Executable
+from mdlc.codegen.run.instruction_counts import count
 from mdlc.compiler.ir import Graph
 from mdlc.compiler.onnx_import import import_model
 from mdlc.compiler.ops.conv2d import Conv2D

@@ -28,7 +28,7 @@ from benchmarks.networks import NETWORKS
 from benchmarks.peers import mdlc_worker
 from benchmarks.processes import Worker
 from benchmarks.runtimes import Array
-from mdlc.codegen.isa import isas
+from mdlc.codegen.isa.registry import isas
 
 
 def at_once(workers: Sequence[Worker], repeats: int) -> float:

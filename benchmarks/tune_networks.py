@@ -2,7 +2,7 @@
 
 python -m benchmarks.tune_networks --target x86-avx512 [--minutes M]
 
-The table is codegen/tuned/TARGET.json of this clone; the most expensive layers come first, and
+The table is codegen/plan/tuned/TARGET.json of this clone; the most expensive layers come first, and
 the same command goes on where an earlier run stopped. Remove the file, or give --anew, after
 kernels have changed: figures of schedules that are still called the same are not measured again.
 """
@@ -15,12 +15,12 @@ import click
 
 import mdlc
 from benchmarks.networks import NETWORKS
-from mdlc.codegen.measure import find_machine
+from mdlc.codegen.run.measure import find_machine
 from mdlc.commands.console import err
 from mdlc.commands.tune import print_tuning, tuning_progress
 from mdlc.tuning import REPEATS, layers_of, suited_top, tune
 
-TABLES = Path(__file__).parent.parent / "codegen" / "tuned"
+TABLES = Path(__file__).parent.parent / "codegen" / "plan" / "tuned"
 # Building and measuring a layer, on one core of a current server.
 SECONDS_PER_LAYER = 4.0
 
@@ -46,7 +46,7 @@ def main(
     anew: bool,
     verbose: bool,
 ) -> None:
-    """Writes codegen/tuned/TARGET.json and prints where it differs from the cost model."""
+    """Writes codegen/plan/tuned/TARGET.json and prints where it differs from the cost model."""
     plans = [
         mdlc.compile(NETWORKS[name]().SerializeToString(), target, tuned=()).plan
         for name in networks or NETWORKS

@@ -15,9 +15,9 @@ from pathlib import Path
 import click
 
 import mdlc
-from mdlc.codegen.emit_cpp import Info, emit
-from mdlc.codegen.plan import Plan
-from mdlc.codegen.toolchain import BUILD_FLAGS, find_toolchain
+from mdlc.codegen.cpp.emit import Info, emit
+from mdlc.codegen.plan.plan import Plan
+from mdlc.codegen.run.toolchain import BUILD_FLAGS, find_toolchain
 
 ENCODINGS = (
     "fp16", "fp16+huffman", "int8", "int8+huffman", "int7+huffman", "int6+huffman",

@@ -12,7 +12,8 @@ from functools import cache
 
 import numpy as np
 
-from mdlc.codegen.isa import Isa
+from mdlc.codegen.code import LayerCode
+from mdlc.codegen.isa.base import Isa
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.constant import constant
@@ -27,7 +28,7 @@ class Schedule:
         algorithm: short name, as printed by `mdlc explain`.
         tile: register tile, in the kernel's own terms (pixels x channels for convolutions).
         block: cache block, likewise; () where the kernel does not block.
-        panels: whether a product's left side is copied into panels first (codegen/panels.py).
+        panels: whether a product's left side is copied into panels first (tiles/gemm_panels.py).
     """
 
     algorithm: str
@@ -87,48 +88,6 @@ class View:
 def row_length(tensor: TensorType) -> int:
     """Length of the innermost physical axis; 1 for a scalar."""
     return tensor.physical_shape[-1] if tensor.rank else 1
-
-
-@dataclass(frozen=True)
-class Microkernel:
-    """A function that owns intrinsics, emitted once per (operation, type, tile, ISA).
-
-    Attributes:
-        name: also its C++ name, such as gemm_f32_8x12_neon.
-        text: the C++ definition with the comment that states formula, tile and packed layout.
-        needs: microkernels and helpers that must stand before it.
-        includes: standard headers it uses.
-    """
-
-    name: str
-    text: str
-    needs: tuple[Microkernel, ...] = ()
-    includes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class LayerCode:
-    """The C++ of one layer.
-
-    The layer function is called as `name(weights..., inputs..., output[, scratch])`: first the
-    packed arrays by the order of `pack`, then the pointers to the run-time inputs, then the
-    output, then scratch memory if the step asked for any. Pointers are const T* or T*.
-
-    Attributes:
-        name: C++ name of the layer function, told by geometry (conv1x1_56x56x64_to_128_relu).
-        text: its definition (internal linkage). Layers with equal text share one function.
-        microkernels: what it calls.
-        includes: standard headers it uses.
-        parallel: whether it takes the thread pool as its first argument.
-        functions: layer functions that it calls; each must stand before it.
-    """
-
-    name: str
-    text: str
-    microkernels: tuple[Microkernel, ...] = ()
-    includes: tuple[str, ...] = ()
-    parallel: bool = False
-    functions: tuple[LayerCode, ...] = ()
 
 
 @dataclass(frozen=True)

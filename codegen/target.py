@@ -1,6 +1,6 @@
 """Targets by name: how each turns a graph into a plan, a plan into files, and files into a program.
 
-A target of the C++ class is an instruction set (codegen/isas/); Metal brings its own kernels,
+A target of the C++ class is an instruction set (codegen/isa/); Metal brings its own kernels,
 emitter and way to run (codegen/metal/).
 """
 
@@ -9,15 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mdlc.codegen import emit_cpp, lowering, toolchain
-from mdlc.codegen.executable import Executable
-from mdlc.codegen.host import host_isa
-from mdlc.codegen.isa import Isa, isas
+from mdlc.codegen.cpp import emit as emit_cpp
+from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.isa.host import host_isa
+from mdlc.codegen.isa.registry import isas
 from mdlc.codegen.metal import emit_metal, program
 from mdlc.codegen.metal import lowering as metal_lowering
 from mdlc.codegen.metal.cost import estimate
 from mdlc.codegen.metal.isa import METAL, METAL_FLOAT
-from mdlc.codegen.plan import Plan
+from mdlc.codegen.plan import lowering
+from mdlc.codegen.plan.plan import Plan
+from mdlc.codegen.run import toolchain
+from mdlc.codegen.run.executable import Executable
 from mdlc.compiler.errors import MdlcError
 
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from mdlc.codegen.kernel import LayerCode
+from mdlc.codegen.code import LayerCode
 
 CLOSE = "@}"
 _OPEN = re.compile(r"@parallel\((\w+), (\d+)\) \{")

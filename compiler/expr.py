@@ -62,8 +62,8 @@ PRIMITIVES: dict[str, int] = {
     "add": 2, "sub": 2, "mul": 2, "div": 2, "min": 2, "max": 2, "neg": 1, "abs": 1, "sqrt": 1,
     "fma": 3, "floor": 1, "ceil": 1, "round": 1, "exp2i": 1,
     "lt": 2, "le": 2, "eq": 2, "is_nan": 1, "and": 2, "or": 2, "xor": 2, "not": 1, "select": 3,
-    # Expanded where the target has no instruction (codegen/vector_math.py); scalar targets call
-    # the C library.
+    # Expanded where the target has no instruction (codegen/tiles/vector_math.py); scalar targets
+    # call the C library.
     "exp": 1, "log": 1, "tanh": 1, "erf": 1, "sigmoid": 1, "pow": 2,
     # Scalar only: no vector form is emitted.
     "sin": 1, "cos": 1, "tan": 1, "asin": 1, "acos": 1, "atan": 1, "sinh": 1, "cosh": 1,

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mdlc.api import CompiledModel, compile
     from mdlc.compiler.errors import MdlcError
-    from mdlc.quantization_options import Quantize
+    from mdlc.precision.quantize import Quantize
     from mdlc.version import __version__
 
 __all__ = ["CompiledModel", "MdlcError", "Quantize", "__version__", "compile"]
 
+# In a checkout the other folders of the package lie beside this one; without this line,
+# `python -m mdlc` there would need an editable install.
+if not (Path(__file__).parent / "codegen").is_dir():
+    __path__.append(str(Path(__file__).parent.parent))
+
 _HOMES = {
     "CompiledModel": "mdlc.api",
     "MdlcError": "mdlc.compiler.errors",
-    "Quantize": "mdlc.quantization_options",
+    "Quantize": "mdlc.precision.quantize",
     "__version__": "mdlc.version",
     "compile": "mdlc.api",
 }

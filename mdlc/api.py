@@ -10,25 +10,25 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mdlc.codegen.emit_cpp import Info
-from mdlc.codegen.executable import Executable
-from mdlc.codegen.plan import Plan
-from mdlc.codegen.schedule_table import Tuned, read_tables, shipped_tables
+from mdlc.codegen.cpp.emit import Info
+from mdlc.codegen.plan.encoding_choice import encode_plan, encode_to_size
+from mdlc.codegen.plan.plan import Plan
+from mdlc.codegen.plan.schedule_table import Tuned, read_tables, shipped_tables
+from mdlc.codegen.run.executable import Executable
 from mdlc.codegen.target import Target, find_target, target_of
-from mdlc.codegen.weights_choice import encode_plan, encode_to_size
-from mdlc.codegen.weights_encoding import RAW, Encoding, parse_encoding
+from mdlc.codegen.weights.encoding import RAW, Encoding, parse_encoding
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Graph
 from mdlc.compiler.onnx_import import import_model
-from mdlc.half_precision import HalfPrecision
-from mdlc.low_precision import LowPrecision
+from mdlc.inputs.preprocess import INPUT_FORMATS, Preprocess, parse_numbers, preprocess
+from mdlc.inputs.sources import Model, read_model
 from mdlc.naming import checked_class_name, class_name
 from mdlc.output import write_files
 from mdlc.pipeline import stages
-from mdlc.preprocess import INPUT_FORMATS, Preprocess, parse_numbers, preprocess
-from mdlc.quantization_options import Quantize
+from mdlc.precision.fp16 import HalfPrecision
+from mdlc.precision.int8 import LowPrecision
+from mdlc.precision.quantize import Quantize
 from mdlc.report import Report, report_of
-from mdlc.sources import Model, read_model
 from mdlc.version import __version__
 
 Numbers = str | float | Sequence[float] | None

@@ -5,9 +5,9 @@ from __future__ import annotations
 from mdlc.commands.options import ModelOptions, parse_shapes
 from mdlc.compiler.ir import Graph
 from mdlc.compiler.onnx_import import import_model
+from mdlc.inputs.preprocess import Preprocess, parse_numbers, preprocess
+from mdlc.inputs.sources import read_model
 from mdlc.pipeline import optimise
-from mdlc.preprocess import Preprocess, parse_numbers, preprocess
-from mdlc.sources import read_model
 
 
 def graph_at_stage(options: ModelOptions, stage: str | None) -> Graph:

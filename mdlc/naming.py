@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from mdlc.codegen.kernel import kernels
-from mdlc.codegen.plan import CLASS_MEMBERS, CPP_KEYWORDS, SOURCE_NAMES
+from mdlc.codegen.plan.plan import CLASS_MEMBERS, CPP_KEYWORDS, SOURCE_NAMES
 from mdlc.compiler.errors import MdlcError
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mdlc.codegen.memory import lower_bound
-from mdlc.codegen.plan import Plan
+from mdlc.codegen.plan.arena import lower_bound
+from mdlc.codegen.plan.plan import Plan
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from mdlc.codegen.isa import Isa
+from mdlc.codegen.isa.base import Isa
 from mdlc.codegen.kernel import Candidate, Schedule, Step, candidates
-from mdlc.codegen.measure import Machine, Measurement, Program
-from mdlc.codegen.plan import Plan
-from mdlc.codegen.schedule_table import ScheduleTable, Tuned, layer_key, read_table
+from mdlc.codegen.plan.plan import Plan
+from mdlc.codegen.plan.schedule_table import ScheduleTable, Tuned, layer_key, read_table
+from mdlc.codegen.run.measure import Machine, Measurement, Program
 from mdlc.compiler.errors import MdlcError
 from mdlc.output import write_file
 

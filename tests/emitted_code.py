@@ -14,8 +14,9 @@ import pytest
 from onnx import helper, numpy_helper
 
 import mdlc
-from mdlc.codegen.host import runs_here
-from mdlc.codegen.isa import Isa, isas
+from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.isa.host import runs_here
+from mdlc.codegen.isa.registry import isas
 from mdlc.compiler.types import Array
 
 DRIVERS = Path(__file__).parent / "drivers"

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from mdlc.codegen.emit_cpp import _functions, _includes, ordered
-from mdlc.codegen.isa import Isa
+from mdlc.codegen.code import C_TYPES
+from mdlc.codegen.cpp.emit import _functions, _includes, ordered
+from mdlc.codegen.isa.base import Isa
 from mdlc.codegen.kernel import Candidate, Step, View, isa_of, row_length
-from mdlc.codegen.plan import ALIGNMENT
-from mdlc.codegen.strides import C_TYPES
+from mdlc.codegen.plan.plan import ALIGNMENT
+from mdlc.codegen.run.toolchain import BUILD_FLAGS, find_toolchain
 from mdlc.codegen.threads import resolve
-from mdlc.codegen.toolchain import BUILD_FLAGS, find_toolchain
 from mdlc.compiler.ir import Node
 from mdlc.compiler.types import Array, DType, TensorType
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mdlc.codegen.isa import find_isa, isas
-from mdlc.codegen.toolchain import find_toolchain
+from mdlc.codegen.isa.registry import find_isa, isas
+from mdlc.codegen.run.toolchain import find_toolchain
 from mdlc.compiler.errors import MdlcError
 
 TARGETS = tuple(isas())

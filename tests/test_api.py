@@ -17,9 +17,9 @@ import onnxruntime
 import pytest
 
 import mdlc
+from mdlc.checks.verification import verify
+from mdlc.inputs.pictures import random_inputs
 from mdlc.output import depfile, write_files
-from mdlc.pictures import random_inputs
-from mdlc.verification import verify
 
 ROOT = Path(__file__).parent.parent
 DIGITS = ROOT / "examples" / "digits_mobilenet.onnx"

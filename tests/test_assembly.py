@@ -16,8 +16,8 @@ import mdlc
 from benchmarks import assembly
 from benchmarks.assembly import FMA
 from benchmarks.networks import NETWORKS
-from mdlc.codegen.isa import find_isa
-from mdlc.codegen.kernel import LayerCode
+from mdlc.codegen.code import LayerCode
+from mdlc.codegen.isa.registry import find_isa
 
 VECTOR_ISAS = ("arm-neon", "arm-neon+fp16", "x86-avx2", "x86-avx512")
 _STACK = re.compile(r"\[sp\b|\(%r[sb]p|%r[sb]p\)")

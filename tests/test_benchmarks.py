@@ -19,9 +19,9 @@ from benchmarks.cli import Missing
 from benchmarks.networks import NETWORKS
 from benchmarks.peers import Measured
 from benchmarks.processes import Worker
-from mdlc.codegen import cache_model, instruction_counts
-from mdlc.codegen.cache_model import CoreModel
-from mdlc.codegen.qemu_plugins import Reading, minus, readings, split, watch
+from mdlc.codegen.run import cache_model, instruction_counts
+from mdlc.codegen.run.cache_model import CoreModel
+from mdlc.codegen.run.qemu_plugins import Reading, minus, readings, split, watch
 
 # What runs between two readings of the clock, in C, on `memory` of 1 MiB.
 PATTERN = """

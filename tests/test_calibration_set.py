@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mdlc.calibration_set import InputSet, labelled
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Graph
 from mdlc.compiler.ops.input import graph_input
-from mdlc.preprocess import Preprocess
+from mdlc.inputs.preprocess import Preprocess
+from mdlc.precision.calibration_set import InputSet, labelled
 
 PIXELS = graph_input("x", (1, 3, 4, 4))
 GRAPH = Graph((PIXELS,), (PIXELS,), ("y",))

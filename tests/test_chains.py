@@ -7,11 +7,11 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from mdlc.codegen.chains import Chain, band_node, strips, window_rows
-from mdlc.codegen.executable import Executable
-from mdlc.codegen.isa import find_isa
-from mdlc.codegen.lowering import lower
-from mdlc.codegen.memory import lower_bound
+from mdlc.codegen.isa.registry import find_isa
+from mdlc.codegen.plan.arena import lower_bound
+from mdlc.codegen.plan.lowering import lower
+from mdlc.codegen.plan.row_fusion import Chain, band_node, strips, window_rows
+from mdlc.codegen.run.executable import Executable
 from mdlc.compiler.interpreter import run
 from mdlc.compiler.ir import Graph, Node, make
 from mdlc.compiler.ops.constant import constant

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from mdlc.compare import errors
+from mdlc.checks.compare import errors
 
 
 def f32(*values: float) -> np.ndarray:

@@ -12,7 +12,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 import mdlc
-from mdlc.accuracy import accuracy, class_map, mean_iou
+from mdlc.checks.accuracy import accuracy, class_map, mean_iou
 from mdlc.cli import invoke
 from mdlc.compiler.onnx_export import export_onnx
 from mdlc.compiler.types import Array
@@ -96,7 +96,7 @@ def test_zeroed_filters_come_out_smaller_with_fewer_macs() -> None:
 def test_a_killed_run_goes_on(
     block: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import mdlc.compression as compression
+    import mdlc.compress.compression as compression
 
     work, report = tmp_path / "work", tmp_path / "report"
     arguments = ["compress", str(block), "--prune-channels", "0.5", "--calibrate", str(data),

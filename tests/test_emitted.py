@@ -10,9 +10,9 @@ import onnxruntime
 import pytest
 
 import mdlc
-from mdlc.codegen.executable import Executable
-from mdlc.codegen.isa import find_isa
-from mdlc.codegen.lowering import lower
+from mdlc.codegen.isa.registry import find_isa
+from mdlc.codegen.plan.lowering import lower
+from mdlc.codegen.run.executable import Executable
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.onnx_import import import_model
 from mdlc.pipeline import optimise

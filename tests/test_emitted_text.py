@@ -11,9 +11,9 @@ import onnxruntime
 import pytest
 
 import mdlc
-from mdlc.codegen.executable import Executable
-from mdlc.codegen.format import format_cpp
-from mdlc.codegen.isa import find_isa, isas
+from mdlc.codegen.cpp.format import format_cpp
+from mdlc.codegen.isa.registry import find_isa, isas
+from mdlc.codegen.run.executable import Executable
 from mdlc.compiler.errors import MdlcError
 from tests.emitted_code import (
     NATIVE,

@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 import mdlc
 from benchmarks import half_on_host
 from mdlc.cli import invoke
-from mdlc.codegen.depth import parts
-from mdlc.codegen.executable import Executable
-from mdlc.codegen.host import runs_here
-from mdlc.codegen.isa import find_isa
-from mdlc.codegen.lowering import lower
-from mdlc.codegen.weights_encoding import Encoding, quantise
+from mdlc.codegen.gemm.k_split import parts
+from mdlc.codegen.isa.host import runs_here
+from mdlc.codegen.isa.registry import find_isa
+from mdlc.codegen.plan.lowering import lower
+from mdlc.codegen.run.executable import Executable
+from mdlc.codegen.weights.encoding import Encoding, quantise
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.interpreter import run
 from mdlc.compiler.ir import Graph, make
@@ -32,12 +32,12 @@ from mdlc.compiler.ops.dense import Dense
 from mdlc.compiler.ops.input import graph_input
 from mdlc.compiler.ops.relu import Relu
 from mdlc.compiler.types import Array, DType
-from mdlc.half_precision import HalfPrecision
+from mdlc.inputs.preprocess import Preprocess
 from mdlc.passes.layout import assign_layout
 from mdlc.passes.narrow_half import LARGEST, rounded
 from mdlc.passes.value_bounds import value_bounds, values
-from mdlc.preprocess import Preprocess
-from mdlc.quantization_options import Quantize
+from mdlc.precision.fp16 import HalfPrecision
+from mdlc.precision.quantize import Quantize
 from tests.shared_data import MODELS, model_inputs, model_path, needs_shared, onnxruntime_outputs
 from tests.targets import HALF_TARGETS, require
 

@@ -9,20 +9,21 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mdlc.codegen.executable import Executable
-from mdlc.codegen.isa import Isa, find_isa
+from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.isa.registry import find_isa
 from mdlc.codegen.kernel import candidates
-from mdlc.codegen.lowering import is_alias, lower
+from mdlc.codegen.plan.lowering import is_alias, lower
+from mdlc.codegen.run.executable import Executable
 from mdlc.compiler.interpreter import run
 from mdlc.compiler.ir import Graph, Node, make
 from mdlc.compiler.op import Op
 from mdlc.compiler.ops.constant import constant
 from mdlc.compiler.ops.input import graph_input
 from mdlc.compiler.types import Array, DType
-from mdlc.half_precision import computes
 from mdlc.passes.canonicalise import lower_batch_norm
 from mdlc.passes.layout import assign_layout
 from mdlc.passes.narrow_half import narrow_half
+from mdlc.precision.fp16 import computes
 from tests.op_samples import sampled_ops
 from tests.targets import TARGETS, require
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mdlc.codegen.isa import find_isa
-from mdlc.codegen.lowering import lower
-from mdlc.codegen.memory import place
-from mdlc.codegen.plan import ALIGNMENT, Plan
+from mdlc.codegen.isa.registry import find_isa
+from mdlc.codegen.plan.arena import place
+from mdlc.codegen.plan.lowering import lower
+from mdlc.codegen.plan.plan import ALIGNMENT, Plan
 from mdlc.passes.layout import assign_layout
 from tests.passes.ir import graph
 

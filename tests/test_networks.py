@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import mdlc
-from mdlc.codegen.executable import Executable
+from mdlc.codegen.run.executable import Executable
 from tests.shared_data import (
     MODELS,
     Array,
@@ -75,7 +75,7 @@ def test_top_1_is_that_of_onnxruntime(name: str, target: str) -> None:
 
 @pytest.mark.parametrize("name", FLOAT_MODELS)
 def test_arena_is_near_the_lower_bound(name: str) -> None:
-    from mdlc.codegen.memory import lower_bound
+    from mdlc.codegen.plan.arena import lower_bound
 
     plan = mdlc.compile(model_path(name), "arm-neon").plan
     assert plan.arena_bytes <= 1.05 * lower_bound(plan.buffers)

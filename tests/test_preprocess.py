@@ -16,8 +16,14 @@ from mdlc.compiler.interpreter import run
 from mdlc.compiler.ir import Graph
 from mdlc.compiler.onnx_import import import_model
 from mdlc.compiler.types import DType
-from mdlc.pictures import load_inputs, load_npz, load_picture, random_inputs
-from mdlc.preprocess import Preprocess, model_values, parse_numbers, picture_input, preprocess
+from mdlc.inputs.pictures import load_inputs, load_npz, load_picture, random_inputs
+from mdlc.inputs.preprocess import (
+    Preprocess,
+    model_values,
+    parse_numbers,
+    picture_input,
+    preprocess,
+)
 
 MEAN, STD = (123.0, 117.0, 104.0), (58.0, 57.0, 59.0)
 

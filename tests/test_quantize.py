@@ -13,11 +13,11 @@ from click.testing import CliRunner, Result
 from sklearn.datasets import load_digits
 
 import mdlc
+from mdlc.checks.integer_verification import accuracy, integer_layers
 from mdlc.cli import cli, invoke
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.interpreter import run
 from mdlc.compiler.types import Array
-from mdlc.integer_verification import accuracy, integer_layers
 from mdlc.quantization.table import load_table
 from tests.shared_data import model_path, needs_shared
 

@@ -17,6 +17,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import mdlc
+from mdlc.checks.integer_verification import integer_layers
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.interpreter import run
 from mdlc.compiler.ir import Graph, Node
@@ -25,7 +26,6 @@ from mdlc.compiler.ops.concat import Concat
 from mdlc.compiler.ops.quantized_conv2d import QuantizedConv2D
 from mdlc.compiler.ops.slice import Slice
 from mdlc.compiler.types import Array
-from mdlc.integer_verification import integer_layers
 from mdlc.passes.lower_quantized import lower_quantized
 from mdlc.pipeline import optimise
 from tests.passes.ir import operators

@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mdlc.codegen import emit_cpp
-from mdlc.codegen.executable import PRIVATE_INFO, Executable
-from mdlc.codegen.isa import find_isa
+from mdlc.codegen.cpp import emit as emit_cpp
+from mdlc.codegen.isa.registry import find_isa
 from mdlc.codegen.kernel import candidates
-from mdlc.codegen.lowering import lower
+from mdlc.codegen.plan.lowering import lower
+from mdlc.codegen.run.executable import PRIVATE_INFO, Executable
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.fixed_point import fixed_point
 from mdlc.compiler.interpreter import run

@@ -10,8 +10,8 @@ import pytest
 
 import mdlc
 from benchmarks.networks import NETWORKS
+from mdlc.checks.integer_verification import integer_layers
 from mdlc.compiler.types import Array
-from mdlc.integer_verification import integer_layers
 from tests.targets import TARGETS, require
 
 # Pixels each way: as few as the layers allow. ShuffleNetV2's shuffles name their sizes.

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 
 import mdlc
 from mdlc.cli import invoke
-from mdlc.codegen import schedule_table
-from mdlc.codegen.isa import find_isa, isas
+from mdlc.codegen.isa.registry import find_isa, isas
 from mdlc.codegen.kernel import Candidate, Schedule, candidates
-from mdlc.codegen.lowering import is_alias
-from mdlc.codegen.schedule_table import (
+from mdlc.codegen.plan import schedule_table
+from mdlc.codegen.plan.lowering import is_alias
+from mdlc.codegen.plan.schedule_table import (
     ScheduleTable,
     Tuned,
     layer_key,
@@ -297,13 +297,13 @@ def test_tuned_classes_compute_the_same() -> None:
     expected = mdlc.compile(block_model(), TARGET, tuned=()).build()(image=image())["logits"]
     for rank in (1, 5):
         compiled = mdlc.compile(block_model(), TARGET, tuned=())
-        plan = mdlc.codegen.lowering.lower(
+        plan = mdlc.codegen.plan.lowering.lower(
             compiled.graph,
             compiled.plan.isa,
             "Tuned",
             tuned=Tuned((("t", table_that_prefers(rank)),)),
         )
-        actual = mdlc.codegen.executable.Executable(plan)(image=image())["logits"]
+        actual = mdlc.codegen.run.executable.Executable(plan)(image=image())["logits"]
         np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -388,7 +388,7 @@ def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     class Resources:
         @staticmethod
         def files(package: str) -> Path:
-            assert package == "mdlc.codegen"
+            assert package == "mdlc.codegen.plan"
             return tmp_path
 
     monkeypatch.setattr(schedule_table, "resources", Resources)

@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mdlc.codegen.isa import Isa, find_isa
+from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.isa.registry import find_isa
 from mdlc.codegen.kernel import candidates, isa_of
-from mdlc.codegen.lowering import is_alias
-from mdlc.codegen.winograd import transform
+from mdlc.codegen.plan.lowering import is_alias
+from mdlc.codegen.tiles.winograd_transform import transform
 from mdlc.compiler.op import Op, Sample
 from mdlc.compiler.ops.conv2d import Conv2D
 from mdlc.compiler.types import Array, DType

@@ -11,15 +11,15 @@ import pytest
 
 import mdlc
 from mdlc.cli import invoke
-from mdlc.codegen import instruction_counts
-from mdlc.codegen.executable import Executable
-from mdlc.codegen.isa import find_isa
+from mdlc.codegen.isa.registry import find_isa
 from mdlc.codegen.kernel import Candidate, candidates
 from mdlc.codegen.kernels.conv_sparse import ConvSparse
-from mdlc.codegen.lowering import lower
-from mdlc.codegen.schedule_table import layer_key
-from mdlc.codegen.weights_choice import encode_plan
-from mdlc.codegen.weights_encoding import parse_encoding
+from mdlc.codegen.plan.encoding_choice import encode_plan
+from mdlc.codegen.plan.lowering import lower
+from mdlc.codegen.plan.schedule_table import layer_key
+from mdlc.codegen.run import instruction_counts
+from mdlc.codegen.run.executable import Executable
+from mdlc.codegen.weights.encoding import parse_encoding
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.interpreter import run
 from mdlc.compiler.ir import Graph, Node, make

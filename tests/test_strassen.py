@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mdlc.codegen.executable import Executable
-from mdlc.codegen.isa import find_isa
+from mdlc.codegen.isa.registry import find_isa
 from mdlc.codegen.kernel import Candidate, candidates
-from mdlc.codegen.lowering import lower
+from mdlc.codegen.plan.lowering import lower
+from mdlc.codegen.run.executable import Executable
 from mdlc.compiler.ir import Graph
 from mdlc.compiler.types import Array
 from mdlc.passes.layout import assign_layout

@@ -8,15 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mdlc.codegen import emit_cpp
-from mdlc.codegen.executable import Executable
-from mdlc.codegen.isa import find_isa
-from mdlc.codegen.kernel import LayerCode, Schedule
-from mdlc.codegen.lowering import lower
-from mdlc.codegen.product import parallel_level
-from mdlc.codegen.product_shape import Product, Steps, regions
+from mdlc.codegen.code import LayerCode
+from mdlc.codegen.cpp import emit as emit_cpp
+from mdlc.codegen.gemm.loops import parallel_level
+from mdlc.codegen.gemm.shape import Product, Steps, regions
+from mdlc.codegen.isa.registry import find_isa
+from mdlc.codegen.kernel import Schedule
+from mdlc.codegen.plan.lowering import lower
+from mdlc.codegen.run.executable import Executable
+from mdlc.codegen.run.toolchain import BUILD_FLAGS, find_toolchain
 from mdlc.codegen.threads import balance, best_level, loop_cases, open_parallel, own, resolve
-from mdlc.codegen.toolchain import BUILD_FLAGS, find_toolchain
 from mdlc.compiler.op import Op
 from mdlc.passes.canonicalise import lower_batch_norm
 from mdlc.passes.layout import assign_layout

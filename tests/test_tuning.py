@@ -21,14 +21,14 @@ import pytest
 import mdlc
 from mdlc import tuning
 from mdlc.cli import invoke
-from mdlc.codegen import measure
-from mdlc.codegen.executable import Executable
-from mdlc.codegen.instruction_counts import CLASSES, count
-from mdlc.codegen.isa import find_isa
+from mdlc.codegen.isa.registry import find_isa
 from mdlc.codegen.kernel import Schedule, Step, candidates
-from mdlc.codegen.lowering import is_alias, lower
-from mdlc.codegen.measure import Measurement, Program, copies, find_machine
-from mdlc.codegen.schedule_table import layer_key
+from mdlc.codegen.plan.lowering import is_alias, lower
+from mdlc.codegen.plan.schedule_table import layer_key
+from mdlc.codegen.run import measure
+from mdlc.codegen.run.executable import Executable
+from mdlc.codegen.run.instruction_counts import CLASSES, count
+from mdlc.codegen.run.measure import Measurement, Program, copies, find_machine
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.op import Op
 from mdlc.passes.canonicalise import lower_batch_norm

@@ -18,9 +18,17 @@ from onnx import helper, numpy_helper
 
 import mdlc
 from mdlc.api import CompiledModel
+from mdlc.checks.verification import verify
 from mdlc.cli import invoke
-from mdlc.codegen.emit_cpp import Info, emit
-from mdlc.codegen.huffman import (
+from mdlc.codegen.cpp.emit import Info, emit
+from mdlc.codegen.cpp.weights_decoder import weights_decoder
+from mdlc.codegen.isa.registry import isas
+from mdlc.codegen.plan.encoding_choice import encode_plan
+from mdlc.codegen.plan.plan import CLASS_MEMBERS, SOURCE_NAMES, Plan
+from mdlc.codegen.plan.weights_file import HEADER_BYTES, payload_of
+from mdlc.codegen.run.toolchain import find_toolchain
+from mdlc.codegen.weights.encoding import Encoding, grid_step, kmeans, parse_encoding, quantise
+from mdlc.codegen.weights.huffman import (
     LONGEST,
     STREAMS,
     canonical_codes,
@@ -28,18 +36,10 @@ from mdlc.codegen.huffman import (
     coded,
     coded_bytes,
 )
-from mdlc.codegen.isa import isas
-from mdlc.codegen.plan import CLASS_MEMBERS, SOURCE_NAMES, Plan
-from mdlc.codegen.toolchain import find_toolchain
-from mdlc.codegen.weights_choice import encode_plan
-from mdlc.codegen.weights_decoder import weights_decoder
-from mdlc.codegen.weights_encoding import Encoding, grid_step, kmeans, parse_encoding, quantise
-from mdlc.codegen.weights_file import HEADER_BYTES, payload_of
-from mdlc.codegen.weights_layout import has_weights, output_channels, trace_layout
-from mdlc.codegen.weights_sections import MOST_GAP, split_gaps
+from mdlc.codegen.weights.packing_order import has_weights, output_channels, trace_layout
+from mdlc.codegen.weights.sections import MOST_GAP, split_gaps
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.types import Array
-from mdlc.verification import verify
 from tests.emitted_code import DRIVERS, NO_RUNTIME, WARNINGS, build, require, run
 from tests.targets import require as require_target
 

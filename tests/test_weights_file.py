@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from mdlc import compile as compile_model
-from mdlc.codegen.plan import Plan
-from mdlc.codegen.weights_file import HEADER_BYTES, MAGIC, VERSION
+from mdlc.codegen.plan.plan import Plan
+from mdlc.codegen.plan.weights_file import HEADER_BYTES, MAGIC, VERSION
 from tests.emitted_code import DRIVERS, block_model, build, compile_to, require
 
 OK = 0

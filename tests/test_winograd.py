@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from mdlc.codegen.winograd import LARGEST, transform
+from mdlc.codegen.tiles.winograd_transform import LARGEST, transform
 from mdlc.compiler.types import DType
 
 SHAPES = [

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from mdlc.codegen.weights_encoding import Encoding, quantise
+from mdlc.codegen.weights.encoding import Encoding, quantise
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Graph
 from mdlc.training.network import Network

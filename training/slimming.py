@@ -21,18 +21,18 @@ import torch
 import torch.nn.functional as F
 from rich.progress import Progress
 
-from mdlc.codegen.isa import find_isa
-from mdlc.codegen.lowering import lower
+from mdlc.codegen.isa.registry import find_isa
+from mdlc.codegen.plan.lowering import lower
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Graph, Node
 from mdlc.compiler.onnx_export import export_onnx
 from mdlc.compiler.onnx_import import import_model
 from mdlc.compiler.types import Array
+from mdlc.inputs.sources import read_model
 from mdlc.output import write_files
 from mdlc.passes.dead_channels import channel_count, remove_channels, remove_dead_channels
 from mdlc.passes.prune_channels import channel_spaces, filter_norms, macs
 from mdlc.pipeline import optimise
-from mdlc.sources import read_model
 from mdlc.training.network import Network
 from mdlc.training.operators import Tensor
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from mdlc.codegen.isa import Isa
-from mdlc.codegen.kernel import Kernel, LayerCode, Schedule, Step
-from mdlc.codegen.strides import C_TYPES, joined, logical_strides, nest, pointer
+from mdlc.codegen.code import C_TYPES, LayerCode
+from mdlc.codegen.gemm.strides import joined, logical_strides, nest, pointer
+from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.kernel import Kernel, Schedule, Step
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.arg_reduce import ArgReduce
 from mdlc.compiler.types import DType

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from mdlc.codegen.isa import Isa
-from mdlc.codegen.kernel import Kernel, LayerCode, Schedule, Step
-from mdlc.codegen.strides import C_TYPES
+from mdlc.codegen.code import C_TYPES, LayerCode
+from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.kernel import Kernel, Schedule, Step
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.constant import Constant
 from mdlc.compiler.types import Array

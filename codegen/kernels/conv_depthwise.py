@@ -12,15 +12,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mdlc.codegen.epilogue import Epilogue
-from mdlc.codegen.isa import Isa
-from mdlc.codegen.kernel import Kernel, LayerCode, Microkernel, Schedule, Step
-from mdlc.codegen.part import load_part, store_part
-from mdlc.codegen.product import offset, pack_per_channel
-from mdlc.codegen.runs import Run, group_runs, inside_taps
-from mdlc.codegen.splits import split_evenly
+from mdlc.codegen.code import LayerCode, Microkernel, offset
+from mdlc.codegen.gemm.loops import pack_per_channel
+from mdlc.codegen.gemm.runs import Run, group_runs, inside_taps
+from mdlc.codegen.gemm.split import split_evenly
+from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.kernel import Kernel, Schedule, Step
 from mdlc.codegen.templates import render
 from mdlc.codegen.threads import CLOSE, open_parallel
+from mdlc.codegen.tiles.epilogue import Epilogue
+from mdlc.codegen.tiles.partial_vector import load_part, store_part
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.conv2d import Conv2D
 from mdlc.compiler.types import Array

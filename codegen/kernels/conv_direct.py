@@ -10,11 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from mdlc.codegen.epilogue import Epilogue
-from mdlc.codegen.isa import Isa
-from mdlc.codegen.kernel import Kernel, LayerCode, Schedule, Step
-from mdlc.codegen.padding import Border
-from mdlc.codegen.product import (
+from mdlc.codegen.code import C_TYPES, LayerCode
+from mdlc.codegen.gemm.loops import (
     aligned,
     cycles,
     emit_loops,
@@ -24,10 +21,13 @@ from mdlc.codegen.product import (
     schedules,
     thread_panels,
 )
-from mdlc.codegen.product_shape import Product, Steps
-from mdlc.codegen.strides import C_TYPES
+from mdlc.codegen.gemm.shape import Product, Steps
+from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.kernel import Kernel, Schedule, Step
 from mdlc.codegen.templates import render
-from mdlc.codegen.unpack import Unpack
+from mdlc.codegen.tiles.epilogue import Epilogue
+from mdlc.codegen.tiles.padding import Border
+from mdlc.codegen.tiles.uint8_input import Unpack
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.conv2d import Conv2D
 from mdlc.compiler.ops.dense import Dense

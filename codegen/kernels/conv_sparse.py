@@ -14,17 +14,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mdlc.codegen.epilogue import Epilogue
-from mdlc.codegen.isa import Isa
-from mdlc.codegen.kernel import Kernel, LayerCode, Microkernel, Schedule, Step
+from mdlc.codegen.code import LayerCode, Microkernel
+from mdlc.codegen.gemm.loops import pack_matrix, pack_per_channel, spelled, tile_numbers
+from mdlc.codegen.gemm.shape import ChannelBlock, Product, channel_blocks
+from mdlc.codegen.gemm.split import Chunk, split_evenly
+from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.kernel import Kernel, Schedule, Step
 from mdlc.codegen.kernels.conv_direct import conv_border, conv_product, conv_stem, epilogue_of
-from mdlc.codegen.panels import PackTile, pack_instructions, packed_depth
-from mdlc.codegen.product import pack_matrix, pack_per_channel, spelled, tile_numbers
-from mdlc.codegen.product_shape import ChannelBlock, Product, channel_blocks
-from mdlc.codegen.sparse_tile import GROUP, SparseTile
-from mdlc.codegen.splits import Chunk, split_evenly
 from mdlc.codegen.templates import render
 from mdlc.codegen.threads import CLOSE, best_level, open_parallel, own
+from mdlc.codegen.tiles.epilogue import Epilogue
+from mdlc.codegen.tiles.gemm_panels import PackTile, pack_instructions, packed_depth
+from mdlc.codegen.tiles.gemm_sparse import GROUP, SparseTile
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.conv2d import Conv2D
 from mdlc.compiler.ops.dense import Dense

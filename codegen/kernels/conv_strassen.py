@@ -27,11 +27,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mdlc.codegen.epilogue import Epilogue
-from mdlc.codegen.isa import Isa
-from mdlc.codegen.kernel import Kernel, LayerCode, Microkernel, Schedule, Step
-from mdlc.codegen.kernels.conv_direct import conv_product, conv_stem
-from mdlc.codegen.product import (
+from mdlc.codegen.code import LayerCode, Microkernel
+from mdlc.codegen.gemm.loops import (
     cycles,
     emit_loops,
     pack_matrix,
@@ -41,10 +38,14 @@ from mdlc.codegen.product import (
     schedules,
     thread_panels,
 )
-from mdlc.codegen.product_shape import Product, Steps
-from mdlc.codegen.splits import split_evenly
+from mdlc.codegen.gemm.shape import Product, Steps
+from mdlc.codegen.gemm.split import split_evenly
+from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.kernel import Kernel, Schedule, Step
+from mdlc.codegen.kernels.conv_direct import conv_product, conv_stem
 from mdlc.codegen.templates import render
 from mdlc.codegen.threads import parallel
+from mdlc.codegen.tiles.epilogue import Epilogue
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.conv2d import Conv2D
 from mdlc.compiler.types import Array, DType

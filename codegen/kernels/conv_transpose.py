@@ -14,11 +14,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mdlc.codegen.epilogue import Epilogue
-from mdlc.codegen.isa import Isa
-from mdlc.codegen.kernel import Kernel, LayerCode, Schedule, Step
-from mdlc.codegen.padding import Border
-from mdlc.codegen.product import (
+from mdlc.codegen.code import LayerCode
+from mdlc.codegen.gemm.loops import (
     cycles,
     emit_loops,
     pack_matrix,
@@ -26,8 +23,12 @@ from mdlc.codegen.product import (
     packed_length,
     schedules,
 )
-from mdlc.codegen.product_shape import Product, Steps
+from mdlc.codegen.gemm.shape import Product, Steps
+from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.kernel import Kernel, Schedule, Step
 from mdlc.codegen.templates import render
+from mdlc.codegen.tiles.epilogue import Epilogue
+from mdlc.codegen.tiles.padding import Border
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.conv_transpose2d import ConvTranspose2D
 from mdlc.compiler.types import Array

@@ -1,7 +1,7 @@
 """Convolution by Winograd's minimal filtering, in NHWC.
 
 Tiles of the input are transformed, multiplied with transformed filters as size^2 independent
-products (the implicit GEMM of codegen/product.py, without gaps), and transformed back with the
+products (the implicit GEMM of codegen/gemm/loops.py, without gaps), and transformed back with the
 epilogue. Blocks of tile rows keep the transformed values in cache.
 
 A convolution of stride 2 is one of stride 1, of half the taps, on the four phases of the image:
@@ -16,16 +16,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mdlc.codegen.epilogue import Epilogue
-from mdlc.codegen.isa import Isa
-from mdlc.codegen.kernel import Kernel, LayerCode, Schedule, Step
-from mdlc.codegen.kernels.conv_direct import conv_stem
-from mdlc.codegen.padding import Border, FoldedBorder
-from mdlc.codegen.product import (
+from mdlc.codegen.code import C_TYPES, LayerCode, offset
+from mdlc.codegen.gemm.loops import (
     aligned,
     cycles,
     emit_loops,
-    offset,
     pack_matrix,
     pack_per_channel,
     packed_length,
@@ -33,14 +28,19 @@ from mdlc.codegen.product import (
     schedules,
     thread_panels,
 )
-from mdlc.codegen.runs import Run, group_runs
-from mdlc.codegen.strides import C_TYPES, nest
+from mdlc.codegen.gemm.runs import Run, group_runs
+from mdlc.codegen.gemm.strides import nest
+from mdlc.codegen.gemm.winograd_tiling import Tiling, tiling, tiling_of
+from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.kernel import Kernel, Schedule, Step
+from mdlc.codegen.kernels.conv_direct import conv_stem
 from mdlc.codegen.templates import render
 from mdlc.codegen.threads import best_level, loop_cases, own
-from mdlc.codegen.unpack import Unpack
-from mdlc.codegen.winograd import LARGEST, transform
-from mdlc.codegen.winograd_tiles import InputTile, OutputTile
-from mdlc.codegen.winograd_tiling import Tiling, tiling, tiling_of
+from mdlc.codegen.tiles.epilogue import Epilogue
+from mdlc.codegen.tiles.padding import Border, FoldedBorder
+from mdlc.codegen.tiles.uint8_input import Unpack
+from mdlc.codegen.tiles.winograd import InputTile, OutputTile
+from mdlc.codegen.tiles.winograd_transform import LARGEST, transform
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.conv2d import Conv2D
 from mdlc.compiler.types import Array

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mdlc.codegen.formula import element_function, literal, spell_scalar, stem, vectorisable
-from mdlc.codegen.half import from_half, to_half
-from mdlc.codegen.isa import Isa
-from mdlc.codegen.kernel import Kernel, LayerCode, Microkernel, Schedule, Step, View
-from mdlc.codegen.strides import C_TYPES, Dim, broadcast_strides, joined, nest, pointer
+from mdlc.codegen.code import C_TYPES, LayerCode, Microkernel
+from mdlc.codegen.gemm.strides import Dim, broadcast_strides, joined, nest, pointer
+from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.kernel import Kernel, Schedule, Step, View
+from mdlc.codegen.tiles.formula import element_function, literal, spell_scalar, stem, vectorisable
+from mdlc.codegen.tiles.half import from_half, to_half
 from mdlc.compiler.expr import input_
 from mdlc.compiler.ir import Node
 from mdlc.compiler.op import Elementwise

@@ -6,9 +6,10 @@ import math
 
 import numpy as np
 
-from mdlc.codegen.isa import Isa
-from mdlc.codegen.kernel import Kernel, LayerCode, Schedule, Step
-from mdlc.codegen.strides import C_TYPES, nest
+from mdlc.codegen.code import C_TYPES, LayerCode
+from mdlc.codegen.gemm.strides import nest
+from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.kernel import Kernel, Schedule, Step
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.gather import Gather
 from mdlc.compiler.types import Array, Layout

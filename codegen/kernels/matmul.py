@@ -7,12 +7,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mdlc.codegen.epilogue import Epilogue
-from mdlc.codegen.isa import Isa
-from mdlc.codegen.kernel import Kernel, LayerCode, Microkernel, Schedule, Step, View
-from mdlc.codegen.product import cycles, emit_loops, packed_length, schedules
-from mdlc.codegen.product_shape import Product, Steps, channel_blocks
-from mdlc.codegen.strides import Dim, broadcast_strides, nest, pointer
+from mdlc.codegen.code import LayerCode, Microkernel
+from mdlc.codegen.gemm.loops import cycles, emit_loops, packed_length, schedules
+from mdlc.codegen.gemm.shape import Product, Steps, channel_blocks
+from mdlc.codegen.gemm.strides import Dim, broadcast_strides, nest, pointer
+from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.kernel import Kernel, Schedule, Step, View
+from mdlc.codegen.tiles.epilogue import Epilogue
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.matmul import MatMul
 from mdlc.compiler.types import Array, DType, Layout

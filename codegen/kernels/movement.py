@@ -13,9 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mdlc.codegen.isa import Isa
-from mdlc.codegen.kernel import Kernel, LayerCode, Schedule, Step
-from mdlc.codegen.strides import C_TYPES, Dim, joined, logical_strides, nest, pointer
+from mdlc.codegen.code import C_TYPES, LayerCode
+from mdlc.codegen.gemm.strides import Dim, joined, logical_strides, nest, pointer
+from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.kernel import Kernel, Schedule, Step
 from mdlc.compiler.ir import Node
 from mdlc.compiler.op import Op
 from mdlc.compiler.ops.channel_shuffle import ChannelShuffle

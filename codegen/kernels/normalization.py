@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 
-from mdlc.codegen.formula import literal
-from mdlc.codegen.isa import Isa
-from mdlc.codegen.kernel import Kernel, LayerCode, Schedule, Step
-from mdlc.codegen.strides import logical_strides, nest
+from mdlc.codegen.code import LayerCode
+from mdlc.codegen.gemm.strides import logical_strides, nest
+from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.kernel import Kernel, Schedule, Step
+from mdlc.codegen.tiles.formula import literal
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.instance_normalization import InstanceNormalization
 from mdlc.compiler.ops.layer_normalization import LayerNormalization

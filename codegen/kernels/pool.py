@@ -11,15 +11,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mdlc.codegen.formula import literal
-from mdlc.codegen.isa import Isa
-from mdlc.codegen.isas.generic import ISA as SCALAR
-from mdlc.codegen.kernel import Kernel, LayerCode, Microkernel, Schedule, Step
-from mdlc.codegen.pool_tile import PoolTile
-from mdlc.codegen.product import offset
-from mdlc.codegen.runs import Run, group_runs, inside_taps
-from mdlc.codegen.splits import split_evenly
-from mdlc.codegen.strides import nest
+from mdlc.codegen.code import LayerCode, Microkernel, offset
+from mdlc.codegen.gemm.runs import Run, group_runs, inside_taps
+from mdlc.codegen.gemm.split import split_evenly
+from mdlc.codegen.gemm.strides import nest
+from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.isa.generic import ISA as SCALAR
+from mdlc.codegen.kernel import Kernel, Schedule, Step
+from mdlc.codegen.tiles.formula import literal
+from mdlc.codegen.tiles.pool import PoolTile
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.average_pool2d import AveragePool2D
 from mdlc.compiler.ops.max_pool2d import MaxPool2D

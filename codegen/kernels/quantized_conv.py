@@ -6,13 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mdlc.codegen.byte_border import ByteBorder
-from mdlc.codegen.dot_tile import DotTile, PanelDotTile
-from mdlc.codegen.isa import Isa
-from mdlc.codegen.kernel import Kernel, LayerCode, Microkernel, Schedule, Step
-from mdlc.codegen.product import panel_elements, thread_panels
-from mdlc.codegen.product_shape import ChannelBlock, Product
-from mdlc.codegen.quantized_product import (
+from mdlc.codegen.code import C_TYPES, LayerCode, Microkernel
+from mdlc.codegen.gemm.loops import panel_elements, thread_panels
+from mdlc.codegen.gemm.loops_int8 import (
     READS_PAST,
     byte_product,
     check_sums,
@@ -21,7 +17,6 @@ from mdlc.codegen.quantized_product import (
     emit_product,
     finish_of,
     for_bytes,
-    integers_of,
     needs_border,
     pack_rescaling,
     pack_weights,
@@ -31,7 +26,11 @@ from mdlc.codegen.quantized_product import (
     tile_schedules,
     without_gaps,
 )
-from mdlc.codegen.strides import C_TYPES
+from mdlc.codegen.gemm.shape import ChannelBlock, Product
+from mdlc.codegen.isa.base import Isa, integers_of
+from mdlc.codegen.kernel import Kernel, Schedule, Step
+from mdlc.codegen.tiles.gemm_int8 import DotTile, PanelDotTile
+from mdlc.codegen.tiles.padding_int8 import ByteBorder
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.quantized_conv2d import QuantizedConv2D
 from mdlc.compiler.ops.quantized_dense import QuantizedDense

@@ -7,21 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mdlc.codegen.byte_depthwise import DepthwiseForm, DepthwiseTile, Taps, pack_scale
-from mdlc.codegen.isa import Isa
-from mdlc.codegen.kernel import Kernel, LayerCode, Microkernel, Schedule, Step
-from mdlc.codegen.product import offset
-from mdlc.codegen.quantized_product import (
-    READS_PAST,
-    check_sums,
-    corrected_bias,
-    finish_of,
-    integers_of,
-)
-from mdlc.codegen.runs import Run, group_runs, inside_taps
-from mdlc.codegen.splits import split_evenly
-from mdlc.codegen.strides import C_TYPES
+from mdlc.codegen.code import C_TYPES, LayerCode, Microkernel, offset
+from mdlc.codegen.gemm.loops_int8 import READS_PAST, check_sums, corrected_bias, finish_of
+from mdlc.codegen.gemm.runs import Run, group_runs, inside_taps
+from mdlc.codegen.gemm.split import split_evenly
+from mdlc.codegen.isa.base import Isa, integers_of
+from mdlc.codegen.isa.int8 import DepthwiseForm, Taps
+from mdlc.codegen.kernel import Kernel, Schedule, Step
 from mdlc.codegen.threads import CLOSE, open_parallel
+from mdlc.codegen.tiles.depthwise_int8 import DepthwiseTile, pack_scale
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.quantized_conv2d import QuantizedConv2D
 from mdlc.compiler.types import Array, DType

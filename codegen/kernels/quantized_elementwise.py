@@ -6,13 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mdlc.codegen.integers import SCALAR as SCALAR_INTEGERS
-from mdlc.codegen.integers import Finish, scalar_bound
-from mdlc.codegen.isa import Isa
-from mdlc.codegen.isas.generic import ISA as SCALAR
-from mdlc.codegen.kernel import Kernel, LayerCode, Microkernel, Schedule, Step
-from mdlc.codegen.quantized_product import READS_PAST, integers_of
-from mdlc.codegen.strides import C_TYPES, Dim, joined, logical_strides, nest, pointer
+from mdlc.codegen.code import C_TYPES, LayerCode, Microkernel
+from mdlc.codegen.gemm.loops_int8 import READS_PAST
+from mdlc.codegen.gemm.strides import Dim, joined, logical_strides, nest, pointer
+from mdlc.codegen.isa.base import Isa, integers_of
+from mdlc.codegen.isa.generic import ISA as SCALAR
+from mdlc.codegen.isa.int8 import SCALAR as SCALAR_INTEGERS
+from mdlc.codegen.isa.int8 import scalar_bound
+from mdlc.codegen.isa.int8_result import Finish
+from mdlc.codegen.kernel import Kernel, Schedule, Step
 from mdlc.compiler.fixed_point import limits, sum_multipliers
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.dequantize_linear import DequantizeLinear

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mdlc.codegen.integers import SCALAR, Finish, Integers, pack_fields
-from mdlc.codegen.isa import Isa
-from mdlc.codegen.kernel import Kernel, LayerCode, Microkernel, Schedule, Step
-from mdlc.codegen.product import offset
-from mdlc.codegen.quantized_product import READS_PAST, integers_of
-from mdlc.codegen.runs import Run, group_runs, inside_taps
-from mdlc.codegen.strides import C_TYPES, nest
+from mdlc.codegen.code import C_TYPES, LayerCode, Microkernel, offset
+from mdlc.codegen.gemm.loops_int8 import READS_PAST
+from mdlc.codegen.gemm.runs import Run, group_runs, inside_taps
+from mdlc.codegen.gemm.strides import nest
+from mdlc.codegen.isa.base import Isa, integers_of
+from mdlc.codegen.isa.int8 import SCALAR, Integers, pack_fields
+from mdlc.codegen.isa.int8_result import Finish
+from mdlc.codegen.kernel import Kernel, Schedule, Step
 from mdlc.compiler.fixed_point import fixed_point, limits
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.max_pool2d import MaxPool2D

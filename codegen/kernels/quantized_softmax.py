@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mdlc.codegen.integers import scalar_bound
-from mdlc.codegen.isa import Isa
-from mdlc.codegen.kernel import Kernel, LayerCode, Microkernel, Schedule, Step
-from mdlc.codegen.strides import C_TYPES, joined, logical_strides, nest, pointer
+from mdlc.codegen.code import C_TYPES, LayerCode, Microkernel
+from mdlc.codegen.gemm.strides import joined, logical_strides, nest, pointer
+from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.isa.int8 import scalar_bound
+from mdlc.codegen.kernel import Kernel, Schedule, Step
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.quantized_softmax import QuantizedSoftmax
 from mdlc.compiler.types import Array

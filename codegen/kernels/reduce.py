@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from mdlc.codegen.formula import literal
-from mdlc.codegen.isa import Isa
-from mdlc.codegen.isas.generic import ISA as SCALAR
-from mdlc.codegen.kernel import Kernel, LayerCode, Microkernel, Schedule, Step
-from mdlc.codegen.strides import C_TYPES, Dim, joined, logical_strides, nest, pointer
+from mdlc.codegen.code import C_TYPES, LayerCode, Microkernel
+from mdlc.codegen.gemm.strides import Dim, joined, logical_strides, nest, pointer
+from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.isa.generic import ISA as SCALAR
+from mdlc.codegen.kernel import Kernel, Schedule, Step
+from mdlc.codegen.tiles.formula import literal
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.reduce import Reduce
 from mdlc.compiler.types import DType

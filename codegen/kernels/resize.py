@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from mdlc.codegen.isa import Isa
-from mdlc.codegen.isas.generic import ISA as SCALAR
-from mdlc.codegen.kernel import Kernel, LayerCode, Microkernel, Schedule, Step
-from mdlc.codegen.strides import nest
+from mdlc.codegen.code import LayerCode, Microkernel
+from mdlc.codegen.gemm.strides import nest
+from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.isa.generic import ISA as SCALAR
+from mdlc.codegen.kernel import Kernel, Schedule, Step
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.resize import Resize
 from mdlc.compiler.types import Array

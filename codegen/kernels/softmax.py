@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 
-from mdlc.codegen.formula import literal, math_function
-from mdlc.codegen.isa import Isa
-from mdlc.codegen.isas.generic import ISA as SCALAR
-from mdlc.codegen.kernel import Kernel, LayerCode, Microkernel, Schedule, Step
+from mdlc.codegen.code import LayerCode, Microkernel
+from mdlc.codegen.gemm.strides import nest
+from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.isa.generic import ISA as SCALAR
+from mdlc.codegen.kernel import Kernel, Schedule, Step
 from mdlc.codegen.kernels.reduce import horizontal, lanes_combined
-from mdlc.codegen.strides import nest
 from mdlc.codegen.templates import render
+from mdlc.codegen.tiles.formula import literal, math_function
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.softmax import Softmax
 from mdlc.compiler.types import DType

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from mdlc.codegen.kernel import Step, View
 from mdlc.codegen.metal.kernel import FULL_REGISTERS, ComputeCode, image_of
 from mdlc.codegen.metal.split import MetalPlan
-from mdlc.codegen.plan import Plan
+from mdlc.codegen.plan.plan import Plan
 
 
 @dataclass(frozen=True)

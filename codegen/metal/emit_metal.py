@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mdlc.codegen import emit_cpp, lowering, weights_file
-from mdlc.codegen.class_text import bytes_literal, manual, stacked
-from mdlc.codegen.emit_cpp import MAT_TYPES, Info, describe, dims
-from mdlc.codegen.format import format_cpp
-from mdlc.codegen.isa import Isa
+from mdlc.codegen.code import C_TYPES
+from mdlc.codegen.cpp import emit as emit_cpp
+from mdlc.codegen.cpp.class_text import bytes_literal, manual, stacked
+from mdlc.codegen.cpp.emit import MAT_TYPES, Info, describe, dims
+from mdlc.codegen.cpp.format import format_cpp
+from mdlc.codegen.isa.base import Isa
 from mdlc.codegen.kernel import Step, View
 from mdlc.codegen.metal.cost import matrix_pays
 from mdlc.codegen.metal.image import Image
@@ -20,8 +21,8 @@ from mdlc.codegen.metal.kernel import ComputeCode
 from mdlc.codegen.metal.manifest import manifest
 from mdlc.codegen.metal.ports import camera, reader, takes_camera, writer
 from mdlc.codegen.metal.split import NOWHERE, MetalPlan, Transfer
-from mdlc.codegen.plan import Plan, Port
-from mdlc.codegen.strides import C_TYPES
+from mdlc.codegen.plan import lowering, weights_file
+from mdlc.codegen.plan.plan import Plan, Port
 from mdlc.codegen.templates import render
 from mdlc.compiler.types import DType
 

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from mdlc.codegen.isa import Isa
-from mdlc.codegen.isas.arm_neon import ISA as PROCESSOR  # of every phone with Metal
+from mdlc.codegen.isa.arm.neon import ISA as PROCESSOR  # of every phone with Metal
+from mdlc.codegen.isa.base import Isa
 
 __all__ = ["METAL", "METAL_FLOAT", "PROCESSOR"]
 

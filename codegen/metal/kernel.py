@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from mdlc.codegen.isa import Isa
-from mdlc.codegen.kernel import Kernel, LayerCode, Schedule, View
+from mdlc.codegen.code import LayerCode
+from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.kernel import Kernel, Schedule, View
 from mdlc.codegen.metal.image import Image, element
 from mdlc.codegen.metal.index import Index
 from mdlc.compiler.ir import Node

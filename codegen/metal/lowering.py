@@ -10,11 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from mdlc.codegen.isa import Isa
+from mdlc.codegen.isa.base import Isa
 from mdlc.codegen.kernel import Candidate, Schedule, Step, View, candidates, kernels
-from mdlc.codegen.lowering import is_alias as keeps_memory
-from mdlc.codegen.lowering import views_its_inputs
-from mdlc.codegen.memory import place
 from mdlc.codegen.metal.image import MOST_SLICES, Image, element
 from mdlc.codegen.metal.kernel import ComputeKernel, image_of
 from mdlc.codegen.metal.split import (
@@ -27,8 +24,11 @@ from mdlc.codegen.metal.split import (
     on_processor,
 )
 from mdlc.codegen.metal.views import assign_views, stored_in_float
-from mdlc.codegen.plan import CLASS_MEMBERS, SOURCE_NAMES, Buffer, Names, Port, identifier
-from mdlc.codegen.schedule_table import Tuned
+from mdlc.codegen.plan.arena import place
+from mdlc.codegen.plan.lowering import is_alias as keeps_memory
+from mdlc.codegen.plan.lowering import views_its_inputs
+from mdlc.codegen.plan.plan import CLASS_MEMBERS, SOURCE_NAMES, Buffer, Names, Port, identifier
+from mdlc.codegen.plan.schedule_table import Tuned
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Graph, Node
 from mdlc.compiler.ops.cast import Cast

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-from mdlc.codegen.class_text import file_entries, port_entry
-from mdlc.codegen.emit_cpp import Info
+from mdlc.codegen.cpp.class_text import file_entries, port_entry
+from mdlc.codegen.cpp.emit import Info
 from mdlc.codegen.metal.cost import network_report
 from mdlc.codegen.metal.kernel import ComputeCode
 from mdlc.codegen.metal.split import CpuPart, MetalPlan, macs_of

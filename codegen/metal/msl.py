@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mdlc.codegen.vector_math import FUNCTIONS
+from mdlc.codegen.tiles.vector_math import FUNCTIONS
 from mdlc.compiler.expr import Expr, input_, primitives_of
 from mdlc.compiler.op import Elementwise
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from mdlc.codegen.formula import stem
-from mdlc.codegen.isa import Isa
+from mdlc.codegen.isa.base import Isa
 from mdlc.codegen.kernel import Step
 from mdlc.codegen.metal import msl
 from mdlc.codegen.metal.image import LANES
 from mdlc.codegen.metal.isa import in_float
 from mdlc.codegen.metal.kernel import image_of
+from mdlc.codegen.tiles.formula import stem
 from mdlc.compiler.ir import Node
 from mdlc.compiler.op import Elementwise
 from mdlc.compiler.types import Array

@@ -13,7 +13,7 @@ from mdlc.codegen.metal.kernel import (
     layer,
     place,
 )
-from mdlc.codegen.plan import Port
+from mdlc.codegen.plan.plan import Port
 from mdlc.compiler.types import DType
 
 # Element types of the caller's memory in Metal's words. Truth values are bytes there.

@@ -18,20 +18,20 @@ from pathlib import Path
 import numpy as np
 import platformdirs
 
-from mdlc.codegen import weights_file
-from mdlc.codegen.emit_cpp import MAT_TYPES
-from mdlc.codegen.executable import PRIVATE_INFO, Executable
-from mdlc.codegen.format import format_cpp
-from mdlc.codegen.host import host_cpu_flags, host_isa
-from mdlc.codegen.isa import isas
+from mdlc.codegen.code import C_TYPES
+from mdlc.codegen.cpp.emit import MAT_TYPES
+from mdlc.codegen.cpp.format import format_cpp
+from mdlc.codegen.isa.host import host_cpu_flags, host_isa
+from mdlc.codegen.isa.registry import isas
 from mdlc.codegen.kernel import View
 from mdlc.codegen.metal.emit_metal import emit, pictured
 from mdlc.codegen.metal.kernel import image_of
 from mdlc.codegen.metal.source import call_arguments, read_kernels, without_attributes
 from mdlc.codegen.metal.split import MetalPlan
-from mdlc.codegen.strides import C_TYPES
+from mdlc.codegen.plan import weights_file
+from mdlc.codegen.run.executable import PRIVATE_INFO, Executable
+from mdlc.codegen.run.toolchain import BUILD_FLAGS, Toolchain
 from mdlc.codegen.templates import render
-from mdlc.codegen.toolchain import BUILD_FLAGS, Toolchain
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.types import Array
 

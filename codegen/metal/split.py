@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from mdlc.codegen.plan import Plan, Port
+from mdlc.codegen.plan.plan import Plan, Port
 from mdlc.compiler.ir import Graph, Node
 from mdlc.compiler.ops.constant import Constant
 from mdlc.compiler.ops.input import Input

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from mdlc.codegen.isa import Isa
+from mdlc.codegen.isa.base import Isa
 from mdlc.codegen.kernel import Candidate, View
 from mdlc.codegen.metal.bounds import may_overflow
 from mdlc.codegen.metal.image import LANES, Image
 from mdlc.codegen.metal.isa import in_float
-from mdlc.codegen.plan import identifier
+from mdlc.codegen.plan.plan import identifier
 from mdlc.compiler.ir import Graph, Node
 from mdlc.compiler.ops.average_pool2d import AveragePool2D
 from mdlc.compiler.ops.channel_shuffle import ChannelShuffle

@@ -6,7 +6,7 @@ import json
 
 import click
 
-from mdlc.benchmark import Benchmark, benchmark
+from mdlc.checks.benchmark import Benchmark, benchmark
 from mdlc.commands.console import byte_count, count, err, out, progress, table
 from mdlc.commands.options import ModelOptions, model_options
 

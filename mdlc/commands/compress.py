@@ -7,14 +7,14 @@ from pathlib import Path
 
 import click
 
-from mdlc.codegen.weights_encoding import parse_encoding
+from mdlc.codegen.weights.encoding import parse_encoding
 from mdlc.commands.console import out, progress, table
 from mdlc.commands.options import ModelOptions, model_options, parse_shapes
 from mdlc.compiler.errors import MdlcError
-from mdlc.compression import METHODS, Compressed, Recipe, compress
-from mdlc.ledger import write_ledger
+from mdlc.compress.compression import METHODS, Compressed, Recipe, compress
+from mdlc.compress.ledger import write_ledger
+from mdlc.inputs.samples import Samples, load_samples
 from mdlc.output import write_file
-from mdlc.samples import Samples, load_samples
 
 DEFAULT = "raw"
 

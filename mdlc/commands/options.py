@@ -21,7 +21,7 @@ from mdlc.commands.quantization import (
     write_quantization,
 )
 from mdlc.compiler.errors import MdlcError
-from mdlc.preprocess import INPUT_FORMATS
+from mdlc.inputs.preprocess import INPUT_FORMATS
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -12,9 +12,9 @@ import mdlc
 from mdlc.commands.console import err, out
 from mdlc.compiler.errors import MdlcError
 from mdlc.output import write_file, write_files
+from mdlc.precision.quantize import DEFAULT_METHOD, PLACEMENTS, ROUNDINGS
+from mdlc.precision.report import report_files
 from mdlc.quantization.ranges import METHODS
-from mdlc.quantization_options import DEFAULT_METHOD, PLACEMENTS, ROUNDINGS
-from mdlc.quantization_report import report_files
 
 if TYPE_CHECKING:
     from mdlc.commands.options import ModelOptions

@@ -9,13 +9,13 @@ from typing import Any
 import click
 import numpy as np
 
+from mdlc.checks.verification import top_classes
 from mdlc.commands.console import out, progress
 from mdlc.commands.options import ModelOptions, model_options
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.types import Array
+from mdlc.inputs.pictures import load_inputs
 from mdlc.output import write_file
-from mdlc.pictures import load_inputs
-from mdlc.verification import top_classes
 
 FEWEST_CLASSES = 2
 

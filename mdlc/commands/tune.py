@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 from rich.table import Column
 
-from mdlc.codegen.measure import find_machine
+from mdlc.codegen.run.measure import find_machine
 from mdlc.codegen.target import target_of
 from mdlc.commands.console import count, err, out, table
 from mdlc.commands.options import ModelOptions, model_options

@@ -9,14 +9,14 @@ from pathlib import Path
 import click
 
 from mdlc.api import CompiledModel
-from mdlc.calibration_set import InputSet, labelled
+from mdlc.checks.integer_verification import accuracy, computes_in_bytes, integer_layers
+from mdlc.checks.verification import LayerErrors, verify
 from mdlc.commands.console import err, out, progress, table
 from mdlc.commands.options import ModelOptions, model_options
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.types import Array
-from mdlc.integer_verification import accuracy, computes_in_bytes, integer_layers
-from mdlc.pictures import random_inputs
-from mdlc.verification import LayerErrors, verify
+from mdlc.inputs.pictures import random_inputs
+from mdlc.precision.calibration_set import InputSet, labelled
 
 RANDOM_RUNS = 2
 # The reference interpreter is slow.

@@ -10,7 +10,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from mdlc.codegen.metal.program import MetalProgram, find_clang
-from mdlc.codegen.plan import Plan
+from mdlc.codegen.plan.plan import Plan
 from mdlc.codegen.target import Target, find_target
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Graph

@@ -8,14 +8,14 @@ import onnxruntime
 import pytest
 
 import mdlc
-from mdlc.codegen.executable import Executable
-from mdlc.codegen.isa import find_isa
-from mdlc.codegen.lowering import lower
+from mdlc.codegen.isa.registry import find_isa
+from mdlc.codegen.plan.lowering import lower
+from mdlc.codegen.run.executable import Executable
 from mdlc.codegen.target import targets
 from mdlc.compiler.onnx_import import import_model
+from mdlc.inputs.preprocess import Preprocess, model_values, picture_input, preprocess
 from mdlc.passes.unpack_bytes import unpack_bytes
 from mdlc.pipeline import optimise, stages
-from mdlc.preprocess import Preprocess, model_values, picture_input, preprocess
 from tests.onnx_models import model, node, value, weight
 from tests.passes.ir import check, graph, operators, same_values
 from tests.targets import TARGETS, require

@@ -7,9 +7,9 @@ import itertools
 import numpy as np
 import pytest
 
-from mdlc.codegen.isa import find_isa
+from mdlc.codegen.isa.registry import find_isa
 from mdlc.compiler.ir import Node
-from mdlc.placement import cheapest
+from mdlc.precision.placement import cheapest
 from mdlc.quantization.layers import Assignment
 from mdlc.quantization.placement import LayerCycles, place
 from tests.passes.ir import graph

@@ -12,9 +12,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from mdlc.codegen.formula import stem
-from mdlc.codegen.isa import Isa
-from mdlc.codegen.kernel import LayerCode, Schedule, Step
+from mdlc.codegen.code import LayerCode
+from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.kernel import Schedule, Step
 from mdlc.codegen.metal.image import LANES, Image
 from mdlc.codegen.metal.index import Index
 from mdlc.codegen.metal.kernel import (
@@ -40,6 +40,7 @@ from mdlc.codegen.metal.parts import (
     vectors,
 )
 from mdlc.codegen.metal.window import Shape, reads, tile_cost, tiles
+from mdlc.codegen.tiles.formula import stem
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.conv2d import Conv2D
 from mdlc.compiler.ops.dense import Dense

@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from mdlc.codegen.isa import Isa
-from mdlc.codegen.kernel import LayerCode, Schedule, Step
+from mdlc.codegen.code import LayerCode
+from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.kernel import Schedule, Step
 from mdlc.codegen.metal.image import LANES, Image
 from mdlc.codegen.metal.index import Index
 from mdlc.codegen.metal.kernel import ComputeCode, Work, declaration, image_of

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mdlc.codegen.isa import Isa
-from mdlc.codegen.kernel import LayerCode, Schedule, Step
+from mdlc.codegen.code import LayerCode
+from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.kernel import Schedule, Step
 from mdlc.codegen.metal.image import Image
 from mdlc.codegen.metal.index import Index
 from mdlc.codegen.metal.kernel import (

@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 
-from mdlc.codegen.formula import stem
-from mdlc.codegen.isa import Isa
-from mdlc.codegen.kernel import LayerCode, Schedule, Step
+from mdlc.codegen.code import LayerCode
+from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.kernel import Schedule, Step
 from mdlc.codegen.metal import msl
 from mdlc.codegen.metal.access import read, slice_of, thread_position
 from mdlc.codegen.metal.image import LANES, Image, element
@@ -25,6 +25,7 @@ from mdlc.codegen.metal.kernel import (
     layer,
     stored,
 )
+from mdlc.codegen.tiles.formula import stem
 from mdlc.compiler.expr import primitives_of
 from mdlc.compiler.ir import Node
 from mdlc.compiler.op import Elementwise

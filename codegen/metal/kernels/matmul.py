@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from mdlc.codegen.isa import Isa
-from mdlc.codegen.kernel import LayerCode, Schedule, Step
+from mdlc.codegen.code import LayerCode
+from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.kernel import Schedule, Step
 from mdlc.codegen.metal.access import thread_position
 from mdlc.codegen.metal.image import LANES, Image
 from mdlc.codegen.metal.index import Index, flat

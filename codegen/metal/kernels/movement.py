@@ -9,15 +9,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from mdlc.codegen.isa import Isa
-from mdlc.codegen.kernel import LayerCode, Schedule, Step
-from mdlc.codegen.metal.access import (
-    lane_channel,
-    pixel_at,
-    read,
-    substitute,
-    thread_position,
-)
+from mdlc.codegen.code import LayerCode
+from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.kernel import Schedule, Step
+from mdlc.codegen.metal.access import lane_channel, pixel_at, read, substitute, thread_position
 from mdlc.codegen.metal.image import LANES, Image, element
 from mdlc.codegen.metal.index import Index, flat, unflat
 from mdlc.codegen.metal.kernel import (

@@ -10,8 +10,9 @@ import math
 import re
 from collections.abc import Sequence
 
-from mdlc.codegen.isa import Isa
-from mdlc.codegen.kernel import LayerCode, Step
+from mdlc.codegen.code import LayerCode
+from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.kernel import Step
 from mdlc.codegen.metal.access import lane_channel, pixel_at, substitute, thread_position
 from mdlc.codegen.metal.image import LANES, Image
 from mdlc.codegen.metal.index import Index

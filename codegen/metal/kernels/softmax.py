@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from mdlc.codegen.isa import Isa
-from mdlc.codegen.kernel import LayerCode, Step
+from mdlc.codegen.code import LayerCode
+from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.kernel import Step
 from mdlc.codegen.metal.image import LANES, Image
 from mdlc.codegen.metal.index import Index
 from mdlc.codegen.metal.kernel import (

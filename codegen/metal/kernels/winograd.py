@@ -4,7 +4,7 @@ A tile of 4 x 4 texels is transformed in registers (sums and differences only), 
 by point with transformed filters, and the 16 sums are transformed back: 16 products a channel
 instead of 36. Tiles of more pixels would need more registers than a thread has.
 
-Weights are G g G' of each filter (codegen/winograd.py), in the order slice of output channels,
+Weights are G g G' of each filter (tiles/winograd_transform.py), by slice of output channels,
 slice of input channels, point, output channel, a half4 holding four input channels.
 """
 
@@ -14,8 +14,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mdlc.codegen.isa import Isa
-from mdlc.codegen.kernel import LayerCode, Schedule, Step
+from mdlc.codegen.code import LayerCode
+from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.kernel import Schedule, Step
 from mdlc.codegen.metal.image import LANES, Image
 from mdlc.codegen.metal.index import Index
 from mdlc.codegen.metal.kernel import (
@@ -39,7 +40,7 @@ from mdlc.codegen.metal.parts import (
     vectors,
 )
 from mdlc.codegen.metal.window import Shape, occupied
-from mdlc.codegen.winograd import Matrix, transform
+from mdlc.codegen.tiles.winograd_transform import Matrix, transform
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.conv2d import Conv2D
 from mdlc.compiler.types import Array

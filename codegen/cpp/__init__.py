@@ -1,0 +1,1 @@
+"""Plan to the text of a C++ class."""

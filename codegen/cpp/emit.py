@@ -1,0 +1,434 @@
+"""Plan -> the files of a C++ class."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from mdlc.codegen.code import C_TYPES, LayerCode, Microkernel
+from mdlc.codegen.cpp.class_text import bytes_literal, file_entries, manual, port_entry, stacked
+from mdlc.codegen.cpp.format import format_cpp
+from mdlc.codegen.cpp.row_fusion import arguments, chain_code
+from mdlc.codegen.cpp.weights_decoder import weights_decoder
+from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.kernel import Step, View
+from mdlc.codegen.plan import weights_file
+from mdlc.codegen.plan.arena import lower_bound
+from mdlc.codegen.plan.plan import ALIGNMENT, CLASS_MEMBERS, SOURCE_NAMES, Plan, Port
+from mdlc.codegen.templates import render
+from mdlc.codegen.threads import resolve
+from mdlc.compiler.ops.conv2d import Conv2D
+from mdlc.compiler.types import DType
+
+MAT_TYPES = {
+    DType.F32: "kFloat32",
+    DType.F16: "kFloat16",
+    DType.U8: "kUint8",
+    DType.I8: "kInt8",
+    DType.I32: "kInt32",
+    DType.I64: "kInt64",
+    DType.BOOL: "kBool",
+    DType.F64: "kFloat64",
+    DType.I16: "kInt16",
+    DType.U16: "kUint16",
+    DType.U32: "kUint32",
+    DType.U64: "kUint64",
+}
+
+
+_THREADS = {"atomic", "condition_variable", "mutex", "thread"}
+
+
+@dataclass(frozen=True)
+class Info:
+    """What the emitted files say of where they come from.
+
+    Attributes:
+        model: file name of the model; sha256: digest of its bytes, hexadecimal.
+        command: the command line that made it; version: of mdlc.
+        notes: lines on the expected input, by input name.
+    """
+
+    model: str
+    sha256: str
+    command: str
+    version: str
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Member:
+    """A layer as a member of the class."""
+
+    name: str
+    struct: str
+    shapes: str
+    comment: str
+    fields: tuple[str, ...]
+    public: bool
+
+
+@dataclass(frozen=True)
+class Struct:
+    """A type of layers: its pointers, as (C++ type, name)."""
+
+    name: str
+    fields: tuple[tuple[str, str], ...]
+
+
+def emit(
+    plan: Plan, info: Info, *, embed_weights: bool = False, instrument: bool = False
+) -> dict[str, bytes]:
+    """File names and contents: header, source, weights, manifest, example and build file.
+
+    Args:
+        embed_weights: put the weights into the source instead of a file; Init takes nullptr.
+        instrument: call `trace` when the inputs are there and after every layer (for verify and
+            bench; never shipped).
+    """
+    units = plan.units()
+    codes = [_code(plan, unit) for unit in units]
+    functions, calls = _functions(codes, {step.name for step in plan.steps})
+    structs, members = _members(plan)
+    weights = weights_file.weights_file(plan)
+    context = {
+        "plan": plan,
+        "info": info,
+        "name": plan.name,
+        "structs": structs,
+        "members": members,
+        "mat_types": MAT_TYPES,
+        "embed": embed_weights,
+        "instrument": instrument,
+        "weights": weights,
+    }
+    header = format_cpp(
+        render("cpp/header.h.j2", **context, manual=_manual(plan, info, embed_weights))
+    )
+    microkernels = ordered(codes, plan.isa)
+    source = render(
+        "cpp/source.cpp.j2",
+        **context,
+        microkernels=[m.text for m in microkernels],
+        functions=functions,
+        includes=sorted(_includes(codes, microkernels) | (_THREADS if plan.threads > 1 else set())),
+        threads=plan.threads,
+        calls=[
+            {"layers": unit, "text": _call(plan, unit, call, members, parallel=code.parallel)}
+            for unit, call, code in zip(units, calls, codes, strict=True)
+        ],
+        offsets=_offsets(plan),
+        pointers=_pointers(plan),
+        header_bytes=weights_file.HEADER_BYTES,
+        format_version=weights_file.version(plan),
+        decoder=weights_decoder(plan) if plan.encoded else "",
+        payload_bytes="kPayloadBytes" if plan.encoded else f"{plan.name}::kWeightBytes",
+        payload_bytes_number=len(weights) - weights_file.HEADER_BYTES,
+        digest=bytes_literal(plan.digest()[:16]),
+        target=bytes_literal(plan.isa.name.encode().ljust(16, b"\0")),
+        alignment=ALIGNMENT,
+        weights_literal=bytes_literal(weights) if embed_weights else "",
+        at=_at,
+        stacked=stacked,
+        c_types=C_TYPES,
+    )
+    files = {
+        f"{plan.name}.h": header.encode(),
+        f"{plan.name}.cpp": format_cpp(source).encode(),
+        "main.cpp": format_cpp(render("cpp/main.cpp.j2", **context, c_types=C_TYPES)).encode(),
+        "CMakeLists.txt": render("cpp/CMakeLists.txt.j2", **context).encode(),
+    }
+    if not embed_weights:
+        files[f"{plan.name}.weights"] = weights
+    files[f"{plan.name}.json"] = manifest(plan, info, files)
+    return files
+
+
+def manifest(plan: Plan, info: Info, files: Mapping[str, bytes]) -> bytes:
+    """The manifest: what was made from what, as JSON."""
+    content = {
+        "format": 1,
+        "class": plan.name,
+        "mdlc": info.version,
+        "target": plan.isa.name,
+        "compiler_flags": list(plan.isa.flags),
+        "model": {"file": info.model, "sha256": info.sha256},
+        "inputs": [port_entry(port) for port in plan.inputs],
+        "outputs": [port_entry(port) for port in plan.outputs],
+        "threads": plan.threads,
+        "layers": len(plan.steps),
+        "macs": plan.macs,
+        "arena_bytes": plan.arena_bytes,
+        "arena_lower_bound": lower_bound(plan.buffers),
+        "weight_bytes": plan.weight_bytes,
+        **({"precision": _precision(plan)} if plan.precision != "fp32" else {}),
+        **({"weights": _encodings(plan)} if plan.encoded else {}),
+        "files": file_entries(files),
+    }
+    return (json.dumps(content, indent=2) + "\n").encode()
+
+
+def _precision(plan: Plan) -> dict[str, object]:
+    """What was asked for, the layers that compute in it, and those that could but do not."""
+    return {
+        "asked": plan.precision,
+        "half_layers": [step.name for step in plan.half_steps],
+        "kept_float": dict(plan.kept_float),
+    }
+
+
+def _encodings(plan: Plan) -> dict[str, object]:
+    """Bytes of the weights file, and for each encoded layer its encoding, bytes and error."""
+    return {
+        "file_bytes": weights_file.HEADER_BYTES + weights_file.payload_of(plan).nbytes,
+        "layers": {
+            name: {
+                "encoding": str(weights.encoding),
+                "bytes": len(weights.data),
+                "relative_error": float(f"{weights.error:.4g}"),
+            }
+            for name, weights in plan.encoded.items()
+        },
+    }
+
+
+# Below about this many cycles, waking a thread costs more than it saves.
+_WORTH_SHARING = 20_000
+
+
+def _code(plan: Plan, unit: Sequence[int]) -> LayerCode:
+    """The function of a step, or of a chain of them."""
+    chain = plan.chain_of(unit[0])
+    if chain is not None:
+        code = chain_code([plan.steps[i] for i in unit], chain, plan.isa)
+        return resolve(code, chain.strips)
+    step = plan.steps[unit[0]]
+    return resolve(step.kernel.emit(step, step.isa(plan.isa)), _threads(plan, step))
+
+
+def _threads(plan: Plan, step: Step) -> int:
+    """Threads that share a step's loops."""
+    return plan.threads if step.cycles(plan.isa) > _WORTH_SHARING else 1
+
+
+def ordered(codes: Sequence[LayerCode], isa: Isa) -> list[Microkernel]:
+    """Every microkernel once, each after what it needs, behind the helpers of the ISA."""
+    seen: dict[str, Microkernel] = {}
+
+    def visit(microkernel: Microkernel) -> None:
+        known = seen.get(microkernel.name)
+        if known is not None:
+            assert known.text == microkernel.text, f"two microkernels are called {microkernel.name}"
+            return
+        for need in microkernel.needs:
+            visit(need)
+        seen[microkernel.name] = microkernel
+
+    for code in codes:
+        for microkernel in code.microkernels:
+            visit(microkernel)
+    texts = [code.text for code in codes] + [microkernel.text for microkernel in seen.values()]
+    helpers = [
+        Microkernel(name, text)
+        for name, text in isa.helpers.items()
+        if any(f"{name}(" in other for other in texts)
+    ]
+    return [*helpers, *seen.values()]
+
+
+def _includes(codes: Sequence[LayerCode], microkernels: Sequence[Microkernel]) -> set[str]:
+    found: set[str] = set()
+    for code in codes:
+        found.update(code.includes)
+    for microkernel in microkernels:
+        found.update(microkernel.includes)
+    return found - {"cstddef", "cstdint", "cstring"}
+
+
+def _functions(codes: Sequence[LayerCode], members: set[str]) -> tuple[list[str], list[str]]:
+    """Layer functions, those of equal text once, and the name that each layer calls.
+
+    A member of the class hides a function of the same name, so none gets the name of one.
+    """
+    by_text: dict[str, str] = {}
+    taken = set(members)
+    functions: list[str] = []
+
+    def define(code: LayerCode) -> str:
+        text = code.text
+        for helper in code.functions:
+            text = re.sub(rf"\b{re.escape(helper.name)}\(", f"{define(helper)}(", text)
+        if text not in by_text:
+            name, number = code.name, 1
+            while name in taken:
+                number += 1
+                name = f"{code.name}_v{number}"
+            taken.add(name)
+            by_text[text] = name
+            functions.append(re.sub(rf"\b{re.escape(code.name)}\(", f"{name}(", text))
+        return by_text[text]
+
+    return functions, [define(code) for code in codes]
+
+
+def dims(view: View) -> tuple[int, int, int]:
+    """Height, width and channels of a tensor, the rest stacked on the height."""
+    return Port("", "", view).dims
+
+
+def _members(plan: Plan) -> tuple[list[Struct], list[Member]]:
+    structs: dict[tuple[str, tuple[tuple[str, str], ...]], Struct] = {}
+    members = []
+    for number, step in enumerate(plan.steps):
+        fields = tuple(
+            (C_TYPES[DType.from_numpy(array.dtype)], name) for name, array in step.weights.items()
+        )
+        key = step.kernel.layer, fields
+        if key not in structs:
+            same = sum(layer == key[0] for layer, _ in structs)
+            structs[key] = Struct(key[0] + (str(same + 1) if same else ""), fields)
+        first = step.inputs[0] if step.inputs else step.output
+        shapes = ", ".join(_braces(dims(view)) for view in (first, step.output))
+        last = number == len(plan.steps) - 1
+        names = tuple(name for _, name in fields)
+        banded = plan.bands(number)
+        comment = describe(step) + (f" {banded[0].upper()}{banded[1:]}." if banded else "")
+        members.append(Member(step.name, structs[key].name, shapes, comment, names, last))
+    return list(structs.values()), members
+
+
+def _braces(values: Sequence[int]) -> str:
+    return "{" + ", ".join(map(str, values)) + "}"
+
+
+def describe(step: Step) -> str:
+    """A layer in a few words: its ONNX name, what it computes and fuses, its work, and how."""
+    node = step.node
+    activation, residual = getattr(node.op, "activation", None), getattr(node.op, "residual", False)
+    fused = ["the sum with another layer"] if residual else []
+    fused += [str(activation)] if activation is not None else []
+    bare = replace(node.op, activation=None) if activation else node.op  # type: ignore[call-arg]
+    bare = replace(bare, residual=False) if residual else bare  # type: ignore[call-arg]
+    what = str(bare)
+    if isinstance(node.op, Conv2D):
+        what = what.replace("Conv2D(", f"Conv2D {'x'.join(map(str, node.inputs[1].shape[2:]))} (")
+    what = what.replace(" ()", "")
+    name = f"{node.name}: " if node.name else ""
+    with_ = f", fused: {' and '.join(fused)}" if fused else ""
+    macs = node.op.cost([s.type for s in node.inputs], node.type).macs
+    work = f" {macs / 1e6:.2f} M MAC." if macs >= 5000 else ""
+    first = step.inputs[0] if step.inputs else step.output
+    source, target = ("x".join(map(str, dims(v))) for v in (first, step.output))
+    how = f"{step.kernel.name}, {step.schedule}"
+    return f"{name}{what}{with_}; {source} -> {target}.{work} {how}."
+
+
+def _manual(plan: Plan, info: Info, embed: bool) -> list[str]:
+    """The table at the top of the header."""
+    flags = " ".join(plan.isa.flags)
+    rows = [
+        ("model", info.model),
+        ("SHA-256", info.sha256),
+        ("command", info.command),
+        ("target", f"{plan.isa.name} ({plan.isa.description})"),
+        *([("flags", flags)] if flags else []),
+        ("work", f"{plan.macs / 1e6:.2f} million multiply-adds, {len(plan.steps)} layers"),
+        *([("precision", _precision_line(plan))] if plan.precision != "fp32" else []),
+        *([("threads", f"1 to {plan.threads}")] if plan.threads > 1 else []),
+        (
+            "memory",
+            f"{plan.arena_bytes} bytes of working memory, "
+            f"{plan.weight_bytes} bytes of weights{' (embedded)' if embed else ''}",
+        ),
+        *([("stored", _stored(plan))] if plan.encoded else []),
+    ]
+    return manual(rows, plan, info.notes)
+
+
+def _precision_line(plan: Plan) -> str:
+    """The precision in a few words."""
+    half = len(plan.half_steps)
+    if not half:
+        return f"weights {plan.precision}, arithmetic fp32"
+    kept = f", {len(plan.kept_float)} kept in float" if plan.kept_float else ""
+    return f"{half} of {len(plan.steps)} layers in half{kept}"
+
+
+def _stored(plan: Plan) -> str:
+    """How the weights are stored, in a few words."""
+    counts = Counter(str(weights.encoding) for weights in plan.encoded.values())
+    listed = ", ".join(f"{name} ({count})" for name, count in counts.most_common())
+    nbytes = weights_file.HEADER_BYTES + weights_file.payload_of(plan).nbytes
+    return f"{nbytes} bytes; layers by encoding: {listed}"
+
+
+def _constant(name: str) -> str:
+    parts = [part for part in re.split(r"_+", name) if part]
+    return "k" + "".join(part[0].upper() + part[1:] for part in parts)
+
+
+def _offsets(plan: Plan) -> list[dict[str, object]]:
+    """The arena's buffers as constants."""
+    found = []
+    last = len(plan.steps)
+    for name, buffer in zip(_constants(plan), plan.buffers, strict=True):
+        first_step = "input" if buffer.first < 0 else plan.steps[buffer.first].name
+        last_step = "output" if buffer.last >= last else plan.steps[buffer.last].name
+        found.append(
+            {
+                "name": name,
+                "offset": buffer.offset,
+                "nbytes": buffer.nbytes,
+                "live": f"{first_step} .. {last_step}",
+            }
+        )
+    return found
+
+
+def _constants(plan: Plan) -> list[str]:
+    names: list[str] = []
+    # Inside the class, a member of that name would be meant and not the constant.
+    taken = CLASS_MEMBERS | SOURCE_NAMES | {step.name for step in plan.steps}
+    for buffer in plan.buffers:
+        name, number = _constant(buffer.name), 1
+        while name in names or name in taken:
+            number += 1
+            name = f"{_constant(buffer.name)}V{number}"
+        names.append(name)
+    return names
+
+
+def _at(plan: Plan, view: View) -> str:
+    """A pointer to a view in the arena."""
+    name = _constants(plan)[view.buffer]
+    extra = f" + {view.offset}" if view.offset else ""
+    return f"At<{C_TYPES[view.type.dtype]}>({name}{extra})"
+
+
+def _call(
+    plan: Plan, unit: Sequence[int], function: str, members: Sequence[Member], *, parallel: bool
+) -> str:
+    words = ["*workers_"] if parallel else []
+    words += [f"{members[i].name}.{name}" for i in unit for name in members[i].fields]
+    steps = [plan.steps[i] for i in unit]
+    words += [_at(plan, view) for view in arguments(steps)]
+    for step in steps:
+        if step.scratch is not None:
+            words.append(_at(plan, step.scratch).replace("std::uint8_t", "unsigned char"))
+    return f"{function}({', '.join(words)});"
+
+
+def _pointers(plan: Plan) -> list[tuple[str, str, int]]:
+    """For every packed array: the member's field, its C++ type and offset in the payload."""
+    types = {
+        (step.name, name): C_TYPES[DType.from_numpy(array.dtype)]
+        for step in plan.steps
+        for name, array in step.weights.items()
+    }
+    return [
+        (f"{blob.step}.{blob.field}", types[blob.step, blob.field], blob.offset)
+        for blob in plan.blobs()
+    ]

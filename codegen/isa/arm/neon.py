@@ -1,0 +1,76 @@
+"""AArch64 with plain NEON (every 64-bit ARM phone)."""
+
+from mdlc.codegen.isa.arm.int8 import multiplies
+from mdlc.codegen.isa.arm.panels import FLOATS
+from mdlc.codegen.isa.base import FromBytes, Isa
+
+ISA = Isa(
+    name="arm-neon",
+    suffix="neon",
+    description="AArch64 with plain NEON",
+    lanes=4,
+    registers=32,
+    vector="float32x4_t",
+    mask="uint32x4_t",
+    header="arm_neon.h",
+    flags=(),
+    triple="aarch64-linux-gnu",
+    qemu_cpu="cortex-a72",
+    guard=("__aarch64__", "__ARM_NEON"),
+    lane_fma="vfmaq_laneq_f32({0}, {1}, {2}, {3})",
+    panels=FLOATS,
+    integers=multiplies(),
+    from_bytes=FromBytes(
+        16,
+        (
+            "const uint8x16_t bytes = vld1q_u8({0});",
+            "const uint16x8_t low = vmovl_u8(vget_low_u8(bytes));",
+            "const uint16x8_t high = vmovl_high_u8(bytes);",
+        ),
+        tuple(
+            f"vcvtq_f32_u32({half})"
+            for part in ("low", "high")
+            for half in (f"vmovl_u16(vget_low_u16({part}))", f"vmovl_high_u16({part})")
+        ),
+    ),
+    loads_per_cycle=2.0,
+    # Every instruction counts, as on the cores that start two at once (Cortex-A55).
+    issue_width=2.0,
+    stream_bytes=4.0,  # 12 GB/s at 3 GHz: what a core of a phone reads, and room in its memory
+    spell={
+        "load": "vld1q_f32({0})",
+        "store": "vst1q_f32({0}, {1})",
+        "set1": "vdupq_n_f32({0})",
+        "add": "vaddq_f32({0}, {1})",
+        "sub": "vsubq_f32({0}, {1})",
+        "mul": "vmulq_f32({0}, {1})",
+        "div": "vdivq_f32({0}, {1})",
+        "neg": "vnegq_f32({0})",
+        "abs": "vabsq_f32({0})",
+        "sqrt": "vsqrtq_f32({0})",
+        "min": "vminq_f32({0}, {1})",
+        "max": "vmaxq_f32({0}, {1})",
+        "fma": "vfmaq_f32({2}, {0}, {1})",
+        "floor": "vrndmq_f32({0})",
+        "ceil": "vrndpq_f32({0})",
+        "round": "vrndnq_f32({0})",
+        "exp2i": "vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vcvtq_s32_f32({0}), "
+        "vdupq_n_s32(127)), 23))",
+        "lt": "vcltq_f32({0}, {1})",
+        "le": "vcleq_f32({0}, {1})",
+        "eq": "vceqq_f32({0}, {1})",
+        "is_nan": "vmvnq_u32(vceqq_f32({0}, {0}))",
+        "and": "vandq_u32({0}, {1})",
+        "or": "vorrq_u32({0}, {1})",
+        "xor": "veorq_u32({0}, {1})",
+        "not": "vmvnq_u32({0})",
+        "select": "vbslq_f32({0}, {1}, {2})",
+        "exponent": "vcvtq_f32_s32(vsubq_s32(vreinterpretq_s32_u32(vshrq_n_u32("
+        "vreinterpretq_u32_f32({0}), 23)), vdupq_n_s32(127)))",
+        "mantissa": "vreinterpretq_f32_u32(vorrq_u32(vandq_u32(vreinterpretq_u32_f32({0}), "
+        "vdupq_n_u32(0x007FFFFF)), vdupq_n_u32(0x3F800000)))",
+        "reduce_add": "vaddvq_f32({0})",
+        "reduce_max": "vmaxvq_f32({0})",
+        "reduce_min": "vminvq_f32({0})",
+    },
+)

@@ -1,0 +1,84 @@
+"""AArch64 with arithmetic in half precision (most phones since 2018; Armv8.2, FEAT_FP16)."""
+
+from dataclasses import replace
+
+from mdlc.codegen.isa.arm.neon import ISA as NEON
+from mdlc.codegen.isa.arm.panels import HALVES
+from mdlc.codegen.isa.generic import ISA as GENERIC
+from mdlc.codegen.isa.generic import SCALAR_SPELLING
+from mdlc.compiler.types import DType
+
+# Halves lie in memory as their bits, so that no program accesses them as two types.
+_ELEMENT = "std::uint16_t"
+
+_SCALAR = replace(
+    GENERIC,
+    dtype=DType.F16,
+    element=_ELEMENT,
+    spell={
+        **SCALAR_SPELLING,
+        "load": "static_cast<float>(vgetq_lane_f32(vcvt_f32_f16("
+        "vreinterpret_f16_u16(vld1_dup_u16({0}))), 0))",
+        "store": "vst1_lane_u16({0}, vreinterpret_u16_f16(vcvt_f16_f32(vdupq_n_f32({1}))), 0)",
+    },
+)
+
+_HALF = replace(
+    NEON,
+    lanes=8,
+    vector="float16x8_t",
+    mask="uint16x8_t",
+    lane_rows=6,  # lanes come from the lower half of the registers, where compilers run short
+    lane_fma="vfmaq_laneq_f16({0}, {1}, {2}, {3})",
+    panels=HALVES,
+    integers=None,
+    dtype=DType.F16,
+    element=_ELEMENT,
+    wide=NEON,
+    scalar=_SCALAR,
+    longest_sum=64,
+    bias_last=True,
+    spell={
+        "load": "vreinterpretq_f16_u16(vld1q_u16({0}))",
+        "store": "vst1q_u16({0}, vreinterpretq_u16_f16({1}))",
+        "set1": "vdupq_n_f16(static_cast<float16_t>({0}))",
+        "broadcast": "vreinterpretq_f16_u16(vld1q_dup_u16({0} + {1}))",
+        "low": "vcvt_f32_f16(vget_low_f16({0}))",
+        "high": "vcvt_high_f32_f16({0})",
+        "narrow": "vcvt_high_f16_f32(vcvt_f16_f32({0}), {1})",
+        "add": "vaddq_f16({0}, {1})",
+        "sub": "vsubq_f16({0}, {1})",
+        "mul": "vmulq_f16({0}, {1})",
+        "div": "vdivq_f16({0}, {1})",
+        "neg": "vnegq_f16({0})",
+        "abs": "vabsq_f16({0})",
+        "sqrt": "vsqrtq_f16({0})",
+        "min": "vminq_f16({0}, {1})",
+        "max": "vmaxq_f16({0}, {1})",
+        "fma": "vfmaq_f16({2}, {0}, {1})",
+        "floor": "vrndmq_f16({0})",
+        "ceil": "vrndpq_f16({0})",
+        "round": "vrndnq_f16({0})",
+        "lt": "vcltq_f16({0}, {1})",
+        "le": "vcleq_f16({0}, {1})",
+        "eq": "vceqq_f16({0}, {1})",
+        "is_nan": "vmvnq_u16(vceqq_f16({0}, {0}))",
+        "and": "vandq_u16({0}, {1})",
+        "or": "vorrq_u16({0}, {1})",
+        "xor": "veorq_u16({0}, {1})",
+        "not": "vmvnq_u16({0})",
+        "select": "vbslq_f16({0}, {1}, {2})",
+    },
+)
+
+ISA = replace(
+    NEON,
+    tuned_as=NEON.name,
+    name="arm-neon+fp16",
+    description="AArch64 with NEON and arithmetic in half precision",
+    flags=("-march=armv8.2-a+fp16",),
+    qemu_cpu="neoverse-n1",
+    cpu_flags=frozenset({"asimdhp", "fphp"}),
+    guard=(*NEON.guard, "__ARM_FEATURE_FP16_VECTOR_ARITHMETIC"),
+    half=_HALF,
+)

@@ -1,1 +1,0 @@
-"""The instruction sets, one file each, found by its name; each defines ISA."""

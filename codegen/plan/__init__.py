@@ -1,0 +1,1 @@
+"""Graph to Plan: kernels chosen, views, row fusion, the arena."""

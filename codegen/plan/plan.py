@@ -1,0 +1,231 @@
+"""The Plan: ordered steps with their memory; the last form of a network before text."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.kernel import Step, View
+from mdlc.codegen.plan.row_fusion import Chain
+from mdlc.codegen.weights.sections import EncodedWeights
+from mdlc.compiler.ir import Graph
+from mdlc.compiler.types import TensorType
+
+ALIGNMENT = 64
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """A piece of the arena.
+
+    Attributes:
+        name: C++ constant's stem, from the first tensor that lives in it.
+        nbytes: size.
+        offset: bytes from the arena's start, a multiple of ALIGNMENT.
+        first, last: indices of the first and last step that touch it, inclusive; -1 is the
+            copying-in of the inputs and len(steps) the copying-out of the outputs.
+    """
+
+    name: str
+    nbytes: int
+    offset: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output of the network as the emitted class sees it.
+
+    Attributes:
+        name: ONNX name; identifier: C++ parameter name.
+        view: where it lies in the arena.
+    """
+
+    name: str
+    identifier: str
+    view: View
+
+    @property
+    def type(self) -> TensorType:
+        """The tensor's type; the Mat holds it in memory order."""
+        return self.view.type
+
+    @property
+    def dims(self) -> tuple[int, int, int]:
+        """Height, width and channels of the Mat: the last two physical axes, the rest stacked."""
+        shape = (1, 1, 1, *self.type.physical_shape)
+        height = 1
+        for length in shape[:-2]:
+            height *= length
+        return height, shape[-2], shape[-1]
+
+
+@dataclass(frozen=True)
+class Blob:
+    """A packed array in the weights file."""
+
+    step: str
+    field: str
+    dtype: str
+    offset: int
+    nbytes: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything the emitters need.
+
+    Attributes:
+        chains: neighbouring steps that are computed in bands of rows, in order.
+        encoded: by step, weights that the file holds in another form than the step's; see
+            codegen/weights/sections.py. Without any, the file is computed on as it is.
+        precision: of arithmetic or weights, as asked for.
+        kept_float: by node name, why a layer is not in half precision although it could be.
+    """
+
+    name: str
+    isa: Isa
+    graph: Graph
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    steps: tuple[Step, ...]
+    buffers: tuple[Buffer, ...]
+    arena_bytes: int
+    threads: int = 1
+    encoded: Mapping[str, EncodedWeights] = field(default_factory=dict)
+    precision: str = "fp32"
+    kept_float: Mapping[str, str] = field(default_factory=dict)
+    chains: tuple[Chain, ...] = ()
+
+    def units(self) -> list[tuple[int, ...]]:
+        """Indices of the steps that are called at once, in order: a chain's, or a single one."""
+        inside = {index: chain for chain in self.chains for index in chain.indices}
+        units = [(i,) for i in range(len(self.steps)) if i not in inside]
+        return sorted(units + [tuple(chain.indices) for chain in self.chains])
+
+    def chain_of(self, step: int) -> Chain | None:
+        """The chain that a step belongs to."""
+        return next((chain for chain in self.chains if step in chain.indices), None)
+
+    def bands(self, step: int) -> str:
+        """In words, what the step's chain is; "" for a step that is in none."""
+        chain = self.chain_of(step)
+        if chain is None:
+            return ""
+        first, last = (self.steps[i].name for i in (chain.first, chain.last))
+        rows = f"{chain.rows} row{'s' if chain.rows > 1 else ''}"
+        return f"computed from {first} to {last} in bands of {rows}"
+
+    @property
+    def hidden(self) -> frozenset[str]:
+        """Names of the steps whose output is never whole in memory."""
+        return frozenset(self.steps[i].name for c in self.chains for i in c.indices[:-1])
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds of one inference."""
+        return sum(
+            step.node.op.cost([s.type for s in step.node.inputs], step.node.type).macs
+            for step in self.steps
+        )
+
+    @property
+    def half_steps(self) -> tuple[Step, ...]:
+        """The steps that compute in half precision."""
+        return tuple(s for s in self.steps if s.isa(self.isa) is self.isa.half)
+
+    def blobs(self) -> list[Blob]:
+        """The layout of the weights' payload: in step order, each aligned to 64 bytes."""
+        found: list[Blob] = []
+        offset = 0
+        for step in self.steps:
+            for name, array in step.weights.items():
+                found.append(Blob(step.name, name, array.dtype.str, offset, array.nbytes))
+                offset += -(-array.nbytes // ALIGNMENT) * ALIGNMENT
+        return found
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of the weights in memory; without encodings also of the file's payload."""
+        blobs = self.blobs()
+        return -(-(blobs[-1].offset + blobs[-1].nbytes) // ALIGNMENT) * ALIGNMENT if blobs else 0
+
+    def digest(self) -> bytes:
+        """SHA-256 of what a weights file must agree with: ISA, layers, schedules, blobs, values."""
+        text = [self.name, self.isa.name]
+        text += [f"{s.name} {s.node.op} {s.schedule} {s.node.type}" for s in self.steps]
+        text += [str(blob) for blob in self.blobs()]
+        text += [f"{name} {weights.encoding}" for name, weights in self.encoded.items()]
+        total = hashlib.sha256("\n".join(text).encode())
+        for step in self.steps:
+            for array in step.weights.values():
+                total.update(array.tobytes())
+        return total.digest()
+
+
+CPP_KEYWORDS = frozenset(
+    """
+    alignas alignof and and_eq asm auto bitand bitor bool break case catch char char16_t
+    char32_t class compl const constexpr const_cast continue decltype default delete do
+    double dynamic_cast else enum explicit export extern false float for friend goto if
+    inline int long mutable namespace new noexcept not not_eq nullptr operator or or_eq
+    private protected public register reinterpret_cast return short signed sizeof static
+    static_assert static_cast struct switch template this thread_local throw true try
+    typedef typeid typename union unsigned using virtual void volatile wchar_t while xor
+    xor_eq infer main std
+    """.split()  # noqa: SIM905
+)
+
+
+# What the emitted class and its source declare; a layer of that name would hide it.
+CLASS_MEMBERS = frozenset(
+    """
+    At Init Input Mat Release Shape Workers arena_ kThreads threads workers_ error input
+    kArenaBytes kWeightBytes mapped_
+    decoded_
+    mapped_bytes_ memory_ modelpath past trace trace_context weights ErrorText Error kOk
+    kFileMissing kFileTruncated kFileForeign kFileVersion kOtherTarget kOtherModel kFileCorrupt
+    kOutOfMemory kNotInitialised kBadInput kBadOutput kUnsupportedCpu kBadThreads
+    """.split()  # noqa: SIM905
+)
+SOURCE_NAMES = frozenset(
+    """
+    Check ThreadPool pool CopyIn CopyOut Crc32
+    CrcTables Fits Load32 Map Unmap close fstat kCrc kHeaderBytes
+    Decoder DecodeWeights FilterTransform Kind Numbers Plane Rows Section Stored Stream
+    WeightFromHalf kFilter0 kFilter1 kFilter2 kFilter3 kFilter4 kFilter5 kFilter6 kFilter7
+    kFiltersAtOnce kHalf kInteger kLongestCode kNumbers kPayloadBytes kRaw kRows kSections kShared
+    kStage kStored kUpper
+    kMagic kMost kPlan kTarget kWeights mmap munmap open stat
+    """.split()  # noqa: SIM905
+)
+
+
+def identifier(text: str) -> str:
+    """A readable C++ identifier from an ONNX name: the last path components, sanitised."""
+    text = re.sub(r"(_output_\d+|:\d+)$", "", text)  # exporters number a node's outputs
+    parts = [part for part in re.split(r"[/:;]+", text) if part]
+    name = "_".join(parts[-2:]) if parts else "layer"
+    name = re.sub(r"[^0-9A-Za-z]+", "_", name).strip("_") or "layer"
+    name = name[:48].rstrip("_")
+    if name[0].isdigit():
+        name = f"layer_{name}"
+    return f"{name}_" if name in CPP_KEYWORDS else name
+
+
+class Names:
+    """Hands out identifiers, each once."""
+
+    def __init__(self, taken: Mapping[str, int] | None = None) -> None:
+        self._taken = dict(taken or {})
+
+    def unique(self, name: str) -> str:
+        """The name itself, or with the first free number behind it."""
+        key = name.lower()
+        count = self._taken.get(key, 0) + 1
+        self._taken[key] = count
+        return name if count == 1 else self.unique(f"{name}_{count}")

@@ -1,0 +1,1 @@
+"""What was emitted, built, run and measured."""

@@ -1,0 +1,213 @@
+"""The emitted class, built and run: takes and returns numpy arrays."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+
+from mdlc.codegen.code import C_TYPES
+from mdlc.codegen.cpp.emit import MAT_TYPES, Info, emit
+from mdlc.codegen.cpp.format import format_cpp
+from mdlc.codegen.kernel import View
+from mdlc.codegen.plan.plan import Plan
+from mdlc.codegen.run.toolchain import BUILD_FLAGS, Toolchain, find_toolchain
+from mdlc.codegen.templates import render
+from mdlc.compiler.errors import MdlcError
+from mdlc.compiler.types import Array
+
+PRIVATE_INFO = Info("model", "0" * 64, "mdlc", "0")
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Nanoseconds of one inference.
+
+    Attributes:
+        layers: by step name, medians; total: median of whole inferences.
+    """
+
+    layers: dict[str, float]
+    total: float
+
+
+class Executable:
+    """A plan's class as a program of its own, run natively or in an emulator.
+
+    Every call starts the program anew, so a crash of emitted code is an error here and not the
+    end of the caller. Programs are kept in the user's cache folder by the digest of their text.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        flags: Sequence[str] = (),
+        toolchain: Toolchain | None = None,
+        directory: Path | None = None,
+    ) -> None:
+        """Builds the program.
+
+        Args:
+            flags: further compiler flags (sanitizers).
+            toolchain: instead of the one found for the plan's ISA.
+            directory: where to build, instead of the cache.
+
+        Raises:
+            MdlcError: there is no compiler or emulator, or the text does not compile.
+        """
+        self.plan = plan
+        self.toolchain = toolchain or find_toolchain(plan.isa)
+        files = emit(plan, PRIVATE_INFO, instrument=True)
+        runner = format_cpp(
+            render(
+                "cpp/runner.cpp.j2",
+                plan=plan,
+                name=plan.name,
+                mat_types=MAT_TYPES,
+                c_types=C_TYPES,
+                traced=[
+                    (0, 0, 0, 0) if step.name in plan.hidden else self._traced(step.output)
+                    for step in plan.steps
+                ],
+            )
+        )
+        files["runner.cpp"] = runner.encode()
+        all_flags = [*BUILD_FLAGS, *plan.isa.flags, *flags]
+        all_flags += ["-pthread"] if plan.threads > 1 else []
+        digest = hashlib.sha256()
+        for name, data in sorted(files.items()):
+            digest.update(name.encode() + hashlib.sha256(data).digest())
+        digest.update(repr((self.toolchain.compiler, all_flags)).encode())
+        root = directory or Path(platformdirs.user_cache_dir("mdlc")) / "build"
+        self.directory = root / digest.hexdigest()[:24]
+        self.program = self.directory / "runner"
+        if not self.program.exists():
+            self._build(files, all_flags)
+
+    def _build(self, files: Mapping[str, bytes], flags: Sequence[str]) -> None:
+        self.directory.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self.directory.parent) as scratch:
+            folder = Path(scratch) / "files"
+            folder.mkdir()
+            for name, data in files.items():
+                (folder / name).write_bytes(data)
+            sources = [folder / f"{self.plan.name}.cpp", folder / "runner.cpp"]
+            self.toolchain.compile(sources, folder / "runner", flags)
+            try:
+                folder.rename(self.directory)
+            except OSError:
+                if not self.program.exists():  # another process may have built it meanwhile
+                    raise
+
+    def _traced(self, view: View) -> tuple[int, int, int, int]:
+        """Offset in the arena, rows, bytes of a row, bytes from row to row."""
+        buffer = self.plan.buffers[view.buffer]
+        size = view.type.dtype.size
+        row = view.type.physical_shape[-1] if view.type.rank else 1
+        return buffer.offset + view.offset, view.rows, row * size, view.pitch * size
+
+    def __call__(
+        self, inputs: Mapping[str, Array] | None = None, **named: Array
+    ) -> dict[str, Array]:
+        """One inference.
+
+        Args:
+            inputs: logical arrays by ONNX input name (or as keyword arguments).
+
+        Returns:
+            Logical arrays by ONNX output name.
+
+        Raises:
+            MdlcError: an input is missing or does not fit, or the program fails.
+        """
+        return self.run_many([{**(inputs or {}), **named}])[0]
+
+    def run_many(self, frames: Iterable[Mapping[str, Array]]) -> list[dict[str, Array]]:
+        """Inferences one after the other in one process."""
+        packed = [self._pack(frame) for frame in frames]
+        data, _ = self._run("run", len(packed), b"".join(packed))
+        size = sum(port.type.nbytes for port in self.plan.outputs)
+        results = []
+        for index in range(len(packed)):
+            results.append(self._unpack(data[index * size : (index + 1) * size]))
+        return results
+
+    def trace(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Every layer's output (logical) of one inference, by step name; but for hidden layers,
+        whose output is never whole in memory (see codegen/plan/row_fusion.py)."""
+        data, _ = self._run("trace", 1, self._pack(inputs))
+        results, at = {}, 0
+        for step in self.plan.steps:
+            if step.name in self.plan.hidden:
+                continue
+            kind = step.output.type
+            raw = np.frombuffer(data, kind.dtype.numpy, kind.size, at)
+            results[step.name] = kind.to_logical(raw)
+            at += kind.nbytes
+        return results
+
+    def time(self, repeats: int = 50, inputs: Mapping[str, Array] | None = None) -> Timing:
+        """Medians over `repeats` inferences, on zeros unless inputs are given."""
+        if inputs is None:
+            inputs = {p.name: np.zeros(p.type.shape, p.type.dtype.numpy) for p in self.plan.inputs}
+        _, text = self._run("time", repeats, self._pack(inputs))
+        numbers = [float(word) for word in text.split()]
+        names = [step.name for step in self.plan.steps]
+        return Timing(dict(zip(names, numbers[:-1], strict=True)), numbers[-1])
+
+    def _pack(self, frame: Mapping[str, Array]) -> bytes:
+        parts = []
+        for port in self.plan.inputs:
+            if port.name not in frame:
+                raise MdlcError(f"no value for input {port.name!r}")
+            value = np.asarray(frame[port.name])
+            if value.shape != port.type.shape or value.dtype != port.type.dtype.numpy:
+                raise MdlcError(
+                    f"input {port.name!r} is {value.dtype} {list(value.shape)}, not {port.type}"
+                )
+            parts.append(port.type.to_physical(value).tobytes())
+        unknown = set(frame) - {port.name for port in self.plan.inputs}
+        if unknown:
+            raise MdlcError(f"the network has no input {sorted(unknown)[0]!r}")
+        return b"".join(parts)
+
+    def _unpack(self, data: bytes) -> dict[str, Array]:
+        results, at = {}, 0
+        for port in self.plan.outputs:
+            raw = np.frombuffer(data, port.type.dtype.numpy, port.type.size, at)
+            results[port.name] = port.type.to_logical(raw)
+            at += port.type.nbytes
+        return results
+
+    def _arguments(self) -> list[str]:
+        """Further arguments of the program."""
+        return []
+
+    def _run(self, mode: str, count: int, data: bytes) -> tuple[bytes, str]:
+        with tempfile.TemporaryDirectory() as scratch:
+            source, target = Path(scratch) / "in.raw", Path(scratch) / "out.raw"
+            source.write_bytes(data)
+            weights = self.directory / f"{self.plan.name}.weights"
+            command = [*self.toolchain.runner, str(self.program), mode, str(count)]
+            command += [str(weights), str(source), str(target), *self._arguments()]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise MdlcError(f"the built program failed: {failure(done)}", node=self.plan.name)
+            return (target.read_bytes() if target.exists() else b""), done.stdout
+
+
+def failure(done: subprocess.CompletedProcess[str]) -> str:
+    """Why a program failed: its signal, or the end of what it said."""
+    if done.returncode < 0:
+        return signal.Signals(-done.returncode).name
+    text = re.sub(r"\s+", " ", done.stderr).strip()
+    return text[-600:] or f"exit code {done.returncode}"

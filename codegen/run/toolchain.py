@@ -1,0 +1,113 @@
+"""C++ compilers and emulators on this machine."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.isa.host import host_machine, runs_here
+from mdlc.compiler.errors import MdlcError
+
+# Products and sums stay apart unless the source says fma: every compiler then gives the same bits.
+BUILD_FLAGS = ("-std=c++17", "-O2", "-fno-exceptions", "-fno-rtti", "-ffp-contract=off")
+
+
+@dataclass(frozen=True)
+class Toolchain:
+    """A compiler for an ISA's machine, and what runs its programs.
+
+    Attributes:
+        compiler: command and fixed arguments; name: for `mdlc targets`.
+        runner: command in front of a program; () where the machine runs it itself.
+    """
+
+    compiler: tuple[str, ...]
+    runner: tuple[str, ...]
+    name: str
+
+    def compile(self, sources: Sequence[Path], output: Path, flags: Sequence[str]) -> None:
+        """Builds a program.
+
+        Raises:
+            MdlcError: the compiler rejects it; the message has its first complaint.
+        """
+        command = [*self.compiler, *flags, *map(str, sources), "-o", str(output)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            complaints = [line for line in done.stderr.splitlines() if "error" in line]
+            first = (complaints or done.stderr.splitlines() or ["no message"])[0]
+            raise MdlcError(f"{self.name} failed: {first}", node=str(sources[0].name))
+
+
+def find_toolchain(isa: Isa, runner: Sequence[str] | None = None) -> Toolchain:
+    """The compiler (and emulator) for an ISA.
+
+    `MDLC_CXX` names a compiler for every target, `MDLC_CXX_<target>` (dashes as underscores, in
+    capitals) for one.
+
+    Args:
+        runner: the command in front of a program, where the caller knows what runs it.
+
+    Raises:
+        MdlcError: there is none.
+    """
+    native = not isa.triple or isa.triple.startswith(host_machine())
+    compiler = _compiler(isa, native)
+    if runner is not None:
+        return Toolchain(compiler, tuple(runner), _label(compiler))
+    if native:
+        if not runs_here(isa):
+            raise MdlcError(
+                f"this processor lacks {isa.description}",
+                node="--target",
+                hint="use --target host, or run the emitted files on such a machine",
+            )
+        return Toolchain(compiler, (), _label(compiler))
+    emulator = shutil.which("qemu-aarch64") or shutil.which("qemu-aarch64-static")
+    if emulator is None:
+        raise MdlcError(
+            f"running {isa.name} on this machine needs qemu-aarch64",
+            node="--target",
+            hint="install qemu-user, or copy the emitted files to an ARM machine",
+        )
+    root = Path("/usr") / isa.triple
+    libraries = ("-L", str(root)) if root.exists() else ()
+    runner = (emulator, *libraries, "-cpu", isa.qemu_cpu)
+    return Toolchain(compiler, runner, _label(compiler))
+
+
+def _label(compiler: Sequence[str]) -> str:
+    return "zig c++" if "ziglang" in compiler else Path(compiler[0]).name
+
+
+def _compiler(isa: Isa, native: bool) -> tuple[str, ...]:
+    key = "MDLC_CXX_" + isa.name.replace("-", "_").upper()
+    wanted = os.environ.get(key) or os.environ.get("MDLC_CXX")
+    if wanted:
+        return tuple(shlex.split(wanted))
+    if native:
+        for name in (os.environ.get("CXX", ""), "g++", "clang++", "c++"):
+            if name and shutil.which(name):
+                return (name,)
+    elif shutil.which(f"{isa.triple}-g++"):
+        return (f"{isa.triple}-g++",)
+    if importlib.util.find_spec("ziglang"):
+        command = (sys.executable, "-m", "ziglang", "c++")
+        if native:
+            # Its runtime library leaves the table behind __builtin_cpu_supports empty; runs_here
+            # has asked the processor already.
+            return (*command, "-D__builtin_cpu_supports(feature)=1")
+        return (*command, "-target", isa.triple.replace("-gnu", "-musl"), "-static")
+    needed = "a C++ compiler (g++ or clang++)" if native else f"{isa.triple}-g++"
+    raise MdlcError(
+        f"building for {isa.name} needs {needed}",
+        hint="install it, or `pip install ziglang`, which contains one for every target",
+    )

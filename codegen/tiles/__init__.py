@@ -1,0 +1,1 @@
+"""Register tiles and what stands around them: epilogues, padding, formulas."""

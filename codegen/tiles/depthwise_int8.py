@@ -1,0 +1,141 @@
+"""Register tiles of depthwise convolutions of 8-bit integers.
+
+A tile computes neighbouring output pixels of one row for a block of channels. The filter rows
+above one another are the elements of a dot product: for every input column, the bytes of its
+rows are interleaved once, and each of the pixels whose window has the column multiplies them by
+its own column of weights. Rows and columns outside the image are read from a row that holds the
+zero point, so that every tile has all taps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mdlc.codegen.code import C_TYPES, Microkernel
+from mdlc.codegen.isa.base import Isa, integers_of
+from mdlc.codegen.isa.int8 import DepthwiseForm, Taps, pack_fields
+from mdlc.codegen.isa.int8_result import Finish
+from mdlc.compiler.types import Array, DType
+
+
+@dataclass(frozen=True)
+class DepthwiseTile:
+    """Neighbouring output pixels of one row.
+
+    Attributes:
+        left, right: input columns of the tile that lie outside the image.
+        part: channels of the one block that is computed; 0: a loop over whole blocks.
+    """
+
+    form: DepthwiseForm
+    taps: Taps
+    pixels: int
+    left: int
+    right: int
+    part: int
+    finish: Finish
+
+    @property
+    def span(self) -> int:
+        """Input columns that the tile covers."""
+        taps = self.taps
+        return (self.pixels - 1) * taps.stride + (taps.columns - 1) * taps.dilation + 1
+
+    def uses(self) -> dict[int, list[tuple[int, int]]]:
+        """For each input column, the (pixel, tap) pairs that read it."""
+        found: dict[int, list[tuple[int, int]]] = {}
+        for pixel in range(self.pixels):
+            for tap in range(self.taps.columns):
+                column = pixel * self.taps.stride + tap * self.taps.dilation
+                found.setdefault(column, []).append((pixel, tap))
+        return dict(sorted(found.items()))
+
+    def name(self, isa: Isa) -> str:
+        """Such as qdwconv3x3s2_i8i8_7_left1_neon."""
+        taps = self.taps
+        stem = f"qdwconv{taps.rows}x{taps.columns}"
+        stem += f"s{taps.stride}" if taps.stride > 1 else ""
+        stem += f"d{taps.dilation}" if taps.dilation > 1 else ""
+        stem += f"{self.finish.suffix}_{self.pixels}x{self.form.name}"
+        stem += f"_left{self.left}" if self.left else ""
+        stem += f"_right{self.right}" if self.right else ""
+        stem += f"_part{self.part}" if self.part else ""
+        return f"{stem}_{isa.suffix}"
+
+    def parameters(self) -> list[str]:
+        """Names of the compile-time integers, in order."""
+        names = [] if self.part else ["kBlocks"]
+        names += ["kPixelStep"] if self.span > 1 else []
+        names += ["kOutStep"] if self.pixels > 1 else []
+        return names + list(self.finish.parameters)
+
+    def microkernel(self, isa: Isa) -> Microkernel:
+        """The C++ of the tile."""
+        form, finish, integers = self.form, self.finish, integers_of(isa)
+        fields = len(integers.used_fields(finish))
+        source = C_TYPES[finish.source]
+        rows = ", ".join(f"const {source}* x{r}" for r in range(self.taps.rows))
+        outside = f", const {source}* outside" if self.left or self.right else ""
+        lines: list[str] = [*form.load_weights(self.taps)]
+        lines += form.load_scale(finish, self.part, integers)
+        needs: list[Microkernel] = []
+        uses = self.uses()
+        first = {min(c for c, pairs in uses.items() if any(q == p for q, _ in pairs)): p
+                 for p in range(self.pixels)}  # fmt: skip
+        last = {max(c for c, pairs in uses.items() if any(q == p for q, _ in pairs)): p
+                for p in range(self.pixels)}  # fmt: skip
+        flip = integers.flips(finish.source) or (integers.widens and finish.source is DType.U8)
+        for column, pairs in uses.items():
+            out = column < self.left or column >= self.span - self.right
+            addresses = [
+                "outside" if out else f"x{r} + {column} * kPixelStep" if column else f"x{r}"
+                for r in range(self.taps.rows)
+            ]
+            lines += form.load_column(column, addresses, flip)
+            if column in first:
+                pixel = first[column]
+                lines += [f"auto acc{pixel}_{v} = bias{v};" for v in range(form.vectors)]
+            for pixel, tap in pairs:
+                lines += form.multiply(pixel, column, tap, self.taps)
+            if column in last:
+                pixel = last[column]
+                where = f"y + {pixel} * kOutStep" if pixel else "y"
+                stored, helpers = form.finish(pixel, where, finish, self.part, integers)
+                lines += ["{", *stored, "}"]
+                needs += helpers
+        step = [f"x{r} += {form.channels};" for r in range(self.taps.rows)]
+        step += [f"b += {self.weight_bytes};", f"scale += {fields * form.channels};"]
+        step += [f"y += {form.channels};"]
+        body = lines if self.part else ["for (int c = 0; c < kBlocks; ++c) {", *lines, *step, "}"]
+        formula = finish.formula("bias[c] + sum(x[row][p * stride + k][c] * b[row][k][c])")
+        text = (
+            f"// y[p][c] = {formula}\n"
+            f"// Tile: {self.pixels} pixels of a row, {form.channels} channels at a time; xR: the "
+            f"rows of the window, at its first column.\n"
+            f"template <{', '.join(f'int {p}' for p in self.parameters())}>\n"
+            f"inline void {self.name(isa)}({rows}{outside}, const std::int8_t* b, "
+            f"const std::int32_t* scale, {C_TYPES[finish.target]}* y) {{\n"
+            + "\n".join(body)
+            + "\n}\n"
+        )
+        return Microkernel(self.name(isa), text, tuple(dict.fromkeys(needs)))
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of a block's packed weights."""
+        return self.form.pack(
+            np.zeros((self.form.channels, self.taps.rows, self.taps.columns), np.int8)
+        ).size
+
+
+def pack_scale(
+    form: DepthwiseForm, fields: Sequence[str], values: Sequence[Array], zero: int
+) -> Array:
+    """Per-channel numbers (bias, multiplier, shift) of one block in the order of its lanes."""
+    order = np.array(form.order())
+    padded = [np.concatenate([v, np.full(form.channels - v.size, v[-1])])[order] for v in values]
+    bias, multiplier, shift = padded
+    return pack_fields(fields, bias, multiplier, shift, zero, form.channels // form.vectors)

@@ -1,0 +1,230 @@
+"""Formulas (compiler/expr.py) spelled in C++ for an instruction set or as scalars."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mdlc.codegen.code import Microkernel
+from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.isa.generic import ISA as SCALAR
+from mdlc.codegen.tiles.vector_math import FORMULAS, FUNCTIONS
+from mdlc.compiler.expr import Expr, input_, primitives_of
+from mdlc.compiler.op import Elementwise
+
+MASKS = frozenset({"lt", "le", "eq", "is_nan", "and", "or", "xor", "not"})
+# An expression is named when it is used twice or would make its line longer than this.
+LONGEST_INLINE = 60
+
+
+def literal(value: float) -> str:
+    """A C++ float literal of exactly the float32 nearest to a value."""
+    if math.isnan(value):
+        return "std::numeric_limits<float>::quiet_NaN()"
+    if math.isinf(value):
+        text = "std::numeric_limits<float>::infinity()"
+        return text if value > 0 else f"-{text}"
+    text = repr(float(str(np.float32(value))))
+    return f"{text}F"
+
+
+@dataclass(frozen=True)
+class Spelled:
+    """A formula in C++: statements that name parts, the result, and what they need."""
+
+    statements: tuple[str, ...]
+    result: str
+    needs: tuple[Microkernel, ...]
+    includes: tuple[str, ...]
+
+
+def vectorisable(expr: Expr, isa: Isa) -> bool:
+    """Whether every primitive has a vector form on the ISA."""
+    isa = isa.wide or isa
+    return all(kind in isa.spell or kind in FUNCTIONS for kind in primitives_of(expr))
+
+
+def spell(expr: Expr, isa: Isa, inputs: Sequence[str]) -> Spelled:
+    """A formula on vectors of the ISA.
+
+    Args:
+        inputs: C++ expressions for the formula's inputs.
+    """
+    uses = Counter[Expr]()
+    order: list[Expr] = []
+    pending = [(expr, False)]
+    while pending:  # postorder without recursion, each node once
+        node, expanded = pending.pop()
+        if expanded:
+            order.append(node)
+            continue
+        if node in uses:
+            uses[node] += 1
+            continue
+        uses[node] = 1
+        pending.append((node, True))
+        pending.extend((arg, False) for arg in reversed(node.args))
+    text: dict[Expr, str] = {}
+    statements: list[str] = []
+    needs: dict[str, Microkernel] = {}
+    includes: set[str] = set()
+    for node in order:
+        if node.kind == "input":
+            text[node] = inputs[int(node.value)]
+            continue
+        if node.kind == "const":
+            text[node] = isa.set1(literal(node.value))
+            includes |= {"limits"} if not math.isfinite(node.value) else set()
+            continue
+        args = [text[arg] for arg in node.args]
+        fused = _fused(node, uses, text)
+        if fused is not None:
+            spelled = isa.fma(*fused)
+        elif node.kind in isa.spell:
+            spelled = isa.op(node.kind, *args)
+        else:
+            helper = math_function(node.kind, isa)
+            needs[helper.name] = helper
+            spelled = f"{helper.name}({', '.join(args)})"
+        if "std::" in spelled:
+            includes.add("cmath")
+        if node is not expr and (uses[node] > 1 or len(spelled) > LONGEST_INLINE):
+            name = f"t{len(statements)}"
+            kind = isa.mask if node.kind in MASKS else isa.vector
+            statements.append(f"const {kind} {name} = {spelled};")
+            spelled = name
+        text[node] = spelled
+    return Spelled(tuple(statements), text[expr], tuple(needs.values()), tuple(sorted(includes)))
+
+
+def _fused(node: Expr, uses: Counter[Expr], text: dict[Expr, str]) -> tuple[str, str, str] | None:
+    """The operands of a multiply-add that a sum can be, if its product is used nowhere else."""
+    if node.kind != "add":
+        return None
+    for product, summand in ((node.args[0], node.args[1]), (node.args[1], node.args[0])):
+        if product.kind == "mul" and uses[product] == 1 and not text[product].startswith("t"):
+            a, b = product.args
+            return text[a], text[b], text[summand]
+    return None
+
+
+# Of an operator that is computed in half precision as it stands: each rounds.
+MOST_ROUNDINGS = 3
+_EXACT = MASKS | {"input", "const", "min", "max", "neg", "abs", "select", "floor", "ceil", "round"}
+
+
+def _narrow(expr: Expr, isa: Isa) -> bool:
+    """Whether a formula is computed in half precision, not in float between two conversions."""
+    kinds = primitives_of(expr)
+    roundings = sum(1 for kind in _operations(expr) if kind not in _EXACT)
+    return all(kind in isa.spell or kind in _EXACT for kind in kinds) and (
+        roundings <= MOST_ROUNDINGS
+    )
+
+
+def _operations(expr: Expr) -> list[str]:
+    """The kinds of all operations of a formula, each shared one once."""
+    seen: set[Expr] = set()
+    pending = [expr]
+    while pending:
+        node = pending.pop()
+        if node not in seen:
+            seen.add(node)
+            pending.extend(node.args)
+    return [node.kind for node in seen]
+
+
+def _widened(name: str, comment: str, wide: Microkernel, arity: int, isa: Isa) -> Microkernel:
+    """A function on halves by one on floats."""
+    names = ["x"] if arity == 1 else [f"x{i}" for i in range(arity)]
+    arguments = ", ".join(f"{isa.vector} {n}" for n in names)
+    widened = zip(*(isa.widened(n) for n in names), strict=True)
+    parts = [f"{wide.name}({', '.join(each)})" for each in widened]
+    text = (
+        f"// {comment} Computed in float.\n"
+        f"inline {isa.vector} {name}({arguments}) {{\n"
+        f"  return {isa.op('narrow', *parts)};\n}}\n"
+    )
+    return Microkernel(name, text, (wide,))
+
+
+def math_function(kind: str, isa: Isa) -> Microkernel:
+    """exp, log, ... on vectors as a function, such as exp_f32_neon."""
+    return _function(
+        f"{kind}_{isa.kind}_{isa.suffix}", FORMULAS[kind], FUNCTIONS[kind](input_(0)), 1, isa
+    )
+
+
+def element_function(op: Elementwise, isa: Isa) -> Microkernel:
+    """An element-wise operator on vectors as a function, such as relu_f32_neon."""
+    inputs = [input_(i) for i in range(op.arity)]
+    formula = op.expr(*inputs)
+    alone = formula.kind in FUNCTIONS and formula.kind not in isa.spell
+    if isa.wide is None and alone and formula.args == (inputs[0],):
+        return math_function(formula.kind, isa)
+    comment = re.sub(r"\s+", " ", (type(op).__doc__ or "").split(" Source:")[0]).strip()
+    comment = re.sub(r"\bself\.", "", comment)
+    if isa.wide is not None and not _narrow(formula, isa):
+        name = f"{stem(op)}_{isa.kind}_{isa.suffix}"
+        return _widened(name, comment, element_function(op, isa.wide), op.arity, isa)
+    for field in dataclasses.fields(op):
+        value = getattr(op, field.name)
+        if isinstance(value, float | int | str):
+            comment += f" {field.name} = {value}."
+    return _function(f"{stem(op)}_{isa.kind}_{isa.suffix}", comment, formula, op.arity, isa)
+
+
+def stem(op: Elementwise) -> str:
+    """An operator with its attributes as part of a C++ name: relu, clip_0_6, leakyrelu_0_1."""
+    text = re.sub(r"[a-z_]+=", "", str(op)).replace("-", "m").replace(".0,", ",")
+    text = text.replace(".0)", ")")
+    return re.sub(r"[^0-9a-z]+", "_", text.lower()).strip("_")
+
+
+def _function(name: str, comment: str, expr: Expr, arity: int, isa: Isa) -> Microkernel:
+    names = ["x"] if arity == 1 else [f"x{i}" for i in range(arity)]
+    if arity == 2:
+        names = ["a", "b"]
+    spelled = spell(expr, isa, names)
+    arguments = ", ".join(f"{isa.vector} {n}" for n in names)
+    body = "\n".join(f"  {line}" for line in (*spelled.statements, f"return {spelled.result};"))
+    text = f"// {comment}\ninline {isa.vector} {name}({arguments}) {{\n{body}\n}}\n"
+    return Microkernel(name, text, spelled.needs, spelled.includes)
+
+
+def spell_scalar(expr: Expr, inputs: Sequence[str], integer: bool = False) -> str:
+    """A formula as one scalar C++ expression, on floats or on integers and truth values."""
+    done: dict[Expr, str] = {}
+    pending = [expr]
+    while pending:
+        node = pending[-1]
+        if node in done:
+            pending.pop()
+            continue
+        missing = [arg for arg in node.args if arg not in done]
+        if missing:
+            pending.extend(missing)
+            continue
+        pending.pop()
+        if node.kind == "input":
+            done[node] = inputs[int(node.value)]
+        elif node.kind == "const":
+            done[node] = str(int(node.value)) if integer else literal(node.value)
+        elif integer and node.kind in _INTEGER:
+            done[node] = _INTEGER[node.kind].format(*(done[arg] for arg in node.args))
+        else:
+            done[node] = SCALAR.op(node.kind, *(done[arg] for arg in node.args))
+    return done[expr]
+
+
+_INTEGER = {
+    "abs": "({0} < 0 ? -{0} : {0})",
+    "mod": "((({0} % {1}) + {1}) % {1})",
+    "fmod": "({0} % {1})",
+}

@@ -1,0 +1,247 @@
+"""The register tile of products of 8-bit integers, spelled by any ISA that has dot products."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mdlc.codegen.code import C_TYPES, Microkernel
+from mdlc.codegen.isa.base import Isa, integers_of
+from mdlc.codegen.isa.int8 import Integers
+from mdlc.codegen.isa.int8_panels import BytePanels
+from mdlc.codegen.isa.int8_result import Finish
+from mdlc.codegen.templates import render
+from mdlc.codegen.tiles.gemm_panels import panel_pitch
+
+TAPS = [[], ["kTaps", "kTapStep"], ["kTapsY", "kTapStepY", "kTapsX", "kTapStepX"]]
+
+
+@dataclass(frozen=True)
+class DotTile:
+    """`rows` pixels times `vectors` vectors of channels, one accumulator each.
+
+    Attributes:
+        part: channels used of the last vector; 0: all.
+        taps: loops over filter taps around the contiguous run (0, 1 or 2).
+        run: length of the run, whose rest after whole chunks is unrolled.
+    """
+
+    rows: int
+    vectors: int
+    part: int
+    taps: int
+    run: int
+    finish: Finish
+
+    def name(self, isa: Isa) -> str:
+        """Such as qconv_i8i8_6x64_avx512vnni."""
+        kind = ("qgemm", "qconv", "qconv2d")[self.taps]
+        channels = self.vectors * isa.lanes - (isa.lanes - self.part if self.part else 0)
+        tail = short = ""
+        if loop := integers_of(isa).depth_loop:  # its text depends on the depth
+            tail = f"_tail{self.run % 16}" if self.run % 16 else ""
+            short = loop.tag(self.run)
+        return f"{kind}{self.finish.suffix}_{self.rows}x{channels}{tail}{short}_{isa.suffix}"
+
+    def parameters(self) -> list[str]:
+        """Names of the compile-time integers, in order."""
+        names = ["kRun"] if self.run else []
+        names += ["kPixelStep", "kOutStep"] if self.rows > 1 else []
+        names += ["kOtherStep"] if self.rows > 1 and self.finish.addition else []
+        return names + TAPS[self.taps] + list(self.finish.parameters)
+
+    def microkernel(self, isa: Isa) -> Microkernel:
+        """The C++ of the tile."""
+        integers = integers_of(isa)
+        finish = self.finish
+        taps = ["k", "tap][k", "tap_y][tap_x][k"][self.taps]
+        fields = integers.used_fields(finish)
+        ends, needs = finish_tile(self.rows, self.vectors, self.part, finish, isa)
+        element = integers.element if integers.copies(finish.source) else finish.source
+        assert element is not None
+        text = render(
+            "cpp/kernels/dot_tile.j2",
+            b_layout=self._layout(integers),
+            formula=f"y[p][n] = {finish.formula(f'bias[n] + sum(a[p][{taps}] * b[{taps}][n])')}",
+            tile=self,
+            name=self.name(isa),
+            params=self.parameters(),
+            integers=integers,
+            fields=fields,
+            lanes=isa.lanes,
+            element=C_TYPES[element],
+            result=C_TYPES[finish.output],
+            other=C_TYPES[finish.addition.kind] if finish.addition else "",
+            assembly=self._assembly(isa),
+            depth=lambda: "\n".join(self._depth(isa)),
+            ends="\n".join(ends),
+        )
+        return Microkernel(self.name(isa), text, (*integers.helpers, *needs))
+
+    def _layout(self, integers: Integers) -> str:
+        groups = sorted(set(integers.split(self.run)), reverse=True)
+        return " and ".join(f"[depth / {g}][channel][{g}]" for g in groups)
+
+    def _assembly(self, isa: Isa) -> str:
+        """The whole depth in assembly, or nothing."""
+        integers = integers_of(isa)
+        if integers.depth_loop is None:
+            return ""
+        fields = len(integers.used_fields(self.finish))
+        return integers.depth_loop.code(
+            self.rows,
+            self.vectors,
+            self.run,
+            self.taps,
+            fields,
+            self.finish,
+            integers.flips(self.finish.source) and not integers.copies(self.finish.source),
+        )
+
+    def _depth(self, isa: Isa) -> Iterator[str]:
+        """The loop over the run; a row's activations are used up before the next one's come."""
+        integers = integers_of(isa)
+        size = isa.lanes * integers.group
+        step = "++k" if integers.group == 1 else f"k += {integers.group}"
+        yield f"for (int k = 0; k < kRun; {step}) {{"
+        for v in range(self.vectors):
+            where = f"b + {v * size}" if v else "b"
+            yield f"const auto w{v} = {integers.load_w.format(where)};"
+        yield f"b += {self.vectors * size};"
+        for r in range(self.rows):
+            where = f"p + {r} * kPixelStep + k" if r else "p + k"
+            value = integers.broadcast.format(where)
+            if integers.flips(self.finish.source):
+                value = integers.flip.format(value)
+            yield f"const auto a{r} = {value};"
+            for v in range(self.vectors):
+                acc = f"acc{r}_{v}"
+                yield f"{acc} = {integers.dot.format(acc, f'w{v}', f'a{r}')};"
+        yield "}"
+
+
+@dataclass(frozen=True)
+class PanelDotTile:
+    """The same on a panel (see integers.BytePanels).
+
+    Attributes:
+        rows, vectors, part: as of DotTile.
+        depth: length of the sums.
+    """
+
+    rows: int
+    vectors: int
+    part: int
+    depth: int
+    finish: Finish
+
+    def name(self, isa: Isa) -> str:
+        """Such as qpanels_i8i8_8x12_even_neon."""
+        channels = self.vectors * isa.lanes - (isa.lanes - self.part if self.part else 0)
+        tag = _panels(isa).tag(self.depth)
+        return f"qpanels{self.finish.suffix}_{self.rows}x{channels}{tag}_{isa.suffix}"
+
+    def parameters(self) -> list[str]:
+        """Names of the compile-time integers, in order."""
+        names = ["kDepth"] + (["kOutStep"] if self.rows > 1 else [])
+        names += ["kOtherStep"] if self.rows > 1 and self.finish.addition else []
+        return names + list(self.finish.parameters)
+
+    def microkernel(self, isa: Isa) -> Microkernel:
+        """The C++ of the tile."""
+        integers, finish = integers_of(isa), self.finish
+        fields = integers.used_fields(finish)
+        ends, needs = finish_tile(self.rows, self.vectors, self.part, finish, isa)
+        assert integers.element is not None
+        formula = finish.formula("bias[n] + sum(a[k][p] * b[k][n])")
+        pixels = panel_pitch(self.rows)
+        text = render(
+            "cpp/kernels/dot_tile.j2",
+            b_layout=f"[depth / 4][channel][4]; a: [depth / 4][{pixels} pixels][4]",
+            formula=f"y[p][n] = {formula}",
+            tile=self,
+            name=self.name(isa),
+            params=self.parameters(),
+            fields=fields,
+            lanes=isa.lanes,
+            element=C_TYPES[integers.element],
+            result=C_TYPES[finish.output],
+            other=C_TYPES[finish.addition.kind] if finish.addition else "",
+            assembly=_panels(isa).code(self.rows, self.vectors, self.depth, len(fields)),
+            ends="\n".join(ends),
+        )
+        return Microkernel(self.name(isa), text, (*integers.helpers, *needs))
+
+
+def _panels(isa: Isa) -> BytePanels:
+    loop = integers_of(isa).depth_loop
+    assert loop is not None
+    assert loop.panels is not None
+    return loop.panels
+
+
+def finish_tile(
+    rows: int, vectors: int, part: int, finish: Finish, isa: Isa
+) -> tuple[list[str], list[Microkernel]]:
+    """Statements that rescale and store accR_V, and the functions that they call.
+
+    They read the per-channel vectors at `scale` and write to `y`, kOutStep from row to row; what
+    is added is at `other`, kOtherStep from row to row.
+    """
+    integers = integers_of(isa)
+    lanes, fields = isa.lanes, integers.used_fields(finish)
+    lines: list[str] = []
+    needs: list[Microkernel] = []
+
+    def target(r: int) -> str:
+        return f"y + {r} * kOutStep" if r else "y"
+
+    if finish.raw:
+        for r in range(rows):
+            for v in range(vectors):
+                where = f"{target(r)}{f' + {v * lanes}' if v else ''}"
+                value = f"acc{r}_{v}"
+                if part and v == vectors - 1:
+                    spelled, helper = _store_part(isa, part)
+                    needs += [helper] if helper else []
+                    lines.append(f"{spelled.format(where, value, part)};")
+                else:
+                    lines.append(f"{integers.store.format(where, value)};")
+        return lines, needs
+    rescale = integers.rescaler(finish)
+    needs.append(rescale)
+    for v in range(vectors):
+        for index, name in enumerate(fields[1:], 1):
+            offset = (v * len(fields) + index) * lanes
+            lines.append(f"const auto {name}{v} = {integers.load.format(f'scale + {offset}')};")
+        names = ", ".join(f"{name}{v}" for name in fields[1:])
+        for r in range(rows):
+            lines.append(f"acc{r}_{v} = {rescale.name}(acc{r}_{v}, {names});")
+    for r in range(rows):
+        values = [f"acc{r}_{v}" for v in range(vectors)]
+        if finish.addition:
+            other = f"other + {r} * kOtherStep" if r else "other"
+            stored, helpers = integers.store_sums(values, other, target(r), finish, part)
+            stored = ["{", *stored, "}"]
+        else:
+            stored, helpers = integers.store_bytes(values, target(r), finish, part)
+        lines += stored
+        needs += helpers
+    return lines, list(dict.fromkeys(needs))
+
+
+def _store_part(isa: Isa, part: int) -> tuple[str, Microkernel | None]:
+    integers = integers_of(isa)
+    if "store_part" in integers.spell:
+        return integers.spell["store_part"], None
+    name = f"store_part_i32_{isa.suffix}"
+    text = f"""\
+// Writes the first kCount lanes of v to p.
+template <int kCount>
+inline void {name}(std::int32_t* p, {integers.vector} v) {{
+  std::int32_t lanes[{isa.lanes}];
+  {integers.store.format("lanes", "v")};
+  std::memcpy(p, lanes, kCount * sizeof(std::int32_t));
+}}
+"""
+    return f"{name}<{{2}}>({{0}}, {{1}})", Microkernel(name, text, includes=("cstring",))

@@ -1,0 +1,1 @@
+"""Emitted code against references: verification, accuracy, time."""

@@ -1,0 +1,160 @@
+"""Timing an emitted class, layer by layer, against the measured peak of a core."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.run.peak import peak_source
+from mdlc.codegen.run.toolchain import BUILD_FLAGS, Toolchain
+from mdlc.codegen.target import target_of
+from mdlc.compiler.errors import MdlcError
+
+if TYPE_CHECKING:
+    from mdlc.api import CompiledModel
+
+
+@dataclass(frozen=True)
+class LayerTime:
+    """One layer: median microseconds, multiply-adds, GFLOP/s (two for a multiply-add)."""
+
+    name: str
+    kernel: str
+    schedule: str
+    output: str
+    microseconds: float
+    macs: int
+    gflops: float
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """The timings of a network on one thread.
+
+    Attributes:
+        microseconds: median of whole inferences, copying in and out included.
+        peak_gflops: of one core with the target's instructions, measured in the same run.
+        emulated: the times are those of an emulator, and say nothing about real hardware.
+        code_bytes: machine code and constants of the emitted source, without the weights; None
+            where no `size` tool is installed.
+    """
+
+    name: str
+    target: str
+    compiler: str
+    emulated: bool
+    repeats: int
+    microseconds: float
+    macs: int
+    gflops: float
+    peak_gflops: float
+    arena_bytes: int
+    weight_bytes: int
+    code_bytes: int | None
+    layers: tuple[LayerTime, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as plain values."""
+        return asdict(self)
+
+
+def benchmark(compiled: CompiledModel, repeats: int) -> Benchmark:
+    """Builds the class and times `repeats` inferences on zeros.
+
+    Raises:
+        MdlcError: it cannot be built or run here.
+    """
+    plan = compiled.plan
+    if not target_of(plan).timed:
+        raise MdlcError(
+            f"target {plan.isa.name} runs on a simulator here, whose times mean nothing",
+            node="--target",
+            hint="`mdlc explain` has estimates",
+        )
+    executable = compiled.build()
+    toolchain = executable.toolchain
+    peak = measure_peak(plan.isa, toolchain)
+    timing = executable.time(repeats)
+    layers = []
+    for unit in plan.units():
+        steps = [plan.steps[index] for index in unit]
+        step = steps[-1]
+        nanoseconds = sum(timing.layers[each.name] for each in steps)
+        macs = sum(
+            each.node.op.cost([s.type for s in each.node.inputs], each.node.type).macs
+            for each in steps
+        )
+        chain = plan.chain_of(unit[0])
+        layers.append(
+            LayerTime(
+                step.name if chain is None else f"{steps[0].name} to {step.name}",
+                step.kernel.name if chain is None else "chain",
+                str(step.schedule) if chain is None else f"bands of {chain.rows}",
+                str(step.node.type),
+                nanoseconds / 1e3,
+                macs,
+                _gflops(macs, nanoseconds),
+            )
+        )
+    return Benchmark(
+        plan.name,
+        plan.isa.name,
+        toolchain.name,
+        bool(toolchain.runner),
+        repeats,
+        timing.total / 1e3,
+        plan.macs,
+        _gflops(plan.macs, timing.total),
+        peak,
+        plan.arena_bytes,
+        plan.weight_bytes,
+        code_bytes(compiled, toolchain),
+        tuple(layers),
+    )
+
+
+def _gflops(macs: int, nanoseconds: float) -> float:
+    return 2 * macs / nanoseconds if nanoseconds else 0.0
+
+
+def measure_peak(isa: Isa, toolchain: Toolchain) -> float:
+    """GFLOP/s of one core with the ISA's multiply-adds."""
+    with tempfile.TemporaryDirectory() as scratch:
+        source, program = Path(scratch) / "peak.cpp", Path(scratch) / "peak"
+        source.write_text(peak_source(isa))
+        toolchain.compile([source], program, [*BUILD_FLAGS, *isa.flags])
+        done = subprocess.run(
+            [*toolchain.runner, str(program)], capture_output=True, text=True, check=False
+        )
+    try:
+        return float(done.stdout)
+    except ValueError:
+        raise MdlcError(f"the measurement of {isa.name}'s peak failed") from None
+
+
+def code_bytes(compiled: CompiledModel, toolchain: Toolchain) -> int | None:
+    """Size of the text section of the emitted source as shipped, by the `size` tool."""
+    isa = compiled.plan.isa
+    size = shutil.which(f"{isa.triple}-size") or shutil.which("size") or shutil.which("llvm-size")
+    if size is None:
+        return None
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        for name, content in compiled.files().items():
+            (folder / name).write_bytes(content)
+        target = folder / "code.o"
+        toolchain.compile(
+            [folder / f"{compiled.name}.cpp"], target, [*BUILD_FLAGS, *isa.flags, "-c"]
+        )
+        done = subprocess.run([size, str(target)], capture_output=True, text=True, check=False)
+    found = re.search(r"^\s*(\d+)\s", done.stdout, re.MULTILINE)
+    if found is None:
+        return None
+    embedded = compiled.plan.weight_bytes if compiled.embed_weights else 0
+    return int(found[1]) - embedded

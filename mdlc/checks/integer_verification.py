@@ -1,0 +1,230 @@
+"""Verifying a class that computes in 8 bits: integers are equal or they are wrong.
+
+Every layer of the emitted class is compared with the reference interpreter on the very graph it
+was compiled from: integers must be the same, floats within their bound. What the integers stand
+for is compared with the tensor of the trained model: how much precision was spent.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mdlc.checks.compare import errors
+from mdlc.checks.verification import Reference
+from mdlc.compiler.interpreter import evaluate
+from mdlc.compiler.ops.dequantize_linear import DequantizeLinear
+from mdlc.compiler.ops.quantize_linear import QuantizeLinear
+from mdlc.compiler.types import Array, DType
+from mdlc.passes.byte_meaning import Linear
+from mdlc.precision.calibration_set import top_classes_of
+
+if TYPE_CHECKING:
+    from mdlc.api import CompiledModel
+
+BYTES = (DType.I8, DType.U8)
+
+
+@dataclass(frozen=True)
+class IntegerLayer:
+    """A layer of the emitted class.
+
+    Attributes:
+        step: its name in the class. tensor: the ONNX tensor. kind: operator. dtype: of the output.
+        elements: compared, over all inputs. differing: integers that are not the reference's;
+            for floats, elements of runs outside their bound.
+        steps_off: integers that are one step or more off the model's own, where the model has
+            integers; None where it does not.
+        worst_step: the largest such distance.
+        snr_db: of what the output stands for against the trained model; None where it has no
+            such tensor.
+    """
+
+    step: str
+    tensor: str
+    kind: str
+    dtype: str
+    elements: int
+    differing: int
+    steps_off: int | None
+    worst_step: int
+    snr_db: float | None
+
+
+@dataclass(frozen=True)
+class IntegerVerification:
+    """All layers in order."""
+
+    layers: tuple[IntegerLayer, ...]
+    runs: int
+
+    @property
+    def first_off(self) -> IntegerLayer | None:
+        """The first layer that is not what the reference computes."""
+        return next((layer for layer in self.layers if layer.differing), None)
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Answers of the emitted class and of the trained model.
+
+    Attributes:
+        agree: share of equal answers.
+        found, trained: top-1 of the two; None without labels.
+        runs: inputs counted.
+    """
+
+    agree: float
+    found: float | None
+    trained: float | None
+    runs: int
+
+
+def computes_in_bytes(compiled: CompiledModel) -> bool:
+    """Whether the class rounds floats to 8 bits, or computes on 8-bit inputs as they are."""
+    return any(
+        isinstance(step.node.op, QuantizeLinear | DequantizeLinear) for step in compiled.plan.steps
+    )
+
+
+def integer_layers(
+    compiled: CompiledModel, inputs: Iterable[Mapping[str, Array]]
+) -> IntegerVerification:
+    """Builds the class and compares every layer, over all inputs.
+
+    Raises:
+        MdlcError: it cannot be built or run here, or ONNX Runtime does not take the model.
+    """
+    steps = compiled.plan.steps
+    linear = tensor_scales(compiled)
+    reference = Reference(compiled, [step.node.name for step in steps])
+    executable = compiled.build()
+    tallies = {step.name: _Tally() for step in steps}
+    runs = 0
+    for values in inputs:
+        runs += 1
+        exact = evaluate(compiled.graph, values)
+        trained = reference.run(values)
+        traced = executable.trace(values)
+        for step in steps:
+            tallies[step.name].add(
+                traced[step.name],
+                exact[step.node],
+                trained.get(step.node.name),
+                linear.get(step.node.name),
+            )
+    layers = tuple(
+        tallies[step.name].layer(step.name, step.node.name, step.node.op, step.node.type.dtype)
+        for step in steps
+    )
+    return IntegerVerification(layers, runs)
+
+
+def tensor_scales(compiled: CompiledModel) -> dict[str, Linear]:
+    """What the integers of 8-bit tensors stand for, by name, as far as the graph says so."""
+    found: dict[str, Linear] = {}
+    low = compiled.low_precision
+    if low is not None and low.quantized is not None:
+        assignment = low.quantized.assignment
+        found.update((node.name, linear) for node, linear in assignment.linear.items())
+    for node in compiled.graph.order():
+        if not isinstance(node.op, QuantizeLinear | DequantizeLinear):
+            continue
+        scale, zero = (source.constant for source in node.inputs[1:])
+        if scale is None or zero is None or scale.shape != () or zero.dtype.itemsize > 1:
+            continue
+        named = node if isinstance(node.op, QuantizeLinear) else node.inputs[0]
+        found.setdefault(named.name, Linear(float(scale), int(zero), DType.from_numpy(zero.dtype)))
+    return found
+
+
+class _Tally:
+    """What is counted of a layer."""
+
+    def __init__(self) -> None:
+        self.elements = self.differing = self.worst = 0
+        self.off: int | None = None
+        self.signal = self.noise = 0.0
+        self.compared = False
+
+    def add(self, found: Array, exact: Array, trained: Array | None, linear: Linear | None) -> None:
+        self.elements += found.size
+        if found.dtype.kind == "f":
+            self.differing += 0 if errors(found, exact).ok else found.size
+        else:
+            self.differing += int((found != exact).sum())
+        if trained is None or trained.size != found.size:
+            return
+        trained = trained.reshape(found.shape)
+        if trained.dtype.kind != "f":
+            apart = np.abs(found.astype(np.int64) - trained.astype(np.int64))
+            self.off = (self.off or 0) + int((apart > 0).sum())
+            self.worst = max(self.worst, int(apart.max(initial=0)))
+            return
+        real = found.astype(np.float64)
+        if found.dtype.kind != "f":
+            if linear is None or DType.from_numpy(found.dtype) is not linear.dtype:
+                return
+            real = (real - linear.zero) * linear.scale
+        self.compared = True
+        self.signal += float((trained.astype(np.float64) ** 2).sum())
+        self.noise += float(((real - trained) ** 2).sum())
+
+    def layer(self, step: str, tensor: str, op: object, dtype: DType) -> IntegerLayer:
+        snr: float | None = None
+        if self.compared:
+            snr = math.inf if not self.noise else -math.inf
+            if self.noise and self.signal:
+                snr = 10 * math.log10(self.signal / self.noise)
+        return IntegerLayer(
+            step, tensor, type(op).__name__, dtype.value, self.elements, self.differing, self.off,
+            self.worst, snr,
+        )  # fmt: skip
+
+
+def accuracy(
+    compiled: CompiledModel,
+    inputs: Iterable[Mapping[str, Array]],
+    labels: Sequence[int] | None,
+    at_once: int = 32,
+) -> Accuracy:
+    """Top-1 of the emitted class and of the trained model in ONNX Runtime.
+
+    Args:
+        labels: the right classes, as the network counts them.
+    """
+    executable = compiled.build()
+    reference = Reference(compiled, ())
+    found: list[int] = []
+    trained: list[int] = []
+    for group in _groups(inputs, at_once):
+        found += top_classes_of(executable.run_many(group))
+        trained += top_classes_of(reference.run(frame) for frame in group)
+    count = max(len(found), 1)
+
+    def share(a: Sequence[int], b: Sequence[int]) -> float:
+        return sum(x == y for x, y in zip(a, b, strict=True)) / count
+
+    return Accuracy(
+        share(found, trained),
+        None if labels is None else share(found, labels),
+        None if labels is None else share(trained, labels),
+        len(found),
+    )
+
+
+def _groups(
+    inputs: Iterable[Mapping[str, Array]], size: int
+) -> Iterator[list[Mapping[str, Array]]]:
+    group: list[Mapping[str, Array]] = []
+    for frame in inputs:
+        group.append(frame)
+        if len(group) == size:
+            yield group
+            group = []
+    if group:
+        yield group

@@ -1,0 +1,1 @@
+"""Smaller networks: encodings, pruning, one ledger of size against accuracy."""

@@ -1,0 +1,1 @@
+"""What goes in: models, pictures, preprocessing, samples."""

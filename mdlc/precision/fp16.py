@@ -1,0 +1,119 @@
+"""From a float graph to one in half precision: which layers, and why the others stay in float."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.kernel import candidates
+from mdlc.codegen.plan.lowering import is_alias
+from mdlc.compiler.errors import MdlcError
+from mdlc.compiler.ir import Graph, Node
+from mdlc.compiler.op import Elementwise
+from mdlc.inputs.preprocess import Preprocess
+from mdlc.passes.narrow_half import LARGEST, Narrowed, narrow_half
+from mdlc.passes.pipeline import run_passes
+from mdlc.passes.value_bounds import Peak, value_bounds
+from mdlc.pipeline import FRONT
+from mdlc.precision.calibration_set import InputSet
+from mdlc.precision.native import native
+from mdlc.quantization.calibrate import calibrate, tensor_keys
+
+# What inputs may exceed those of the calibration set by.
+HEADROOM = 2.0
+
+
+def computes(node: Node, isa: Isa) -> bool:
+    """Whether a target computes a node, or need not."""
+    if is_alias(node):
+        return True
+    try:
+        return bool(candidates(node, isa))
+    except MdlcError:
+        return False
+
+
+@dataclass
+class HalfPrecision:
+    """The pass that narrows, and what came of it.
+
+    Attributes:
+        isa: the target.
+        imported: the preprocessed network, for calibration. inputs: its calibration set, if any.
+        narrowed: the layers in half precision, and those kept in float with the reason.
+    """
+
+    isa: Isa
+    imported: Graph
+    how: Preprocess
+    source: Path | None
+    tell: Callable[[str], None]
+    narrowed: Narrowed | None = None
+    grounds: dict[str, str] = field(default_factory=dict)
+
+    def narrow_half(self, graph: Graph) -> Graph:
+        """The pass.
+
+        Raises:
+            MdlcError: the calibration set is bad.
+        """
+        peaks, measured = value_bounds(graph), self._measured
+        self.narrowed = narrow_half(
+            graph,
+            lambda node: computes(node, self.isa),
+            lambda node: self._outside(node, peaks, measured),
+        )
+        return self.narrowed.graph
+
+    def _outside(
+        self, node: Node, peaks: Mapping[Node, Peak], measured: Mapping[str, float]
+    ) -> str:
+        """Why a node may leave the range, or ""; notes why it may be taken to stay inside."""
+        grounds = "proven"
+        for tensor in (node, *(s for s in node.inputs if s in peaks)):
+            peak = peaks.get(tensor)
+            if peak is None or peak.proven <= LARGEST:
+                continue
+            whose = "values" if tensor is node else f"values of {tensor.name!r}"
+            if tensor.name in measured:
+                grounds = "measured"
+                if not measured[tensor.name] * HEADROOM <= LARGEST:
+                    return f"{whose} of {measured[tensor.name]:.3g} in the calibration set"
+            else:
+                grounds = "estimated" if grounds == "proven" else grounds
+                if not peak.likely <= LARGEST:
+                    return f"{whose} estimated at up to {peak.likely:.3g}"
+        self.grounds[node.name] = grounds
+        return ""
+
+    @cached_property
+    def _measured(self) -> dict[str, float]:
+        """The largest magnitude that led to each tensor of the calibration set, by its name.
+
+        A layer's own sums count, which activations cut.
+        """
+        if self.source is None:
+            return {}
+        if not self.source.exists():
+            raise MdlcError(
+                "there is no such file or folder", node=str(self.source), hint="check the path"
+            )
+        if self.source.suffix.lower() == ".json":
+            raise MdlcError(
+                "a calibration table has the ranges that 8 bits take, not the largest values",
+                node="--calibrate",
+                hint="give the pictures or an NPZ file",
+            )
+        graph = run_passes(self.imported, FRONT)[-1].graph
+        inputs = InputSet(graph, self.how, self.source)
+        statistics = calibrate(graph, inputs, native, self.tell)
+        found: dict[Node, float] = {}
+        for node, key in tensor_keys(graph).items():
+            here = statistics[key].histogram
+            own = max(abs(here.low), abs(here.high))
+            sources = [found.get(source, 0.0) for source in node.inputs]
+            found[node] = max([own, *sources]) if isinstance(node.op, Elementwise) else own
+        return {node.name: peak for node, peak in found.items() if node.name}

@@ -1,0 +1,82 @@
+"""The structure: rooms whose imports point downwards only, and no circles among files."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import networkx as nx
+import pytest
+
+ROOT = Path(__file__).parent.parent
+# From the ground up; a file may import from its own room and from those below it.
+ROOMS = (
+    "compiler",
+    "passes",
+    "quantization",
+    "codegen.templates",
+    "codegen.code",
+    "codegen.threads",
+    "codegen.isa",
+    "codegen.kernel",
+    "codegen.tiles",
+    "codegen.gemm",
+    "codegen.kernels",
+    "codegen.weights",
+    "codegen.plan",
+    "codegen.cpp",
+    "codegen.run",
+    "codegen.metal",
+    "codegen.target",
+    "mdlc",
+    "training",
+)
+FOLDERS = ("compiler", "passes", "quantization", "codegen", "training", "mdlc")
+
+
+def _module(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+    return name if parts[0] == "mdlc" else f"mdlc.{name}"
+
+
+def _imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("mdlc"):
+            yield node.module
+            yield from (f"{node.module}.{name.name}" for name in node.names)
+
+
+def _graph() -> nx.DiGraph:
+    files = {_module(path): path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")}
+    graph = nx.DiGraph()
+    graph.add_nodes_from(files)
+    for module, path in files.items():
+        graph.add_edges_from((module, name) for name in _imports(path) if name in files)
+    return graph
+
+
+def _room(module: str) -> int:
+    name = module.removeprefix("mdlc.")
+    found = [i for i, room in enumerate(ROOMS) if name == room or name.startswith(f"{room}.")]
+    return found[0] if found else ROOMS.index("mdlc")
+
+
+def test_imports_point_downwards() -> None:
+    graph = _graph()
+    package = "mdlc.codegen", "mdlc"
+    upwards = [
+        f"{one} -> {two}"
+        for one, two in graph.edges
+        if one not in package and two not in package and _room(one) < _room(two)
+    ]
+    assert not upwards
+
+
+@pytest.mark.parametrize("folder", ["codegen", "passes", "quantization"])
+def test_no_circles(folder: str) -> None:
+    graph = _graph()
+    inside = [module for module in graph if module.startswith(f"mdlc.{folder}")]
+    circles = nx.strongly_connected_components(graph.subgraph(inside))
+    assert [sorted(circle) for circle in circles if len(circle) > 1] == []
