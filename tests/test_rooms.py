@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -80,3 +82,13 @@ def test_no_circles(folder: str) -> None:
     inside = [module for module in graph if module.startswith(f"mdlc.{folder}")]
     circles = nx.strongly_connected_components(graph.subgraph(inside))
     assert [sorted(circle) for circle in circles if len(circle) > 1] == []
+
+
+def test_a_checkout_runs_without_an_editable_install() -> None:
+    # `python -m` puts the checkout first; what an editable install adds is taken away.
+    program = (
+        "import sys; sys.meta_path[:] = [f for f in sys.meta_path if 'ditable' not in repr(f)]; "
+        "import mdlc.codegen.target, mdlc.passes.layout; print(mdlc.codegen.target.__file__)"
+    )
+    found = subprocess.check_output([sys.executable, "-c", program], cwd=ROOT, text=True)
+    assert Path(found.strip()) == ROOT / "codegen" / "target.py"
