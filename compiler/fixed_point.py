@@ -32,7 +32,7 @@ from mdlc.compiler.types import Array, DType
 MULTIPLIER_BITS = 31
 # Beyond it, a multiplier loses bits: an accumulator of 32 bits is then off by at most 2^-23 of a
 # step, and a zero point of 8 bits may be added to what is still to be shifted.
-MOST_SHIFT = 53
+MAX_SHIFT = 53
 # Multipliers of a sum of two 8-bit tensors, so that 16-bit instructions do.
 SUM_BITS = 15
 MOST_SUM_SHIFT = 22
@@ -54,7 +54,7 @@ def fixed_point(scale: float | Array) -> tuple[Array, Array]:
             hint="scales must be positive, finite and within 2^30 of each other",
         )
     exponent = np.frexp(values)[1]  # values = mantissa * 2^exponent, 0.5 <= mantissa < 1
-    shift = np.minimum(MULTIPLIER_BITS - exponent, MOST_SHIFT)
+    shift = np.minimum(MULTIPLIER_BITS - exponent, MAX_SHIFT)
     multiplier = np.rint(np.ldexp(values, shift)).astype(np.int64)
     rounded_up = multiplier == 1 << MULTIPLIER_BITS
     multiplier = np.where(rounded_up, multiplier >> 1, multiplier)

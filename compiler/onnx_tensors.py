@@ -15,7 +15,7 @@ from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.types import Array, DType
 
 # Larger tensors are no network's; what asks for them is a damaged file.
-MOST_ELEMENTS = 2**31 - 1
+MAX_ELEMENTS = 2**31 - 1
 
 
 def initializers(
@@ -109,9 +109,9 @@ def check_shape(dims: Sequence[int], where: str, *, allow_empty: bool = False) -
     if any(d < 0 or (d == 0 and not allow_empty) for d in dims):
         raise MdlcError(f"shape {list(dims)} has a dimension below 1", node=where,
                         hint="export the model again")  # fmt: skip
-    if math.prod(d for d in dims if d) > MOST_ELEMENTS:
+    if math.prod(d for d in dims if d) > MAX_ELEMENTS:
         raise MdlcError(f"shape {list(dims)} is absurdly large", node=where,
-                        hint=f"a tensor has at most {MOST_ELEMENTS} elements")  # fmt: skip
+                        hint=f"a tensor has at most {MAX_ELEMENTS} elements")  # fmt: skip
 
 
 def attributes_of(node: onnx.NodeProto, folder: Path | None, where: str) -> dict[str, Any]:

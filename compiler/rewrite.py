@@ -16,7 +16,7 @@ from mdlc.compiler.op import Op
 from mdlc.compiler.types import Array
 
 # A sweep after which this many more found something to do is a bug in the rules.
-MOST_SWEEPS = 50
+MAX_SWEEPS = 50
 
 
 @dataclass(frozen=True)
@@ -212,7 +212,7 @@ def rewrite(graph: Graph, rules: Sequence[Rule], budget: Budget | None = None) -
         RuntimeError: the rules undo each other.
     """
     budget = budget or Budget()
-    for _ in range(MOST_SWEEPS):
+    for _ in range(MAX_SWEEPS):
         graph, fired = _sweep(graph, rules, budget)
         if not fired or budget.left == 0:
             return graph

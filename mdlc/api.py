@@ -216,7 +216,7 @@ def compile(
         dump=None if dump is None else Path(dump),
         check=check,
         quantize=None if low_precision is None else low_precision.quantize,
-        narrow=None if half is None else half.narrow_half,
+        narrow=None if half is None else half.fp32_to_fp16,
         unpacks=chosen.unpacks,
     )
     for stage in passed[1:]:

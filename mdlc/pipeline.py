@@ -12,6 +12,7 @@ from mdlc.passes.common_subexpressions import merge_common_subexpressions
 from mdlc.passes.constant_folding import fold_constants
 from mdlc.passes.dead_channels import remove_dead_channels
 from mdlc.passes.fold_scale_shift import fold_scale_shift
+from mdlc.passes.fp16_to_fp32 import fp16_to_fp32
 from mdlc.passes.fuse_activation import fuse_activation, fuse_residual
 from mdlc.passes.fuse_pad import fuse_pad
 from mdlc.passes.fuse_quantized_sum import fuse_quantized_sum
@@ -20,12 +21,11 @@ from mdlc.passes.lower_quantized import lower_quantized
 from mdlc.passes.pipeline import GraphPass, Stage, run_passes
 from mdlc.passes.sink_transposes import sink_transposes
 from mdlc.passes.unpack_bytes import unpack_bytes
-from mdlc.passes.widen_half import widen_half
 
 # What makes the graph smaller, every tensor still being one of the model's.
 FRONT: tuple[GraphPass, ...] = (
     # One element type for arithmetic, and what is known now computed now.
-    widen_half,
+    fp16_to_fp32,
     fold_constants,
     merge_common_subexpressions,
     # Synonyms and operators that do nothing, so that the rules below see one form of each.
@@ -95,7 +95,7 @@ def stages(
 
     Args:
         quantize: rounds tensors to 8 bits; called `quantize` in the list of stages.
-        narrow: computes in half precision what may be, last of all; called `narrow_half`.
+        narrow: computes in half precision what may be, last of all; called `fp32_to_fp16`.
         unpacks: whether the target's convolutions read bytes.
 
     Raises:
@@ -124,5 +124,5 @@ def stages(
         check=check,
         max_rewrites=max_rewrites,
         stop_after=stop_after,
-        lossy=("quantize", "lower_quantized", "narrow_half"),
+        lossy=("quantize", "lower_quantized", "fp32_to_fp16"),
     )

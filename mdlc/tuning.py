@@ -26,7 +26,7 @@ REPEATS = 25
 # A candidate that the cost model puts further behind its favourite is left out.
 _FURTHEST = 2.0
 # Programs built at once; each holds the weights of all its candidates.
-_MOST_JOBS = 8
+_MAX_JOBS = 8
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ def tune(
     missing = [layer for layer in layers if not _known(table, layer, wanted[layer.key])]
     kept = len(layers) - len(missing)
     measured = 0
-    jobs = min(os.cpu_count() or 1, _MOST_JOBS)
+    jobs = min(os.cpu_count() or 1, _MAX_JOBS)
     for start in range(0, len(missing), jobs):
         if seconds is not None and time.monotonic() - began > seconds:
             break

@@ -29,15 +29,15 @@ from mdlc.compiler.ops.reduce import Reduce
 from mdlc.compiler.ops.reshape import Reshape
 from mdlc.compiler.types import Array
 
-MOST_ROUNDS = 32
-WHOLE = 4  # the lanes of the narrowest vectors
+MAX_ROUNDS = 32
+MIN_LANES = 4  # the lanes of the narrowest vectors
 Kept = Callable[[Node], Array]
 Key = tuple[Node, int]
 
 
 def remove_dead_channels(graph: Graph) -> Graph:
     """Removes dead channels until there are none; the network's outputs stay whole."""
-    for _ in range(MOST_ROUNDS):
+    for _ in range(MAX_ROUNDS):
         found = Channels(graph).dead()
         if not found:
             break
@@ -84,14 +84,14 @@ class Channels:
         return self._without_empty(masks)
 
     def _fill_vectors(self, nodes: Sequence[Node], alive: set[Key]) -> None:
-        """Adds dead classes to those alive until multiples of WHOLE are multiples again."""
+        """Adds dead classes to those alive until multiples of MIN_LANES are multiples again."""
         for node in nodes:
             count = channel_count(node)
             dead = [c for c in range(count) if self.classes[node, c] not in alive]
-            if count % WHOLE or not dead or len(dead) == count:
+            if count % MIN_LANES or not dead or len(dead) == count:
                 continue
             for c in dead:
-                if (count - len(dead)) % WHOLE == 0:
+                if (count - len(dead)) % MIN_LANES == 0:
                     break
                 alive.add(self.classes[node, c])
                 dead = [d for d in dead if self.classes[node, d] not in alive]

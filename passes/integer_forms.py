@@ -36,18 +36,18 @@ from mdlc.compiler.ops.space_to_depth import SpaceToDepth
 from mdlc.compiler.ops.transpose import Transpose
 from mdlc.compiler.types import Array, DType
 from mdlc.compiler.window import Window
-from mdlc.passes.byte_meaning import Bytes, Declined, Linear, converted, linear_of, widened
-from mdlc.passes.wide_weights import fits, pays, wide_convolution
+from mdlc.passes.int9_weights import fits, int9_convolution, pays
+from mdlc.passes.quant_params import Declined, Quantized, QuantParams, converted, params_of, widened
 
 # The same elements elsewhere, or some of them: right on integers as they are.
 MOVEMENT = (
     ChannelShuffle, Concat, DepthToSpace, MaxPool2D, Pad, Reshape, Slice, SpaceToDepth, Transpose,
 )  # fmt: skip
 # An operator's integer form: of the float node, what its output stands for, and bounds.
-Lower = Callable[[Node, Linear, int, int], Node]
+Lower = Callable[[Node, QuantParams, int, int], Node]
 
 
-def lower_core(node: Node, y: Linear, low: int, high: int) -> Node:
+def lower_core(node: Node, y: QuantParams, low: int, high: int) -> Node:
     """An operator on integers whose output, bounded by low and high, stands for y.
 
     Raises:
@@ -76,11 +76,13 @@ def accumulated(node: Node) -> Node:
     else:
         w, scales, b = _matrix(node)
     # The step of the output means nothing here: there are neither multiplier nor shift.
-    operands = _product(x, w, scales, b, Linear(float(scales.max() * x.scale), 0, DType.I8))[:2]
+    operands = _product(x, w, scales, b, QuantParams(float(scales.max() * x.scale), 0, DType.I8))[
+        :2
+    ]
     fixed = (
-        QuantizedConv2D(op.stride, op.pads, op.dilation, op.groups, x.zero, dtype=DType.I32)
+        QuantizedConv2D(op.stride, op.pads, op.dilation, op.groups, x.zero_point, dtype=DType.I32)
         if isinstance(op, Conv2D)
-        else QuantizedDense(x.zero, dtype=DType.I32)
+        else QuantizedDense(x.zero_point, dtype=DType.I32)
     )
     wide = make(fixed, x.node, *operands, name=node.name)
     steps = (scales * x.scale).astype(np.float32)
@@ -88,12 +90,12 @@ def accumulated(node: Node) -> Node:
     return make(DequantizeLinear(axis), wide, constant(steps), constant(zeros))
 
 
-def _bytes(node: Node) -> Bytes:
+def _bytes(node: Node) -> Quantized:
     """The integers behind a float tensor."""
-    linear = linear_of(node)
-    if linear is None:
+    params = params_of(node)
+    if params is None:
         raise Declined(f"{node.name or type(node.op).__name__!r} has not 8 bits")
-    return Bytes(node.inputs[0], linear)
+    return Quantized(node.inputs[0], params)
 
 
 def _weights(node: Node, axis: int) -> tuple[Array, Array]:
@@ -127,11 +129,11 @@ def _centred_weights(node: Node, axis: int) -> tuple[Array, Array]:
     return centred, scales
 
 
-def _product(x: Bytes, w: Array, scales: Array, b: Array, y: Linear) -> list[Node]:
+def _product(x: Quantized, w: Array, scales: Array, b: Array, y: QuantParams) -> list[Node]:
     """The constant inputs of a product: weights [M, ...], bias, multiplier and shift."""
     unit = scales * x.scale
     wide = w.reshape(len(w), -1).astype(np.int64)
-    bias = np.rint(b.astype(np.float64) / unit) - x.zero * wide.sum(1)
+    bias = np.rint(b.astype(np.float64) / unit) - x.zero_point * wide.sum(1)
     if np.any(np.abs(bias) + 255 * np.abs(wide).sum(1) >= 2.0**31):
         raise Declined("sums could leave 32 bits")
     values = (w, bias.astype(np.int32), *fixed_point(unit / y.scale))
@@ -145,7 +147,7 @@ def _constant_vector(node: Node) -> Array:
     return value
 
 
-def _conv(node: Node, y: Linear, low: int, high: int) -> Node:
+def _conv(node: Node, y: QuantParams, low: int, high: int) -> Node:
     op = node.op
     assert isinstance(op, Conv2D)
     if op.activation is not None or op.residual:
@@ -154,7 +156,7 @@ def _conv(node: Node, y: Linear, low: int, high: int) -> Node:
     w, scales = _centred_weights(node.inputs[1], 0)
     b = _constant_vector(node.inputs[2])
     fixed = QuantizedConv2D(
-        op.stride, op.pads, op.dilation, op.groups, x.zero, y.zero, low, high, y.dtype
+        op.stride, op.pads, op.dilation, op.groups, x.zero_point, y.zero_point, low, high, y.dtype
     )
     if fits(w):
         return make(fixed, x.node, *_product(x, w.astype(np.int8), scales, b, y))
@@ -166,7 +168,7 @@ def _conv(node: Node, y: Linear, low: int, high: int) -> Node:
 
     # In the worst case the clipped part alone: both together must stay inside 32 bits.
     _product(x, w, scales, b, y)
-    return wide_convolution(fixed, x.node, w, scales * x.scale, b, y.constants(), operands)
+    return int9_convolution(fixed, x.node, w, scales * x.scale, b, y.constants(), operands)
 
 
 def _matrix(node: Node) -> tuple[Array, Array, Array]:
@@ -177,7 +179,7 @@ def _matrix(node: Node) -> tuple[Array, Array, Array]:
     return np.ascontiguousarray(w.T), scales, np.zeros(w.shape[1])
 
 
-def _dense(node: Node, y: Linear, low: int, high: int) -> Node:
+def _dense(node: Node, y: QuantParams, low: int, high: int) -> Node:
     op = node.op
     if isinstance(op, Dense):
         if op.activation is not None:
@@ -188,18 +190,18 @@ def _dense(node: Node, y: Linear, low: int, high: int) -> Node:
         w, scales, b = _matrix(node)
     x = _bytes(node.inputs[0])
     operands = _product(x, w, scales, b, y)
-    return make(QuantizedDense(x.zero, y.zero, low, high, y.dtype), x.node, *operands)
+    return make(QuantizedDense(x.zero_point, y.zero_point, low, high, y.dtype), x.node, *operands)
 
 
-def _add(node: Node, y: Linear, low: int, high: int) -> Node:
+def _add(node: Node, y: QuantParams, low: int, high: int) -> Node:
     a, b = (_summand(source, node) for source in node.inputs)
     factors = a.scale / y.scale, b.scale / y.scale
     sum_multipliers(*factors)
-    op = QuantizedAdd(*factors, a.zero, b.zero, y.zero, low, high, y.dtype)
+    op = QuantizedAdd(*factors, a.zero_point, b.zero_point, y.zero_point, low, high, y.dtype)
     return make(op, a.node, b.node)
 
 
-def _summand(source: Node, whole: Node) -> Bytes:
+def _summand(source: Node, whole: Node) -> Quantized:
     found = _bytes(source)
     if found.node.constant is not None:
         raise Declined("an operand is a constant")
@@ -208,7 +210,7 @@ def _summand(source: Node, whole: Node) -> Bytes:
     return found
 
 
-def _mean(node: Node, y: Linear, low: int, high: int) -> Node:
+def _mean(node: Node, y: QuantParams, low: int, high: int) -> Node:
     op, x = node.op, _bytes(node.inputs[0])
     shape: Sequence[int] | None = None
     if isinstance(op, Reduce):
@@ -221,21 +223,23 @@ def _mean(node: Node, y: Linear, low: int, high: int) -> Node:
         assert isinstance(op, AveragePool2D)
         window, include = op.window, op.include_pad
     fixed = QuantizedAveragePool2D(
-        window, x.scale / y.scale, include, x.zero, y.zero, low, high, y.dtype
+        window, x.scale / y.scale, include, x.zero_point, y.zero_point, low, high, y.dtype
     )
     result = make(fixed, x.node)
     return result if shape is None else make(Reshape(tuple(shape)), result)
 
 
-def _softmax(node: Node, y: Linear, low: int, high: int) -> Node:
+def _softmax(node: Node, y: QuantParams, low: int, high: int) -> Node:
     op, x = node.op, _bytes(node.inputs[0])
     assert isinstance(op, Softmax)
     if op.log:
         raise Declined("it is the logarithm of a softmax")
-    return make(QuantizedSoftmax(op.axis, x.scale, y.scale, y.zero, low, high, y.dtype), x.node)
+    return make(
+        QuantizedSoftmax(op.axis, x.scale, y.scale, y.zero_point, low, high, y.dtype), x.node
+    )
 
 
-def _movement(node: Node, y: Linear, low: int, high: int) -> Node:
+def _movement(node: Node, y: QuantParams, low: int, high: int) -> Node:
     if (low, high) != limits(y.dtype):
         raise Declined("a bound stands behind it")
     op, sources = node.op, [_bytes(source) for source in node.inputs]
@@ -243,10 +247,10 @@ def _movement(node: Node, y: Linear, low: int, high: int) -> Node:
         return make(op, *(converted(x, y) for x in sources))
     (x,) = sources
     if isinstance(op, Pad) and op.mode == "constant":
-        op = replace(op, value=float(x.linear.quantize(op.value)))
+        op = replace(op, value=float(x.params.quantize(op.value)))
     if isinstance(op, Resize) and (op.mode == "cubic" or op.extrapolation):
         raise Declined("interpolation leaves the range")
-    return converted(Bytes(make(op, x.node), x.linear), y)
+    return converted(Quantized(make(op, x.node), x.params), y)
 
 
 _CORES: dict[type[Op] | tuple[type[Op], ...], Lower] = {

@@ -30,18 +30,18 @@ from mdlc.compiler.ops.reshape import Reshape
 from mdlc.compiler.ops.transpose import Transpose
 from mdlc.compiler.rewrite import Budget, Event
 from mdlc.compiler.types import Array, DType
-from mdlc.passes.byte_meaning import (
-    Bytes,
+from mdlc.passes.integer_forms import accumulated, lower_core
+from mdlc.passes.quant_params import (
     Declined,
-    Linear,
+    Quantized,
+    QuantParams,
     bounds,
     converted,
-    linear_from,
-    linear_of,
+    params_from,
+    params_of,
     single,
     widened,
 )
-from mdlc.passes.integer_forms import accumulated, lower_core
 
 # A function of one tensor is tabulated if it has at most this many operators.
 LARGEST_FUNCTION = 8
@@ -130,7 +130,7 @@ class _Lowering:
     def visit(self, old: Node, fresh: Node) -> Node:
         """An integer operator in place of a QuantizeLinear, where there is one."""
         if isinstance(fresh.op, QuantizeLinear) and self._budget.left != 0:
-            wanted = linear_from(*fresh.inputs)
+            wanted = params_from(*fresh.inputs)
             if wanted is not None and fresh.inputs[0].type.dtype is DType.F32:
                 try:
                     result = self._lowered(old.inputs[0], fresh.inputs[0], wanted)
@@ -164,15 +164,15 @@ class _Lowering:
             return any(isinstance(user.op, QuantizeLinear) for user in self._readers[node])
         return isinstance(node.op, QuantizeLinear)
 
-    def _lowered(self, old: Node, fresh: Node, y: Linear) -> Node:
+    def _lowered(self, old: Node, fresh: Node, y: QuantParams) -> Node:
         """The integers of `fresh`, a float tensor that only a QuantizeLinear may read."""
-        x = linear_of(fresh)
+        x = params_of(fresh)
         if x is not None:
-            return converted(Bytes(fresh.inputs[0], x), y)
+            return converted(Quantized(fresh.inputs[0], x), y)
         low, high = limits(y.dtype)
         if isinstance(fresh.op, Relu | Clip) and self._alone(old):
             core = fresh.inputs[0]
-            if linear_of(core) is None and self._alone(old.inputs[0]):
+            if params_of(core) is None and self._alone(old.inputs[0]):
                 bottom, top = bounds(fresh, y)
                 try:
                     return lower_core(core, y, max(low, bottom), min(high, top))
@@ -196,7 +196,7 @@ class _Lowering:
     def _alone(self, old: Node) -> bool:
         return self._users[old] == 1
 
-    def _tabulated(self, old: Node, fresh: Node, y: Linear) -> Node:
+    def _tabulated(self, old: Node, fresh: Node, y: QuantParams) -> Node:
         """A table, where element-wise operators compute a function of one 8-bit tensor."""
         inside: dict[Node, int] = {old: 0}
         new_of = {old: fresh}
@@ -208,7 +208,7 @@ class _Lowering:
                 if after.constant is not None:
                     if single(after) is None:
                         raise Declined("an operand is a tensor of constants")
-                elif linear_of(after) is not None:
+                elif params_of(after) is not None:
                     leaves.add(after)
                 elif isinstance(after.op, Elementwise) and after.type.dtype is DType.F32:
                     if before not in inside:
@@ -225,7 +225,7 @@ class _Lowering:
         (leaf,) = leaves
         if leaf.shape != fresh.shape:
             raise Declined("its operand is broadcast")
-        x = linear_of(leaf)
+        x = params_of(leaf)
         assert x is not None
         table = y_table(fresh, leaf, x, y)
         first, _ = limits(x.dtype)
@@ -234,7 +234,7 @@ class _Lowering:
         return source if same else make(Lookup(), source, constant(table))
 
 
-def y_table(root: Node, leaf: Node, x: Linear, y: Linear) -> Array:
+def y_table(root: Node, leaf: Node, x: QuantParams, y: QuantParams) -> Array:
     """The 256 values of a function of one tensor, from the nodes that compute it in float."""
     first, last = limits(x.dtype)
     every = np.arange(first, last + 1).astype(x.dtype.numpy)

@@ -28,7 +28,7 @@ Values = Callable[[Graph, Sequence[Node]], Iterator[Mapping[Node, Array]]]
 
 # Pixels of each calibration input that a layer is fitted to; and no more than this in all.
 PIXELS = 10
-MOST_ROWS = 6000
+MAX_ROWS = 6000
 # Ridge on the change of weights, relative to the mean square of the inputs.
 RIDGE = 3e-3
 
@@ -81,7 +81,7 @@ def reconstruction_scores(graph: Graph, values: Values, seed: int = 0) -> Scores
             for node in space.readers:
                 rows[node].append(_patches(node, found[node.inputs[0]], seed + number))
         readers = [
-            _Reader.of(np.concatenate(rows[node])[:MOST_ROWS], _weights(node), own)
+            _Reader.of(np.concatenate(rows[node])[:MAX_ROWS], _weights(node), own)
             for node in space.readers
             if (own := space.of(node.inputs[0])).max() >= 0
         ]
@@ -227,12 +227,12 @@ def _fit(
         inputs.append(_patches(layer, found[layer.inputs[0]], seed + number))
         if _has_residual(layer):
             residuals.append(_outputs(layer, found[layer.inputs[-1]], seed + number))
-    x = np.concatenate(inputs)[:MOST_ROWS]
+    x = np.concatenate(inputs)[:MAX_ROWS]
     x = x.reshape(len(x), -1)
     weights = _weights(layer).reshape(layer.shape[1], -1)
-    error = wanted[:MOST_ROWS] - x @ weights.T - bias
+    error = wanted[:MAX_ROWS] - x @ weights.T - bias
     if residuals:
-        error -= np.concatenate(residuals)[:MOST_ROWS]
+        error -= np.concatenate(residuals)[:MAX_ROWS]
     means, shift = x.mean(axis=0), error.mean(axis=0)
     centred = x - means
     square = centred.T @ centred

@@ -24,7 +24,7 @@ from mdlc.compiler.types import DType
 from mdlc.passes.fold_scale_shift import per_channel
 
 # Channels at most: summands stand in the emitted text, once for every byte of a few vectors.
-MOST_CHANNELS = 16
+MAX_CHANNELS = 16
 
 
 def _widens(node: Node) -> bool:
@@ -45,7 +45,7 @@ def _fused(m: Match, shift: tuple[float, ...]) -> Node | Decline:
     assert isinstance(op, Conv2D)
     if x.shape != conv.inputs[0].shape:
         return Decline("the bytes are broadcast")
-    if op.groups > 1 or x.shape[1] > MOST_CHANNELS:
+    if op.groups > 1 or x.shape[1] > MAX_CHANNELS:
         return Decline("no first layer")
     return make(replace(op, shift=shift), x, *conv.inputs[1:])
 

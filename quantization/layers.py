@@ -25,8 +25,8 @@ from mdlc.compiler.ops.resize import Resize
 from mdlc.compiler.ops.softmax import Softmax
 from mdlc.compiler.ops.transpose import Transpose
 from mdlc.compiler.types import Array, DType
-from mdlc.passes.byte_meaning import Linear, single
 from mdlc.passes.integer_forms import MOVEMENT
+from mdlc.passes.quant_params import QuantParams, single
 from mdlc.quantization.calibrate import tensor_keys
 from mdlc.quantization.table import CalibrationTable
 
@@ -46,7 +46,7 @@ class Assignment:
         integer: nodes computed in integers; the others stay in float.
         inner: those of them whose output is no tensor of its own: a bound or a table of the
             operator behind them takes it in.
-        linear: for every tensor that has 8 bits, what they stand for.
+        params: for every tensor that has 8 bits, what they stand for.
         wide: products that are read in float only: their output is that of their accumulators,
             and never has 8 bits.
     """
@@ -55,7 +55,7 @@ class Assignment:
     keys: Mapping[Node, str]
     integer: frozenset[Node]
     inner: frozenset[Node]
-    linear: Mapping[Node, Linear] = field(default_factory=dict)
+    params: Mapping[Node, QuantParams] = field(default_factory=dict)
     wide: frozenset[Node] = frozenset()
 
     def layer_names(self) -> dict[str, Node]:
@@ -88,7 +88,7 @@ def assign(graph: Graph, table: CalibrationTable, keep_float: Collection[str] = 
         n for n in integer if is_product(n) and not _read_in_integers(n, users, integer)
     )
     found = Assignment(graph, keys, frozenset(integer), inner, wide=wide)
-    return replace(found, linear=_linears(found, users, table))
+    return replace(found, params=_params(found, users, table))
 
 
 def _moves(node: Node) -> bool:
@@ -226,30 +226,30 @@ def _kept(
     return found
 
 
-def _linears(
+def _params(
     found: Assignment, users: Mapping[Node, list[Node]], table: CalibrationTable
-) -> dict[Node, Linear]:
+) -> dict[Node, QuantParams]:
     """Scales and zero points of all tensors that have 8 bits."""
-    linear: dict[Node, Linear] = {}
+    params: dict[Node, QuantParams] = {}
     tensors = _quantized_tensors(found)
     same = _Classes()
     ranges = {node: _range(node, found.keys, table) for node in tensors if not is_bytes(node)}
     for node in tensors:
         if is_bytes(node):
-            linear[node] = Linear(1.0, 0, node.inputs[0].type.dtype)
-        elif node in found.integer and (given := _given(node, found, linear)) is not None:
-            linear[node] = given
+            params[node] = QuantParams(1.0, 0, node.inputs[0].type.dtype)
+        elif node in found.integer and (given := _given(node, found, params)) is not None:
+            params[node] = given
         elif node in found.integer and _moves(node):
             for source in node.inputs:
-                if source not in linear and _near(source, node, ranges):
+                if source not in params and _near(source, node, ranges):
                     same.join(source, node)
-    for group in same.groups(node for node in tensors if node not in linear):
+    for group in same.groups(node for node in tensors if node not in params):
         # Movements add nothing to the range of what they move.
         makers = [n for n in group if n not in found.integer or not _moves(n)] or group
         low = min(ranges[node][0] for node in makers)
         high = max(ranges[node][1] for node in makers)
-        linear.update(dict.fromkeys(group, linear_of_range(low, high)))
-    return linear
+        params.update(dict.fromkeys(group, params_of_range(low, high)))
+    return params
 
 
 def _quantized_tensors(found: Assignment) -> list[Node]:
@@ -269,7 +269,7 @@ def _quantized_tensors(found: Assignment) -> list[Node]:
     ]
 
 
-def _given(node: Node, found: Assignment, linear: Mapping[Node, Linear]) -> Linear | None:
+def _given(node: Node, found: Assignment, params: Mapping[Node, QuantParams]) -> QuantParams | None:
     """What the integers of a movement or of a shift of 8-bit inputs stand for already.
 
     (u - 128) / 128 of a byte u is the same byte with the zero point 128 and the scale 1 / 128.
@@ -277,15 +277,15 @@ def _given(node: Node, found: Assignment, linear: Mapping[Node, Linear]) -> Line
     chain = [node]
     while (source := _only_tensor(chain[-1])) and source in found.inner and _is_function(chain[-1]):
         chain.append(source)
-    if source is None or source not in linear or linear[source].dtype is not DType.U8:
+    if source is None or source not in params or params[source].dtype is not DType.U8:
         return None
-    x = linear[source]
+    x = params[source]
     if _moves(node) and not isinstance(node.op, Concat):
         return x
     if not all(_is_function(each) for each in chain):
         return None
     steps = np.arange(256, dtype=np.float32)
-    value: Array = ((steps - np.float32(x.zero)) * np.float32(x.scale)).astype(np.float32)
+    value: Array = ((steps - np.float32(x.zero_point)) * np.float32(x.scale)).astype(np.float32)
     for each in reversed(chain):
         operands = [value if (number := single(s)) is None else number for s in each.inputs]
         with np.errstate(all="ignore"):
@@ -298,7 +298,7 @@ def _given(node: Node, found: Assignment, linear: Mapping[Node, Linear]) -> Line
     if not -0.01 <= zero <= 255.01 or abs(zero - np.rint(zero)) > 0.01:
         return None
     straight = np.abs(y - scale * (steps - np.rint(zero))).max() <= 0.02 * scale
-    return Linear(float(np.float32(scale)), round(zero), DType.U8) if straight else None
+    return QuantParams(float(np.float32(scale)), round(zero), DType.U8) if straight else None
 
 
 def _only_tensor(node: Node) -> Node | None:
@@ -326,12 +326,12 @@ def _range(node: Node, keys: Mapping[Node, str], table: CalibrationTable) -> tup
     return table.tensors[key].low, table.tensors[key].high
 
 
-def linear_of_range(low: float, high: float) -> Linear:
+def params_of_range(low: float, high: float) -> QuantParams:
     """The scale and zero point of i8 that represent a range and 0 exactly."""
     scale = float(np.float32((high - low) / 255))
     if not scale > 0:
         scale = float(np.float32(1 / 255))
-    return Linear(scale, int(np.clip(np.rint(-128 - low / scale), -128, 127)), DType.I8)
+    return QuantParams(scale, int(np.clip(np.rint(-128 - low / scale), -128, 127)), DType.I8)
 
 
 class _Classes:

@@ -16,7 +16,7 @@ from mdlc.quantization.layers import Assignment, is_product
 # Output pixels (or rows) of a layer that are looked at for every input of the network.
 PIXELS = 512
 # Elements of the second moments of a layer, beyond which only the first are kept.
-MOST_SECOND = 1 << 24
+MAX_SECOND = 1 << 24
 
 
 @dataclass
@@ -105,7 +105,7 @@ def layer_moments(
     for node in layers:
         groups = groups_of(node)
         depth = int(np.prod(node.inputs[1].shape[1:]))
-        small = second and groups * depth * depth <= MOST_SECOND
+        small = second and groups * depth * depth <= MAX_SECOND
         found[assignment.keys[node]] = Moments(
             0, np.zeros((groups, depth)), np.zeros((groups, depth, depth)) if small else None
         )

@@ -15,7 +15,7 @@ from mdlc.compiler.ops.constant import constant
 from mdlc.compiler.ops.dequantize_linear import DequantizeLinear
 from mdlc.compiler.ops.quantize_linear import QuantizeLinear
 from mdlc.compiler.types import Array
-from mdlc.passes.byte_meaning import Linear
+from mdlc.passes.quant_params import QuantParams
 from mdlc.quantization.layers import Assignment, is_bytes, is_product
 from mdlc.quantization.weights import QuantizedWeights, rounded_weights, weight_scales
 
@@ -50,13 +50,13 @@ def quantize(
         per_tensor: one scale for all weights of a layer, instead of one for every channel.
         rounding: instead of the nearest integers.
     """
-    keys, linear = assignment.keys, assignment.linear
+    keys, params = assignment.keys, assignment.params
     tensors: dict[str, Node] = {}
     pairs: dict[Node, Node] = {}
 
     def pair(old: Node, fresh: Node) -> Node:
         if old not in pairs:
-            pairs[old] = in_bytes(fresh, linear[old], old.name)
+            pairs[old] = in_bytes(fresh, params[old], old.name)
             tensors[keys[old]] = pairs[old]
         return pairs[old]
 
@@ -65,10 +65,10 @@ def quantize(
             return fresh
         sources = list(fresh.inputs)
         for index, source in enumerate(old.inputs):
-            if source in linear and source not in assignment.integer and not is_bytes(source):
+            if source in params and source not in assignment.integer and not is_bytes(source):
                 sources[index] = pair(source, sources[index])
         if is_product(old):
-            found = _weights(old, linear[old.inputs[0]], per_tensor)
+            found = _weights(old, params[old.inputs[0]], per_tensor)
             if rounding is not None:
                 found = rounding(keys[old], found, old)
             sources[1:3] = weight_nodes(found, old.inputs[1].name, old.inputs[2].name)
@@ -82,14 +82,14 @@ def quantize(
     return Quantized(graph, tensors, assignment)
 
 
-def in_bytes(node: Node, linear: Linear, name: str) -> Node:
+def in_bytes(node: Node, params: QuantParams, name: str) -> Node:
     """A tensor rounded to 8 bits and widened again."""
-    scale, zero = linear.constants()
+    scale, zero = params.constants()
     q = make(QuantizeLinear(), node, scale, zero, name=name, layout_of=node)
     return make(DequantizeLinear(), q, scale, zero, name=name, layout_of=node)
 
 
-def _weights(node: Node, x: Linear, per_tensor: bool) -> QuantizedWeights:
+def _weights(node: Node, x: QuantParams, per_tensor: bool) -> QuantizedWeights:
     w, b = node.inputs[1].constant, node.inputs[2].constant
     assert w is not None
     assert b is not None

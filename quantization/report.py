@@ -98,7 +98,7 @@ def layer_reports(
     cores = {name: _core(node, assignment.inner) for name, node in names.items()}
     reports = []
     for name, node in names.items():
-        core, linear = cores[name], assignment.linear.get(node)
+        core, params = cores[name], assignment.params.get(node)
         types = [s.type for s in core.inputs]
         weights = sum(s.type.size for s in core.inputs[1:2]) if is_product(core) else 0
         reports.append(
@@ -108,8 +108,8 @@ def layer_reports(
                 whole[name].snr_db,
                 own[name],
                 table.tensors[name],
-                0.0 if linear is None else linear.scale,
-                0 if linear is None else linear.zero,
+                0.0 if params is None else params.scale,
+                0 if params is None else params.zero_point,
                 core.op.cost(types, core.type).macs if is_product(core) else 0,
                 3 * weights,
             )

@@ -33,8 +33,8 @@ from mdlc.compiler.ops.input import graph_input
 from mdlc.compiler.ops.relu import Relu
 from mdlc.compiler.types import Array, DType
 from mdlc.inputs.preprocess import Preprocess
+from mdlc.passes.fp32_to_fp16 import LARGEST, rounded
 from mdlc.passes.layout import assign_layout
-from mdlc.passes.narrow_half import LARGEST, rounded
 from mdlc.passes.value_bounds import value_bounds, values
 from mdlc.precision.fp16 import HalfPrecision
 from mdlc.precision.quantize import Quantize
@@ -122,7 +122,7 @@ def long_sums() -> tuple[Graph, dict[str, Array]]:
 
 def half_of(graph: Graph, target: str) -> tuple[Graph, HalfPrecision]:
     pass_ = HalfPrecision(find_isa(target), graph, Preprocess(), None, lambda text: None)
-    return pass_.narrow_half(graph), pass_
+    return pass_.fp32_to_fp16(graph), pass_
 
 
 @pytest.mark.parametrize("target", HALF_TARGETS)
@@ -212,7 +212,7 @@ def on_host(name: str) -> Executable:
         pytest.skip("needs a processor with AVX2 and F16C")
     compiled = mdlc.compile(model_path(name), "generic")
     half = HalfPrecision(isa, compiled.imported, Preprocess(), None, lambda text: None)
-    return Executable(lower(half.narrow_half(compiled.graph), isa, "Half"))
+    return Executable(lower(half.fp32_to_fp16(compiled.graph), isa, "Half"))
 
 
 def error(actual: Mapping[str, Array], expected: Mapping[str, Array]) -> float:

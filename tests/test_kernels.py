@@ -21,8 +21,8 @@ from mdlc.compiler.ops.constant import constant
 from mdlc.compiler.ops.input import graph_input
 from mdlc.compiler.types import Array, DType
 from mdlc.passes.canonicalise import lower_batch_norm
+from mdlc.passes.fp32_to_fp16 import fp32_to_fp16
 from mdlc.passes.layout import assign_layout
-from mdlc.passes.narrow_half import narrow_half
 from mdlc.precision.fp16 import computes
 from tests.op_samples import sampled_ops
 from tests.targets import TARGETS, require
@@ -44,7 +44,7 @@ def narrowed(graph: Graph, isa: Isa) -> Graph:
     """In half precision, all that can be, where the target computes in it."""
     if isa.half is None:
         return graph
-    return narrow_half(graph, lambda n: computes(n, isa), lambda n: "", lone=True).graph
+    return fp32_to_fp16(graph, lambda n: computes(n, isa), lambda n: "", lone=True).graph
 
 
 def network_of(cls: type[Op]) -> tuple[Graph, dict[str, Array]]:

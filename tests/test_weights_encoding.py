@@ -37,7 +37,7 @@ from mdlc.codegen.weights.huffman import (
     coded_bytes,
 )
 from mdlc.codegen.weights.packing_order import has_weights, output_channels, trace_layout
-from mdlc.codegen.weights.sections import MOST_GAP, split_gaps
+from mdlc.codegen.weights.sections import MAX_GAP, split_gaps
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.types import Array
 from tests.emitted_code import DRIVERS, NO_RUNTIME, WARNINGS, build, require, run
@@ -172,7 +172,7 @@ def test_gaps_come_back(zeros: list[int], tail: int) -> None:
     gaps, kept = split_gaps(codes[None].astype(np.uint8))
     positions = np.cumsum(gaps.astype(np.int64) + 1) - 1
     assert positions.tolist() == kept.tolist()
-    assert gaps.max(initial=0) <= MOST_GAP
+    assert gaps.max(initial=0) <= MAX_GAP
     assert np.flatnonzero(codes).tolist() == [p for p in kept if codes[p]]
 
 

@@ -34,11 +34,11 @@ from mdlc.compiler.types import Array, DType
 # Layers with a smaller share of zeros are not looked at.
 LEAST_ZEROS = 0.25
 # Inputs are numbered in 16 bits.
-_MOST_DEPTH = 1 << 16
+_MAX_DEPTH = 1 << 16
 # Cycles lost where a loop over blocks ends: how many there are is not known when it is compiled.
 _LOOP_END = 12.0
 # More pixels than these gain nothing where each is a load of its own.
-_MOST_ROWS = 16
+_MAX_ROWS = 16
 # What estimates fall short of measurements by, more than those of dense tiles: a sparse layer is
 # to be faster in fact.
 _SHORTFALL = 1.05
@@ -75,7 +75,7 @@ class ConvSparse(Kernel):
             return False
         weights = node.inputs[1].constant
         assert weights is not None
-        if weights.dtype != np.float32 or _depth(conv_product(node), isa) >= _MOST_DEPTH:
+        if weights.dtype != np.float32 or _depth(conv_product(node), isa) >= _MAX_DEPTH:
             return False
         return bool(np.count_nonzero(weights) <= (1 - LEAST_ZEROS) * weights.size)
 
@@ -92,7 +92,7 @@ class ConvSparse(Kernel):
                 )
                 heights = {most, most // 2 // GROUP * GROUP} - {0}
             else:
-                most = max(1, min((isa.registers - vectors - 1) // vectors, _MOST_ROWS))
+                most = max(1, min((isa.registers - vectors - 1) // vectors, _MAX_ROWS))
                 heights = {most, -(-most // 2)}
             for rows in sorted({min(rows, product.columns) for rows in heights}):
                 found.append(Schedule("sparse", (rows, vectors * isa.lanes), panels=panels))

@@ -47,7 +47,7 @@ from mdlc.compiler.types import Array
 
 _PLAIN = Epilogue(bias=False)
 # Of its largest output, what a convolution may lose by its transform.
-MOST_LOST = 1e-2
+MAX_LOSS = 1e-2
 
 
 def _outputs(taps: int, isa: Isa) -> list[int]:
@@ -55,7 +55,7 @@ def _outputs(taps: int, isa: Isa) -> list[int]:
     return [
         outputs
         for outputs in range(2, LARGEST - taps + 2)
-        if transform(outputs, taps).error(isa.dtype) <= MOST_LOST
+        if transform(outputs, taps).error(isa.dtype) <= MAX_LOSS
     ]
 
 

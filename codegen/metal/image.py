@@ -17,8 +17,8 @@ from mdlc.compiler.types import DType, TensorType
 LANES = 4
 # Limits of every GPU family that runs iOS 13: Metal feature set tables, "Maximum 2D texture
 # width and height" and "Maximum number of layers per ... 2D texture array".
-MOST_PIXELS = 16384
-MOST_SLICES = 2048
+MAX_PIXELS = 16384
+MAX_SLICES = 2048
 
 # Element types by how textures hold them. Integers to 255 are exact in half precision; wider
 # ones are 32 bits, 64-bit values among them.
@@ -74,9 +74,7 @@ class Image:
     @property
     def fits(self) -> bool:
         """Whether Metal has textures of this size."""
-        return (
-            self.width <= MOST_PIXELS and self.height <= MOST_PIXELS and self.layers <= MOST_SLICES
-        )
+        return self.width <= MAX_PIXELS and self.height <= MAX_PIXELS and self.layers <= MAX_SLICES
 
     @property
     def element(self) -> str:

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from mdlc.codegen.isa.base import Isa
 from mdlc.codegen.kernel import Candidate, Schedule, Step, View, candidates, kernels
-from mdlc.codegen.metal.image import MOST_SLICES, Image, element
+from mdlc.codegen.metal.image import MAX_SLICES, Image, element
 from mdlc.codegen.metal.kernel import ComputeKernel, image_of
 from mdlc.codegen.metal.split import (
     NOWHERE,
@@ -363,7 +363,7 @@ def _check_sizes(order: Sequence[Node], views: Mapping[Node, View]) -> None:
         if node in views and not image.fits:
             raise MdlcError(
                 f"{node.type} makes a texture of {image.width} x {image.height} x {image.layers} "
-                f"slices; Metal's limits are 16384 x 16384 x {MOST_SLICES}",
+                f"slices; Metal's limits are 16384 x 16384 x {MAX_SLICES}",
                 node=f"node {node.name!r}",
                 hint="compile for a C++ target, or reduce the input's size with --shape",
             )

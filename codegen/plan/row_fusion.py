@@ -28,7 +28,7 @@ from mdlc.compiler.types import DType, TensorType
 
 # Layers of a chain at most, and threads: each has a strip of its own in the code.
 _LONGEST = 8
-_MOST_STRIPS = 4
+_MAX_STRIPS = 4
 # Rows of the last output in a band that are tried.
 _ROWS = (1, 2, 3, 4, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28)
 # Cycles that a call on a band costs beside its work: borders of tiles, copies' heads.
@@ -342,7 +342,7 @@ def _gain(
     layers = [_Rows.of(node) for node in nodes]
     height = nodes[-1].shape[2]
     best = (-1.0, Chain(first, last, 1))
-    if threads > _MOST_STRIPS or (threads > 1 and height < 4 * threads):
+    if threads > _MAX_STRIPS or (threads > 1 and height < 4 * threads):
         return best
     row_bytes = [node.type.nbytes // node.shape[2] for node in nodes]
     saved = 0.0

@@ -115,7 +115,7 @@ def _fused(node: Expr, uses: Counter[Expr], text: dict[Expr, str]) -> tuple[str,
 
 
 # Of an operator that is computed in half precision as it stands: each rounds.
-MOST_ROUNDINGS = 3
+MAX_ROUNDINGS = 3
 _EXACT = MASKS | {"input", "const", "min", "max", "neg", "abs", "select", "floor", "ceil", "round"}
 
 
@@ -124,7 +124,7 @@ def _narrow(expr: Expr, isa: Isa) -> bool:
     kinds = primitives_of(expr)
     roundings = sum(1 for kind in _operations(expr) if kind not in _EXACT)
     return all(kind in isa.spell or kind in _EXACT for kind in kinds) and (
-        roundings <= MOST_ROUNDINGS
+        roundings <= MAX_ROUNDINGS
     )
 
 

@@ -34,7 +34,7 @@ _HINT = (
 )
 # A grid is taken if no weight is farther from it than this share of its step.
 _OFF_GRID = 1e-3
-_MOST_ROUNDS = 60
+_MAX_ROUNDS = 60
 # Codebooks of very large layers are found on a sample of this many weights.
 _SAMPLE = 1 << 20
 
@@ -225,7 +225,7 @@ def kmeans(values: Array, clusters: int) -> Array:
     values = np.sort(values.astype(np.float64))
     sums = np.concatenate([[0.0], np.cumsum(values)])
     centroids = np.linspace(values[0], values[-1], clusters)
-    for _ in range(_MOST_ROUNDS):
+    for _ in range(_MAX_ROUNDS):
         edges = np.searchsorted(values, (centroids[1:] + centroids[:-1]) / 2, side="left")
         bounds = np.concatenate([[0], edges, [len(values)]])
         counts = np.diff(bounds)

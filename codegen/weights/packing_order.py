@@ -24,7 +24,7 @@ from mdlc.compiler.types import Array
 
 FIELD = "weights"
 # A layout of more pieces than this is no regular packing.
-_MOST_GROUPS = 1 << 14
+_MAX_GROUPS = 1 << 14
 _FEW = 32
 _BASE = 1 << 12
 # Weights of a row whose filters are transformed; the decoder holds all taps of each.
@@ -188,7 +188,7 @@ def _rows(owner: Array, valid: Array, join: str) -> list[Rows] | None:
     runs = np.stack([np.zeros_like(at) if join == "all" else owner[at], values, zeros], 1)
     fresh = np.flatnonzero(np.any(runs[1:] != runs[:-1], axis=1)) + 1
     firsts = np.concatenate([[0], fresh])
-    if len(firsts) > _MOST_GROUPS:
+    if len(firsts) > _MAX_GROUPS:
         return None
     repeats = np.diff(np.append(firsts, len(runs)))
     groups = [

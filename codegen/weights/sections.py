@@ -5,7 +5,7 @@ layer, at a multiple of 4 bytes:
 
     float32 table: scales of the channels (int8) or the codebook (clustered)
     where only weights that are not zero are stored: a plane of gaps, the zeros before each;
-        after MOST_GAP zeros stands a weight even if it is zero
+        after MAX_GAP zeros stands a weight even if it is zero
     planes of bytes: one of each weight (raw has 4, fp16 and bf16 2), low bytes of all weights first
 
 and for the 16-bit numbers of a sparse layer two planes of their differences, the low bytes first.
@@ -27,7 +27,7 @@ from mdlc.codegen.weights.huffman import code_lengths, coded, coded_bytes, store
 from mdlc.codegen.weights.packing_order import Layout
 from mdlc.compiler.types import Array
 
-MOST_GAP = 255
+MAX_GAP = 255
 # Planes of raw weights that are never coded: of trained weights they are noise.
 _NOISE = 2
 
@@ -132,16 +132,16 @@ def _total(planes: Sequence[_Plane]) -> int:
 def split_gaps(codes: Array) -> tuple[Array, Array]:
     """The zeros before each stored weight, and where the stored weights are.
 
-    A weight that is zero is stored behind MOST_GAP others, so that a gap is one byte.
+    A weight that is zero is stored behind MAX_GAP others, so that a gap is one byte.
 
     Args:
         codes: bytes [planes, weights].
     """
     nonzero = np.flatnonzero(codes.any(axis=0))
     before = np.diff(np.append(-1, nonzero)) - 1
-    fillers = before // (MOST_GAP + 1)
-    gaps = np.full(len(nonzero) + int(fillers.sum()), MOST_GAP, np.int64)
-    gaps[np.cumsum(fillers + 1) - 1] = before % (MOST_GAP + 1)
+    fillers = before // (MAX_GAP + 1)
+    gaps = np.full(len(nonzero) + int(fillers.sum()), MAX_GAP, np.int64)
+    gaps[np.cumsum(fillers + 1) - 1] = before % (MAX_GAP + 1)
     kept = np.cumsum(gaps + 1) - 1
     return gaps.astype(np.uint8), kept
 

@@ -23,7 +23,7 @@ from mdlc.compiler.ops.sub import Sub
 from mdlc.compiler.types import Array, DType
 
 # Products of two integers of 9 bits, of which float32 adds so many exactly.
-MOST_EXACT = 256
+MAX_EXACT = 256
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def _scalar(n: OnnxNode, zero: Node) -> Node:
 def _in_float(n: OnnxNode, x: Node, w: Node, zeros: list[Node | None]) -> Node:
     """Both sides computed at run time: in float32, where that is exact."""
     depth = int(np.prod(w.shape[1:])) if n.op_type == "ConvInteger" else w.shape[-2]
-    if depth > MOST_EXACT:
+    if depth > MAX_EXACT:
         raise n.error(
             f"sums of {depth} products of integers computed at run time are not exact in float32",
             hint="make the weights constants",

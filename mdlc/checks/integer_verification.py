@@ -20,7 +20,7 @@ from mdlc.compiler.interpreter import evaluate
 from mdlc.compiler.ops.dequantize_linear import DequantizeLinear
 from mdlc.compiler.ops.quantize_linear import QuantizeLinear
 from mdlc.compiler.types import Array, DType
-from mdlc.passes.byte_meaning import Linear
+from mdlc.passes.quant_params import QuantParams
 from mdlc.precision.calibration_set import top_classes_of
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def integer_layers(
         MdlcError: it cannot be built or run here, or ONNX Runtime does not take the model.
     """
     steps = compiled.plan.steps
-    linear = tensor_scales(compiled)
+    params = tensor_scales(compiled)
     reference = Reference(compiled, [step.node.name for step in steps])
     executable = compiled.build()
     tallies = {step.name: _Tally() for step in steps}
@@ -115,7 +115,7 @@ def integer_layers(
                 traced[step.name],
                 exact[step.node],
                 trained.get(step.node.name),
-                linear.get(step.node.name),
+                params.get(step.node.name),
             )
     layers = tuple(
         tallies[step.name].layer(step.name, step.node.name, step.node.op, step.node.type.dtype)
@@ -124,13 +124,13 @@ def integer_layers(
     return IntegerVerification(layers, runs)
 
 
-def tensor_scales(compiled: CompiledModel) -> dict[str, Linear]:
+def tensor_scales(compiled: CompiledModel) -> dict[str, QuantParams]:
     """What the integers of 8-bit tensors stand for, by name, as far as the graph says so."""
-    found: dict[str, Linear] = {}
+    found: dict[str, QuantParams] = {}
     low = compiled.low_precision
     if low is not None and low.quantized is not None:
         assignment = low.quantized.assignment
-        found.update((node.name, linear) for node, linear in assignment.linear.items())
+        found.update((node.name, params) for node, params in assignment.params.items())
     for node in compiled.graph.order():
         if not isinstance(node.op, QuantizeLinear | DequantizeLinear):
             continue
@@ -138,7 +138,9 @@ def tensor_scales(compiled: CompiledModel) -> dict[str, Linear]:
         if scale is None or zero is None or scale.shape != () or zero.dtype.itemsize > 1:
             continue
         named = node if isinstance(node.op, QuantizeLinear) else node.inputs[0]
-        found.setdefault(named.name, Linear(float(scale), int(zero), DType.from_numpy(zero.dtype)))
+        found.setdefault(
+            named.name, QuantParams(float(scale), int(zero), DType.from_numpy(zero.dtype))
+        )
     return found
 
 
@@ -151,7 +153,9 @@ class _Tally:
         self.signal = self.noise = 0.0
         self.compared = False
 
-    def add(self, found: Array, exact: Array, trained: Array | None, linear: Linear | None) -> None:
+    def add(
+        self, found: Array, exact: Array, trained: Array | None, params: QuantParams | None
+    ) -> None:
         self.elements += found.size
         if found.dtype.kind == "f":
             self.differing += 0 if errors(found, exact).ok else found.size
@@ -167,9 +171,9 @@ class _Tally:
             return
         real = found.astype(np.float64)
         if found.dtype.kind != "f":
-            if linear is None or DType.from_numpy(found.dtype) is not linear.dtype:
+            if params is None or DType.from_numpy(found.dtype) is not params.dtype:
                 return
-            real = (real - linear.zero) * linear.scale
+            real = (real - params.zero_point) * params.scale
         self.compared = True
         self.signal += float((trained.astype(np.float64) ** 2).sum())
         self.noise += float(((real - trained) ** 2).sum())

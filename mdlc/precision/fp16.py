@@ -14,7 +14,7 @@ from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Graph, Node
 from mdlc.compiler.op import Elementwise
 from mdlc.inputs.preprocess import Preprocess
-from mdlc.passes.narrow_half import LARGEST, Narrowed, narrow_half
+from mdlc.passes.fp32_to_fp16 import LARGEST, Narrowed, fp32_to_fp16
 from mdlc.passes.pipeline import run_passes
 from mdlc.passes.value_bounds import Peak, value_bounds
 from mdlc.pipeline import FRONT
@@ -54,14 +54,14 @@ class HalfPrecision:
     narrowed: Narrowed | None = None
     grounds: dict[str, str] = field(default_factory=dict)
 
-    def narrow_half(self, graph: Graph) -> Graph:
+    def fp32_to_fp16(self, graph: Graph) -> Graph:
         """The pass.
 
         Raises:
             MdlcError: the calibration set is bad.
         """
         peaks, measured = value_bounds(graph), self._measured
-        self.narrowed = narrow_half(
+        self.narrowed = fp32_to_fp16(
             graph,
             lambda node: computes(node, self.isa),
             lambda node: self._outside(node, peaks, measured),

@@ -13,11 +13,11 @@ from mdlc.compiler.ops.dequantize_linear import DequantizeLinear
 from mdlc.compiler.ops.quantize_linear import QuantizeLinear
 from mdlc.compiler.ops.relu import Relu
 from mdlc.compiler.types import DType, Layout
-from mdlc.passes.byte_meaning import Linear
 from mdlc.passes.fuse_activation import fuse_residual
 from mdlc.passes.fuse_quantized_sum import fuse_quantized_sum
 from mdlc.passes.integer_forms import MOVEMENT
 from mdlc.passes.pipeline import run_passes
+from mdlc.passes.quant_params import QuantParams
 from mdlc.pipeline import AFTER_QUANTIZATION
 from mdlc.quantization.layers import Assignment
 from mdlc.quantization.placement import LayerCycles, Placement, place
@@ -75,13 +75,13 @@ def _cycles(node: Node, isa: Isa) -> float:
 
 def _transition(assignment: Assignment, isa: Isa) -> Callable[[Node], tuple[float, float]]:
     def cycles(node: Node) -> tuple[float, float]:
-        linear: Linear | None = assignment.linear.get(node)
-        if linear is None:
+        params: QuantParams | None = assignment.params.get(node)
+        if params is None:
             return 0.0, 0.0
         layout = Layout.NHWC if node.type.rank == 4 else Layout.PLAIN
         x = Node(node.op, node.inputs, node.type.with_layout(layout), node.name)
-        q = make(QuantizeLinear(), x, *linear.constants(), layout_of=x)
-        wide = make(DequantizeLinear(), q, *linear.constants(), layout_of=q)
+        q = make(QuantizeLinear(), x, *params.constants(), layout_of=x)
+        wide = make(DequantizeLinear(), q, *params.constants(), layout_of=q)
         return _cycles(q, isa), _cycles(wide, isa)
 
     return cycles

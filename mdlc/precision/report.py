@@ -13,7 +13,7 @@ from mdlc.precision.int8 import LowPrecision
 from mdlc.quantization.report import LayerReport
 
 # Histograms in the plot, the worst layers first.
-MOST_PLOTS = 48
+MAX_PLOTS = 48
 COLUMNS = 4
 
 
@@ -104,7 +104,7 @@ def range_plot(layers: Sequence[LayerReport], title: str) -> bytes:
             node="--quantization-report",
             hint="install it with: pip install 'mdlc[plot]'",
         ) from None
-    shown = layers[:MOST_PLOTS]
+    shown = layers[:MAX_PLOTS]
     rows = max(math.ceil(len(shown) / COLUMNS), 1)
     # The same text for the same figures: no date in it, and names that do not depend on chance.
     with matplotlib.rc_context({"svg.hashsalt": "mdlc", "svg.fonttype": "none"}):

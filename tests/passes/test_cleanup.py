@@ -5,8 +5,8 @@ from __future__ import annotations
 from mdlc.passes.canonicalise import canonicalise
 from mdlc.passes.common_subexpressions import merge_common_subexpressions
 from mdlc.passes.constant_folding import fold_constants
+from mdlc.passes.fp16_to_fp32 import fp16_to_fp32
 from mdlc.passes.sink_transposes import sink_transposes
-from mdlc.passes.widen_half import widen_half
 from tests.passes.ir import check, graph, operators, same_values
 
 
@@ -74,7 +74,7 @@ def test_two_inputs_of_one_type_stay_apart() -> None:
 
 def test_half_is_widened_between_the_ports() -> None:
     check(
-        widen_half,
+        fp16_to_fp32,
         """
         %x: f16[2] = Input() "x"
         %c: f16[2] = Full(2.0)

@@ -10,11 +10,11 @@ from mdlc.compiler.interpreter import run
 from mdlc.compiler.ir import Graph
 from mdlc.compiler.ops.constant import constant
 from mdlc.compiler.types import Array, DType
-from mdlc.passes.byte_meaning import Linear
 from mdlc.passes.lower_quantized import lower_quantized
 from mdlc.passes.pipeline import random_inputs
+from mdlc.passes.quant_params import QuantParams
 from mdlc.quantization.calibrate import calibrate
-from mdlc.quantization.layers import Assignment, assign, linear_of_range
+from mdlc.quantization.layers import Assignment, assign, params_of_range
 from mdlc.quantization.quantize import Quantized, quantize
 from mdlc.quantization.table import CalibrationTable, TensorRange, make_table
 from tests.passes.ir import graph, operators
@@ -106,12 +106,12 @@ def test_bounds_come_from_activations_and_cost_nothing() -> None:
 
 def test_a_pool_keeps_the_scale_of_what_it_pools() -> None:
     found, _ = quantized(RESIDUAL)
-    linear = {node.name: value for node, value in found.assignment.linear.items()}
-    assert linear["p"] == linear["r"]
-    assert linear["m"] == linear["g"]
+    params = {node.name: value for node, value in found.assignment.params.items()}
+    assert params["p"] == params["r"]
+    assert params["m"] == params["g"]
     # What a bound takes in has no scale of its own.
-    assert "a" not in linear
-    assert "s" not in linear
+    assert "a" not in params
+    assert "s" not in params
 
 
 def test_softmax_between_products_is_in_integers() -> None:
@@ -192,8 +192,8 @@ def test_bytes_that_are_shifted_stay_bytes() -> None:
     )
     found, lowered = quantized(text)
     assert operators(lowered) == ["QuantizedConv2D", "DequantizeLinear"]
-    linear = {node.name: value for node, value in found.assignment.linear.items()}
-    assert linear["n"] == Linear(2**-7, 128, DType.U8)
+    params = {node.name: value for node, value in found.assignment.params.items()}
+    assert params["n"] == QuantParams(2**-7, 128, DType.U8)
     assert snr_db(found.assignment.graph, lowered) > 30
 
 
@@ -218,16 +218,16 @@ def concat(scale: float) -> str:
 
 def test_inputs_of_a_concat_share_its_scale() -> None:
     found, lowered = quantized(concat(1.5))
-    linear = {node.name: value for node, value in found.assignment.linear.items()}
-    assert linear["a"] == linear["bk"] == linear["j"]
+    params = {node.name: value for node, value in found.assignment.params.items()}
+    assert params["a"] == params["bk"] == params["j"]
     assert "Requantize" not in operators(lowered)
     assert snr_db(found.assignment.graph, lowered) > 30
 
 
 def test_an_input_of_a_concat_far_smaller_keeps_its_own_scale() -> None:
     found, lowered = quantized(concat(50.0))
-    linear = {node.name: value for node, value in found.assignment.linear.items()}
-    assert linear["a"] != linear["j"] == linear["bk"]
+    params = {node.name: value for node, value in found.assignment.params.items()}
+    assert params["a"] != params["j"] == params["bk"]
     assert operators(lowered).count("Requantize") == 1
     assert snr_db(found.assignment.graph, lowered) > 30
 
@@ -285,7 +285,7 @@ def test_weights_have_a_scale_for_every_channel_or_one(per_tensor: bool) -> None
     ("low", "high", "zero"), [(0.0, 6.0, -128), (-1.0, 1.0, 0), (-3.0, 0.0, 127), (0.0, 0.0, -128)]
 )
 def test_zero_is_represented_exactly(low: float, high: float, zero: int) -> None:
-    found = linear_of_range(low, high)
-    assert abs(found.zero - zero) <= 1
-    assert found.quantize(0.0) == found.zero
+    found = params_of_range(low, high)
+    assert abs(found.zero_point - zero) <= 1
+    assert found.quantize(0.0) == found.zero_point
     assert found.scale > 0

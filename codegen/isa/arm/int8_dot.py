@@ -15,7 +15,7 @@ from mdlc.codegen.isa.arm.int8_panels import DotPanels
 from mdlc.codegen.isa.int8 import DepthLoop
 from mdlc.codegen.isa.int8_result import Finish
 
-MOST_ROWS = 8  # their pointers are in x9 to x16
+MAX_ROWS = 8  # their pointers are in x9 to x16
 
 
 class AArch64Loop(DepthLoop):
@@ -174,7 +174,7 @@ class DotLoop(AArch64Loop):
     panels = DotPanels()
 
     def fits(self, rows: int, vectors: int) -> bool:
-        return rows <= MOST_ROWS and rows * vectors + rows + 2 <= 32 and rows * vectors <= 24
+        return rows <= MAX_ROWS and rows * vectors + rows + 2 <= 32 and rows * vectors <= 24
 
     def instructions(self, rows: int, vectors: int) -> float:
         return 4 * rows * vectors + rows + 2 * vectors
@@ -224,9 +224,7 @@ class MatrixLoop(AArch64Loop):
     def fits(self, rows: int, vectors: int) -> bool:
         pairs = -(-rows // 2)
         return (
-            rows <= MOST_ROWS
-            and 2 * pairs * vectors + 2 * pairs + 3 <= 32
-            and pairs * vectors <= 12
+            rows <= MAX_ROWS and 2 * pairs * vectors + 2 * pairs + 3 <= 32 and pairs * vectors <= 12
         )
 
     def instructions(self, rows: int, vectors: int) -> float:
@@ -302,7 +300,7 @@ class MultiplyLoop(AArch64Loop):
     unit = 8
 
     def fits(self, rows: int, vectors: int) -> bool:
-        return rows <= MOST_ROWS and 5 * rows * vectors + rows + 4 + 2 <= 32
+        return rows <= MAX_ROWS and 5 * rows * vectors + rows + 4 + 2 <= 32
 
     def instructions(self, rows: int, vectors: int) -> float:
         return 12 * rows * vectors + rows + vectors

@@ -36,7 +36,7 @@ from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.conv2d import Conv2D
 from mdlc.compiler.types import Array
 
-MOST_SLICES = 8
+MAX_SLICES = 8
 
 
 class SeparableKernel(ConvolutionKernel):
@@ -63,7 +63,7 @@ class SeparableKernel(ConvolutionKernel):
     def schedules(self, node: Node, isa: Isa) -> Sequence[Schedule]:
         """Output slices of a thread: divisors of their number."""
         slices = Shape.of(node).out_slices
-        found = [n for n in range(1, MOST_SLICES + 1) if slices % n == 0]
+        found = [n for n in range(1, MAX_SLICES + 1) if slices % n == 0]
         return [Schedule("fused", (1, n * LANES)) for n in found[-3:]]
 
     def cost(self, node: Node, schedule: Schedule, isa: Isa) -> float:

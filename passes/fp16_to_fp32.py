@@ -9,7 +9,7 @@ from mdlc.compiler.ops.input import Input
 from mdlc.compiler.types import DType
 
 
-def widen_half(graph: Graph) -> Graph:
+def fp16_to_fp32(graph: Graph) -> Graph:
     """Puts casts behind half-precision inputs and before such outputs; widens all between."""
     if all(node.type.dtype is not DType.F16 for node in graph.order()):
         return graph

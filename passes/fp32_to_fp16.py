@@ -32,7 +32,7 @@ class Narrowed:
     kept: Mapping[str, str] = field(default_factory=dict)
 
 
-def narrow_half(
+def fp32_to_fp16(
     graph: Graph,
     computes: Callable[[Node], bool],
     outside: Callable[[Node], str],

@@ -1,4 +1,4 @@
-"""What 8-bit integers stand for, and the nodes that say so."""
+"""What 8-bit integers stand for (scale, zero point, type), and the nodes that say so."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from mdlc.compiler.types import Array, DType
 
 
 @dataclass(frozen=True)
-class Linear:
+class QuantParams:
     """What integers stand for: scale * (integer - zero). Alike where they are equal."""
 
     scale: float
-    zero: int
+    zero_point: int
     dtype: DType
 
     def quantize(self, value: float) -> int:
         """The nearest integer to a real number (which may be infinite)."""
         scale = np.array(self.scale, np.float32)
-        zero = np.array(self.zero, self.dtype.numpy)
+        zero = np.array(self.zero_point, self.dtype.numpy)
         with np.errstate(over="ignore"):
             found = QuantizeLinear().reference(np.array(value, np.float32), scale, zero)
         return int(found)
@@ -36,51 +36,51 @@ class Linear:
     def constants(self) -> tuple[Node, Node]:
         """Scale and zero point as QuantizeLinear takes them."""
         scale = constant(np.array(self.scale, np.float32))
-        return scale, constant(np.array(self.zero, self.dtype.numpy))
+        return scale, constant(np.array(self.zero_point, self.dtype.numpy))
 
 
 @dataclass(frozen=True)
-class Bytes:
+class Quantized:
     """A tensor of 8-bit integers and what they stand for."""
 
     node: Node
-    linear: Linear
+    params: QuantParams
 
     @property
     def scale(self) -> float:
         """Of the tensor."""
-        return self.linear.scale
+        return self.params.scale
 
     @property
-    def zero(self) -> int:
+    def zero_point(self) -> int:
         """Zero point of the tensor."""
-        return self.linear.zero
+        return self.params.zero_point
 
 
 class Declined(Exception):
     """Why an operator stays in float."""
 
 
-def linear_of(node: Node) -> Linear | None:
+def params_of(node: Node) -> QuantParams | None:
     """What an 8-bit tensor's DequantizeLinear (or Cast to float) node makes of it."""
     source = node.inputs[0].type.dtype if node.inputs else None
     if source not in (DType.I8, DType.U8):
         return None
     if isinstance(node.op, Cast) and node.type.dtype is DType.F32:
-        return Linear(1.0, 0, source)
+        return QuantParams(1.0, 0, source)
     if not isinstance(node.op, DequantizeLinear):
         return None
-    return linear_from(*node.inputs)
+    return params_from(*node.inputs)
 
 
-def linear_from(_: Node, scale: Node, zero: Node) -> Linear | None:
+def params_from(_: Node, scale: Node, zero: Node) -> QuantParams | None:
     """What the inputs of a QuantizeLinear or DequantizeLinear make of 8-bit integers."""
     if scale.constant is None or zero.constant is None or scale.shape != ():
         return None
     factor = float(scale.constant)
     if not 0 < factor < np.inf or zero.type.dtype not in (DType.I8, DType.U8):
         return None
-    return Linear(factor, int(zero.constant), zero.type.dtype)
+    return QuantParams(factor, int(zero.constant), zero.type.dtype)
 
 
 def widened(node: Node) -> Array | None:
@@ -101,7 +101,7 @@ def single(node: Node) -> Array | None:
     return value.reshape(-1)[:1].reshape(())
 
 
-def bounds(activation: Node, y: Linear) -> tuple[int, int]:
+def bounds(activation: Node, y: QuantParams) -> tuple[int, int]:
     """What a Relu or Clip leaves of the integers of its output."""
     low, high = 0.0, np.inf
     if isinstance(activation.op, Clip):
@@ -109,8 +109,10 @@ def bounds(activation: Node, y: Linear) -> tuple[int, int]:
     return y.quantize(low), y.quantize(high)
 
 
-def converted(x: Bytes, y: Linear) -> Node:
+def converted(x: Quantized, y: QuantParams) -> Node:
     """The integers of one meaning as those of another."""
-    if x.linear == y:
+    if x.params == y:
         return x.node
-    return make(Requantize(x.scale / y.scale, x.zero, y.zero, *limits(y.dtype), y.dtype), x.node)
+    return make(
+        Requantize(x.scale / y.scale, x.zero_point, y.zero_point, *limits(y.dtype), y.dtype), x.node
+    )

@@ -45,14 +45,14 @@ def wide_channels(w: Array) -> list[int]:
 
 
 def pays(w: Array, groups: int) -> bool:
-    """Whether `wide_convolution` can be used for weights [M, C/groups, kH, kW], and should."""
+    """Whether `int9_convolution` can be used for weights [M, C/groups, kH, kW], and should."""
     depthwise = groups == len(w) and w.shape[1] == 1
     cut = w - np.clip(w, -128, 127)
     few = len(wide_channels(w)) <= LARGEST_SHARE * len(w)
     return few and fits(cut) and (groups == 1 or depthwise)
 
 
-def wide_convolution(
+def int9_convolution(
     op: QuantizedConv2D,
     x: Node,
     w: Array,
