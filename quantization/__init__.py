@@ -1,1 +1,1 @@
-"""Low precision: statistics of values, choice of ranges, and the integer graph."""
+"""Quantization: statistics of values, choice of ranges, and the integer graph."""

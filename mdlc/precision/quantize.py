@@ -1,4 +1,4 @@
-"""What the caller asks of low precision."""
+"""What the caller asks of quantization."""
 
 from __future__ import annotations
 
