@@ -45,7 +45,7 @@ class Probe:
 
 def layers(plan: Plan) -> list[LayerCode]:
     """The text of every step."""
-    return [resolve(step.kernel.emit(step, step.isa(plan.isa)), 1) for step in plan.steps]
+    return [resolve(step.kernel.emit(step, step.seen(plan.isa)), 1) for step in plan.steps]
 
 
 def probes(codes: Iterable[LayerCode]) -> Iterator[Probe]:
@@ -66,13 +66,27 @@ def probes(codes: Iterable[LayerCode]) -> Iterator[Probe]:
 def assembly(isa: Isa, found: list[Probe], compiler: list[str], folder: Path) -> dict[int, str]:
     """The text of every probe's function."""
     codes = [LayerCode("", "", (probe.microkernel,)) for probe in found]
-    parts = ["#include <cstdint>", "#include <cstring>", f"#include <{isa.header}>", "namespace {"]
+    parts = [
+        "#include <cstdint>",
+        "#include <cstring>",
+        f"#include <{isa.toolchain.header}>",
+        "namespace {",
+    ]
     # A probe is to hold its kernel's text.
     parts += [m.text.replace("__attribute__((noinline))", "inline") for m in ordered(codes, isa)]
     parts += ["}", 'extern "C" {', *(p.code(i) for i, p in enumerate(found)), "}"]
     source, target = folder / "probes.cpp", folder / "probes.s"
     source.write_text("\n".join(parts))
-    command = [*compiler, "-std=c++17", "-O2", *isa.flags, "-S", str(source), "-o", str(target)]
+    command = [
+        *compiler,
+        "-std=c++17",
+        "-O2",
+        *isa.toolchain.flags,
+        "-S",
+        str(source),
+        "-o",
+        str(target),
+    ]
     subprocess.run(command, check=True)
     functions = re.split(r"^probe(\d+):", target.read_text(), flags=re.M)
     return {

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from mdlc.codegen.isa.arm.neon_fp16 import ISA as PHONE
+from mdlc.codegen.isa.arm.neon_fp16 import HALF as PHONE
 from mdlc.codegen.isa.base import Isa
-from mdlc.codegen.isa.generic import ISA as GENERIC
+from mdlc.codegen.isa.scalar import SCALAR
+from mdlc.codegen.isa.x86.avx2 import FLOAT
 from mdlc.codegen.isa.x86.avx2 import ISA as AVX2
+from mdlc.compiler.types import DType
 
 _ROUND = "_mm256_cvtps_ph({}, _MM_FROUND_TO_NEAREST_INT)"
 _WIDE = "_mm256_cvtph_ps({})"
@@ -32,10 +34,8 @@ _OPERATIONS = {
 
 def isa() -> Isa:
     """x86-avx2 that computes in half precision as arm-neon+fp16 does."""
-    phone = PHONE.half
-    assert phone is not None
     scalar = {
-        **GENERIC.spell,
+        **SCALAR.spell,
         "load": "_cvtsh_ss(*({0}))",
         "store": "*({0}) = _cvtss_sh({1}, _MM_FROUND_TO_NEAREST_INT)",
     }
@@ -48,24 +48,26 @@ def isa() -> Isa:
         "narrow": _ROUND.format("{0}"),
         "neg": "_mm_xor_si128({0}, _mm_set1_epi16(static_cast<short>(0x8000)))",
         "abs": "_mm_and_si128({0}, _mm_set1_epi16(0x7FFF))",
-        **{name: _by_float(AVX2.spell[name], count) for name, count in _OPERATIONS.items()},
+        **{name: _by_float(FLOAT.spell[name], count) for name, count in _OPERATIONS.items()},
     }
     half = replace(
-        phone,
+        PHONE,
         vector="__m128i",
         mask="__m128i",
-        header="immintrin.h",
         lane_fma="",
         panels=None,
-        wide=AVX2,
-        scalar=replace(GENERIC, dtype=phone.dtype, element=phone.element, spell=scalar),
+        as_float=FLOAT,
+        scalar=replace(SCALAR, dtype=PHONE.dtype, element=PHONE.element, spell=scalar),
         spell=spell,
     )
     return replace(
         AVX2,
         name="half-on-host",
-        flags=(*AVX2.flags, "-mf16c"),
-        cpu_flags=frozenset({*AVX2.cpu_flags, "f16c"}),
-        half=half,
-        integers=None,
+        dialects={DType.F32: FLOAT, DType.F16: half},
+        toolchain=replace(
+            AVX2.toolchain,
+            flags=(*AVX2.toolchain.flags, "-mf16c"),
+            cpu_flags=AVX2.toolchain.cpu_flags | {"f16c"},
+        ),
+        int8=None,
     )

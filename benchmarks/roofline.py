@@ -101,7 +101,9 @@ def timed_layers(compiled: CompiledModel, repeats: int) -> tuple[list[Layer], fl
     plan = compiled.plan
     executable = compiled.build()
     peak = measure_peak(plan.isa, executable.toolchain)
-    rate = bandwidth(executable.toolchain, plan.isa.flags, plan.arena_bytes + plan.weight_bytes)
+    rate = bandwidth(
+        executable.toolchain, plan.isa.toolchain.flags, plan.arena_bytes + plan.weight_bytes
+    )
     timing = executable.time(repeats)
     layers = []
     for name, kernel, schedule, steps in units(plan):
@@ -115,13 +117,13 @@ def timed_layers(compiled: CompiledModel, repeats: int) -> tuple[list[Layer], fl
 def counted_layers(compiled: CompiledModel) -> list[Layer]:
     """Layers in instructions, for a target that runs in an emulator."""
     plan = compiled.plan
-    executable = Executable(plan, toolchain=arm_toolchain(plan.isa.qemu_cpu))
+    executable = Executable(plan, toolchain=arm_toolchain(plan.isa.toolchain.qemu_cpu))
     counts = instruction_counts.count(executable)
     layers = []
     for name, kernel, schedule, steps in units(plan):
         macs, nbytes = work(steps)
         spent = sum(counts.layers[step.name][0] for step in steps)
-        compute = macs / plan.isa.lanes
+        compute = macs / plan.isa.f32.lanes
         layers.append(Layer(name, kernel, schedule, macs, nbytes, spent, compute, 0.0))
     return layers
 
@@ -178,8 +180,8 @@ def main(model: str, target: str, repeats: int, output: Path | None) -> None:
     isa = compiled.plan.isa
     if find_toolchain(isa).runner:
         layers, unit = counted_layers(compiled), "k instructions"
-        console.print(f"{isa.name} under qemu: limit of one instruction for {isa.lanes} MAC")
-        peak, rate = 2.0 * isa.lanes, None
+        console.print(f"{isa.name} under qemu: limit of one instruction for {isa.f32.lanes} MAC")
+        peak, rate = 2.0 * isa.f32.lanes, None
     else:
         layers, peak, rate = timed_layers(compiled, repeats)
         unit = "us"

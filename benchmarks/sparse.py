@@ -44,13 +44,13 @@ def cost(graph: Graph, schedule: Schedule, isa: Isa, *, emulated: bool) -> float
 def main(target: str, layers: int) -> None:
     """Prints the costs of the dense schedule and of the chosen one."""
     isa = find_isa(target)
-    emulated = isa.triple.startswith("aarch64")
+    emulated = isa.toolchain.triple.startswith("aarch64")
     table = Table("layer", "zeros", "block", "chosen", "dense", "chosen costs", "times less")
     for channels, filters, size in LAYERS[:layers]:
         model = import_model(pointwise_model(channels, filters, size))
         for ratio, block in (
-            (0.5, 1), (0.5, isa.lanes), (0.7, isa.lanes), (0.8, 1), (0.8, isa.lanes),
-            (0.9, 1), (0.9, isa.lanes), (0.95, 1),
+            (0.5, 1), (0.5, isa.f32.lanes), (0.7, isa.lanes), (0.8, 1), (0.8, isa.f32.lanes),
+            (0.9, 1), (0.9, isa.f32.lanes), (0.95, 1),
         ):  # fmt: skip
             graph = optimise(prune_weights(model, ratio, block))
             node = next(n for n in graph.order() if isinstance(n.op, Conv2D))

@@ -58,7 +58,7 @@ def decoding_seconds(plan: Plan) -> tuple[int, float]:
         for name, data in emit(plan, Info("model", "0" * 64, "mdlc", "0")).items():
             (folder / name).write_bytes(data)
         (folder / "timer.cpp").write_text(TIMER.replace("@NAME@", plan.name))
-        flags = [*BUILD_FLAGS, *plan.isa.flags, f"-I{folder}"]
+        flags = [*BUILD_FLAGS, *plan.isa.toolchain.flags, f"-I{folder}"]
         toolchain.compile([folder / "timer.cpp"], folder / "timer", flags)
         weights = folder / f"{plan.name}.weights"
         command = [*toolchain.runner, str(folder / "timer"), str(weights)]

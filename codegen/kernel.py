@@ -9,15 +9,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 from mdlc.codegen.code import LayerCode
-from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.isa.base import Backend, KernelIsa
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.constant import constant
 from mdlc.compiler.types import Array, TensorType
+
+B = TypeVar("B")
 
 
 @dataclass(frozen=True)
@@ -104,28 +107,28 @@ class Step:
 
     name: str
     node: Node
-    kernel: Kernel
+    kernel: AnyKernel[Any]
     schedule: Schedule
     inputs: tuple[View, ...]
     output: View
     weights: Mapping[str, Array] = field(default_factory=dict)
     scratch: View | None = None
 
-    def isa(self, isa: Isa) -> Isa:
-        """The instruction set as its kernel sees it."""
-        return isa_of(self.node, isa)
+    def seen(self, backend: Backend) -> Any:
+        """The backend as its kernel sees it."""
+        return seen_by(self.node, backend)
 
-    def cycles(self, isa: Isa) -> float:
+    def cycles(self, backend: Backend) -> float:
         """Estimated cycles on one core."""
-        return self.kernel.cost(self.node, self.schedule, self.isa(isa))
+        return self.kernel.cost(self.node, self.schedule, self.seen(backend))
 
     def with_views(self, inputs: Sequence[View], output: View) -> Step:
         """The same step on other memory."""
         return replace(self, inputs=tuple(inputs), output=output)
 
 
-class Kernel(ABC):
-    """One kernel family; a file in codegen/kernels/ that defines KERNELS.
+class AnyKernel(ABC, Generic[B]):
+    """One kernel family of a backend, which it sees as a B.
 
     Attributes:
         name: as printed by `mdlc explain`.
@@ -146,22 +149,22 @@ class Kernel(ABC):
     banded: bool = False
 
     @abstractmethod
-    def matches(self, node: Node, isa: Isa) -> bool:
+    def matches(self, node: Node, isa: B) -> bool:
         """Whether this kernel computes the node."""
 
-    def schedules(self, node: Node, isa: Isa) -> Sequence[Schedule]:
+    def schedules(self, node: Node, isa: B) -> Sequence[Schedule]:
         """The candidates, never empty for a node that matches."""
         return (Schedule(self.name),)
 
     @abstractmethod
-    def cost(self, node: Node, schedule: Schedule, isa: Isa) -> float:
+    def cost(self, node: Node, schedule: Schedule, isa: B) -> float:
         """Estimated cycles on one core."""
 
-    def pack(self, node: Node, schedule: Schedule, isa: Isa) -> dict[str, Array]:
+    def pack(self, node: Node, schedule: Schedule, isa: B) -> dict[str, Array]:
         """The node's constants as the kernel reads them, by field name, in call order."""
         return {}
 
-    def repack(self, node: Node, weights: Array, schedule: Schedule, isa: Isa) -> dict[str, Array]:
+    def repack(self, node: Node, weights: Array, schedule: Schedule, isa: B) -> dict[str, Array]:
         """What `pack` gives, with other weights in the places of the node's own.
 
         Kernels that leave zeros out leave out those of the node, whatever `weights` has there.
@@ -182,11 +185,11 @@ class Kernel(ABC):
         """Whether `weights` is the weights in another order, or `filter_transform` of them."""
         return True
 
-    def scratch(self, node: Node, schedule: Schedule, isa: Isa) -> int:
+    def scratch(self, node: Node, schedule: Schedule, isa: B) -> int:
         """Bytes of scratch memory that a run on one thread needs."""
         return 0
 
-    def thread_scratch(self, node: Node, schedule: Schedule, isa: Isa) -> int:
+    def thread_scratch(self, node: Node, schedule: Schedule, isa: B) -> int:
         """Bytes behind those that each further thread needs (see codegen/threads.py)."""
         return 0
 
@@ -195,14 +198,18 @@ class Kernel(ABC):
         return ()
 
     @abstractmethod
-    def emit(self, step: Step, isa: Isa) -> LayerCode:
+    def emit(self, step: Step, isa: B) -> LayerCode:
         """The C++ of a layer."""
 
 
+class Kernel(AnyKernel[KernelIsa]):
+    """One kernel family in C++; a file in codegen/kernels/ that defines KERNELS."""
+
+
 @cache
-def kernels(package_name: str = "mdlc.codegen.kernels") -> tuple[Kernel, ...]:
+def kernels(package_name: str = "mdlc.codegen.kernels") -> tuple[AnyKernel[Any], ...]:
     """All kernels of a package, in the order of their files."""
-    found: list[Kernel] = []
+    found: list[AnyKernel[Any]] = []
     package = importlib.import_module(package_name)
     for module in pkgutil.iter_modules(package.__path__):
         loaded = importlib.import_module(f"{package.__name__}.{module.name}")
@@ -210,37 +217,37 @@ def kernels(package_name: str = "mdlc.codegen.kernels") -> tuple[Kernel, ...]:
     return tuple(found)
 
 
-def isa_of(node: Node, isa: Isa) -> Isa:
-    """The instruction set as seen by the kernel of a node: of its element type."""
-    return isa.of((node.type, *(source.type for source in node.inputs)))
+def seen_by(node: Node, backend: Backend) -> Any:
+    """A backend as the kernel of a node sees it: an ISA in the dialect of its element type."""
+    return backend.of((node.type, *(source.type for source in node.inputs)))
 
 
 @dataclass(frozen=True)
 class Candidate:
     """A way to compute a node, with its estimated cycles."""
 
-    kernel: Kernel
+    kernel: AnyKernel[Any]
     schedule: Schedule
     cycles: float
 
 
-def candidates(node: Node, isa: Isa) -> list[Candidate]:
+def candidates(node: Node, backend: Backend) -> list[Candidate]:
     """All ways to compute a node, cheapest first (ties in the order of the kernels' files).
 
     Raises:
-        MdlcError: no kernel computes it on this ISA.
+        MdlcError: no kernel of the backend computes it.
     """
-    isa = isa_of(node, isa)
+    seen = seen_by(node, backend)
     found = [
-        Candidate(kernel, schedule, kernel.cost(node, schedule, isa))
-        for kernel in kernels(isa.kernels)
-        if kernel.matches(node, isa)
-        for schedule in kernel.schedules(node, isa)
+        Candidate(kernel, schedule, kernel.cost(node, schedule, seen))
+        for kernel in kernels(backend.kernels)
+        if kernel.matches(node, seen)
+        for schedule in kernel.schedules(node, seen)
     ]
     if not found:
         operands = ", ".join(str(source.type) for source in node.inputs)
         raise MdlcError(
-            f"target {isa.name} has no kernel for {type(node.op).__name__} on ({operands})",
+            f"target {backend.name} has no kernel for {type(node.op).__name__} on ({operands})",
             node=f"node {node.name!r}",
         )
     return sorted(found, key=lambda candidate: candidate.cycles)

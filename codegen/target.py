@@ -10,13 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mdlc.codegen.cpp import emit as emit_cpp
-from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.isa.base import Backend, Isa
 from mdlc.codegen.isa.host import host_isa
 from mdlc.codegen.isa.registry import isas
 from mdlc.codegen.metal import emit_metal, program
 from mdlc.codegen.metal import lowering as metal_lowering
+from mdlc.codegen.metal.backend import METAL, METAL_FLOAT
 from mdlc.codegen.metal.cost import estimate
-from mdlc.codegen.metal.isa import METAL, METAL_FLOAT
 from mdlc.codegen.plan import lowering
 from mdlc.codegen.plan.plan import Plan
 from mdlc.codegen.run import toolchain
@@ -29,7 +29,7 @@ class Target:
     """What can be compiled for.
 
     Attributes:
-        isa: what its kernels may use; lower, emit: see the modules of those names.
+        backend: the instruction set or GPU; lower, emit: see the modules of those names.
         executable: builds a plan's program, to be called with numpy arrays.
         needs: what builds and what runs its programs here; MdlcError where that is missing.
         embeds: whether the weights may stand in the source; encodes: whether they may be encoded.
@@ -43,7 +43,7 @@ class Target:
             by name, and lines for the whole network; None where the candidates' cycles say it.
     """
 
-    isa: Isa
+    backend: Backend
     lower: Callable[..., Plan]
     emit: Callable[..., dict[str, bytes]]
     executable: Callable[..., Executable]
@@ -61,7 +61,17 @@ class Target:
     @property
     def name(self) -> str:
         """As on the command line."""
-        return self.isa.name
+        return self.backend.name
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """Compiler flags that its files need."""
+        return self.backend.toolchain.flags if isinstance(self.backend, Isa) else ()
+
+    @property
+    def narrows(self) -> bool:
+        """Whether `--precision fp16` changes what it computes in."""
+        return isinstance(self.backend, Isa) and self.backend.half is not None
 
 
 def _cpp(isa: Isa) -> Target:
@@ -81,9 +91,9 @@ def _metal_needs() -> tuple[str, str]:
 def targets() -> dict[str, Target]:
     """All targets by name."""
     found = {name: _cpp(isa) for name, isa in isas().items()}
-    for isa in (METAL, METAL_FLOAT):
-        found[isa.name] = Target(
-            isa,
+    for metal in (METAL, METAL_FLOAT):
+        found[metal.name] = Target(
+            metal,
             metal_lowering.lower,
             emit_metal.emit,
             program.MetalProgram,
@@ -93,7 +103,7 @@ def targets() -> dict[str, Target]:
             integers=False,
             threads=False,
             unpacks=False,
-            half=isa is METAL,
+            half=not metal.in_float,
             falls_back=True,
             timed=False,
             estimate=estimate,
@@ -121,4 +131,4 @@ def find_target(name: str) -> Target:
 
 def target_of(plan: Plan) -> Target:
     """The target that a plan was made for."""
-    return targets()[plan.isa.name]
+    return targets()[plan.backend.name]

@@ -195,22 +195,22 @@ def compile(
             hint="cpu is what layers can be left to, by target metal",
         )
     _check_precision(precision, chosen, encoding, quantize, calibrate)
-    computes_half = precision == "fp16" and chosen.isa.half is not None
+    computes_half = precision == "fp16" and chosen.narrows
     if precision != "fp32" and not computes_half:
         encoding = Encoding(precision)  # storage alone
     paths = _paths(tuned)
-    tables = shipped_tables(chosen.isa) if paths is None else read_tables(paths, chosen.isa)
+    tables = shipped_tables(chosen.backend) if paths is None else read_tables(paths, chosen.backend)
     checked = checked_class_name(name) if name else None
     tell("reading the model")
     source = read_model(model, example_inputs)
     imported = import_model(source.path or source.onnx, shapes=shapes)
     tell("optimising the graph")
-    low_precision = None if quantize is None else LowPrecision(quantize, how, chosen.isa, tell)
+    low_precision = None if quantize is None else LowPrecision(quantize, how, chosen.backend, tell)
     network = preprocess(imported, how)
     half = None
     if computes_half:
         source_of_ranges = None if calibrate is None else Path(calibrate)
-        half = HalfPrecision(chosen.isa, network, how, source_of_ranges, tell)
+        half = HalfPrecision(chosen.backend, network, how, source_of_ranges, tell)
     passed = stages(
         network,
         dump=None if dump is None else Path(dump),
@@ -226,7 +226,7 @@ def compile(
     tell(f"choosing kernels for {chosen.name}")
     kept = {"decodable": True} if encoding != RAW else {}
     kept |= {"fallback": True} if fallback else {}
-    plan = chosen.lower(graph, chosen.isa, class_, tuned=tables, threads=threads, **kept)
+    plan = chosen.lower(graph, chosen.backend, class_, tuned=tables, threads=threads, **kept)
     if precision != "fp32":
         kept_float = half.narrowed.kept if half and half.narrowed else {}
         plan = replace(plan, precision=precision, kept_float=kept_float)
@@ -281,7 +281,7 @@ def _check_precision(
             node="--precision",
             hint=f"choose one of {', '.join(PRECISIONS)}",
         )
-    if calibrate is not None and (precision != "fp16" or target.isa.half is None):
+    if calibrate is not None and (precision != "fp16" or not target.narrows):
         raise MdlcError(
             "means nothing without --quantize or --precision fp16 on a target that computes in it",
             node="--calibrate",

@@ -73,14 +73,14 @@ def report_of(plan: Plan) -> Report:
             step.kernel.name,
             str(step.schedule),
             step.node.op.cost([s.type for s in step.node.inputs], step.node.type).macs,
-            step.cycles(plan.isa),
+            step.cycles(plan.backend),
             sum(array.nbytes for array in step.weights.values()),
         )
         for step in plan.steps
     )
     return Report(
         plan.name,
-        plan.isa.name,
+        plan.backend.name,
         layers,
         plan.macs,
         plan.arena_bytes,

@@ -77,7 +77,7 @@ def layers_of(plans: Iterable[Plan]) -> list[Layer]:
             if key in found:
                 found[key] = replace(found[key], count=found[key].count + 1)
                 continue
-            ways = tuple(candidates(step.node, plan.isa))
+            ways = tuple(candidates(step.node, plan.backend))
             if len(ways) > 1:
                 found[key] = Layer(key, step, ways, 1)
     return sorted(found.values(), key=lambda layer: (-layer.cycles, layer.key))

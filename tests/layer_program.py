@@ -16,7 +16,7 @@ import numpy as np
 from mdlc.codegen.code import C_TYPES
 from mdlc.codegen.cpp.emit import _functions, _includes, ordered
 from mdlc.codegen.isa.base import Isa
-from mdlc.codegen.kernel import Candidate, Step, View, isa_of, row_length
+from mdlc.codegen.kernel import Candidate, Step, View, row_length, seen_by
 from mdlc.codegen.plan.plan import ALIGNMENT
 from mdlc.codegen.run.toolchain import BUILD_FLAGS, find_toolchain
 from mdlc.codegen.threads import resolve
@@ -91,7 +91,7 @@ def compute(layers: Sequence[Layer], isa: Isa, folder: Path, flags: Sequence[str
     steps, calls, outputs, scratches = [], [], [], []
     for number, layer in enumerate(layers):
         node, kernel, schedule = layer.node, layer.candidate.kernel, layer.candidate.schedule
-        own = isa_of(node, isa)
+        own = seen_by(node, isa)
         weights = kernel.pack(node, schedule, own)
         arguments = [_argument(block.add(a.tobytes()), C_TYPES[DType.from_numpy(a.dtype)])
                      for a in weights.values()]  # fmt: skip
@@ -148,19 +148,19 @@ def _run(
     flags: Sequence[str],
 ) -> bytes:
     """The memory after all calls."""
-    codes = [resolve(step.kernel.emit(step, step.isa(isa)), 1) for step in steps]
+    codes = [resolve(step.kernel.emit(step, step.seen(isa)), 1) for step in steps]
     functions, names = _functions(codes, set())
     calls = "\n".join(f"  {n}({a});" for n, a in zip(names, arguments, strict=True))
     microkernels = ordered(codes, isa)
     headers = {"cstdint", "cstdio", "cstring", "cstddef", *_includes(codes, microkernels)}
     lines = [f"#include <{name}>" for name in sorted(headers)]
-    lines += [f"#include <{isa.header}>"] if isa.header else []
+    lines += [f"#include <{isa.toolchain.header}>"] if isa.toolchain.header else []
     lines += ["namespace {", *(m.text for m in microkernels), *functions, "}"]
     lines.append(_MAIN.format(size=len(memory), alignment=ALIGNMENT, calls=calls))
     source, program = folder / "layers.cpp", folder / "layers"
     source.write_text("\n".join(lines))
     toolchain = find_toolchain(isa)
-    toolchain.compile([source], program, [*BUILD_FLAGS, *isa.flags, *flags])
+    toolchain.compile([source], program, [*BUILD_FLAGS, *isa.toolchain.flags, *flags])
     (folder / "before").write_bytes(memory)
     command = [*toolchain.runner, str(program), str(folder / "before"), str(folder / "after")]
     subprocess.run(command, check=True, capture_output=True)

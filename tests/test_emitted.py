@@ -94,7 +94,7 @@ def test_arguments_that_do_not_fit(tmp_path: Path) -> None:
 def test_two_instances_on_two_threads(target: str, tmp_path: Path) -> None:
     isa = compile_to(tmp_path, block_model(), target)
     sources = [tmp_path / "Block.cpp", DRIVERS / "threads.cpp"]
-    flags = ("-O1", "-g", "-fsanitize=thread", "-pthread", *isa.flags)
+    flags = ("-O1", "-g", "-fsanitize=thread", "-pthread", *isa.toolchain.flags)
     run(build(tmp_path, require("g++"), sources, flags), tmp_path / "Block.weights")
 
 
@@ -102,7 +102,7 @@ def test_two_instances_on_two_threads(target: str, tmp_path: Path) -> None:
 def test_workers(target: str, tmp_path: Path) -> None:
     isa = compile_to(tmp_path, block_model(), target, threads=3)
     sources = [tmp_path / "Block.cpp", DRIVERS / "workers.cpp"]
-    flags = ("-O2", "-pthread", *NO_RUNTIME, *WARNINGS, *isa.flags)
+    flags = ("-O2", "-pthread", *NO_RUNTIME, *WARNINGS, *isa.toolchain.flags)
     run(build(tmp_path, require("g++"), sources, flags), tmp_path / "Block.weights")
 
 
@@ -111,7 +111,7 @@ def test_infer_never_allocates(target: str, tmp_path: Path) -> None:
     require_linux()
     isa = compile_to(tmp_path, block_model(), target)
     sources = [tmp_path / "Block.cpp", DRIVERS / "allocations.cpp"]
-    program = build(tmp_path, require("g++"), sources, ("-O2", *NO_RUNTIME, *isa.flags))
+    program = build(tmp_path, require("g++"), sources, ("-O2", *NO_RUNTIME, *isa.toolchain.flags))
     in_init, in_infer = map(int, run(program, tmp_path / "Block.weights").split())
     assert in_init >= 1  # the arena: the counter counts
     assert in_infer == 0

@@ -32,10 +32,14 @@ SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g")
 def _commands(target: str) -> list[list[str]]:
     """Compilers for a target's machine."""
     isa = find_isa(target)
-    if not isa.triple or target in NATIVE:
+    if not isa.toolchain.triple or target in NATIVE:
         return [[require("g++")], [require("clang++")]]
-    cross = require(f"{isa.triple}-g++") if "aarch64" in isa.triple else require("g++")
-    return [[cross], [require("clang++"), f"--target={isa.triple}"]]
+    cross = (
+        require(f"{isa.toolchain.triple}-g++")
+        if "aarch64" in isa.toolchain.triple
+        else require("g++")
+    )
+    return [[cross], [require("clang++"), f"--target={isa.toolchain.triple}"]]
 
 
 @pytest.mark.parametrize("target", list(isas()))
@@ -44,7 +48,7 @@ def test_no_warnings(target: str, embed: bool, tmp_path: Path) -> None:
     isa = compile_to(tmp_path, block_model(), target, embed_weights=embed)
     for command in _commands(target):
         for source in ("Block.cpp", "main.cpp"):
-            flags = [*WARNINGS, *NO_RUNTIME, *isa.flags, "-std=c++17", "-O2", "-c"]
+            flags = [*WARNINGS, *NO_RUNTIME, *isa.toolchain.flags, "-std=c++17", "-O2", "-c"]
             done = subprocess.run(
                 [*command, *flags, source, "-o", "object.o"],
                 cwd=tmp_path,
@@ -71,7 +75,7 @@ def test_header_has_no_intrinsics_nor_macros(tmp_path: Path) -> None:
         header = (tmp_path / target / "Block.h").read_text()
         directives = re.findall(r"^#\s*(\w+.*)$", header, re.MULTILINE)
         assert directives == ["pragma once", "include <cstddef>", "include <cstdint>"]
-        assert isa.vector == "float" or isa.vector not in header
+        assert isa.f32.vector == "float" or isa.f32.vector not in header
 
 
 def test_header_opens_with_a_legible_table(tmp_path: Path) -> None:

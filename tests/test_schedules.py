@@ -15,7 +15,7 @@ import pytest
 
 from mdlc.codegen.isa.base import Isa
 from mdlc.codegen.isa.registry import find_isa
-from mdlc.codegen.kernel import candidates, isa_of
+from mdlc.codegen.kernel import candidates, seen_by
 from mdlc.codegen.plan.lowering import is_alias
 from mdlc.codegen.tiles.winograd_transform import transform
 from mdlc.compiler.op import Op, Sample
@@ -67,7 +67,7 @@ def cases_of(cls: type[Op], isa: Isa) -> Iterator[Case]:
         if not isinstance(node.op, cls) or node.name not in samples or is_alias(node):
             continue
         # The kernels on floats are those of the target that it is tuned as.
-        if isa.tuned_as and node.type.dtype.is_float and isa_of(node, isa) is isa:
+        if isa.tuned_as and node.type.dtype.is_float and seen_by(node, isa).dtype is DType.F32:
             continue
         sample = samples[node.name]
         inputs = tuple(
@@ -123,7 +123,8 @@ def test_a_wrong_tile_is_seen(hook: str, spelling: str, complaint: str, tmp_path
     """That the test above can fail: every schedule, with a wrong product or store."""
     isa = find_isa("generic")
     require(isa.name)
-    broken = replace(isa, spell={**isa.spell, hook: spelling})
+    dialect = replace(isa.f32, spell={**isa.f32.spell, hook: spelling})
+    broken = replace(isa, dialects={DType.F32: dialect})
     found = [case for case in cases_of(Conv2D, isa) if case.sample.label in ("1x1", "3x3_deep")]
     wrong = disagreements(found, broken, tmp_path)
     seen = [text for text in wrong if complaint in text]

@@ -90,7 +90,7 @@ def test_every_sparse_schedule_agrees_with_reference(target: str) -> None:
     isa = find_isa(target)
     for node in graph.outputs:
         taps = isinstance(node.op, Conv2D) and node.inputs[1].shape[2:] != (1, 1)
-        assert bool(found[node.name]) is (isa.panels is not None or not taps), node
+        assert bool(found[node.name]) is (isa.f32.panels is not None or not taps), node
     most = max(len(each) for each in found.values())
     rounds = [(0, 1), (most // 2, 2), (most - 1, 1)]
     for number, threads in rounds:
@@ -152,7 +152,7 @@ def test_layers_with_few_zeros_stay_dense() -> None:
         for ratio in (0.0, 0.1):
             node = _layer(_pointwise(32, 32, 14, ratio, 1))
             assert candidates(node, isa)[0].kernel.name != "conv_sparse"
-        node = _layer(_pointwise(128, 128, 14, 0.9, max(isa.lanes, 1)))
+        node = _layer(_pointwise(128, 128, 14, 0.9, max(isa.f32.lanes, 1)))
         assert candidates(node, isa)[0].kernel.name == "conv_sparse", target
 
 

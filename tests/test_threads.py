@@ -82,7 +82,7 @@ def test_kinds_of_iterations_share_one_loop() -> None:
 
 
 def test_blocks_of_pixels_come_in_numbers_that_threads_can_share() -> None:
-    isa = find_isa("x86-avx2")
+    isa = find_isa("x86-avx2").of(())
     step = Steps(0, 0, 64, 0)
     for channels, blocks in ((16, 4), (4096, 2)):  # more pixels than weights, and fewer
         product = Product(1, 1, 300, 1, channels, 64, (), step, step)
@@ -139,6 +139,6 @@ def test_a_worker_that_has_not_begun_holds_nothing_up(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
     source, program = tmp_path / "pool.cpp", tmp_path / "pool"
     source.write_text(POOL)
-    find_toolchain(isa).compile([source], program, [*BUILD_FLAGS, *isa.flags, "-pthread"])
+    find_toolchain(isa).compile([source], program, [*BUILD_FLAGS, *isa.toolchain.flags, "-pthread"])
     done = subprocess.run([program], capture_output=True, text=True, check=True, timeout=60)
     assert int(done.stdout) == 50 * 101 * 50

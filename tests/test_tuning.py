@@ -165,7 +165,7 @@ def test_counts_are_those_of_the_network(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(measure, "_L1_MISS", 0)
     monkeypatch.setattr(measure, "_L2_MISS", 0)
     result = program.run(1)
-    assert result.processor == f"{isa.qemu_cpu} in qemu"
+    assert result.processor == f"{isa.toolchain.qemu_cpu} in qemu"
     assert "L1 misses" in machine.metric
     # Each of the 50 KB read and written at least misses once.
     lines = 2 * 20 * 20 * 32 * 4 // 64

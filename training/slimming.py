@@ -197,7 +197,7 @@ def _measure(of: str, target: str) -> Callable[[Graph], float]:
 
     def latency(graph: Graph) -> float:
         plan = lower(optimise(graph), isa, "Latency")
-        return sum(s.kernel.cost(s.node, s.schedule, isa) for s in plan.steps)
+        return sum(s.cycles(isa) for s in plan.steps)
 
     return latency
 

@@ -154,7 +154,7 @@ def manifest(plan: Plan, info: Info, files: Mapping[str, bytes]) -> bytes:
         "class": plan.name,
         "mdlc": info.version,
         "target": plan.isa.name,
-        "compiler_flags": list(plan.isa.flags),
+        "compiler_flags": list(plan.isa.toolchain.flags),
         "model": {"file": info.model, "sha256": info.sha256},
         "inputs": [port_entry(port) for port in plan.inputs],
         "outputs": [port_entry(port) for port in plan.outputs],
@@ -206,7 +206,7 @@ def _code(plan: Plan, unit: Sequence[int]) -> LayerCode:
         code = chain_code([plan.steps[i] for i in unit], chain, plan.isa)
         return resolve(code, chain.strips)
     step = plan.steps[unit[0]]
-    return resolve(step.kernel.emit(step, step.isa(plan.isa)), _threads(plan, step))
+    return resolve(step.kernel.emit(step, step.seen(plan.isa)), _threads(plan, step))
 
 
 def _threads(plan: Plan, step: Step) -> int:
@@ -328,7 +328,7 @@ def describe(step: Step) -> str:
 
 def _manual(plan: Plan, info: Info, embed: bool) -> list[str]:
     """The table at the top of the header."""
-    flags = " ".join(plan.isa.flags)
+    flags = " ".join(plan.isa.toolchain.flags)
     rows = [
         ("model", info.model),
         ("SHA-256", info.sha256),

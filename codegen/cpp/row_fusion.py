@@ -167,7 +167,7 @@ def _call(
 
 def _helper(step: Step, part: Part, isa: Isa) -> LayerCode:
     """A layer's function on the rows of a band, with a name that tells its padding."""
-    code = resolve(step.kernel.emit(band_step(step, part), isa), 1)
+    code = resolve(step.kernel.emit(band_step(step, part), step.seen(isa)), 1)
     border = f"{'_top' if part.top else ''}{'_bottom' if part.bottom else ''}"
     if not border:
         return code

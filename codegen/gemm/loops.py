@@ -17,7 +17,7 @@ from mdlc.codegen.gemm.k_split import Part, Taps, parts
 from mdlc.codegen.gemm.shape import ChannelBlock, Product, Region, Steps, channel_blocks, regions
 from mdlc.codegen.gemm.split import Chunk
 from mdlc.codegen.isa.arm.panels import CHUNKS
-from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.isa.base import KernelIsa
 from mdlc.codegen.kernel import Schedule
 from mdlc.codegen.templates import render
 from mdlc.codegen.threads import CLOSE, best_level, loop_cases, open_parallel, own
@@ -38,7 +38,7 @@ from mdlc.codegen.tiles.gemm_panels import (
 from mdlc.compiler.types import Array
 
 
-def schedules(product: Product, isa: Isa) -> list[Schedule]:
+def schedules(product: Product, isa: KernelIsa) -> list[Schedule]:
     """Register tiles that fit the registers, with the cache block that suits each."""
     most_vectors = -(-product.channels // isa.lanes)
     found = set()
@@ -59,18 +59,18 @@ def schedules(product: Product, isa: Isa) -> list[Schedule]:
     return sorted(found, key=lambda schedule: (schedule.panels, schedule.tile))
 
 
-def _block(product: Product, rows: int, isa: Isa, *, panels: bool = False) -> tuple[int, ...]:
+def _block(product: Product, rows: int, isa: KernelIsa, *, panels: bool = False) -> tuple[int, ...]:
     """Pixels whose inputs stay in cache while all weights pass by; () for all of them."""
     weights = product.depth * product.channels * isa.bytes
     # Bytes of input that a further pixel brings.
     inputs = max((product.depth if panels else product.x.pixel) * isa.bytes, 1)
-    if weights <= isa.l1_bytes // 2:
+    if weights <= isa.core.l1_bytes // 2:
         return (rows,) if product.rows == 1 else (product.columns,)
-    block = max(isa.l2_bytes // 2 // inputs // rows, 1) * rows
+    block = max(isa.core.l2_bytes // 2 // inputs // rows, 1) * rows
     return () if block >= product.pixels else (block,)
 
 
-def cycles(product: Product, schedule: Schedule, isa: Isa) -> float:
+def cycles(product: Product, schedule: Schedule, isa: KernelIsa) -> float:
     """Estimated cycles on one core: of the arithmetic, or of streaming the weights if more."""
     total = 0.0
     blocks = channel_blocks(product, schedule, isa)
@@ -82,7 +82,9 @@ def cycles(product: Product, schedule: Schedule, isa: Isa) -> float:
                 fmas = chunk.size * block.vectors
                 busy = _step_cycles(chunk.size, block.vectors, schedule, isa)
                 row = block.vectors * isa.lanes * isa.bytes
-                if row * depth > isa.l2_bytes * 3 // 4:  # read anew from beyond it for every tile
+                if (
+                    row * depth > isa.core.l2_bytes * 3 // 4
+                ):  # read anew from beyond it for every tile
                     busy = max(busy, row / 16)
                 step += block.count * busy
                 if schedule.panels:
@@ -93,17 +95,17 @@ def cycles(product: Product, schedule: Schedule, isa: Isa) -> float:
                 else:
                     beside = 6 + 3 * fmas + (8 * chunk.size if block.part else 0)
                 # Where there are panels, instructions are what counts.
-                once += block.count * beside / (isa.issue_width if isa.panels else 1)
+                once += block.count * beside / (isa.core.issue_width if isa.panels else 1)
             if schedule.panels:
-                step += pack_instructions(chunk.size, isa) / isa.issue_width
+                step += pack_instructions(chunk.size, isa) / isa.core.issue_width
             total += region.count * region.rows * chunk.count * (depth * step + once)
     weights = packed_length(product, schedule, isa) * product.groups * isa.bytes
-    streamed = weights / isa.stream_bytes if weights > isa.l2_bytes else 0.0
+    streamed = weights / isa.core.stream_bytes if weights > isa.core.l2_bytes else 0.0
     total *= product.images * product.groups
     return max(total, streamed) + 0.1 * min(total, streamed)
 
 
-def _step_cycles(rows: int, vectors: int, schedule: Schedule, isa: Isa) -> float:
+def _step_cycles(rows: int, vectors: int, schedule: Schedule, isa: KernelIsa) -> float:
     """Cycles of one step of a tile's depth."""
     fmas = rows * vectors
     loads = vectors + (rows / isa.lanes if isa.lane_fma or schedule.panels else rows)
@@ -111,13 +113,15 @@ def _step_cycles(rows: int, vectors: int, schedule: Schedule, isa: Isa) -> float
         started = step_instructions(rows, vectors, isa)
     else:
         started = fmas + (vectors / 2 + (rows + 3) / isa.lanes if isa.lane_fma else loads)
-    # A multiply-add waits 4 cycles for the one before it on its accumulator.
     return max(
-        fmas / isa.fma_per_cycle, loads / isa.loads_per_cycle, started / isa.issue_width, 4.0
+        fmas / isa.fma_per_cycle,
+        loads / isa.loads_per_cycle,
+        started / isa.core.issue_width,
+        isa.core.fma_latency,
     )
 
 
-def pack_matrix(matrix: Array, product: Product, schedule: Schedule, isa: Isa) -> Array:
+def pack_matrix(matrix: Array, product: Product, schedule: Schedule, isa: KernelIsa) -> Array:
     """Weights [groups, depth, channels] as panels of [depth][tile channels], zero-filled."""
     panels = []
     depth = product.packed_depth(schedule, isa)
@@ -139,14 +143,14 @@ def pack_matrix(matrix: Array, product: Product, schedule: Schedule, isa: Isa) -
     return np.concatenate(panels)
 
 
-def packed_length(product: Product, schedule: Schedule, isa: Isa) -> int:
+def packed_length(product: Product, schedule: Schedule, isa: KernelIsa) -> int:
     """Elements of one group's packed weights."""
     blocks = channel_blocks(product, schedule, isa)
     width = sum(block.count * block.vectors * isa.lanes for block in blocks)
     return width * product.packed_depth(schedule, isa)
 
 
-def panel_elements(product: Product, schedule: Schedule, isa: Isa) -> int:
+def panel_elements(product: Product, schedule: Schedule, isa: KernelIsa) -> int:
     """Elements of scratch memory that a schedule's panels take."""
     if not schedule.panels:
         return 0
@@ -155,17 +159,17 @@ def panel_elements(product: Product, schedule: Schedule, isa: Isa) -> int:
     )
 
 
-def _region_panels(product: Product, schedule: Schedule, isa: Isa, region: Region) -> int:
+def _region_panels(product: Product, schedule: Schedule, isa: KernelIsa, region: Region) -> int:
     return region.rows * row_panels(product, schedule, isa, region)
 
 
-def row_panels(product: Product, schedule: Schedule, isa: Isa, region: Region) -> int:
+def row_panels(product: Product, schedule: Schedule, isa: KernelIsa, region: Region) -> int:
     """Elements of the panels of one row of a region."""
     pitch = sum(chunk.count * panel_pitch(chunk.size) for chunk in region.chunks)
     return pitch * product.packed_depth(schedule, isa)
 
 
-def pack_per_channel(values: Array, groups: int, isa: Isa) -> Array:
+def pack_per_channel(values: Array, groups: int, isa: KernelIsa) -> Array:
     """A per-channel array padded with zeros to whole vectors, group by group."""
     grouped = values.astype(isa.dtype.numpy).reshape(groups, -1)
     padding = -grouped.shape[1] % isa.lanes
@@ -173,7 +177,7 @@ def pack_per_channel(values: Array, groups: int, isa: Isa) -> Array:
 
 
 def parallel_level(
-    product: Product, schedule: Schedule, isa: Isa, region: Region | None = None
+    product: Product, schedule: Schedule, isa: KernelIsa, region: Region | None = None
 ) -> str:
     """The loop that threads share: group, or in a region block, n, row or column."""
     if region is None:
@@ -186,7 +190,7 @@ def parallel_level(
 
 
 def _levels(
-    product: Product, schedule: Schedule, isa: Isa, region: Region
+    product: Product, schedule: Schedule, isa: KernelIsa, region: Region
 ) -> list[tuple[str, int]]:
     blocks = channel_blocks(product, schedule, isa)
     return [
@@ -197,7 +201,7 @@ def _levels(
     ]
 
 
-def thread_panels(product: Product, schedule: Schedule, isa: Isa) -> int:
+def thread_panels(product: Product, schedule: Schedule, isa: KernelIsa) -> int:
     """Elements of panels that every further thread needs: those of loops around them."""
     levels = [parallel_level(product, schedule, isa, r) for r in regions(product, schedule)]
     if parallel_level(product, schedule, isa) or "block" in levels:
@@ -208,7 +212,7 @@ def thread_panels(product: Product, schedule: Schedule, isa: Isa) -> int:
 def emit_loops(
     product: Product,
     schedule: Schedule,
-    isa: Isa,
+    isa: KernelIsa,
     epilogue: Epilogue,
     x: str,
     y: str = "y",
@@ -235,7 +239,9 @@ def emit_loops(
     )
 
     # Weights that do not stay in cache from one inference to the next are fetched a panel ahead.
-    streamed = packed_length(product, schedule, isa) * product.groups * isa.bytes > isa.l2_bytes
+    streamed = (
+        packed_length(product, schedule, isa) * product.groups * isa.bytes > isa.core.l2_bytes
+    )
     ahead = streamed and "prefetch" in isa.spell
 
     def ending(part: Part) -> Epilogue:
@@ -333,12 +339,12 @@ def emit_loops(
     return text, list(dict.fromkeys(microkernels))
 
 
-def _ahead(panel: int, isa: Isa) -> int:
+def _ahead(panel: int, isa: KernelIsa) -> int:
     """Elements from a weight to the one fetched meanwhile: the next panel's, if both are cached."""
-    return panel if panel * isa.bytes <= isa.l2_bytes // 4 else 4096
+    return panel if panel * isa.bytes <= isa.core.l2_bytes // 4 else 4096
 
 
-def aligned(elements: int, isa: Isa) -> int:
+def aligned(elements: int, isa: KernelIsa) -> int:
     """A number of elements rounded up to whole cache lines."""
     line = 64 // isa.bytes
     return -(-elements // line) * line

@@ -19,7 +19,7 @@ from mdlc.codegen.code import Microkernel
 from mdlc.codegen.gemm.loops import packed_length, row_panels, thread_panels
 from mdlc.codegen.gemm.shape import ChannelBlock, Product, Region, Steps, channel_blocks, regions
 from mdlc.codegen.gemm.split import Chunk
-from mdlc.codegen.isa.base import Isa, integers_of
+from mdlc.codegen.isa.base import KernelIsa, integers_of
 from mdlc.codegen.isa.int8 import SCALAR, Integers, is_wide, pack_fields
 from mdlc.codegen.isa.int8_result import Addition, Finish
 from mdlc.codegen.kernel import Schedule
@@ -41,24 +41,24 @@ READS_PAST = 64
 class ByteTile(Protocol):
     """A register tile of a product of 8-bit integers."""
 
-    def name(self, isa: Isa) -> str:
+    def name(self, isa: KernelIsa) -> str:
         """Its C++ name."""
 
     def parameters(self) -> list[str]:
         """Names of the compile-time integers, in order."""
 
-    def microkernel(self, isa: Isa) -> Microkernel:
+    def microkernel(self, isa: KernelIsa) -> Microkernel:
         """The C++ of the tile."""
 
 
-def byte_lanes(isa: Isa) -> int:
+def byte_lanes(isa: KernelIsa) -> int:
     """Channels of one vector of accumulators."""
-    return isa.lanes if isa.integers else 1
+    return isa.lanes if isa.int8 else 1
 
 
-def for_bytes(isa: Isa) -> Isa:
+def for_bytes(isa: KernelIsa) -> KernelIsa:
     """The ISA with the lanes of its integer vectors, which cutting channels into blocks counts."""
-    return isa if isa.integers else replace(isa, lanes=1, registers=16)
+    return isa if isa.int8 else isa.portable
 
 
 def finish_of(node: Node, integers: Integers) -> Finish:
@@ -117,7 +117,12 @@ def check_sums(node: Node) -> None:
 
 
 def pack_weights(
-    matrix: Array, product: Product, run: int, schedule: Schedule, isa: Isa, groups: Sequence[int]
+    matrix: Array,
+    product: Product,
+    run: int,
+    schedule: Schedule,
+    isa: KernelIsa,
+    groups: Sequence[int],
 ) -> Array:
     """Weights [groups, depth, channels] as [block][tap][group of depth][channel][group].
 
@@ -143,7 +148,7 @@ def pack_weights(
     return np.concatenate(panels)
 
 
-def pack_rescaling(node: Node, product: Product, isa: Isa) -> Array:
+def pack_rescaling(node: Node, product: Product, isa: KernelIsa) -> Array:
     """Bias, and what rescaling needs, of every channel; groups start at whole vectors."""
     integers = integers_of(isa)
     finish = finish_of(node, integers)
@@ -272,7 +277,9 @@ def needs_border(node: Node) -> bool:
     return any(op.pads[:2]) or down > height or across > width
 
 
-def tile_schedules(product: Product, isa: Isa, in_panels: Product | None = None) -> list[Schedule]:
+def tile_schedules(
+    product: Product, isa: KernelIsa, in_panels: Product | None = None
+) -> list[Schedule]:
     """Register tiles that fit the registers, with the cache block that suits each.
 
     Args:
@@ -303,23 +310,23 @@ def tile_schedules(product: Product, isa: Isa, in_panels: Product | None = None)
     return sorted(found, key=lambda schedule: schedule.tile)
 
 
-def _block(product: Product, rows: int, isa: Isa, pixel: int = 0) -> tuple[int, ...]:
+def _block(product: Product, rows: int, isa: KernelIsa, pixel: int = 0) -> tuple[int, ...]:
     """Pixels whose inputs stay in cache while all weights pass by; () for all of them.
 
     Args:
         pixel: bytes of one, if they are copied.
     """
     weights = product.depth * product.channels
-    if weights <= isa.l1_bytes // 2:
+    if weights <= isa.core.l1_bytes // 2:
         return (rows,) if product.rows == 1 else (product.columns,)
-    block = max(isa.l2_bytes // 2 // max(pixel or product.x.pixel, 1) // rows, 1) * rows
+    block = max(isa.core.l2_bytes // 2 // max(pixel or product.x.pixel, 1) // rows, 1) * rows
     return () if block >= product.pixels else (block,)
 
 
 def product_cycles(
     product: Product,
     schedule: Schedule,
-    isa: Isa,
+    isa: KernelIsa,
     step: Callable[[int, int], float],
     group: int,
     finish: float,
@@ -346,24 +353,24 @@ def product_cycles(
             each = product.depth / group * each + once + copied
             total += region.count * region.rows * chunk.count * each
     weights = packed_length(product, schedule, isa) * product.groups
-    streamed = weights / isa.stream_bytes if weights > isa.l2_bytes else 0.0
+    streamed = weights / isa.core.stream_bytes if weights > isa.core.l2_bytes else 0.0
     total *= product.images * product.groups
     return max(total, streamed) + 0.1 * min(total, streamed)
 
 
-def copy_cycles(isa: Isa) -> Callable[[int], float]:
+def copy_cycles(isa: KernelIsa) -> Callable[[int], float]:
     """Cycles of copying 16 elements of so many pixels into a panel."""
 
     def copy(rows: int) -> float:
         loop = integers_of(isa).depth_loop
         assert loop is not None
         assert loop.panels is not None
-        return loop.panels.copy_instructions(rows) / isa.issue_width
+        return loop.panels.copy_instructions(rows) / isa.core.issue_width
 
     return copy
 
 
-def dot_cycles(isa: Isa, *, panels: bool = False) -> Callable[[int, int], float]:
+def dot_cycles(isa: KernelIsa, *, panels: bool = False) -> Callable[[int, int], float]:
     """Cycles of one group of the depth, by rows and vectors."""
     integers = integers_of(isa)
     loop = integers.depth_loop
@@ -372,10 +379,10 @@ def dot_cycles(isa: Isa, *, panels: bool = False) -> Callable[[int, int], float]
         if panels:
             assert loop is not None
             assert loop.panels is not None
-            started = (loop.panels.instructions(rows, vectors) + 2) / isa.issue_width
+            started = (loop.panels.instructions(rows, vectors) + 2) / isa.core.issue_width
             return started * integers.group / 16
         if loop:
-            started = (loop.instructions(rows, vectors) + 2) / isa.issue_width
+            started = (loop.instructions(rows, vectors) + 2) / isa.core.issue_width
             busy = max(started, loop.products(rows, vectors) / integers.dots_per_cycle)
             return busy * integers.group / 16
         dots = rows * vectors
@@ -385,7 +392,7 @@ def dot_cycles(isa: Isa, *, panels: bool = False) -> Callable[[int, int], float]
         return max(
             dots / integers.dots_per_cycle,
             loads / isa.loads_per_cycle,
-            (started + 1.0) / isa.issue_width,
+            (started + 1.0) / isa.core.issue_width,
             4.0 if isa.lanes > 1 else 0.0,
         )
 
@@ -395,7 +402,7 @@ def dot_cycles(isa: Isa, *, panels: bool = False) -> Callable[[int, int], float]
 def emit_product(
     product: Product,
     schedule: Schedule,
-    isa: Isa,
+    isa: KernelIsa,
     finish: Finish,
     tile: Callable[[int, ChannelBlock], ByteTile],
     x: str,

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 
 from mdlc.codegen.gemm.split import Chunk, split_evenly
-from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.isa.base import KernelIsa
 from mdlc.codegen.kernel import Schedule
 from mdlc.codegen.tiles.gemm_panels import packed_depth
 
@@ -52,7 +52,7 @@ class Product:
         """Length of each sum of products."""
         return self.run * math.prod(count for count, _ in self.taps)
 
-    def packed_depth(self, schedule: Schedule, isa: Isa) -> int:
+    def packed_depth(self, schedule: Schedule, isa: KernelIsa) -> int:
         """The depth as weights are packed for a schedule: panels pad each run."""
         taps = math.prod(count for count, _ in self.taps)
         return packed_depth(self.run, taps, isa) if schedule.panels else self.run * taps
@@ -90,7 +90,7 @@ class ChannelBlock:
     offset: int
 
 
-def channel_blocks(product: Product, schedule: Schedule, isa: Isa) -> list[ChannelBlock]:
+def channel_blocks(product: Product, schedule: Schedule, isa: KernelIsa) -> list[ChannelBlock]:
     """Output channels cut into full blocks and one narrower rest."""
     width, depth = schedule.tile[1], product.packed_depth(schedule, isa)
     full, rest = divmod(product.channels, width)

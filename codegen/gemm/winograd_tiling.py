@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mdlc.codegen.gemm.shape import Product, Steps
-from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.isa.base import KernelIsa
 from mdlc.codegen.kernel import Schedule
 from mdlc.codegen.tiles.winograd_transform import Transform, transform
 from mdlc.compiler.ir import Node
@@ -181,7 +181,7 @@ class Tiling:
         ]
 
 
-def tiling(node: Node, isa: Isa, outputs: int, block: int) -> Tiling:
+def tiling(node: Node, isa: KernelIsa, outputs: int, block: int) -> Tiling:
     """The tiles of F(outputs, taps) for a convolution that ConvWinograd matches."""
     op = node.op
     assert isinstance(op, Conv2D)
@@ -205,6 +205,6 @@ def tiling(node: Node, isa: Isa, outputs: int, block: int) -> Tiling:
     )
 
 
-def tiling_of(node: Node, isa: Isa, schedule: Schedule) -> Tiling:
+def tiling_of(node: Node, isa: KernelIsa, schedule: Schedule) -> Tiling:
     """The tiles of a schedule, whose block is (outputs, tile rows)."""
     return tiling(node, isa, *schedule.block)

@@ -1,71 +1,8 @@
 """Portable scalar C++17."""
 
 from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.isa.cores import SCALAR as CORE
+from mdlc.codegen.isa.scalar import SCALAR
+from mdlc.compiler.types import DType
 
-SCALAR_SPELLING = {
-    "load": "*({0})",
-    "store": "*({0}) = {1}",
-    "set1": "{0}",
-    "add": "({0} + {1})",
-    "sub": "({0} - {1})",
-    "mul": "({0} * {1})",
-    "div": "({0} / {1})",
-    "neg": "(-{0})",
-    "abs": "std::fabs({0})",
-    "sqrt": "std::sqrt({0})",
-    # Written so that a NaN in the first operand stays, as in ONNX Runtime.
-    "min": "(({1} < {0}) ? {1} : {0})",
-    "max": "(({0} < {1}) ? {1} : {0})",
-    "fma": "({0} * {1} + {2})",
-    "floor": "std::floor({0})",
-    "ceil": "std::ceil({0})",
-    "round": "std::nearbyint({0})",
-    "exp2i": "std::ldexp(1.0F, static_cast<int>({0}))",
-    "lt": "({0} < {1})",
-    "le": "({0} <= {1})",
-    "eq": "({0} == {1})",
-    "is_nan": "std::isnan({0})",
-    "and": "({0} && {1})",
-    "or": "({0} || {1})",
-    "xor": "({0} != {1})",
-    "not": "(!{0})",
-    "select": "({0} ? {1} : {2})",
-    "exp": "std::exp({0})",
-    "log": "std::log({0})",
-    "tanh": "std::tanh({0})",
-    "erf": "std::erf({0})",
-    "sigmoid": "(1.0F / (1.0F + std::exp(-{0})))",
-    "pow": "std::pow({0}, {1})",
-    "sin": "std::sin({0})",
-    "cos": "std::cos({0})",
-    "tan": "std::tan({0})",
-    "asin": "std::asin({0})",
-    "acos": "std::acos({0})",
-    "atan": "std::atan({0})",
-    "sinh": "std::sinh({0})",
-    "cosh": "std::cosh({0})",
-    "asinh": "std::asinh({0})",
-    "acosh": "std::acosh({0})",
-    "atanh": "std::atanh({0})",
-    "mod": "FloorMod({0}, {1})",
-    "fmod": "std::fmod({0}, {1})",
-    "trunc_div": "({0} / {1})",
-    "reduce_add": "{0}",
-    "reduce_max": "{0}",
-    "reduce_min": "{0}",
-}
-
-ISA = Isa(
-    name="generic",
-    suffix="generic",
-    description="portable scalar C++17, any processor",
-    lanes=1,
-    registers=16,
-    vector="float",
-    mask="bool",
-    header="",
-    flags=(),
-    triple="",
-    spell=SCALAR_SPELLING,
-    fma_per_cycle=1.0,
-)
+ISA = Isa("generic", "portable scalar C++17, any processor", {DType.F32: SCALAR}, CORE)

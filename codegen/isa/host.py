@@ -31,16 +31,18 @@ def host_machine() -> str:
 
 def runs_here(isa: Isa) -> bool:
     """Whether this machine executes the instruction set without an emulator."""
-    if not isa.triple:
+    if not isa.toolchain.triple:
         return True
-    if not isa.triple.startswith(host_machine()):
+    if not isa.toolchain.triple.startswith(host_machine()):
         return False
-    return isa.cpu_flags <= host_cpu_flags() or (not host_cpu_flags() and not isa.cpu_flags)
+    return isa.toolchain.cpu_flags <= host_cpu_flags() or (
+        not host_cpu_flags() and not isa.toolchain.cpu_flags
+    )
 
 
 def host_isa(known: Iterable[Isa]) -> Isa:
     """The instruction set with the widest vectors, and the most features, that runs here."""
     return max(
         (isa for isa in known if runs_here(isa)),
-        key=lambda isa: (isa.lanes, isa.registers, len(isa.cpu_flags)),
+        key=lambda isa: (isa.f32.lanes, isa.f32.registers, len(isa.toolchain.cpu_flags)),
     )

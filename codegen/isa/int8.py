@@ -175,7 +175,7 @@ class Integers:
     """Sums of products of 8-bit integers in vectors of 32-bit lanes, one lane a channel.
 
     Attributes:
-        vector: C++ type of a vector of i32; its lanes are Isa.lanes.
+        vector: C++ type of a vector of i32; it has the lanes of a vector of floats.
         group: neighbouring elements of the depth that one dot product sums up in a lane.
         element: what the activations must be: i8 or u8 (those of the other type are flipped:
             x ^ 0x80, the bias makes up for it), i16 (they are first copied and widened), or None:

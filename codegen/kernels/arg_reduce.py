@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mdlc.codegen.code import C_TYPES, LayerCode
 from mdlc.codegen.gemm.strides import joined, logical_strides, nest, pointer
-from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.isa.base import KernelIsa
 from mdlc.codegen.kernel import Kernel, Schedule, Step
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.arg_reduce import ArgReduce
@@ -18,14 +18,14 @@ class ArgReduceKernel(Kernel):
     layer = "ArgReduce"
     pitched_input = True
 
-    def matches(self, node: Node, isa: Isa) -> bool:
+    def matches(self, node: Node, isa: KernelIsa) -> bool:
         # Halves are bits here, and do not compare as numbers.
         return isinstance(node.op, ArgReduce) and node.inputs[0].type.dtype is not DType.F16
 
-    def cost(self, node: Node, schedule: Schedule, isa: Isa) -> float:
+    def cost(self, node: Node, schedule: Schedule, isa: KernelIsa) -> float:
         return node.inputs[0].type.size * 2.0
 
-    def emit(self, step: Step, isa: Isa) -> LayerCode:
+    def emit(self, step: Step, isa: KernelIsa) -> LayerCode:
         node, op = step.node, step.node.op
         assert isinstance(op, ArgReduce)
         source = node.inputs[0].type

@@ -16,7 +16,7 @@ from mdlc.codegen.code import LayerCode, Microkernel, offset
 from mdlc.codegen.gemm.loops import pack_per_channel
 from mdlc.codegen.gemm.runs import Run, group_runs, inside_taps
 from mdlc.codegen.gemm.split import split_evenly
-from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.isa.base import KernelIsa
 from mdlc.codegen.kernel import Kernel, Schedule, Step
 from mdlc.codegen.templates import render
 from mdlc.codegen.threads import CLOSE, open_parallel
@@ -62,7 +62,7 @@ class DepthwiseTile:
                 found.setdefault(column, []).append((pixel, tap))
         return dict(sorted(found.items()))
 
-    def name(self, isa: Isa, epilogue: Epilogue) -> str:
+    def name(self, isa: KernelIsa, epilogue: Epilogue) -> str:
         """Such as dwconv3x3s2_relu6_f32_8_left1_neon."""
         stem = f"dwconv{self.height}x{self.kernel}"
         stem += f"s{self.stride}" if self.stride > 1 else ""
@@ -87,7 +87,7 @@ class DepthwiseTile:
             names += ["kResidualStep"] if epilogue.residual else []
         return names
 
-    def microkernel(self, isa: Isa, epilogue: Epilogue) -> Microkernel:
+    def microkernel(self, isa: KernelIsa, epilogue: Epilogue) -> Microkernel:
         """The C++ of the tile."""
         activation = epilogue.function(isa)
         loaded, stored = load_part(isa, self.part), store_part(isa, self.part)
@@ -135,7 +135,7 @@ class ConvDepthwise(Kernel):
     pitched_output = True
     banded = True
 
-    def matches(self, node: Node, isa: Isa) -> bool:
+    def matches(self, node: Node, isa: KernelIsa) -> bool:
         op = node.op
         if not isinstance(op, Conv2D) or {node.type.dtype, node.inputs[0].type.dtype} != {
             isa.dtype
@@ -146,7 +146,7 @@ class ConvDepthwise(Kernel):
         channels = node.inputs[0].shape[1]
         return op.groups == channels == node.shape[1]
 
-    def schedules(self, node: Node, isa: Isa) -> Sequence[Schedule]:
+    def schedules(self, node: Node, isa: KernelIsa) -> Sequence[Schedule]:
         kernel = node.inputs[1].shape[3]
         # Beside the accumulators: a row of the filter, and the inputs that compilers load ahead.
         most = max(1, min(node.shape[3], isa.registers - 2 * kernel - 2, 16))
@@ -185,7 +185,7 @@ class ConvDepthwise(Kernel):
         size, left, right = kind
         return DepthwiseTile(size, rows, kw, kh, op.stride[1], op.dilation[1], left, right, part)
 
-    def cost(self, node: Node, schedule: Schedule, isa: Isa) -> float:
+    def cost(self, node: Node, schedule: Schedule, isa: KernelIsa) -> float:
         cycles = 0.0
         vectors = -(-node.shape[1] // isa.lanes)
         for rows in self._row_runs(node):
@@ -197,12 +197,12 @@ class ConvDepthwise(Kernel):
                 busy = max(
                     fmas / isa.fma_per_cycle,
                     loads / isa.loads_per_cycle,
-                    (fmas + loads + 3 * tile.pixels) / isa.issue_width,
+                    (fmas + loads + 3 * tile.pixels) / isa.core.issue_width,
                 )
                 cycles += rows.count * tiles.count * (4 + vectors * (busy + tile.pixels + 3))
         return cycles * node.shape[0]
 
-    def pack(self, node: Node, schedule: Schedule, isa: Isa) -> dict[str, Array]:
+    def pack(self, node: Node, schedule: Schedule, isa: KernelIsa) -> dict[str, Array]:
         weights, bias = node.inputs[1].constant, node.inputs[2].constant
         assert weights is not None
         assert bias is not None
@@ -225,7 +225,7 @@ class ConvDepthwise(Kernel):
         assert isinstance(node.op, Conv2D)
         return Epilogue(node.op.activation, node.op.residual)
 
-    def emit(self, step: Step, isa: Isa) -> LayerCode:
+    def emit(self, step: Step, isa: KernelIsa) -> LayerCode:
         node, x, y = step.node, step.inputs[0], step.output
         op = node.op
         assert isinstance(op, Conv2D)

@@ -22,7 +22,7 @@ from mdlc.codegen.gemm.loops import (
     thread_panels,
 )
 from mdlc.codegen.gemm.shape import Product, Steps
-from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.isa.base import KernelIsa
 from mdlc.codegen.kernel import Kernel, Schedule, Step
 from mdlc.codegen.templates import render
 from mdlc.codegen.tiles.epilogue import Epilogue
@@ -113,21 +113,21 @@ class ConvDirect(Kernel):
     pitched_output = True
     banded = True
 
-    def matches(self, node: Node, isa: Isa) -> bool:
+    def matches(self, node: Node, isa: KernelIsa) -> bool:
         if not isinstance(node.op, Conv2D | Dense) or node.type.dtype is not isa.dtype:
             return False
         return all(source.constant is not None for source in node.inputs[1:3])
 
-    def schedules(self, node: Node, isa: Isa) -> Sequence[Schedule]:
+    def schedules(self, node: Node, isa: KernelIsa) -> Sequence[Schedule]:
         return schedules(conv_product(node), isa)
 
-    def cost(self, node: Node, schedule: Schedule, isa: Isa) -> float:
+    def cost(self, node: Node, schedule: Schedule, isa: KernelIsa) -> float:
         copied = 0.0
         if isinstance(node.op, Conv2D) and conv_border(node, node.inputs[0].shape[1]):
             copied = node.inputs[0].type.size / isa.lanes * 2
         return cycles(conv_product(node), schedule, isa) + copied
 
-    def pack(self, node: Node, schedule: Schedule, isa: Isa) -> dict[str, Array]:
+    def pack(self, node: Node, schedule: Schedule, isa: KernelIsa) -> dict[str, Array]:
         product = conv_product(node)
         weights, bias = node.inputs[1].constant, node.inputs[2].constant
         assert weights is not None
@@ -145,22 +145,22 @@ class ConvDirect(Kernel):
             packed["slope"] = pack_per_channel(slope, product.groups, isa)
         return packed
 
-    def scratch(self, node: Node, schedule: Schedule, isa: Isa) -> int:
+    def scratch(self, node: Node, schedule: Schedule, isa: KernelIsa) -> int:
         copied = panel_elements(conv_product(node), schedule, isa)
         return isa.bytes * (self._padded(node, isa) + copied)
 
-    def thread_scratch(self, node: Node, schedule: Schedule, isa: Isa) -> int:
+    def thread_scratch(self, node: Node, schedule: Schedule, isa: KernelIsa) -> int:
         return isa.bytes * thread_panels(conv_product(node), schedule, isa)
 
     @staticmethod
-    def _padded(node: Node, isa: Isa) -> int:
+    def _padded(node: Node, isa: KernelIsa) -> int:
         """Elements of the padded copy, up to a cache line."""
         border = None
         if isinstance(node.op, Conv2D):
             border = conv_border(node, node.inputs[0].shape[1])
         return aligned(border.elements, isa) if border else 0
 
-    def emit(self, step: Step, isa: Isa) -> LayerCode:
+    def emit(self, step: Step, isa: KernelIsa) -> LayerCode:
         node, x, y = step.node, step.inputs[0], step.output
         epilogue = epilogue_of(node)
         border = conv_border(node, x.pitch) if isinstance(node.op, Conv2D) else None

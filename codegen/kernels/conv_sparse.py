@@ -18,7 +18,7 @@ from mdlc.codegen.code import LayerCode, Microkernel
 from mdlc.codegen.gemm.loops import pack_matrix, pack_per_channel, spelled, tile_numbers
 from mdlc.codegen.gemm.shape import ChannelBlock, Product, channel_blocks
 from mdlc.codegen.gemm.split import Chunk, split_evenly
-from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.isa.base import KernelIsa
 from mdlc.codegen.kernel import Kernel, Schedule, Step
 from mdlc.codegen.kernels.conv_direct import conv_border, conv_product, conv_stem, epilogue_of
 from mdlc.codegen.templates import render
@@ -62,7 +62,7 @@ class ConvSparse(Kernel):
     pitched_output = True
     numbers = "inputs"
 
-    def matches(self, node: Node, isa: Isa) -> bool:
+    def matches(self, node: Node, isa: KernelIsa) -> bool:
         if not isinstance(node.op, Conv2D | Dense):
             return False
         if node.type.dtype is not DType.F32 or node.inputs[0].type.dtype is not DType.F32:
@@ -79,7 +79,7 @@ class ConvSparse(Kernel):
             return False
         return bool(np.count_nonzero(weights) <= (1 - LEAST_ZEROS) * weights.size)
 
-    def schedules(self, node: Node, isa: Isa) -> Sequence[Schedule]:
+    def schedules(self, node: Node, isa: KernelIsa) -> Sequence[Schedule]:
         product = conv_product(node)
         panels = isa.panels is not None
         found = []
@@ -98,7 +98,7 @@ class ConvSparse(Kernel):
                 found.append(Schedule("sparse", (rows, vectors * isa.lanes), panels=panels))
         return found
 
-    def cost(self, node: Node, schedule: Schedule, isa: Isa) -> float:
+    def cost(self, node: Node, schedule: Schedule, isa: KernelIsa) -> float:
         product = conv_product(node)
         depth = _depth(product, isa)
         matrix = _matrix(node)
@@ -120,19 +120,21 @@ class ConvSparse(Kernel):
                 busy += count * (ends + _LOOP_END)
             if schedule.panels:
                 groups = -(-chunk.size // GROUP)
-                busy += depth * groups * pack_instructions(GROUP, isa) / isa.issue_width
+                busy += depth * groups * pack_instructions(GROUP, isa) / isa.core.issue_width
             total += chunk.count * busy
         total *= product.images * product.rows * _SHORTFALL
         packed = sum(present * vectors for vectors, _, present, _ in kept) * isa.lanes * 4
-        streamed = packed / isa.stream_bytes if packed > isa.l2_bytes else 0.0
+        streamed = packed / isa.core.stream_bytes if packed > isa.core.l2_bytes else 0.0
         return max(total, streamed) + 0.1 * min(total, streamed) + copied
 
-    def pack(self, node: Node, schedule: Schedule, isa: Isa) -> dict[str, Array]:
+    def pack(self, node: Node, schedule: Schedule, isa: KernelIsa) -> dict[str, Array]:
         weights = node.inputs[1].constant
         assert weights is not None
         return self.repack(node, weights, schedule, isa)
 
-    def repack(self, node: Node, weights: Array, schedule: Schedule, isa: Isa) -> dict[str, Array]:
+    def repack(
+        self, node: Node, weights: Array, schedule: Schedule, isa: KernelIsa
+    ) -> dict[str, Array]:
         product = conv_product(node)
         bias = node.inputs[2].constant
         assert bias is not None
@@ -149,10 +151,10 @@ class ConvSparse(Kernel):
             packed["slope"] = pack_per_channel(slope, 1, isa)
         return packed
 
-    def scratch(self, node: Node, schedule: Schedule, isa: Isa) -> int:
+    def scratch(self, node: Node, schedule: Schedule, isa: KernelIsa) -> int:
         return 4 * (self._padded_floats(node) + _panel_floats(conv_product(node), schedule, isa))
 
-    def thread_scratch(self, node: Node, schedule: Schedule, isa: Isa) -> int:
+    def thread_scratch(self, node: Node, schedule: Schedule, isa: KernelIsa) -> int:
         return 4 * _panel_floats(conv_product(node), schedule, isa)
 
     @staticmethod
@@ -163,7 +165,7 @@ class ConvSparse(Kernel):
             border = conv_border(node, node.inputs[0].shape[1])
         return -(-border.elements // 16) * 16 if border else 0
 
-    def emit(self, step: Step, isa: Isa) -> LayerCode:
+    def emit(self, step: Step, isa: KernelIsa) -> LayerCode:
         node, schedule = step.node, step.schedule
         x, y = step.inputs[0], step.output
         epilogue = epilogue_of(node)
@@ -242,13 +244,13 @@ def _pack_tile(rows: int, product: Product) -> PackTile:
     return PackTile(rows, tuple(count for count, _ in product.taps), product.run)
 
 
-def _depth(product: Product, isa: Isa) -> int:
+def _depth(product: Product, isa: KernelIsa) -> int:
     """The depth as inputs are numbered."""
     taps = product.depth // product.run
     return packed_depth(product.run, taps, isa) if isa.panels else product.depth
 
 
-def _panel_floats(product: Product, schedule: Schedule, isa: Isa) -> int:
+def _panel_floats(product: Product, schedule: Schedule, isa: KernelIsa) -> int:
     """Floats of the panels of the pixels of one tile."""
     if not schedule.panels:
         return 0
@@ -265,13 +267,15 @@ def _chunks(product: Product, schedule: Schedule) -> tuple[Chunk, ...]:
     return (*found, *([Chunk(product.columns - rest, rest, 1)] if rest else []))
 
 
-def _block_cycles(rows: int, vectors: int, schedule: Schedule, isa: Isa) -> float:
+def _block_cycles(rows: int, vectors: int, schedule: Schedule, isa: KernelIsa) -> float:
     """Cycles of one block of weights."""
     fmas = rows * vectors
     loads = vectors + (-(-rows // GROUP) if schedule.panels else rows)
     started = fmas + loads + 4  # its input's number and address, the loop's end
     loads += 1
-    return max(fmas / isa.fma_per_cycle, loads / isa.loads_per_cycle, started / isa.issue_width, 4)
+    return max(
+        fmas / isa.fma_per_cycle, loads / isa.loads_per_cycle, started / isa.core.issue_width, 4
+    )
 
 
 def _matrix(node: Node) -> Array:
@@ -287,7 +291,7 @@ def _matrix_of(weights: Array) -> Array:
     return weights.reshape(len(weights), -1).T
 
 
-def _present(matrix: Array, block: ChannelBlock, isa: Isa) -> Array:
+def _present(matrix: Array, block: ChannelBlock, isa: KernelIsa) -> Array:
     """Which blocks [depth, count] of neighbouring blocks of channels are not all zero."""
     width = block.vectors * isa.lanes
     part = matrix[:, block.first : block.first + block.count * width] != 0
@@ -296,7 +300,7 @@ def _present(matrix: Array, block: ChannelBlock, isa: Isa) -> Array:
 
 
 def _packed(
-    pattern: Array, matrix: Array, product: Product, schedule: Schedule, isa: Isa
+    pattern: Array, matrix: Array, product: Product, schedule: Schedule, isa: KernelIsa
 ) -> _Packed:
     """The blocks of a matrix [depth, channels] that are not zero in `pattern`, in call order."""
     blocks = channel_blocks(product, schedule, isa)

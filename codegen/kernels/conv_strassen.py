@@ -40,7 +40,7 @@ from mdlc.codegen.gemm.loops import (
 )
 from mdlc.codegen.gemm.shape import Product, Steps
 from mdlc.codegen.gemm.split import split_evenly
-from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.isa.base import KernelIsa
 from mdlc.codegen.kernel import Kernel, Schedule, Step
 from mdlc.codegen.kernels.conv_direct import conv_product, conv_stem
 from mdlc.codegen.templates import render
@@ -75,13 +75,13 @@ class Sum:
     signs: str
     epilogue: Epilogue = _PLAIN
 
-    def name(self, isa: Isa) -> str:
+    def name(self, isa: KernelIsa) -> str:
         """Such as sum_ppm_f32_neon for a + b - c."""
         signs = self.signs.replace("+", "p").replace("-", "m")
         return f"sum_{signs}{self.epilogue.suffix}_f32_{isa.suffix}"
 
     def call(
-        self, isa: Isa, rows: int, width: int, where: Sequence[str], steps: Sequence[int]
+        self, isa: KernelIsa, rows: int, width: int, where: Sequence[str], steps: Sequence[int]
     ) -> str:
         """The C++ statement that sums.
 
@@ -94,7 +94,7 @@ class Sum:
         gaps = [step - width for step in steps] if rows > 1 else [0] * len(steps)
         return f"{self.name(isa)}({', '.join([*where, *map(str, (rows, width, *gaps))])});"
 
-    def microkernel(self, isa: Isa) -> Microkernel:
+    def microkernel(self, isa: KernelIsa) -> Microkernel:
         """The C++ of the sum."""
         names = "abcdefgh"[: len(self.signs)]
         activation = self.epilogue.function(isa)
@@ -146,7 +146,7 @@ class ConvStrassen(Kernel):
     pitched_input = True
     pitched_output = True
 
-    def matches(self, node: Node, isa: Isa) -> bool:
+    def matches(self, node: Node, isa: KernelIsa) -> bool:
         op = node.op
         if not isinstance(op, Conv2D):
             return False
@@ -182,11 +182,11 @@ class ConvStrassen(Kernel):
             residual=steps(residual) if residual else None,
         )
 
-    def schedules(self, node: Node, isa: Isa) -> Sequence[Schedule]:
+    def schedules(self, node: Node, isa: KernelIsa) -> Sequence[Schedule]:
         found = schedules(self._half(conv_product(node)), isa)
         return [replace(schedule, algorithm="strassen") for schedule in found]
 
-    def cost(self, node: Node, schedule: Schedule, isa: Isa) -> float:
+    def cost(self, node: Node, schedule: Schedule, isa: KernelIsa) -> float:
         product = conv_product(node)
         half = self._half(product)
         weights = packed_length(half, schedule, isa)
@@ -195,11 +195,11 @@ class ConvStrassen(Kernel):
         if isinstance(node.op, Conv2D) and node.op.residual:
             sums += 8 * half.columns * half.channels
         # They are bound by the second-level cache, which gives about 16 bytes a cycle.
-        issued = 1.5 * sums / isa.lanes / isa.issue_width
+        issued = 1.5 * sums / isa.lanes / isa.core.issue_width
         total = 7 * cycles(half, schedule, isa) + max(issued, sums * 4 / 16)
         return _AT_LEAST * total
 
-    def pack(self, node: Node, schedule: Schedule, isa: Isa) -> dict[str, Array]:
+    def pack(self, node: Node, schedule: Schedule, isa: KernelIsa) -> dict[str, Array]:
         weights, bias = node.inputs[1].constant, node.inputs[2].constant
         assert weights is not None
         assert bias is not None
@@ -213,7 +213,7 @@ class ConvStrassen(Kernel):
         ]
         return {"weights": np.concatenate(quarters), "bias": pack_per_channel(bias, 1, isa)}
 
-    def _floats(self, node: Node, schedule: Schedule, isa: Isa) -> tuple[int, int, int, int]:
+    def _floats(self, node: Node, schedule: Schedule, isa: KernelIsa) -> tuple[int, int, int, int]:
         """Floats of scratch memory: sums of activations, of weights, of products, and panels."""
         half = self._half(conv_product(node))
         sizes = (
@@ -224,13 +224,13 @@ class ConvStrassen(Kernel):
         s, t, u = (-(-size // 16) * 16 for size in sizes)
         return s, t, u, panel_elements(half, schedule, isa)
 
-    def scratch(self, node: Node, schedule: Schedule, isa: Isa) -> int:
+    def scratch(self, node: Node, schedule: Schedule, isa: KernelIsa) -> int:
         return 4 * sum(self._floats(node, schedule, isa))
 
-    def thread_scratch(self, node: Node, schedule: Schedule, isa: Isa) -> int:
+    def thread_scratch(self, node: Node, schedule: Schedule, isa: KernelIsa) -> int:
         return 4 * thread_panels(self._half(conv_product(node)), schedule, isa)
 
-    def emit(self, step: Step, isa: Isa) -> LayerCode:
+    def emit(self, step: Step, isa: KernelIsa) -> LayerCode:
         node, x, y, schedule = step.node, step.inputs[0], step.output, step.schedule
         op = node.op
         assert isinstance(op, Conv2D)

@@ -24,7 +24,7 @@ from mdlc.codegen.gemm.loops import (
     schedules,
 )
 from mdlc.codegen.gemm.shape import Product, Steps
-from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.isa.base import KernelIsa
 from mdlc.codegen.kernel import Kernel, Schedule, Step
 from mdlc.codegen.templates import render
 from mdlc.codegen.tiles.epilogue import Epilogue
@@ -75,7 +75,7 @@ class ConvTransposeKernel(Kernel):
     pitched_input = True
     pitched_output = True
 
-    def matches(self, node: Node, isa: Isa) -> bool:
+    def matches(self, node: Node, isa: KernelIsa) -> bool:
         if not isinstance(node.op, ConvTranspose2D) or node.type.dtype is not isa.dtype:
             return False
         return all(source.constant is not None for source in node.inputs[1:])
@@ -151,18 +151,18 @@ class ConvTransposeKernel(Kernel):
             found.append((product, down, across))
         return found
 
-    def schedules(self, node: Node, isa: Isa) -> Sequence[Schedule]:
+    def schedules(self, node: Node, isa: KernelIsa) -> Sequence[Schedule]:
         product = max((p for p, _, _ in self._products(node, node.shape[1])), key=lambda p: p.depth)
         return [Schedule("phases", s.tile) for s in schedules(product, isa) if not s.panels]
 
-    def cost(self, node: Node, schedule: Schedule, isa: Isa) -> float:
+    def cost(self, node: Node, schedule: Schedule, isa: KernelIsa) -> float:
         total = sum(cycles(p, schedule, isa) for p, _, _ in self._products(node, node.shape[1]))
         return total + self._border(node, 1).elements / isa.lanes
 
-    def scratch(self, node: Node, schedule: Schedule, isa: Isa) -> int:
+    def scratch(self, node: Node, schedule: Schedule, isa: KernelIsa) -> int:
         return self._border(node, node.inputs[0].shape[1]).elements * isa.bytes
 
-    def pack(self, node: Node, schedule: Schedule, isa: Isa) -> dict[str, Array]:
+    def pack(self, node: Node, schedule: Schedule, isa: KernelIsa) -> dict[str, Array]:
         op = node.op
         assert isinstance(op, ConvTranspose2D)
         weights, bias = node.inputs[1].constant, node.inputs[2].constant
@@ -186,7 +186,7 @@ class ConvTransposeKernel(Kernel):
             packed["slope"] = pack_per_channel(slope, op.groups, isa)
         return packed
 
-    def emit(self, step: Step, isa: Isa) -> LayerCode:
+    def emit(self, step: Step, isa: KernelIsa) -> LayerCode:
         node, x = step.node, step.inputs[0]
         op = node.op
         assert isinstance(op, ConvTranspose2D)

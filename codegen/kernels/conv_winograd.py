@@ -31,7 +31,7 @@ from mdlc.codegen.gemm.loops import (
 from mdlc.codegen.gemm.runs import Run, group_runs
 from mdlc.codegen.gemm.strides import nest
 from mdlc.codegen.gemm.winograd_tiling import Tiling, tiling, tiling_of
-from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.isa.base import KernelIsa
 from mdlc.codegen.kernel import Kernel, Schedule, Step
 from mdlc.codegen.kernels.conv_direct import conv_stem
 from mdlc.codegen.templates import render
@@ -50,7 +50,7 @@ _PLAIN = Epilogue(bias=False)
 MAX_LOSS = 1e-2
 
 
-def _outputs(taps: int, isa: Isa) -> list[int]:
+def _outputs(taps: int, isa: KernelIsa) -> list[int]:
     """Outputs of the tiles that lose little enough."""
     return [
         outputs
@@ -67,7 +67,7 @@ class ConvWinograd(Kernel):
     pitched_input = True
     pitched_output = True
 
-    def matches(self, node: Node, isa: Isa) -> bool:
+    def matches(self, node: Node, isa: KernelIsa) -> bool:
         op = node.op
         if not isinstance(op, Conv2D) or node.type.dtype is not isa.dtype:
             return False
@@ -86,7 +86,7 @@ class ConvWinograd(Kernel):
             and filters % isa.lanes == 0
         )
 
-    def schedules(self, node: Node, isa: Isa) -> Sequence[Schedule]:
+    def schedules(self, node: Node, isa: KernelIsa) -> Sequence[Schedule]:
         op = node.op
         assert isinstance(op, Conv2D)
         taps = -(-node.inputs[1].shape[2] // op.stride[0])
@@ -95,7 +95,7 @@ class ConvWinograd(Kernel):
             one = tiling(node, isa, outputs, 1)
             rows = one.rows
             row_bytes = (one.v_elements() + one.points * one.tiles * one.filters) * isa.bytes
-            block = max(1, min(rows, isa.l2_bytes // 2 // row_bytes))
+            block = max(1, min(rows, isa.core.l2_bytes // 2 // row_bytes))
             block = -(-rows // -(-rows // block))  # blocks of nearly equal height
             # In cache, so that two threads get as many blocks each; or the weights read only once.
             even = [h for h in range(1, block + 1) if -(-rows // h) % 2 == 0]
@@ -121,7 +121,7 @@ class ConvWinograd(Kernel):
             for row, column in part.phases()
         ]
 
-    def cost(self, node: Node, schedule: Schedule, isa: Isa) -> float:
+    def cost(self, node: Node, schedule: Schedule, isa: KernelIsa) -> float:
         part = tiling_of(node, isa, schedule)
         flat = self._flat(schedule)
         total = 0.0
@@ -129,10 +129,10 @@ class ConvWinograd(Kernel):
             for points in part.classes():
                 total += count * cycles(part.product(points, rows), flat, isa)
         transformed = (part.v_elements() + part.points * part.tiles * part.filters) * isa.bytes
-        if transformed > isa.l2_bytes:  # written and read again from beyond the second cache
+        if transformed > isa.core.l2_bytes:  # written and read again from beyond the second cache
             total += 2 * len(part.blocks()) * transformed / 16
         tiles = part.rows * part.columns
-        issue = min(isa.issue_width, 3.0)
+        issue = min(isa.core.issue_width, 3.0)
         channels = part.folded or part.channels
         entries = sum(tile.instructions() for _, tile in self._input_tiles(part))
         exit_ = OutputTile(part.transform, Epilogue(), part.transform.outputs, 0)
@@ -156,16 +156,16 @@ class ConvWinograd(Kernel):
         padded = padded[0] * part.stride, padded[1] * part.stride
         return Border((height, width), channels, pitch, before, padded, unpack)
 
-    def _elements(self, node: Node, part: Tiling, isa: Isa) -> tuple[int, int, int]:
+    def _elements(self, node: Node, part: Tiling, isa: KernelIsa) -> tuple[int, int, int]:
         """Elements of the padded input, the transformed input and the products of a block."""
         border = self._border(node, part, part.channels)
         copied = aligned(border.elements, isa)
         return copied, part.v_elements(), part.points * part.tiles * part.filters
 
-    def _panels(self, part: Tiling, flat: Schedule, isa: Isa) -> int:
+    def _panels(self, part: Tiling, flat: Schedule, isa: KernelIsa) -> int:
         return max(panel_elements(part.product(p, part.block), flat, isa) for p in part.classes())
 
-    def scratch(self, node: Node, schedule: Schedule, isa: Isa) -> int:
+    def scratch(self, node: Node, schedule: Schedule, isa: KernelIsa) -> int:
         part = tiling_of(node, isa, schedule)
         panels = self._panels(part, self._flat(schedule), isa)
         return isa.bytes * (sum(self._elements(node, part, isa)) + panels)
@@ -176,7 +176,7 @@ class ConvWinograd(Kernel):
         count = sum(each for _, each, _ in part.blocks())
         return count > 1 and best_level([("blocks", count), ("inside", part.points)]) == "blocks"
 
-    def thread_scratch(self, node: Node, schedule: Schedule, isa: Isa) -> int:
+    def thread_scratch(self, node: Node, schedule: Schedule, isa: KernelIsa) -> int:
         part, flat = tiling_of(node, isa, schedule), self._flat(schedule)
         if self._whole(part):
             _, v_size, m_size = self._elements(node, part, isa)
@@ -196,7 +196,7 @@ class ConvWinograd(Kernel):
         # With stride 2, phases of a filter are transformed each on its own.
         return isinstance(node.op, Conv2D) and node.op.stride == (1, 1)
 
-    def pack(self, node: Node, schedule: Schedule, isa: Isa) -> dict[str, Array]:
+    def pack(self, node: Node, schedule: Schedule, isa: KernelIsa) -> dict[str, Array]:
         weights, bias = node.inputs[1].constant, node.inputs[2].constant
         assert weights is not None
         assert bias is not None
@@ -219,7 +219,7 @@ class ConvWinograd(Kernel):
             packed["slope"] = pack_per_channel(slope, 1, isa)
         return packed
 
-    def emit(self, step: Step, isa: Isa) -> LayerCode:
+    def emit(self, step: Step, isa: KernelIsa) -> LayerCode:
         node, x, y, schedule = step.node, step.inputs[0], step.output, step.schedule
         op = node.op
         assert isinstance(op, Conv2D)
@@ -345,7 +345,7 @@ class ConvWinograd(Kernel):
         rows: int,
         row_step: int,
         source: str,
-        isa: Isa,
+        isa: KernelIsa,
     ) -> str:
         """The transform of one phase of one tile, at row i1 and column i2 of the block."""
         pixel = part.folded or part.channels

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mdlc.codegen.code import C_TYPES, LayerCode
 from mdlc.codegen.gemm.strides import joined, logical_strides, nest, pointer
-from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.isa.base import KernelIsa
 from mdlc.codegen.kernel import Kernel, Schedule, Step
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.cum_sum import CumSum
@@ -19,15 +19,15 @@ class CumSumKernel(Kernel):
     pitched_input = True
     pitched_output = True
 
-    def matches(self, node: Node, isa: Isa) -> bool:
+    def matches(self, node: Node, isa: KernelIsa) -> bool:
         return isinstance(node.op, CumSum) and node.type.dtype in (
             DType.F32, DType.F64, DType.I32, DType.I64, DType.U32, DType.U64,
         )  # fmt: skip
 
-    def cost(self, node: Node, schedule: Schedule, isa: Isa) -> float:
+    def cost(self, node: Node, schedule: Schedule, isa: KernelIsa) -> float:
         return node.type.size * 4.0
 
-    def emit(self, step: Step, isa: Isa) -> LayerCode:
+    def emit(self, step: Step, isa: KernelIsa) -> LayerCode:
         node, op = step.node, step.node.op
         assert isinstance(op, CumSum)
         kind = C_TYPES[node.type.dtype]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from mdlc.codegen.code import C_TYPES, LayerCode, Microkernel
 from mdlc.codegen.gemm.strides import Dim, broadcast_strides, joined, nest, pointer
-from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.isa.base import KernelIsa
 from mdlc.codegen.kernel import Kernel, Schedule, Step, View
 from mdlc.codegen.tiles.formula import element_function, literal, spell_scalar, stem, vectorisable
 from mdlc.codegen.tiles.half import from_half, to_half
@@ -34,15 +34,15 @@ class ElementwiseKernel(Kernel):
     pitched_input = True
     pitched_output = True
 
-    def matches(self, node: Node, isa: Isa) -> bool:
+    def matches(self, node: Node, isa: KernelIsa) -> bool:
         return isinstance(node.op, Elementwise)
 
-    def schedules(self, node: Node, isa: Isa) -> Sequence[Schedule]:
+    def schedules(self, node: Node, isa: KernelIsa) -> Sequence[Schedule]:
         lanes = isa.half.lanes if isa.half and _converts(node, isa) else isa.lanes
         return (Schedule("rows", (lanes if self._on_vectors(node, isa) else 1,)),)
 
     @staticmethod
-    def _on_vectors(node: Node, isa: Isa) -> bool:
+    def _on_vectors(node: Node, isa: KernelIsa) -> bool:
         op = node.op
         assert isinstance(op, Elementwise)
         types = {source.type.dtype for source in node.inputs} | {node.type.dtype}
@@ -51,7 +51,7 @@ class ElementwiseKernel(Kernel):
             return True
         return types == {isa.dtype} and isa.lanes > 1 and vectorisable(expr, isa)
 
-    def cost(self, node: Node, schedule: Schedule, isa: Isa) -> float:
+    def cost(self, node: Node, schedule: Schedule, isa: KernelIsa) -> float:
         return node.type.size / schedule.tile[0] * (2 + len(node.inputs))
 
     def in_place(self, node: Node) -> Sequence[int]:
@@ -61,14 +61,14 @@ class ElementwiseKernel(Kernel):
             if source.type == node.type and source.constant is None
         ]
 
-    def pack(self, node: Node, schedule: Schedule, isa: Isa) -> dict[str, Array]:
+    def pack(self, node: Node, schedule: Schedule, isa: KernelIsa) -> dict[str, Array]:
         packed = {}
         for i, source in enumerate(node.inputs):
             if source.constant is not None and source.type.size > 1:
                 packed[f"operand{i}"] = _packed_type(source.type, node).to_physical(source.constant)
         return packed
 
-    def emit(self, step: Step, isa: Isa) -> LayerCode:
+    def emit(self, step: Step, isa: KernelIsa) -> LayerCode:
         node, op = step.node, step.node.op
         assert isinstance(op, Elementwise)
         rank = len(node.shape)
@@ -135,7 +135,7 @@ class ElementwiseKernel(Kernel):
         return f"static_cast<{C_TYPES[dtype]}>({item})"
 
     def _vector_row(
-        self, node: Node, op: Elementwise, isa: Isa, dims: Sequence[Dim], names: Sequence[str]
+        self, node: Node, op: Elementwise, isa: KernelIsa, dims: Sequence[Dim], names: Sequence[str]
     ) -> tuple[str, tuple[Microkernel, ...], tuple[str, ...]]:
         inner = dims[-1]
         converts = _converts(node, isa)
@@ -201,13 +201,13 @@ class ElementwiseKernel(Kernel):
         return body, tuple(dict.fromkeys(helpers)), tuple(sorted(includes))
 
 
-def _converts(node: Node, isa: Isa) -> bool:
+def _converts(node: Node, isa: KernelIsa) -> bool:
     """Whether vectors convert between half and float."""
     kinds = {node.inputs[0].type.dtype, node.type.dtype} if node.inputs else set()
     return isinstance(node.op, Cast) and isa.half is not None and kinds == {DType.F16, DType.F32}
 
 
-def conversion(source: DType, isa: Isa, count: int) -> Microkernel:
+def conversion(source: DType, isa: KernelIsa, count: int) -> Microkernel:
     """A row of kCount elements converted from half to float or back."""
     half = isa.half
     assert half is not None
@@ -254,7 +254,7 @@ inline float FloorMod(float a, float b) {
     return Microkernel("FloorMod", text, includes=("cmath",))
 
 
-def row_microkernel(op: Elementwise, isa: Isa, kinds: str, tail: bool) -> Microkernel:
+def row_microkernel(op: Elementwise, isa: KernelIsa, kinds: str, tail: bool) -> Microkernel:
     """A row of kCount elements; kinds has "v" for each operand read along, "s" for a scalar."""
     function = element_function(op, isa)
     plain = "v" * len(kinds)

@@ -8,7 +8,7 @@ import numpy as np
 
 from mdlc.codegen.code import C_TYPES, LayerCode
 from mdlc.codegen.gemm.strides import nest
-from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.isa.base import KernelIsa
 from mdlc.codegen.kernel import Kernel, Schedule, Step
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.gather import Gather
@@ -21,15 +21,15 @@ class GatherKernel(Kernel):
     name = "gather"
     layer = "Gather"
 
-    def matches(self, node: Node, isa: Isa) -> bool:
+    def matches(self, node: Node, isa: KernelIsa) -> bool:
         return isinstance(node.op, Gather) and all(
             source.type.layout is Layout.PLAIN for source in (node, *node.inputs)
         )
 
-    def cost(self, node: Node, schedule: Schedule, isa: Isa) -> float:
+    def cost(self, node: Node, schedule: Schedule, isa: KernelIsa) -> float:
         return node.type.size * 2.0
 
-    def pack(self, node: Node, schedule: Schedule, isa: Isa) -> dict[str, Array]:
+    def pack(self, node: Node, schedule: Schedule, isa: KernelIsa) -> dict[str, Array]:
         assert isinstance(node.op, Gather)
         packed: dict[str, Array] = {}
         data, indices = (source.constant for source in node.inputs)
@@ -40,7 +40,7 @@ class GatherKernel(Kernel):
             packed["indices"] = np.where(indices < 0, indices + length, indices).astype(np.int32)
         return packed
 
-    def emit(self, step: Step, isa: Isa) -> LayerCode:
+    def emit(self, step: Step, isa: KernelIsa) -> LayerCode:
         node, op = step.node, step.node.op
         assert isinstance(op, Gather)
         data, indices = node.inputs

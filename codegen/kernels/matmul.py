@@ -11,7 +11,7 @@ from mdlc.codegen.code import LayerCode, Microkernel
 from mdlc.codegen.gemm.loops import cycles, emit_loops, packed_length, schedules
 from mdlc.codegen.gemm.shape import Product, Steps, channel_blocks
 from mdlc.codegen.gemm.strides import Dim, broadcast_strides, nest, pointer
-from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.isa.base import KernelIsa
 from mdlc.codegen.kernel import Kernel, Schedule, Step, View
 from mdlc.codegen.tiles.epilogue import Epilogue
 from mdlc.compiler.ir import Node
@@ -32,7 +32,7 @@ inline void pack_panel_@k(const @e* b, @e* packed) {
 """
 
 
-def _pack_panel(isa: Isa) -> Microkernel:
+def _pack_panel(isa: KernelIsa) -> Microkernel:
     zero = "0.0F" if isa.dtype is DType.F32 else "0"
     text = _PACK.replace("@e", isa.element).replace("@k", isa.kind).replace("@z", zero)
     return Microkernel(f"pack_panel_{isa.kind}", text)
@@ -44,7 +44,7 @@ class MatMulKernel(Kernel):
     name = "matmul"
     layer = "MatMul"
 
-    def matches(self, node: Node, isa: Isa) -> bool:
+    def matches(self, node: Node, isa: KernelIsa) -> bool:
         return (
             isinstance(node.op, MatMul)
             and node.type.dtype is isa.dtype
@@ -58,19 +58,19 @@ class MatMulKernel(Kernel):
             1, 1, rows, 1, columns, depth, (), Steps(0, 0, depth, 0), Steps(0, 0, columns, 0)
         )
 
-    def schedules(self, node: Node, isa: Isa) -> Sequence[Schedule]:
+    def schedules(self, node: Node, isa: KernelIsa) -> Sequence[Schedule]:
         found = schedules(self._product(node), isa)
         return [Schedule("packed", s.tile) for s in found if not s.panels]
 
-    def cost(self, node: Node, schedule: Schedule, isa: Isa) -> float:
+    def cost(self, node: Node, schedule: Schedule, isa: KernelIsa) -> float:
         batch = math.prod(node.shape[:-2])
         product = self._product(node)
         return batch * (cycles(product, schedule, isa) + 2.0 * product.depth * product.channels)
 
-    def scratch(self, node: Node, schedule: Schedule, isa: Isa) -> int:
+    def scratch(self, node: Node, schedule: Schedule, isa: KernelIsa) -> int:
         return packed_length(self._product(node), schedule, isa) * isa.bytes
 
-    def pack(self, node: Node, schedule: Schedule, isa: Isa) -> dict[str, Array]:
+    def pack(self, node: Node, schedule: Schedule, isa: KernelIsa) -> dict[str, Array]:
         packed: dict[str, Array] = {}
         for name, source in zip("ab", node.inputs, strict=True):
             if source.constant is not None:
@@ -78,7 +78,7 @@ class MatMulKernel(Kernel):
         packed["bias"] = np.zeros(-(-node.shape[-1] // isa.lanes) * isa.lanes, isa.dtype.numpy)
         return packed
 
-    def emit(self, step: Step, isa: Isa) -> LayerCode:
+    def emit(self, step: Step, isa: KernelIsa) -> LayerCode:
         node = step.node
         product = self._product(node)
         loops, tiles = emit_loops(product, step.schedule, isa, Epilogue(), "a")

@@ -15,7 +15,7 @@ import numpy as np
 
 from mdlc.codegen.code import C_TYPES, LayerCode
 from mdlc.codegen.gemm.strides import Dim, joined, logical_strides, nest, pointer
-from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.isa.base import KernelIsa
 from mdlc.codegen.kernel import Kernel, Schedule, Step
 from mdlc.compiler.ir import Node
 from mdlc.compiler.op import Op
@@ -194,20 +194,20 @@ class Movement(Kernel):
     pitched_input = True
     pitched_output = True
 
-    def matches(self, node: Node, isa: Isa) -> bool:
+    def matches(self, node: Node, isa: KernelIsa) -> bool:
         return type(node.op) in _BLOCKS
 
-    def cost(self, node: Node, schedule: Schedule, isa: Isa) -> float:
+    def cost(self, node: Node, schedule: Schedule, isa: KernelIsa) -> float:
         return node.type.size * 1.5
 
-    def pack(self, node: Node, schedule: Schedule, isa: Isa) -> dict[str, object]:  # type: ignore[override]
+    def pack(self, node: Node, schedule: Schedule, isa: KernelIsa) -> dict[str, object]:  # type: ignore[override]
         return {
             f"constant{i}": source.type.to_physical(source.constant)
             for i, source in enumerate(node.inputs)
             if source.constant is not None
         }
 
-    def emit(self, step: Step, isa: Isa) -> LayerCode:
+    def emit(self, step: Step, isa: KernelIsa) -> LayerCode:
         node = step.node
         size = node.type.dtype.size
         kind = C_TYPES[node.type.dtype]

@@ -6,7 +6,7 @@ import math
 
 from mdlc.codegen.code import LayerCode
 from mdlc.codegen.gemm.strides import logical_strides, nest
-from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.isa.base import KernelIsa
 from mdlc.codegen.kernel import Kernel, Schedule, Step
 from mdlc.codegen.tiles.formula import literal
 from mdlc.compiler.ir import Node
@@ -39,25 +39,25 @@ class NormalizationKernel(Kernel):
     name = "normalize"
     layer = "Normalization"
 
-    def matches(self, node: Node, isa: Isa) -> bool:
+    def matches(self, node: Node, isa: KernelIsa) -> bool:
         if not isinstance(node.op, InstanceNormalization | LayerNormalization):
             return False
         constants = all(source.constant is not None for source in node.inputs[1:])
         return constants and node.type.dtype is DType.F32
 
-    def cost(self, node: Node, schedule: Schedule, isa: Isa) -> float:
+    def cost(self, node: Node, schedule: Schedule, isa: KernelIsa) -> float:
         return node.type.size * 6.0
 
     def in_place(self, node: Node) -> tuple[int, ...]:
         return (0,)
 
-    def pack(self, node: Node, schedule: Schedule, isa: Isa) -> dict[str, Array]:
+    def pack(self, node: Node, schedule: Schedule, isa: KernelIsa) -> dict[str, Array]:
         scale, bias = node.inputs[1].constant, node.inputs[2].constant
         assert scale is not None
         assert bias is not None
         return {"scale": scale, "bias": bias}
 
-    def emit(self, step: Step, isa: Isa) -> LayerCode:
+    def emit(self, step: Step, isa: KernelIsa) -> LayerCode:
         node, op = step.node, step.node.op
         shape = node.shape
         strides = logical_strides(step.output)
@@ -108,13 +108,13 @@ class LrnKernel(Kernel):
     name = "lrn"
     layer = "LRN"
 
-    def matches(self, node: Node, isa: Isa) -> bool:
+    def matches(self, node: Node, isa: KernelIsa) -> bool:
         return isinstance(node.op, Lrn) and node.type.dtype is DType.F32
 
-    def cost(self, node: Node, schedule: Schedule, isa: Isa) -> float:
+    def cost(self, node: Node, schedule: Schedule, isa: KernelIsa) -> float:
         return node.type.size * 30.0
 
-    def emit(self, step: Step, isa: Isa) -> LayerCode:
+    def emit(self, step: Step, isa: KernelIsa) -> LayerCode:
         node, op = step.node, step.node.op
         assert isinstance(op, Lrn)
         images, channels, height, width = node.shape

@@ -15,8 +15,9 @@ from mdlc.codegen.code import LayerCode, Microkernel, offset
 from mdlc.codegen.gemm.runs import Run, group_runs, inside_taps
 from mdlc.codegen.gemm.split import split_evenly
 from mdlc.codegen.gemm.strides import nest
-from mdlc.codegen.isa.base import Isa
-from mdlc.codegen.isa.generic import ISA as SCALAR
+from mdlc.codegen.isa.base import KernelIsa
+from mdlc.codegen.isa.dialect import Dialect
+from mdlc.codegen.isa.scalar import SCALAR
 from mdlc.codegen.kernel import Kernel, Schedule, Step
 from mdlc.codegen.tiles.formula import literal
 from mdlc.codegen.tiles.pool import PoolTile
@@ -29,7 +30,7 @@ from mdlc.compiler.types import Array, DType
 LARGEST_TILED = 25
 
 
-def pool_microkernel(average: bool, isa: Isa, tail: bool) -> Microkernel:
+def pool_microkernel(average: bool, isa: KernelIsa, tail: bool) -> Microkernel:
     """One window for all channels, such as maxpool_f32_neon<taps y, taps x, steps..., channels>."""
     kind = "averagepool" if average else "maxpool"
     name = f"{kind}{'_tail' if tail else ''}_{isa.kind}_{isa.suffix}"
@@ -48,11 +49,11 @@ def pool_microkernel(average: bool, isa: Isa, tail: bool) -> Microkernel:
     {result};
 """
 
-    def result(target: Isa) -> str:
+    def result(target: Dialect) -> str:
         value = target.op("mul", "acc", target.set1("scale")) if average else "acc"
         return target.store("y + c", value)
 
-    def loop(target: Isa, head: str, first: str) -> str:
+    def loop(target: Dialect, head: str, first: str) -> str:
         update = target.op(combine, target.load(f"x + {step}"), "acc")
         return head + window(target.vector, first, update, result(target)) + "  }\n"
 
@@ -84,14 +85,14 @@ class Pool(Kernel):
     pitched_input = True
     pitched_output = True
 
-    def matches(self, node: Node, isa: Isa) -> bool:
+    def matches(self, node: Node, isa: KernelIsa) -> bool:
         if not isinstance(node.op, MaxPool2D | AveragePool2D) or node.type.dtype is not isa.dtype:
             return False
         # Sums of many halves lose too much.
         few = math.prod(node.op.window.kernel) <= LARGEST_TILED
         return few or isa.dtype is DType.F32 or isinstance(node.op, MaxPool2D)
 
-    def schedules(self, node: Node, isa: Isa) -> Sequence[Schedule]:
+    def schedules(self, node: Node, isa: KernelIsa) -> Sequence[Schedule]:
         op = node.op
         assert isinstance(op, MaxPool2D | AveragePool2D)
         found = [Schedule("window")]
@@ -102,10 +103,10 @@ class Pool(Kernel):
             found += [schedule for schedule in tiled if self._tiles_are_full(node, schedule)]
         return found
 
-    def cost(self, node: Node, schedule: Schedule, isa: Isa) -> float:
+    def cost(self, node: Node, schedule: Schedule, isa: KernelIsa) -> float:
         assert isinstance(node.op, MaxPool2D | AveragePool2D)
         vectors = -(-node.shape[1] // isa.lanes)
-        issue = min(isa.issue_width, 3.0)
+        issue = min(isa.core.issue_width, 3.0)
         if schedule.algorithm == "window":
             taps = node.op.window.kernel[0] * node.op.window.kernel[1]
             pixels = node.type.size / node.shape[1]
@@ -170,18 +171,18 @@ class Pool(Kernel):
         counts = node.op.counts(node.inputs[0].shape[2:])
         return 1.0 / float(counts[0, 0]) if np.all(counts == counts[0, 0]) else None
 
-    def pack(self, node: Node, schedule: Schedule, isa: Isa) -> dict[str, Array]:
+    def pack(self, node: Node, schedule: Schedule, isa: KernelIsa) -> dict[str, Array]:
         if not isinstance(node.op, AveragePool2D) or self._uniform(node) is not None:
             return {}
         counts = node.op.counts(node.inputs[0].shape[2:])
         return {"scale": (1.0 / counts).astype(np.float32).reshape(-1)}
 
-    def emit(self, step: Step, isa: Isa) -> LayerCode:
+    def emit(self, step: Step, isa: KernelIsa) -> LayerCode:
         if step.schedule.algorithm == "rows":
             return self._emit_rows(step, isa)
         return self._emit_windows(step, isa)
 
-    def _emit_rows(self, step: Step, isa: Isa) -> LayerCode:
+    def _emit_rows(self, step: Step, isa: KernelIsa) -> LayerCode:
         node, x, y = step.node, step.inputs[0], step.output
         op = node.op
         assert isinstance(op, MaxPool2D | AveragePool2D)
@@ -241,7 +242,7 @@ class Pool(Kernel):
         kind = "averagepool" if isinstance(op, AveragePool2D) else "maxpool"
         return f"{kind}{kh}x{kw}{stride}_{height}x{width}x{channels}"
 
-    def _emit_windows(self, step: Step, isa: Isa) -> LayerCode:
+    def _emit_windows(self, step: Step, isa: KernelIsa) -> LayerCode:
         node, x, y = step.node, step.inputs[0], step.output
         op = node.op
         assert isinstance(op, MaxPool2D | AveragePool2D)

@@ -27,7 +27,7 @@ from mdlc.codegen.gemm.loops_int8 import (
     without_gaps,
 )
 from mdlc.codegen.gemm.shape import ChannelBlock, Product
-from mdlc.codegen.isa.base import Isa, integers_of
+from mdlc.codegen.isa.base import KernelIsa, integers_of
 from mdlc.codegen.kernel import Kernel, Schedule, Step
 from mdlc.codegen.tiles.gemm_int8 import DotTile, PanelDotTile
 from mdlc.codegen.tiles.padding_int8 import ByteBorder
@@ -46,7 +46,7 @@ class QuantizedConv(Kernel):
     pitched_output = True
     reads_past = READS_PAST
 
-    def matches(self, node: Node, isa: Isa) -> bool:
+    def matches(self, node: Node, isa: KernelIsa) -> bool:
         if not isinstance(node.op, QuantizedConv2D | QuantizedDense):
             return False
         return all(source.constant is not None for source in node.inputs[1 : node.op.operands])
@@ -58,13 +58,13 @@ class QuantizedConv(Kernel):
         other = node.inputs[5]
         return [5] if other.type == node.type and other is not node.inputs[0] else []
 
-    def schedules(self, node: Node, isa: Isa) -> Sequence[Schedule]:
+    def schedules(self, node: Node, isa: KernelIsa) -> Sequence[Schedule]:
         product = self._product(node, isa)
         return tile_schedules(product, for_bytes(isa), self._in_panels(node, product, isa))
 
-    def cost(self, node: Node, schedule: Schedule, isa: Isa) -> float:
+    def cost(self, node: Node, schedule: Schedule, isa: KernelIsa) -> float:
         integers, wide = integers_of(isa), for_bytes(isa)
-        finish = integers.finish_instructions / (isa.issue_width if isa.integers else 2.0)
+        finish = integers.finish_instructions / (isa.core.issue_width if isa.int8 else 2.0)
         product = self._scheduled(node, schedule, isa)
         step = dot_cycles(wide, panels=schedule.panels)
         found = product_cycles(
@@ -73,7 +73,7 @@ class QuantizedConv(Kernel):
         copied = self._border(node, node.inputs[0].shape[-1], isa) is not None
         return found + (node.inputs[0].type.size / 16 if copied else 0.0)
 
-    def pack(self, node: Node, schedule: Schedule, isa: Isa) -> dict[str, Array]:
+    def pack(self, node: Node, schedule: Schedule, isa: KernelIsa) -> dict[str, Array]:
         check_sums(node)
         product = self._scheduled(node, schedule, isa)
         weights = node.inputs[1].constant
@@ -91,17 +91,17 @@ class QuantizedConv(Kernel):
             "scale": pack_rescaling(node, product, isa),
         }
 
-    def scratch(self, node: Node, schedule: Schedule, isa: Isa) -> int:
+    def scratch(self, node: Node, schedule: Schedule, isa: KernelIsa) -> int:
         return self._bordered(node, isa) + _with_rest(
             panel_elements(self._scheduled(node, schedule, isa), schedule, for_bytes(isa))
         )
 
-    def thread_scratch(self, node: Node, schedule: Schedule, isa: Isa) -> int:
+    def thread_scratch(self, node: Node, schedule: Schedule, isa: KernelIsa) -> int:
         return _with_rest(
             thread_panels(self._scheduled(node, schedule, isa), schedule, for_bytes(isa))
         )
 
-    def _bordered(self, node: Node, isa: Isa) -> int:
+    def _bordered(self, node: Node, isa: KernelIsa) -> int:
         """Bytes of the copy with a border."""
         border = self._border(node, self._pitch(node), isa)
         return _with_rest(border.elements * border.target.size) if border else 0
@@ -112,7 +112,7 @@ class QuantizedConv(Kernel):
         return node.inputs[0].shape[1 if len(node.inputs[0].shape) == 4 else -1]
 
     @staticmethod
-    def _copies(node: Node, isa: Isa) -> bool:
+    def _copies(node: Node, isa: KernelIsa) -> bool:
         """Whether the input is copied: for its border, to be widened, or to be made dense.
 
         The last unless a filter row is packed alike as one run and as one for each pixel: how
@@ -132,7 +132,7 @@ class QuantizedConv(Kernel):
     def _product(
         self,
         node: Node,
-        isa: Isa,
+        isa: KernelIsa,
         x_pitch: int | None = None,
         y_pitch: int | None = None,
         other_pitch: int = 0,
@@ -147,29 +147,29 @@ class QuantizedConv(Kernel):
             other_pitch=other_pitch,
         )
 
-    def _run(self, node: Node, isa: Isa) -> int:
+    def _run(self, node: Node, isa: KernelIsa) -> int:
         """Contiguous bytes of the depth before they are rounded up."""
         return run_length(node, self._pitch(node), pad=self._copies(node, isa))
 
-    def _in_panels(self, node: Node, product: Product, isa: Isa) -> Product | None:
+    def _in_panels(self, node: Node, product: Product, isa: KernelIsa) -> Product | None:
         """The product as panels hold it, where that is another: without gaps."""
         if not self._copies(node, isa):  # where weights go would depend on where the input lies
             return None
         return without_gaps(product, self._run(node, isa), integers_of(isa))
 
-    def _scheduled(self, node: Node, schedule: Schedule, isa: Isa) -> Product:
+    def _scheduled(self, node: Node, schedule: Schedule, isa: KernelIsa) -> Product:
         """The product of a dense input as a schedule holds it."""
         product = self._product(node, isa)
         return (schedule.panels and self._in_panels(node, product, isa)) or product
 
-    def _order(self, node: Node, isa: Isa) -> list[int]:
+    def _order(self, node: Node, isa: KernelIsa) -> list[int]:
         """The depth as panels without gaps hold it, -1 being padding; [] if there are none."""
         product, loop = self._product(node, isa), integers_of(isa).depth_loop
         if self._in_panels(node, product, isa) is None or loop is None or loop.panels is None:
             return []
         return loop.panels.gathered(self._run(node, isa), product.taps[0][0])
 
-    def _border(self, node: Node, pitch: int, isa: Isa) -> ByteBorder | None:
+    def _border(self, node: Node, pitch: int, isa: KernelIsa) -> ByteBorder | None:
         if not self._copies(node, isa):
             return None
         op, x = node.op, node.inputs[0]
@@ -195,7 +195,7 @@ class QuantizedConv(Kernel):
             flip,
         )
 
-    def emit(self, step: Step, isa: Isa) -> LayerCode:
+    def emit(self, step: Step, isa: KernelIsa) -> LayerCode:
         node, x, y = step.node, step.inputs[0], step.output
         integers = integers_of(isa)
         finish = finish_of(node, integers)

@@ -11,7 +11,7 @@ from mdlc.codegen.code import C_TYPES, LayerCode, Microkernel, offset
 from mdlc.codegen.gemm.loops_int8 import READS_PAST, check_sums, corrected_bias, finish_of
 from mdlc.codegen.gemm.runs import Run, group_runs, inside_taps
 from mdlc.codegen.gemm.split import split_evenly
-from mdlc.codegen.isa.base import Isa, integers_of
+from mdlc.codegen.isa.base import KernelIsa, integers_of
 from mdlc.codegen.isa.int8 import DepthwiseForm, Taps
 from mdlc.codegen.kernel import Kernel, Schedule, Step
 from mdlc.codegen.threads import CLOSE, open_parallel
@@ -46,7 +46,7 @@ class QuantizedDepthwise(Kernel):
     pitched_output = True
     reads_past = READS_PAST
 
-    def matches(self, node: Node, isa: Isa) -> bool:
+    def matches(self, node: Node, isa: KernelIsa) -> bool:
         op = node.op
         if not isinstance(op, QuantizedConv2D) or op.dtype is DType.I32 or op.addition:
             return False
@@ -56,7 +56,7 @@ class QuantizedDepthwise(Kernel):
             return False
         return op.groups == node.inputs[0].shape[1] == node.shape[1]
 
-    def schedules(self, node: Node, isa: Isa) -> Sequence[Schedule]:
+    def schedules(self, node: Node, isa: KernelIsa) -> Sequence[Schedule]:
         most = min(node.shape[3], 8)
         channels = integers_of(isa).depthwise[0].channels
         sizes = {most, *(size for size in (2, 4, 7) if size < most)}
@@ -68,7 +68,7 @@ class QuantizedDepthwise(Kernel):
         kh, kw = node.inputs[1].shape[2:]
         return Taps(kh, kw, node.op.stride[1], node.op.dilation[1])
 
-    def cost(self, node: Node, schedule: Schedule, isa: Isa) -> float:
+    def cost(self, node: Node, schedule: Schedule, isa: KernelIsa) -> float:
         integers, taps = integers_of(isa), self._taps(node)
         pixels = schedule.tile[0]
         span = (pixels - 1) * taps.stride + (taps.columns - 1) * taps.dilation + 1
@@ -77,10 +77,10 @@ class QuantizedDepthwise(Kernel):
             column, tap = blocks.form.instructions(taps)
             finish = integers.finish_instructions / 2 * blocks.form.vectors
             tile = span * column + pixels * (taps.columns * tap + finish) + 20
-            total += blocks.count * tile / isa.issue_width
+            total += blocks.count * tile / isa.core.issue_width
         return total * node.shape[0] * node.shape[2] * -(-node.shape[3] // pixels)
 
-    def _blocks(self, node: Node, isa: Isa) -> list[Blocks]:
+    def _blocks(self, node: Node, isa: KernelIsa) -> list[Blocks]:
         """Channels cut into blocks, of the widest forms first."""
         integers, taps = integers_of(isa), self._taps(node)
         fields = len(integers.used_fields(finish_of(node, integers)))
@@ -103,7 +103,7 @@ class QuantizedDepthwise(Kernel):
             add(integers.depthwise[-1], 1, channels - first)
         return found
 
-    def pack(self, node: Node, schedule: Schedule, isa: Isa) -> dict[str, Array]:
+    def pack(self, node: Node, schedule: Schedule, isa: KernelIsa) -> dict[str, Array]:
         check_sums(node)
         integers = integers_of(isa)
         finish = finish_of(node, integers)
@@ -134,7 +134,7 @@ class QuantizedDepthwise(Kernel):
             )
         )
 
-    def scratch(self, node: Node, schedule: Schedule, isa: Isa) -> int:
+    def scratch(self, node: Node, schedule: Schedule, isa: KernelIsa) -> int:
         tile = DepthwiseTile(
             integers_of(isa).depthwise[0], self._taps(node), schedule.tile[0], 0, 0, 0,
             finish_of(node, integers_of(isa)),
@@ -172,7 +172,7 @@ class QuantizedDepthwise(Kernel):
                 kinds.append((first, (chunk.size, left, right)))
         return group_runs(kinds)
 
-    def emit(self, step: Step, isa: Isa) -> LayerCode:
+    def emit(self, step: Step, isa: KernelIsa) -> LayerCode:
         node, y, op = step.node, step.output, step.node.op
         assert isinstance(op, QuantizedConv2D)
         finish, taps = finish_of(node, integers_of(isa)), self._taps(node)

@@ -9,8 +9,7 @@ import numpy as np
 from mdlc.codegen.code import C_TYPES, LayerCode, Microkernel
 from mdlc.codegen.gemm.loops_int8 import READS_PAST
 from mdlc.codegen.gemm.strides import Dim, joined, logical_strides, nest, pointer
-from mdlc.codegen.isa.base import Isa, integers_of
-from mdlc.codegen.isa.generic import ISA as SCALAR
+from mdlc.codegen.isa.base import KernelIsa, integers_of
 from mdlc.codegen.isa.int8 import SCALAR as SCALAR_INTEGERS
 from mdlc.codegen.isa.int8 import scalar_bound
 from mdlc.codegen.isa.int8_result import Finish
@@ -47,8 +46,8 @@ class _Rows(Kernel):
     pitched_output = True
     reads_past = READS_PAST
 
-    def cost(self, node: Node, schedule: Schedule, isa: Isa) -> float:
-        lanes = isa.lanes if isa.integers else 1
+    def cost(self, node: Node, schedule: Schedule, isa: KernelIsa) -> float:
+        lanes = isa.lanes if isa.int8 else 1
         return node.type.size / lanes * (3 + len(node.inputs))
 
     @staticmethod
@@ -69,14 +68,14 @@ class Quantize(_Rows):
     name = "quantize"
     layer = "Quantization"
 
-    def matches(self, node: Node, isa: Isa) -> bool:
+    def matches(self, node: Node, isa: KernelIsa) -> bool:
         return (
             isinstance(node.op, QuantizeLinear | DequantizeLinear)
             and node.inputs[0].constant is None
             and all(source.constant is not None for source in node.inputs[1:])
         )
 
-    def pack(self, node: Node, schedule: Schedule, isa: Isa) -> dict[str, Array]:
+    def pack(self, node: Node, schedule: Schedule, isa: KernelIsa) -> dict[str, Array]:
         scale, zero = node.inputs[1].constant, node.inputs[2].constant
         assert scale is not None
         assert zero is not None
@@ -85,7 +84,7 @@ class Quantize(_Rows):
             packed["zeros"] = zero.reshape(-1).astype(np.int32)
         return packed
 
-    def emit(self, step: Step, isa: Isa) -> LayerCode:
+    def emit(self, step: Step, isa: KernelIsa) -> LayerCode:
         node, op = step.node, step.node.op
         assert isinstance(op, QuantizeLinear | DequantizeLinear)
         quantizes = isinstance(op, QuantizeLinear)
@@ -100,7 +99,7 @@ class Quantize(_Rows):
         inner = dims[-1]
         bytes_ = node.type.dtype if quantizes else node.inputs[0].type.dtype
         vector = (
-            isa.integers is not None
+            isa.int8 is not None
             and bytes_ in BYTES
             and not apart
             and inner.strides[0] == inner.strides[2] == 1
@@ -108,7 +107,7 @@ class Quantize(_Rows):
         )
         source, target = node.inputs[0].type.dtype, node.type.dtype
         row = (_quantize_row if quantizes else _dequantize_row)(
-            isa if vector else SCALAR, source, target, vector and inner.strides[1] == 1
+            isa if vector else isa.portable, source, target, vector and inner.strides[1] == 1
         )
         outer = dims[:-1] if vector else dims
         scale = pointer("scale", outer, 1)
@@ -142,8 +141,8 @@ def _row_loop(lanes: int, vectors: int, body: str, scalar: str) -> str:
     )
 
 
-def _quantize_row(isa: Isa, source: DType, target: DType, per_element: bool) -> Microkernel:
-    integers = isa.integers or SCALAR_INTEGERS
+def _quantize_row(isa: KernelIsa, source: DType, target: DType, per_element: bool) -> Microkernel:
+    integers = isa.int8 or SCALAR_INTEGERS
     low, high = limits(target)
     kind, c_type = target.value, C_TYPES[target]
     name = f"quantize_row{'_v' if per_element else ''}_{kind}_{isa.suffix}"
@@ -151,7 +150,7 @@ def _quantize_row(isa: Isa, source: DType, target: DType, per_element: bool) -> 
     at = "[i]" if per_element else ""
     scalar = f"y[i] = quantize_{kind}(x[i], scale{at}, zero);"
     body, needs = "", [_quantize_one(target)]
-    if isa.integers:
+    if isa.int8:
         lines, vectors = [], integers.rows_at_once
         for v in range(vectors):
             where = f"i + {v * isa.lanes}" if v else "i"
@@ -168,11 +167,11 @@ def _quantize_row(isa: Isa, source: DType, target: DType, per_element: bool) -> 
     bounds = (
         f"const float least = static_cast<float>({low} - zero);\n"
         f"const float most = static_cast<float>({high} - zero);\n"
-        if isa.integers
+        if isa.int8
         else ""
     )
-    vectors = integers.rows_at_once if isa.integers else 1
-    loop = _row_loop(isa.lanes if isa.integers else 1, vectors, body, scalar)
+    vectors = integers.rows_at_once if isa.int8 else 1
+    loop = _row_loop(isa.lanes if isa.int8 else 1, vectors, body, scalar)
     text = (
         f"// y[i] = saturate(round_half_even(x[i] / scale{at}) + zero).\n"
         f"template <int kCount>\n"
@@ -198,13 +197,13 @@ inline {c_type} {name}(float x, float scale, int zero) {{
     return Microkernel(name, text, includes=("cmath",))
 
 
-def _dequantize_row(isa: Isa, source: DType, target: DType, per_element: bool) -> Microkernel:
-    integers = isa.integers or SCALAR_INTEGERS
+def _dequantize_row(isa: KernelIsa, source: DType, target: DType, per_element: bool) -> Microkernel:
+    integers = isa.int8 or SCALAR_INTEGERS
     name = f"dequantize_row{'_v' if per_element else ''}_{source.value}_{isa.suffix}"
     at = "[i]" if per_element else ""
     scalar = f"y[i] = static_cast<float>(x[i] - zero) * scale{at};"
     body = ""
-    if isa.integers:
+    if isa.int8:
         step = isa.load("scale + i") if per_element else isa.set1("scale")
         spell = integers.spell
         value = spell[f"load_{source.value}"].format("x + i")
@@ -212,13 +211,13 @@ def _dequantize_row(isa: Isa, source: DType, target: DType, per_element: bool) -
         value = isa.op("mul", spell["to_float"].format(value), step)
         body = f"{isa.store('y + i', value)};"
     declared = "const float* scale" if per_element else "float scale"
-    loop = _row_loop(isa.lanes if isa.integers else 1, 1, body, scalar)
+    loop = _row_loop(isa.lanes if isa.int8 else 1, 1, body, scalar)
     text = (
         f"// y[i] = (x[i] - zero) * scale{at}.\ntemplate <int kCount>\n"
         f"inline void {name}(const {C_TYPES[source]}* x, {declared}, int zero, float* y) {{\n"
         f"{loop}\n}}\n"
     )
-    return Microkernel(name, text, integers.helpers if isa.integers else ())
+    return Microkernel(name, text, integers.helpers if isa.int8 else ())
 
 
 class ByteAdd(_Rows):
@@ -226,7 +225,7 @@ class ByteAdd(_Rows):
 
     name = "quantized_add"
 
-    def matches(self, node: Node, isa: Isa) -> bool:
+    def matches(self, node: Node, isa: KernelIsa) -> bool:
         return isinstance(node.op, QuantizedAdd) and all(
             source.constant is None for source in node.inputs
         )
@@ -234,16 +233,16 @@ class ByteAdd(_Rows):
     def in_place(self, node: Node) -> Sequence[int]:
         return [i for i, source in enumerate(node.inputs) if source.type == node.type]
 
-    def emit(self, step: Step, isa: Isa) -> LayerCode:
+    def emit(self, step: Step, isa: KernelIsa) -> LayerCode:
         node, op = step.node, step.node.op
         assert isinstance(op, QuantizedAdd)
         dims = _loops(step)
         inner = dims[-1]
         kinds = node.inputs[0].type.dtype, node.inputs[1].type.dtype
-        vector = isa.integers is not None and inner.strides == (1, 1, 1) and kinds[0] is kinds[1]
+        vector = isa.int8 is not None and inner.strides == (1, 1, 1) and kinds[0] is kinds[1]
         outer = dims[:-1] if vector else dims
         finish = Finish(kinds[0], op.dtype, op.y_zero, op.low, op.high)
-        row = _add_row(isa if vector else SCALAR, kinds, finish)
+        row = _add_row(isa if vector else isa.portable, kinds, finish)
         ma, mb, shift = sum_multipliers(op.a_scale, op.b_scale)
         start = (1 << (shift - 1)) - op.a_zero * ma - op.b_zero * mb
         numbers = [inner.count if vector else 1, ma, mb, start, shift, *finish.parameters.values()]
@@ -254,8 +253,8 @@ class ByteAdd(_Rows):
         return self._emit(step, f"qadd_{_shape_name(node)}", parameters, outer, body, [row])
 
 
-def _add_row(isa: Isa, kinds: tuple[DType, DType], finish: Finish) -> Microkernel:
-    integers = isa.integers or SCALAR_INTEGERS
+def _add_row(isa: KernelIsa, kinds: tuple[DType, DType], finish: Finish) -> Microkernel:
+    integers = isa.int8 or SCALAR_INTEGERS
     mixed = f"{kinds[1].value}" if kinds[0] is not kinds[1] else ""
     name = f"add_row{finish.suffix}{mixed}_{isa.suffix}"
     low, high = finish.bounded
@@ -267,11 +266,11 @@ def _add_row(isa: Isa, kinds: tuple[DType, DType], finish: Finish) -> Microkerne
         f"y[i] = {bound.name}(total, kZero, {bounds[0]}, {bounds[1]});"
     )
     body, needs, count = "", [bound], 1
-    if isa.integers:
+    if isa.int8:
         lines, values = integers.add_bytes(kinds[0])
         stored, helpers = integers.store_bytes(values, "y + i", finish, 0)
         body, needs, count = "\n".join([*lines, *stored]), needs + helpers, len(values)
-    loop = _row_loop(isa.lanes if isa.integers else 1, count, body, scalar)
+    loop = _row_loop(isa.lanes if isa.int8 else 1, count, body, scalar)
     parameters = ["kCount", "kMa", "kMb", "kStart", "kShift", *finish.parameters]
     formula = finish.formula("").replace("rescale()", "((a[i] kMa + b[i] kMb + kStart) >> kShift)")
     text = (
@@ -289,7 +288,7 @@ class ByteTable(_Rows):
     name = "lookup"
     layer = "Table"
 
-    def matches(self, node: Node, isa: Isa) -> bool:
+    def matches(self, node: Node, isa: KernelIsa) -> bool:
         if isinstance(node.op, Lookup):
             return node.inputs[0].constant is None and node.inputs[1].constant is not None
         return isinstance(node.op, Requantize)
@@ -297,7 +296,7 @@ class ByteTable(_Rows):
     def in_place(self, node: Node) -> Sequence[int]:
         return [0] if node.inputs[0].type == node.type else []
 
-    def pack(self, node: Node, schedule: Schedule, isa: Isa) -> dict[str, Array]:
+    def pack(self, node: Node, schedule: Schedule, isa: KernelIsa) -> dict[str, Array]:
         """The table by the byte's bits, read as an unsigned number."""
         low, high = limits(node.inputs[0].type.dtype)
         every = np.arange(low, high + 1).astype(node.inputs[0].type.dtype.numpy)
@@ -305,7 +304,7 @@ class ByteTable(_Rows):
         values = node.op.reference(every, *extra)
         return {"table": np.roll(values, low)}
 
-    def emit(self, step: Step, isa: Isa) -> LayerCode:
+    def emit(self, step: Step, isa: KernelIsa) -> LayerCode:
         node = step.node
         source, target = (C_TYPES[t.dtype] for t in (node.inputs[0].type, node.type))
         dims = _loops(step)

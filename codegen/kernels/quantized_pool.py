@@ -10,7 +10,7 @@ from mdlc.codegen.code import C_TYPES, LayerCode, Microkernel, offset
 from mdlc.codegen.gemm.loops_int8 import READS_PAST
 from mdlc.codegen.gemm.runs import Run, group_runs, inside_taps
 from mdlc.codegen.gemm.strides import nest
-from mdlc.codegen.isa.base import Isa, integers_of
+from mdlc.codegen.isa.base import KernelIsa, integers_of
 from mdlc.codegen.isa.int8 import SCALAR, Integers, pack_fields
 from mdlc.codegen.isa.int8_result import Finish
 from mdlc.codegen.kernel import Kernel, Schedule, Step
@@ -45,9 +45,9 @@ class BytePool(Kernel):
     pitched_output = True
     reads_past = READS_PAST
 
-    def cost(self, node: Node, schedule: Schedule, isa: Isa) -> float:
+    def cost(self, node: Node, schedule: Schedule, isa: KernelIsa) -> float:
         kernel = self._window(node).kernel
-        lanes = integers_of(isa).byte_lanes if isa.integers else 1
+        lanes = integers_of(isa).byte_lanes if isa.int8 else 1
         return node.type.size * kernel[0] * kernel[1] / max(lanes / 4, 1)
 
     @staticmethod
@@ -117,10 +117,10 @@ class ByteMaxPool(BytePool):
 
     name = "quantized_max_pool"
 
-    def matches(self, node: Node, isa: Isa) -> bool:
+    def matches(self, node: Node, isa: KernelIsa) -> bool:
         return isinstance(node.op, MaxPool2D) and node.type.dtype in BYTES
 
-    def emit(self, step: Step, isa: Isa) -> LayerCode:
+    def emit(self, step: Step, isa: KernelIsa) -> LayerCode:
         return self._emit(step, "qmaxpool", _max_row(isa, step.node.type.dtype), (), False)
 
 
@@ -129,10 +129,10 @@ class ByteAveragePool(BytePool):
 
     name = "quantized_average_pool"
 
-    def matches(self, node: Node, isa: Isa) -> bool:
+    def matches(self, node: Node, isa: KernelIsa) -> bool:
         return isinstance(node.op, QuantizedAveragePool2D)
 
-    def pack(self, node: Node, schedule: Schedule, isa: Isa) -> dict[str, Array]:
+    def pack(self, node: Node, schedule: Schedule, isa: KernelIsa) -> dict[str, Array]:
         """For every window: what its sum starts from, and the two numbers that rescale it."""
         op = node.op
         assert isinstance(op, QuantizedAveragePool2D)
@@ -145,7 +145,7 @@ class ByteAveragePool(BytePool):
         fields = ("bias", "multiplier", "shift")
         return {"scale": pack_fields(fields, bias, multiplier, shift, 0, 1)}
 
-    def emit(self, step: Step, isa: Isa) -> LayerCode:
+    def emit(self, step: Step, isa: KernelIsa) -> LayerCode:
         op = step.node.op
         assert isinstance(op, QuantizedAveragePool2D)
         source = step.node.inputs[0].type.dtype
@@ -176,8 +176,8 @@ def _channels(lanes: int, body: str, scalar: str) -> str:
 _PARAMETERS = ["kRows", "kColumns", "kRowStep", "kColumnStep", "kChannels"]
 
 
-def _max_row(isa: Isa, kind: DType) -> Microkernel:
-    integers = isa.integers
+def _max_row(isa: KernelIsa, kind: DType) -> Microkernel:
+    integers = isa.int8
     c_type, low = C_TYPES[kind], limits(kind)[0]
     at = _AT.removeprefix("x + ")
     scalar = _window_loops(c_type, str(low), f"x[{at}] > acc ? x[{at}] : acc") + "y[c] = acc;\n"
@@ -198,8 +198,8 @@ def _max_row(isa: Isa, kind: DType) -> Microkernel:
     return Microkernel(name, text)
 
 
-def _average_row(isa: Isa, finish: Finish) -> Microkernel:
-    integers = isa.integers
+def _average_row(isa: KernelIsa, finish: Finish) -> Microkernel:
+    integers = isa.int8
     kind = finish.source.value
     stored, needs = SCALAR.store_bytes(["total"], "y + c", finish, 0)
     at = _AT.removeprefix("x + ")

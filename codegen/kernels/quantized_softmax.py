@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from mdlc.codegen.code import C_TYPES, LayerCode, Microkernel
 from mdlc.codegen.gemm.strides import joined, logical_strides, nest, pointer
-from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.isa.base import KernelIsa
 from mdlc.codegen.isa.int8 import scalar_bound
 from mdlc.codegen.kernel import Kernel, Schedule, Step
 from mdlc.compiler.ir import Node
@@ -26,10 +26,10 @@ class ByteSoftmax(Kernel):
     pitched_input = True
     pitched_output = True
 
-    def matches(self, node: Node, isa: Isa) -> bool:
+    def matches(self, node: Node, isa: KernelIsa) -> bool:
         return isinstance(node.op, QuantizedSoftmax) and node.inputs[0].constant is None
 
-    def cost(self, node: Node, schedule: Schedule, isa: Isa) -> float:
+    def cost(self, node: Node, schedule: Schedule, isa: KernelIsa) -> float:
         """Three passes of an element; a division of 64 bits takes some 20 cycles."""
         assert isinstance(node.op, QuantizedSoftmax)
         length = node.shape[node.op.axis]
@@ -37,7 +37,7 @@ class ByteSoftmax(Kernel):
         results = 256 * 4 + 64 * 20 if length >= TABLED else length * 20
         return rows * (length * 5 + results)
 
-    def pack(self, node: Node, schedule: Schedule, isa: Isa) -> dict[str, Array]:
+    def pack(self, node: Node, schedule: Schedule, isa: KernelIsa) -> dict[str, Array]:
         assert isinstance(node.op, QuantizedSoftmax)
         exponential, step = node.op.tables()
         return {"exponential": exponential, "step": step}
@@ -45,7 +45,7 @@ class ByteSoftmax(Kernel):
     def in_place(self, node: Node) -> Sequence[int]:
         return [0] if node.inputs[0].type == node.type else []
 
-    def emit(self, step: Step, isa: Isa) -> LayerCode:
+    def emit(self, step: Step, isa: KernelIsa) -> LayerCode:
         node, op = step.node, step.node.op
         assert isinstance(op, QuantizedSoftmax)
         strides = [logical_strides(view) for view in (step.inputs[0], step.output)]

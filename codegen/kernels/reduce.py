@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from mdlc.codegen.code import C_TYPES, LayerCode, Microkernel
 from mdlc.codegen.gemm.strides import Dim, joined, logical_strides, nest, pointer
-from mdlc.codegen.isa.base import Isa
-from mdlc.codegen.isa.generic import ISA as SCALAR
+from mdlc.codegen.isa.base import KernelIsa
+from mdlc.codegen.isa.dialect import Dialect
+from mdlc.codegen.isa.scalar import SCALAR
 from mdlc.codegen.kernel import Kernel, Schedule, Step
 from mdlc.codegen.tiles.formula import literal
 from mdlc.compiler.ir import Node
@@ -39,19 +40,19 @@ KINDS = {
 }
 
 
-def _before(kind: Kind, isa: Isa, value: str) -> str:
+def _before(kind: Kind, isa: Dialect, value: str) -> str:
     if kind.before == "abs":
         return isa.op("abs", value)
     return value
 
 
-def _update(kind: Kind, isa: Isa, value: str) -> str:
+def _update(kind: Kind, isa: Dialect, value: str) -> str:
     if kind.before == "square":
         return isa.fma(value, value, "acc")
     return isa.op(kind.combine, _before(kind, isa, value), "acc")
 
 
-def horizontal(isa: Isa, combine: str) -> Microkernel | None:
+def horizontal(isa: Dialect, combine: str) -> Microkernel | None:
     """A function that combines the lanes of a vector, where the ISA has no intrinsic for it."""
     hook = f"reduce_{combine}"
     if hook in isa.spell or isa.lanes == 1:
@@ -77,7 +78,7 @@ inline float {name}({isa.vector} v) {{
     return Microkernel(name, text)
 
 
-def lanes_combined(isa: Isa, combine: str, vector: str) -> str:
+def lanes_combined(isa: Dialect, combine: str, vector: str) -> str:
     """The scalar of a vector's lanes combined."""
     helper = horizontal(isa, combine)
     return f"{helper.name}({vector})" if helper else isa.op(f"reduce_{combine}", vector)
@@ -90,16 +91,16 @@ class ReduceKernel(Kernel):
     layer = "Reduction"
     pitched_input = True
 
-    def matches(self, node: Node, isa: Isa) -> bool:
+    def matches(self, node: Node, isa: KernelIsa) -> bool:
         if not isinstance(node.op, Reduce) or node.op.kind not in KINDS:
             return False
         exact = node.op.kind in ("sum", "max", "min", "prod")
         return node.type.dtype is DType.F32 or (exact and node.type.dtype in (DType.I32, DType.I64))
 
-    def cost(self, node: Node, schedule: Schedule, isa: Isa) -> float:
+    def cost(self, node: Node, schedule: Schedule, isa: KernelIsa) -> float:
         return node.inputs[0].type.size / isa.lanes * 2
 
-    def emit(self, step: Step, isa: Isa) -> LayerCode:
+    def emit(self, step: Step, isa: KernelIsa) -> LayerCode:
         node, op = step.node, step.node.op
         assert isinstance(op, Reduce)
         source = node.inputs[0].type
@@ -154,14 +155,14 @@ class ReduceKernel(Kernel):
 
     @staticmethod
     def _down(
-        kind: Kind, isa: Isa, kept: list[Dim], reduced: list[Dim], start: str, count: int
+        kind: Kind, isa: Dialect, kept: list[Dim], reduced: list[Dim], start: str, count: int
     ) -> str:
         """Vectors along the innermost kept axis; the reduced axes are loops around a load."""
         outer, inner = kept[:-1], kept[-1]
         loops = [dim.count for dim in reduced]
         shift = [Dim(d.count, (d.strides[0],)) for d in reduced]
 
-        def part(target: Isa, head: str) -> str:
+        def part(target: Dialect, head: str) -> str:
             row = pointer("row + c", shift, 0, first=len(outer))
             update = f"acc = {_update(kind, target, target.load(row))};"
             inside = nest(loops, update, len(outer))
@@ -196,7 +197,7 @@ class ReduceKernel(Kernel):
 
     @staticmethod
     def _along(
-        kind: Kind, isa: Isa, kept: list[Dim], reduced: list[Dim], start: str, count: int
+        kind: Kind, isa: Dialect, kept: list[Dim], reduced: list[Dim], start: str, count: int
     ) -> str:
         """One vector of partial results along the innermost axis, combined at the end."""
         inner, outer = reduced[-1], reduced[:-1]

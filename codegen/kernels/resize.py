@@ -6,15 +6,16 @@ import numpy as np
 
 from mdlc.codegen.code import LayerCode, Microkernel
 from mdlc.codegen.gemm.strides import nest
-from mdlc.codegen.isa.base import Isa
-from mdlc.codegen.isa.generic import ISA as SCALAR
+from mdlc.codegen.isa.base import KernelIsa
+from mdlc.codegen.isa.dialect import Dialect
+from mdlc.codegen.isa.scalar import SCALAR
 from mdlc.codegen.kernel import Kernel, Schedule, Step
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.resize import Resize
 from mdlc.compiler.types import Array
 
 
-def resize_microkernel(isa: Isa, rows: int, columns: int, tail: bool) -> Microkernel:
+def resize_microkernel(isa: KernelIsa, rows: int, columns: int, tail: bool) -> Microkernel:
     """One pixel from rows x columns input pixels, all channels."""
     name = f"resize{rows}x{columns}{'_tail' if tail else ''}_{isa.kind}_{isa.suffix}"
     taps = [(r, c) for r in range(rows) for c in range(columns)]
@@ -26,7 +27,7 @@ def resize_microkernel(isa: Isa, rows: int, columns: int, tail: bool) -> Microke
     for r, c in taps:
         lines.append(f"const {isa.element}* x{r}{c} = x + oy[{r}] + ox[{c}];")
 
-    def body(target: Isa) -> str:
+    def body(target: Dialect) -> str:
         value = target.load("x00 + c")
         if weighted:
             value = target.op("mul", value, target.set1("w00"))
@@ -66,7 +67,7 @@ class ResizeKernel(Kernel):
     pitched_input = True
     pitched_output = True
 
-    def matches(self, node: Node, isa: Isa) -> bool:
+    def matches(self, node: Node, isa: KernelIsa) -> bool:
         op = node.op
         if not isinstance(op, Resize) or node.type.dtype is not isa.dtype or len(node.shape) != 4:
             return False
@@ -74,7 +75,7 @@ class ResizeKernel(Kernel):
             return False
         return all(op.untouched(axis, node.inputs[0].shape[axis]) for axis in (0, 1))
 
-    def cost(self, node: Node, schedule: Schedule, isa: Isa) -> float:
+    def cost(self, node: Node, schedule: Schedule, isa: KernelIsa) -> float:
         taps = self._taps(node)
         per_pixel = int(taps[0][0].shape[1]) * int(taps[1][0].shape[1])
         return node.type.size / isa.lanes * per_pixel
@@ -98,7 +99,7 @@ class ResizeKernel(Kernel):
             ]
         return found
 
-    def pack(self, node: Node, schedule: Schedule, isa: Isa) -> dict[str, Array]:
+    def pack(self, node: Node, schedule: Schedule, isa: KernelIsa) -> dict[str, Array]:
         (rows, wy), (columns, wx) = self._taps(node)
         packed: dict[str, Array] = {
             "rows": rows.astype(np.int32).reshape(-1),
@@ -109,7 +110,7 @@ class ResizeKernel(Kernel):
             packed["column_weights"] = wx.astype(np.float32).reshape(-1)
         return packed
 
-    def emit(self, step: Step, isa: Isa) -> LayerCode:
+    def emit(self, step: Step, isa: KernelIsa) -> LayerCode:
         node, x, y = step.node, step.inputs[0], step.output
         images, channels, height, width = node.inputs[0].shape
         oh, ow = node.shape[2:]

@@ -6,8 +6,8 @@ import math
 
 from mdlc.codegen.code import LayerCode, Microkernel
 from mdlc.codegen.gemm.strides import nest
-from mdlc.codegen.isa.base import Isa
-from mdlc.codegen.isa.generic import ISA as SCALAR
+from mdlc.codegen.isa.base import KernelIsa
+from mdlc.codegen.isa.scalar import SCALAR
 from mdlc.codegen.kernel import Kernel, Schedule, Step
 from mdlc.codegen.kernels.reduce import horizontal, lanes_combined
 from mdlc.codegen.templates import render
@@ -17,7 +17,7 @@ from mdlc.compiler.ops.softmax import Softmax
 from mdlc.compiler.types import DType
 
 
-def softmax_microkernel(isa: Isa, log: bool, tail: bool) -> Microkernel:
+def softmax_microkernel(isa: KernelIsa, log: bool, tail: bool) -> Microkernel:
     """A contiguous row: softmax_f32_neon<elements>(x, y)."""
     name = f"{'log_' if log else ''}softmax{'_tail' if tail else ''}_f32_{isa.suffix}"
     helpers = [h for h in (horizontal(isa, "max"), horizontal(isa, "add")) if h]
@@ -44,16 +44,16 @@ class SoftmaxKernel(Kernel):
     name = "softmax"
     layer = "Softmax"
 
-    def matches(self, node: Node, isa: Isa) -> bool:
+    def matches(self, node: Node, isa: KernelIsa) -> bool:
         return isinstance(node.op, Softmax) and node.type.dtype is DType.F32
 
-    def cost(self, node: Node, schedule: Schedule, isa: Isa) -> float:
+    def cost(self, node: Node, schedule: Schedule, isa: KernelIsa) -> float:
         return node.type.size / isa.lanes * 20
 
     def in_place(self, node: Node) -> tuple[int, ...]:
         return (0,)
 
-    def emit(self, step: Step, isa: Isa) -> LayerCode:
+    def emit(self, step: Step, isa: KernelIsa) -> LayerCode:
         node, op = step.node, step.node.op
         assert isinstance(op, Softmax)
         shape = node.type.physical_shape

@@ -184,7 +184,7 @@ def estimate(plan: Plan) -> tuple[dict[str, str], list[str]]:
     totals = dict.fromkeys((gpu.name for gpu in GPUS), 0.0)
     half = float_ = 0
     for step in plan.steps:
-        code = step.kernel.emit(step, plan.isa)
+        code = step.kernel.emit(step, plan.backend)
         assert isinstance(code, ComputeCode)
         cost = kernel_cost(step, code)
         half += cost.half_fmas

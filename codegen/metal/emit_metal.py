@@ -14,9 +14,9 @@ from mdlc.codegen.cpp.emit import MAT_TYPES, Info, describe, dims
 from mdlc.codegen.cpp.format import format_cpp
 from mdlc.codegen.isa.base import Isa
 from mdlc.codegen.kernel import Step, View
+from mdlc.codegen.metal.backend import PROCESSOR
 from mdlc.codegen.metal.cost import matrix_pays
 from mdlc.codegen.metal.image import Image
-from mdlc.codegen.metal.isa import PROCESSOR
 from mdlc.codegen.metal.kernel import ComputeCode
 from mdlc.codegen.metal.manifest import manifest
 from mdlc.codegen.metal.ports import camera, reader, takes_camera, writer
@@ -96,7 +96,7 @@ def codes_of(plan: Plan) -> list[ComputeCode]:
     """The kernel of every step, in order."""
     found = []
     for step in plan.steps:
-        code = step.kernel.emit(step, plan.isa)
+        code = step.kernel.emit(step, plan.backend)
         assert isinstance(code, ComputeCode)
         found.append(code if matrix_pays(step, code) else replace(code, matrix=None))
     return found
@@ -179,7 +179,7 @@ def emit(
         "header_bytes": weights_file.HEADER_BYTES,
         "format_version": weights_file.VERSION,
         "digest": bytes_literal(plan.digest()[:16]),
-        "target": bytes_literal(plan.isa.name.encode().ljust(16, b"\0")),
+        "target": bytes_literal(plan.backend.name.encode().ljust(16, b"\0")),
         "stacked": stacked,
         "manual": _manual(plan, info),
     }
@@ -414,7 +414,7 @@ def _manual(plan: Plan, info: Info) -> list[str]:
         ("model", info.model),
         ("SHA-256", info.sha256),
         ("command", info.command),
-        ("target", f"{plan.isa.name} ({plan.isa.description})"),
+        ("target", f"{plan.backend.name} ({plan.backend.description})"),
         ("work", f"{plan.macs / 1e6:.2f} million multiply-adds, {len(plan.steps)} layers"),
         (
             "memory",

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from mdlc.codegen.code import LayerCode
-from mdlc.codegen.isa.base import Isa
-from mdlc.codegen.kernel import Kernel, Schedule, View
-from mdlc.codegen.metal.image import Image, element
+from mdlc.codegen.kernel import AnyKernel, Schedule, View
+from mdlc.codegen.metal.backend import Metal
+from mdlc.codegen.metal.image import LANES, Image, element
 from mdlc.codegen.metal.index import Index
 from mdlc.compiler.ir import Node
 
@@ -68,16 +68,16 @@ ZEROS = (
 )
 
 
-class ComputeKernel(Kernel):
+class ComputeKernel(AnyKernel[Metal]):
     """One family of Metal kernels; a file in codegen/metal/kernels/ that defines KERNELS.
 
     All of them take textures of halves and of floats, as their views say.
     """
 
-    def cost(self, node: Node, schedule: Schedule, isa: Isa) -> float:
+    def cost(self, node: Node, schedule: Schedule, metal: Metal) -> float:
         """Estimated cycles of a GPU core: the larger of arithmetic and memory."""
         size = math.prod(node.shape) + sum(math.prod(s.shape) for s in node.inputs)
-        return size / isa.lanes
+        return size / LANES
 
     def absorbs(self, node: Node) -> Node | None:
         """The input that the kernel computes itself; only where nobody else reads that."""

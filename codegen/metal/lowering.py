@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from mdlc.codegen.isa.base import Isa
 from mdlc.codegen.kernel import Candidate, Schedule, Step, View, candidates, kernels
+from mdlc.codegen.metal.backend import Metal
 from mdlc.codegen.metal.image import MAX_SLICES, Image, element
 from mdlc.codegen.metal.kernel import ComputeKernel, image_of
 from mdlc.codegen.metal.split import (
@@ -56,7 +56,7 @@ HOST_NAMES = frozenset(
 
 def lower(
     graph: Graph,
-    isa: Isa,
+    metal: Metal,
     name: str,
     *,
     schedules: Mapping[str, Schedule] | None = None,
@@ -73,21 +73,21 @@ def lower(
         MdlcError: operators have no Metal kernel (all of them are named), or a tensor does not
             fit a texture; with `fallback`: nothing is left for Metal.
     """
-    split = _split(graph, isa) if fallback else None
+    split = _split(graph, metal) if fallback else None
     # The plan tells of the whole graph; the folded one has no meaning but here.
     folded, aliases, stages = _fold_views(split.gpu if split else graph, split)
     outputs = set(folded.outputs)
     order = [n for n in folded.order() if not isinstance(n.op, Constant) or n in outputs]
     order.sort(key=lambda node: stages.get(node, -1))
-    choice = _choices(order, aliases, isa, schedules or {}, tuned or Tuned(), folded)
+    choice = _choices(order, aliases, metal, schedules or {}, tuned or Tuned(), folded)
     absorbed = {inner for node in choice if (inner := _absorbed(choice[node], node))}
     order = [node for node in order if node not in absorbed]
     for inner in absorbed:
         del choice[inner]
-    wide = stored_in_float(order, isa)
+    wide = stored_in_float(order, metal)
     views, textures = assign_views(folded, order, choice, aliases, wide)
     _check_sizes(order, views)
-    names = _reserved_names(name, isa)
+    names = _reserved_names(name, metal)
     sources = split.sources if split else graph.inputs
     results = split.results if split else graph.outputs
     made = dict(zip(sources, (views[node] for node in folded.inputs), strict=True))
@@ -118,20 +118,20 @@ def lower(
                 schedule,
                 tuple(views[source] for source in _operands(node, absorbed) if source in views),
                 views[node],
-                kernel.pack(node, schedule, isa),
+                kernel.pack(node, schedule, metal),
             )
         )
     plan = MetalPlan(
-        name, isa, graph, inputs, outputs_, tuple(steps), (), 0, threads,
+        name, metal, graph, inputs, outputs_, tuple(steps), (), 0, threads,
         absorbed=tuple(node for node in folded.order() if node in absorbed),
     )  # fmt: skip
     return _place(_with_transfers(plan, split, made, at), textures)
 
 
-def _split(graph: Graph, isa: Isa) -> Split | None:
+def _split(graph: Graph, metal: Metal) -> Split | None:
     """The graph divided between GPU and processor; None where the GPU computes all of it."""
     users = graph.users()
-    kinds = kernels(isa.kernels)
+    kinds = kernels(metal.kernels)
 
     def lacks(node: Node) -> bool:
         flattening = [user for user in users[node] if _fold_flattening(user) is not user]
@@ -142,7 +142,7 @@ def _split(graph: Graph, isa: Isa) -> Split | None:
         return not all(
             element(each.type.dtype) is not None and Image.of(each.type).fits
             for each in (own, *runtime)
-        ) or not any(kernel.matches(own, isa) for kernel in kinds)
+        ) or not any(kernel.matches(own, metal) for kernel in kinds)
 
     processor = on_processor(graph, lacks, keeps_memory)
     if not processor:
@@ -150,7 +150,7 @@ def _split(graph: Graph, isa: Isa) -> Split | None:
     split = divide(graph, processor)
     if not any(stage % 2 == 0 for stage in split.stages.values()):
         raise MdlcError(
-            f"target {isa.name} has none of the network's layers",
+            f"target {metal.name} has none of the network's layers",
             node="--fallback",
             hint="compile for a C++ target, such as arm-neon",
         )
@@ -160,7 +160,7 @@ def _split(graph: Graph, isa: Isa) -> Split | None:
 def _choices(
     order: Sequence[Node],
     aliases: set[Node],
-    isa: Isa,
+    metal: Metal,
     schedules: Mapping[str, Schedule],
     tuned: Tuned,
     graph: Graph,
@@ -177,25 +177,25 @@ def _choices(
             if element(node.type.dtype) is None:
                 missing.append(f"input {node.name!r} of type {node.type.dtype.value}")
         elif node not in aliases:
-            if not any(kernel.matches(node, isa) for kernel in kernels(isa.kernels)):
+            if not any(kernel.matches(node, metal) for kernel in kernels(metal.kernels)):
                 operands = ", ".join(str(source.type) for source in node.inputs)
                 missing.append(f"{type(node.op).__name__} ({operands}) at {node.name!r}")
             else:
                 source = node.inputs[0] if node.inputs else None
                 alone = source in choice and source not in outputs and len(users[source]) == 1
                 inner = choice[source] if source is not None and alone else None
-                choice[node] = _choose(node, isa, schedules.get(node.name), tuned, inner)
+                choice[node] = _choose(node, metal, schedules.get(node.name), tuned, inner)
     if missing:
         raise MdlcError(
-            f"target {isa.name} does not have {'; '.join(missing)}",
+            f"target {metal.name} does not have {'; '.join(missing)}",
             hint="compile for a C++ target, such as arm-neon, or leave those layers to the "
             "processor with --fallback cpu",
         )
     return choice
 
 
-def _reserved_names(name: str, isa: Isa) -> Names:
-    structs = {kernel.layer for kernel in kernels(isa.kernels)}
+def _reserved_names(name: str, metal: Metal) -> Names:
+    structs = {kernel.layer for kernel in kernels(metal.kernels)}
     reserved = CLASS_MEMBERS | SOURCE_NAMES | HOST_NAMES | structs | {name}
     return Names({taken.lower(): 1 for taken in reserved})
 
@@ -323,12 +323,12 @@ def _is_exact_cast(node: Node) -> bool:
 
 
 def _choose(
-    node: Node, isa: Isa, wanted: Schedule | None, tuned: Tuned, inner: Candidate | None
+    node: Node, metal: Metal, wanted: Schedule | None, tuned: Tuned, inner: Candidate | None
 ) -> Candidate:
     """Args:
     inner: how the first input is computed, where this node alone reads it.
     """
-    found = candidates(node, isa)
+    found = candidates(node, metal)
     fused = [each for each in found if _absorbed(each, node)]
     found = [each for each in found if each not in fused]
     if inner is not None and fused and not _absorbed(inner, node.inputs[0]):

@@ -30,7 +30,7 @@ def manifest(
         "format": 1,
         "class": plan.name,
         "mdlc": info.version,
-        "target": plan.isa.name,
+        "target": plan.backend.name,
         "model": {"file": info.model, "sha256": info.sha256},
         "inputs": [port_entry(port) for port in plan.inputs],
         "outputs": [port_entry(port) for port in plan.outputs],

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from mdlc.codegen.isa.base import Isa
 from mdlc.codegen.kernel import Step
 from mdlc.codegen.metal import msl
+from mdlc.codegen.metal.backend import Metal
 from mdlc.codegen.metal.image import LANES
-from mdlc.codegen.metal.isa import in_float
 from mdlc.codegen.metal.kernel import image_of
 from mdlc.codegen.tiles.formula import stem
 from mdlc.compiler.ir import Node
@@ -35,9 +34,9 @@ def vectors(values: Array) -> Array:
     return padded(values.reshape(-1), 0).astype(np.float32)
 
 
-def stored_filters(weights: Array, isa: Isa) -> Array:
+def stored_filters(weights: Array, metal: Metal) -> Array:
     """Weights as they are stored: in half, unless the target computes in float or one overflows."""
-    narrow = not in_float(isa) and np.abs(weights).max(initial=0.0) < HALF_MAX
+    narrow = not metal.in_float and np.abs(weights).max(initial=0.0) < HALF_MAX
     return weights.astype(np.float16 if narrow else np.float32)
 
 

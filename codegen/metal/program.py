@@ -184,7 +184,7 @@ class MetalProgram(Executable):
         label = "Metal" if self.mac else "the Metal simulator (clang++)"
         self.toolchain = Toolchain(clang, (), label)
         processor = host_isa(isas().values())
-        self._isa_flags = processor.flags if plan.parts else ()
+        self._isa_flags = processor.toolchain.flags if plan.parts else ()
         emitted = emit(plan, PRIVATE_INFO, instrument=True, processor=processor)
         metal = emitted[f"{plan.name}.metal"].decode()
         if not self.mac:

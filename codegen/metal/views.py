@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from mdlc.codegen.isa.base import Isa
 from mdlc.codegen.kernel import Candidate, View
+from mdlc.codegen.metal.backend import Metal
 from mdlc.codegen.metal.bounds import may_overflow
 from mdlc.codegen.metal.image import LANES, Image
-from mdlc.codegen.metal.isa import in_float
 from mdlc.codegen.plan.plan import identifier
 from mdlc.compiler.ir import Graph, Node
 from mdlc.compiler.ops.average_pool2d import AveragePool2D
@@ -84,12 +83,12 @@ def assign_views(
     return views, textures
 
 
-def stored_in_float(order: Sequence[Node], isa: Isa) -> set[Node]:
+def stored_in_float(order: Sequence[Node], metal: Metal) -> set[Node]:
     """Nodes that are stored in float: all that are no integers, or those that half cannot hold."""
     found: set[Node] = set()
     for node in order:
         carried = isinstance(node.op, _KEEPS_MAGNITUDE) and not found.isdisjoint(node.inputs)
-        every = in_float(isa) and node.type.dtype in (DType.F32, DType.F16)
+        every = metal.in_float and node.type.dtype in (DType.F32, DType.F16)
         if every or carried or may_overflow(node):
             found.add(node)
     return found

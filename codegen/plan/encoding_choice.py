@@ -176,7 +176,7 @@ def _with(plan: Plan, chosen: Mapping[str, _Candidate]) -> Plan:
         weights = step.weights
         if step.name in chosen:
             decoded = chosen[step.name].quantised.decoded
-            weights = step.kernel.repack(step.node, decoded, step.schedule, step.isa(plan.isa))
+            weights = step.kernel.repack(step.node, decoded, step.schedule, step.seen(plan.isa))
         steps.append(replace(step, node=node, weights=weights))
     encoded = {name: candidate.weights for name, candidate in chosen.items()}
     return replace(plan, graph=graph, steps=tuple(steps), encoded=encoded)

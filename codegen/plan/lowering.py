@@ -20,9 +20,9 @@ from mdlc.codegen.kernel import (
     Step,
     View,
     candidates,
-    isa_of,
     kernels,
     row_length,
+    seen_by,
 )
 from mdlc.codegen.plan.arena import place
 from mdlc.codegen.plan.plan import (
@@ -108,7 +108,7 @@ def lower(
     for node in order:
         if node not in choice or views_its_inputs(node, views):
             continue
-        kernel, schedule, own = choice[node].kernel, choice[node].schedule, isa_of(node, isa)
+        kernel, schedule, own = choice[node].kernel, choice[node].schedule, seen_by(node, isa)
         steps.append(
             Step(
                 names.unique(identifier(node.name or type(node.op).__name__)),
@@ -161,7 +161,8 @@ def _shrink(chain: Chain, steps: list[Step], sizes: list[tuple[str, int]], isa: 
         if step.scratch is None:
             continue
         most = max(
-            step.kernel.scratch(band_node(step.node, part), step.schedule, isa) for part in parts
+            step.kernel.scratch(band_node(step.node, part), step.schedule, step.seen(isa))
+            for part in parts
         )
         nbytes = chain.strips * -(-most // ALIGNMENT) * ALIGNMENT
         sizes[step.scratch.buffer] = sizes[step.scratch.buffer][0], nbytes

@@ -7,12 +7,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.isa.base import Backend, Isa
 from mdlc.codegen.kernel import Step, View
 from mdlc.codegen.plan.row_fusion import Chain
 from mdlc.codegen.weights.sections import EncodedWeights
 from mdlc.compiler.ir import Graph
-from mdlc.compiler.types import TensorType
+from mdlc.compiler.types import DType, TensorType
 
 ALIGNMENT = 64
 
@@ -80,6 +80,7 @@ class Plan:
     """Everything the emitters need.
 
     Attributes:
+        backend: the instruction set (or GPU) that it is for.
         chains: neighbouring steps that are computed in bands of rows, in order.
         encoded: by step, weights that the file holds in another form than the step's; see
             codegen/weights/sections.py. Without any, the file is computed on as it is.
@@ -88,7 +89,7 @@ class Plan:
     """
 
     name: str
-    isa: Isa
+    backend: Backend
     graph: Graph
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
@@ -100,6 +101,12 @@ class Plan:
     precision: str = "fp32"
     kept_float: Mapping[str, str] = field(default_factory=dict)
     chains: tuple[Chain, ...] = ()
+
+    @property
+    def isa(self) -> Isa:
+        """The instruction set of a plan for a C++ class."""
+        assert isinstance(self.backend, Isa)
+        return self.backend
 
     def units(self) -> list[tuple[int, ...]]:
         """Indices of the steps that are called at once, in order: a chain's, or a single one."""
@@ -136,7 +143,7 @@ class Plan:
     @property
     def half_steps(self) -> tuple[Step, ...]:
         """The steps that compute in half precision."""
-        return tuple(s for s in self.steps if s.isa(self.isa) is self.isa.half)
+        return tuple(s for s in self.steps if s.seen(self.isa).dtype is DType.F16)
 
     def blobs(self) -> list[Blob]:
         """The layout of the weights' payload: in step order, each aligned to 64 bytes."""
@@ -156,7 +163,7 @@ class Plan:
 
     def digest(self) -> bytes:
         """SHA-256 of what a weights file must agree with: ISA, layers, schedules, blobs, values."""
-        text = [self.name, self.isa.name]
+        text = [self.name, self.backend.name]
         text += [f"{s.name} {s.node.op} {s.schedule} {s.node.type}" for s in self.steps]
         text += [str(blob) for blob in self.blobs()]
         text += [f"{name} {weights.encoding}" for name, weights in self.encoded.items()]

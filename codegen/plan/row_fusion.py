@@ -319,9 +319,7 @@ def _joins(one: Step, two: Step, whole: bool) -> bool:
 
 
 def _best_cut(steps: Sequence[Step], start: int, stop: int, isa: Isa, threads: int) -> list[Chain]:
-    cycles = {
-        i: steps[i].kernel.cost(steps[i].node, steps[i].schedule, isa) for i in range(start, stop)
-    }
+    cycles = {i: steps[i].cycles(isa) for i in range(start, stop)}
     best: list[tuple[float, list[Chain]]] = [(0.0, [])]
     for end in range(start + 1, stop + 1):
         options = [best[-1]]
@@ -347,9 +345,9 @@ def _gain(
     row_bytes = [node.type.nbytes // node.shape[2] for node in nodes]
     saved = 0.0
     for node in nodes[:-1]:
-        if node.type.nbytes > isa.l2_bytes // 2:
-            saved += 2 * node.type.nbytes / isa.stream_bytes
-        elif node.type.nbytes > isa.l1_bytes // 2:
+        if node.type.nbytes > isa.core.l2_bytes // 2:
+            saved += 2 * node.type.nbytes / isa.core.stream_bytes
+        elif node.type.nbytes > isa.core.l1_bytes // 2:
             saved += node.type.nbytes / _L2_BYTES
     weights = [sum(a.nbytes for a in steps[i].weights.values()) for i in range(first, last + 1)]
     for rows in _ROWS:
@@ -361,9 +359,9 @@ def _gain(
             new = min(layers[i].height, new * layers[i].stride)
             window += taken * row_bytes[i - 1]
             moved += (taken - new) * row_bytes[i - 1]
-        if window + sum(weights) > isa.l2_bytes * 3 // 4:
+        if window + sum(weights) > isa.core.l2_bytes * 3 // 4:
             break
-        again = sum(size for size in weights if size > isa.l1_bytes // 4)
+        again = sum(size for size in weights if size > isa.core.l1_bytes // 4)
         cost = -(-height // rows) * ((2 * moved + again) / _L2_BYTES + _CALL * len(nodes))
         cost += (threads - 1) * 2.0 * saved / height
         if height // threads % rows:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.isa.base import Backend
 from mdlc.codegen.kernel import Candidate
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Node
@@ -226,18 +226,18 @@ class Tuned:
         return min(measured, key=lambda candidate: entry.costs[str(candidate.schedule)])
 
 
-def read_tables(paths: Sequence[Path], isa: Isa) -> Tuned:
+def read_tables(paths: Sequence[Path], backend: Backend) -> Tuned:
     """Tables that the user names; of two that know a layer, the later one decides.
 
     Raises:
         MdlcError: one cannot be read, is damaged, or is for another target.
     """
-    return Tuned(tuple((str(path), read_table(path, isa.name)) for path in reversed(paths)))
+    return Tuned(tuple((str(path), read_table(path, backend.name)) for path in reversed(paths)))
 
 
-def shipped_tables(isa: Isa) -> Tuned:
-    """The table that comes with mdlc for an ISA, or for the one it is tuned as, if there is one."""
-    target = isa.tuned_as or isa.name
+def shipped_tables(backend: Backend) -> Tuned:
+    """The table that comes with mdlc for a target or the one it is tuned as, if there is one."""
+    target = backend.tuned_as or backend.name
     file = resources.files("mdlc.codegen.plan").joinpath("tuned", f"{target}.json")
     if not file.is_file():
         return Tuned(shipped=True)

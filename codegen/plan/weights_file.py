@@ -39,7 +39,7 @@ def header(plan: Plan, payload: bytes) -> bytes:
         MAGIC,
         version(plan),
         HEADER_BYTES,
-        plan.isa.name.encode(),
+        plan.backend.name.encode(),
         plan.digest()[:16],
         len(payload),
         zlib.crc32(payload),

@@ -81,7 +81,7 @@ class Executable:
             )
         )
         files["runner.cpp"] = runner.encode()
-        all_flags = [*BUILD_FLAGS, *plan.isa.flags, *flags]
+        all_flags = [*BUILD_FLAGS, *plan.isa.toolchain.flags, *flags]
         all_flags += ["-pthread"] if plan.threads > 1 else []
         digest = hashlib.sha256()
         for name, data in sorted(files.items()):

@@ -167,7 +167,7 @@ class Program:
             name=plan.name,
             mat_types=MAT_TYPES,
             c_types=C_TYPES,
-            others_bytes=4 * self.isa.l2_bytes,
+            others_bytes=4 * self.isa.core.l2_bytes,
             readings=_READINGS,
             spread=list(zip(plan.inputs, _row_steps(plan), strict=True)),
         )
@@ -181,7 +181,11 @@ class Program:
             for port, value in zip(plan.inputs, values, strict=True)
         ]
         (self.folder / "tuner.input").write_bytes(b"".join(frames))
-        flags = [*BUILD_FLAGS, *self.isa.flags, *(["-static"] if self.machine.static else [])]
+        flags = [
+            *BUILD_FLAGS,
+            *self.isa.toolchain.flags,
+            *(["-static"] if self.machine.static else []),
+        ]
         sources = [self.folder / f"{plan.name}.cpp", self.folder / "tuner.cpp"]
         self.machine.toolchain.compile(sources, self.folder / "tuner", flags)
 

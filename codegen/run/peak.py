@@ -15,12 +15,14 @@ def peak_source(isa: Isa) -> str:
     It keeps as many independent chains as registers allow beside the two operands, which hides
     the latency of the multiply-adds on every core known (latency 4 to 5, two per cycle).
     """
-    chains = min(isa.registers - 4, 12)
+    chains = min(isa.f32.registers - 4, 12)
     return render(
         "cpp/peak.cpp.j2",
-        isa=isa,
+        isa=isa.f32,
+        name=isa.name,
+        header=isa.toolchain.header,
         chains=chains,
         iterations=ITERATIONS,
         repeats=REPEATS,
-        flops=2 * chains * isa.lanes * ITERATIONS,
+        flops=2 * chains * isa.f32.lanes * ITERATIONS,
     )

@@ -59,7 +59,7 @@ def find_toolchain(isa: Isa, runner: Sequence[str] | None = None) -> Toolchain:
     Raises:
         MdlcError: there is none.
     """
-    native = not isa.triple or isa.triple.startswith(host_machine())
+    native = not isa.toolchain.triple or isa.toolchain.triple.startswith(host_machine())
     compiler = _compiler(isa, native)
     if runner is not None:
         return Toolchain(compiler, tuple(runner), _label(compiler))
@@ -78,9 +78,9 @@ def find_toolchain(isa: Isa, runner: Sequence[str] | None = None) -> Toolchain:
             node="--target",
             hint="install qemu-user, or copy the emitted files to an ARM machine",
         )
-    root = Path("/usr") / isa.triple
+    root = Path("/usr") / isa.toolchain.triple
     libraries = ("-L", str(root)) if root.exists() else ()
-    runner = (emulator, *libraries, "-cpu", isa.qemu_cpu)
+    runner = (emulator, *libraries, "-cpu", isa.toolchain.qemu_cpu)
     return Toolchain(compiler, runner, _label(compiler))
 
 
@@ -97,16 +97,16 @@ def _compiler(isa: Isa, native: bool) -> tuple[str, ...]:
         for name in (os.environ.get("CXX", ""), "g++", "clang++", "c++"):
             if name and shutil.which(name):
                 return (name,)
-    elif shutil.which(f"{isa.triple}-g++"):
-        return (f"{isa.triple}-g++",)
+    elif shutil.which(f"{isa.toolchain.triple}-g++"):
+        return (f"{isa.toolchain.triple}-g++",)
     if importlib.util.find_spec("ziglang"):
         command = (sys.executable, "-m", "ziglang", "c++")
         if native:
             # Its runtime library leaves the table behind __builtin_cpu_supports empty; runs_here
             # has asked the processor already.
             return (*command, "-D__builtin_cpu_supports(feature)=1")
-        return (*command, "-target", isa.triple.replace("-gnu", "-musl"), "-static")
-    needed = "a C++ compiler (g++ or clang++)" if native else f"{isa.triple}-g++"
+        return (*command, "-target", isa.toolchain.triple.replace("-gnu", "-musl"), "-static")
+    needed = "a C++ compiler (g++ or clang++)" if native else f"{isa.toolchain.triple}-g++"
     raise MdlcError(
         f"building for {isa.name} needs {needed}",
         hint="install it, or `pip install ziglang`, which contains one for every target",

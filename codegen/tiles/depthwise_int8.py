@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mdlc.codegen.code import C_TYPES, Microkernel
-from mdlc.codegen.isa.base import Isa, integers_of
+from mdlc.codegen.isa.base import KernelIsa, integers_of
 from mdlc.codegen.isa.int8 import DepthwiseForm, Taps, pack_fields
 from mdlc.codegen.isa.int8_result import Finish
 from mdlc.compiler.types import Array, DType
@@ -53,7 +53,7 @@ class DepthwiseTile:
                 found.setdefault(column, []).append((pixel, tap))
         return dict(sorted(found.items()))
 
-    def name(self, isa: Isa) -> str:
+    def name(self, isa: KernelIsa) -> str:
         """Such as qdwconv3x3s2_i8i8_7_left1_neon."""
         taps = self.taps
         stem = f"qdwconv{taps.rows}x{taps.columns}"
@@ -72,7 +72,7 @@ class DepthwiseTile:
         names += ["kOutStep"] if self.pixels > 1 else []
         return names + list(self.finish.parameters)
 
-    def microkernel(self, isa: Isa) -> Microkernel:
+    def microkernel(self, isa: KernelIsa) -> Microkernel:
         """The C++ of the tile."""
         form, finish, integers = self.form, self.finish, integers_of(isa)
         fields = len(integers.used_fields(finish))

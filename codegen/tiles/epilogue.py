@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mdlc.codegen.code import Microkernel
-from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.isa.dialect import Dialect
 from mdlc.codegen.tiles.formula import element_function, stem
 from mdlc.compiler.op import Elementwise
 
@@ -49,7 +49,7 @@ class Epilogue:
             return text
         return f"{self.stem}({text}{', slope[n]' if self.slope else ''})"
 
-    def function(self, isa: Isa) -> Microkernel | None:
+    def function(self, isa: Dialect) -> Microkernel | None:
         """The activation as a function on vectors."""
         if self.activation is None:
             return None

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from mdlc.codegen.code import Microkernel
-from mdlc.codegen.isa.base import Isa
-from mdlc.codegen.isa.generic import ISA as SCALAR
+from mdlc.codegen.isa.dialect import Dialect
+from mdlc.codegen.isa.scalar import SCALAR
 from mdlc.codegen.tiles.vector_math import FORMULAS, FUNCTIONS
 from mdlc.compiler.expr import Expr, input_, primitives_of
 from mdlc.compiler.op import Elementwise
@@ -44,13 +44,13 @@ class Spelled:
     includes: tuple[str, ...]
 
 
-def vectorisable(expr: Expr, isa: Isa) -> bool:
+def vectorisable(expr: Expr, isa: Dialect) -> bool:
     """Whether every primitive has a vector form on the ISA."""
-    isa = isa.wide or isa
+    isa = isa.as_float or isa
     return all(kind in isa.spell or kind in FUNCTIONS for kind in primitives_of(expr))
 
 
-def spell(expr: Expr, isa: Isa, inputs: Sequence[str]) -> Spelled:
+def spell(expr: Expr, isa: Dialect, inputs: Sequence[str]) -> Spelled:
     """A formula on vectors of the ISA.
 
     Args:
@@ -119,7 +119,7 @@ MAX_ROUNDINGS = 3
 _EXACT = MASKS | {"input", "const", "min", "max", "neg", "abs", "select", "floor", "ceil", "round"}
 
 
-def _narrow(expr: Expr, isa: Isa) -> bool:
+def _narrow(expr: Expr, isa: Dialect) -> bool:
     """Whether a formula is computed in half precision, not in float between two conversions."""
     kinds = primitives_of(expr)
     roundings = sum(1 for kind in _operations(expr) if kind not in _EXACT)
@@ -140,7 +140,7 @@ def _operations(expr: Expr) -> list[str]:
     return [node.kind for node in seen]
 
 
-def _widened(name: str, comment: str, wide: Microkernel, arity: int, isa: Isa) -> Microkernel:
+def _widened(name: str, comment: str, wide: Microkernel, arity: int, isa: Dialect) -> Microkernel:
     """A function on halves by one on floats."""
     names = ["x"] if arity == 1 else [f"x{i}" for i in range(arity)]
     arguments = ", ".join(f"{isa.vector} {n}" for n in names)
@@ -154,25 +154,25 @@ def _widened(name: str, comment: str, wide: Microkernel, arity: int, isa: Isa) -
     return Microkernel(name, text, (wide,))
 
 
-def math_function(kind: str, isa: Isa) -> Microkernel:
+def math_function(kind: str, isa: Dialect) -> Microkernel:
     """exp, log, ... on vectors as a function, such as exp_f32_neon."""
     return _function(
         f"{kind}_{isa.kind}_{isa.suffix}", FORMULAS[kind], FUNCTIONS[kind](input_(0)), 1, isa
     )
 
 
-def element_function(op: Elementwise, isa: Isa) -> Microkernel:
+def element_function(op: Elementwise, isa: Dialect) -> Microkernel:
     """An element-wise operator on vectors as a function, such as relu_f32_neon."""
     inputs = [input_(i) for i in range(op.arity)]
     formula = op.expr(*inputs)
     alone = formula.kind in FUNCTIONS and formula.kind not in isa.spell
-    if isa.wide is None and alone and formula.args == (inputs[0],):
+    if isa.as_float is None and alone and formula.args == (inputs[0],):
         return math_function(formula.kind, isa)
     comment = re.sub(r"\s+", " ", (type(op).__doc__ or "").split(" Source:")[0]).strip()
     comment = re.sub(r"\bself\.", "", comment)
-    if isa.wide is not None and not _narrow(formula, isa):
+    if isa.as_float is not None and not _narrow(formula, isa):
         name = f"{stem(op)}_{isa.kind}_{isa.suffix}"
-        return _widened(name, comment, element_function(op, isa.wide), op.arity, isa)
+        return _widened(name, comment, element_function(op, isa.as_float), op.arity, isa)
     for field in dataclasses.fields(op):
         value = getattr(op, field.name)
         if isinstance(value, float | int | str):
@@ -187,7 +187,7 @@ def stem(op: Elementwise) -> str:
     return re.sub(r"[^0-9a-z]+", "_", text.lower()).strip("_")
 
 
-def _function(name: str, comment: str, expr: Expr, arity: int, isa: Isa) -> Microkernel:
+def _function(name: str, comment: str, expr: Expr, arity: int, isa: Dialect) -> Microkernel:
     names = ["x"] if arity == 1 else [f"x{i}" for i in range(arity)]
     if arity == 2:
         names = ["a", "b"]

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mdlc.codegen.code import Microkernel
-from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.isa.dialect import Dialect
 from mdlc.codegen.templates import render
 from mdlc.codegen.tiles.epilogue import Epilogue
 from mdlc.codegen.tiles.partial_vector import load_part, store_part
@@ -37,11 +37,11 @@ class Tile:
     tail: int = 0
     ahead: bool = False
 
-    def channels(self, isa: Isa) -> int:
+    def channels(self, isa: Dialect) -> int:
         """Output channels that the tile writes."""
         return self.vectors * isa.lanes - (isa.lanes - self.part if self.part else 0)
 
-    def name(self, isa: Isa, epilogue: Epilogue) -> str:
+    def name(self, isa: Dialect, epilogue: Epilogue) -> str:
         """Such as conv_relu_f32_14x32_avx512."""
         kind = ("gemm", "conv", "conv2d")[self.taps]
         tail = f"_tail{self.tail}" if self.tail else ""
@@ -49,7 +49,7 @@ class Tile:
         size = f"{self.rows}x{self.channels(isa)}"
         return f"{kind}{epilogue.suffix}_{isa.kind}_{size}{tail}{ahead}_{isa.suffix}"
 
-    def template_parameters(self, isa: Isa, epilogue: Epilogue) -> list[str]:
+    def template_parameters(self, isa: Dialect, epilogue: Epilogue) -> list[str]:
         """Names of the compile-time integers, in order."""
         names = ["kRun", "kPixelStep", "kOutStep"] if self.rows > 1 else ["kRun"]
         names += [[], ["kTaps", "kTapStep"], ["kTapsY", "kTapStepY", "kTapsX", "kTapStepX"]][
@@ -61,7 +61,7 @@ class Tile:
             names.append("kAhead")
         return names
 
-    def microkernel(self, isa: Isa, epilogue: Epilogue) -> Microkernel:
+    def microkernel(self, isa: Dialect, epilogue: Epilogue) -> Microkernel:
         """The C++ of the tile."""
         depth = list(self._depth(isa))
         part = self.part
@@ -99,14 +99,14 @@ class Tile:
         )
         return Microkernel(self.name(isa, epilogue), text, tuple(needs))
 
-    def _depth(self, isa: Isa) -> Iterator[str]:
+    def _depth(self, isa: Dialect) -> Iterator[str]:
         """The loop over the contiguous run of the depth."""
         return self._depth_by_lane(isa) if isa.lane_fma else self._depth_by_broadcast(isa)
 
     def _pixel(self, row: int) -> str:
         return f"p + {row} * kPixelStep" if row else "p"
 
-    def _load_b(self, isa: Isa) -> Iterator[str]:
+    def _load_b(self, isa: Dialect) -> Iterator[str]:
         for v in range(self.vectors):
             yield f"const {isa.vector} b{v} = {isa.load(f'b + {v * isa.lanes}')};"
         if self.ahead:  # a vector is at most a cache line
@@ -115,7 +115,7 @@ class Tile:
                 yield f"{isa.op('prefetch', f'b + kAhead + {offset}')};"
         yield f"b += {self.vectors * isa.lanes};"
 
-    def _depth_by_broadcast(self, isa: Isa) -> Iterator[str]:
+    def _depth_by_broadcast(self, isa: Dialect) -> Iterator[str]:
         yield "for (int k = 0; k < kRun; ++k) {"
         yield from self._load_b(isa)
         for r in range(self.rows):
@@ -124,7 +124,7 @@ class Tile:
                 yield f"acc{r}_{v} = {isa.fma(f'a{r}', f'b{v}', f'acc{r}_{v}')};"
         yield "}"
 
-    def _depth_by_lane(self, isa: Isa) -> Iterator[str]:
+    def _depth_by_lane(self, isa: Dialect) -> Iterator[str]:
         end = f"kRun - {self.tail}" if self.tail else "kRun"
         yield f"for (int k = 0; k < {end}; k += {isa.lanes}) {{"
         for r in range(self.rows):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mdlc.codegen.code import C_TYPES, Microkernel
-from mdlc.codegen.isa.base import Isa, integers_of
+from mdlc.codegen.isa.base import KernelIsa, integers_of
 from mdlc.codegen.isa.int8 import Integers
 from mdlc.codegen.isa.int8_panels import BytePanels
 from mdlc.codegen.isa.int8_result import Finish
@@ -33,7 +33,7 @@ class DotTile:
     run: int
     finish: Finish
 
-    def name(self, isa: Isa) -> str:
+    def name(self, isa: KernelIsa) -> str:
         """Such as qconv_i8i8_6x64_avx512vnni."""
         kind = ("qgemm", "qconv", "qconv2d")[self.taps]
         channels = self.vectors * isa.lanes - (isa.lanes - self.part if self.part else 0)
@@ -50,7 +50,7 @@ class DotTile:
         names += ["kOtherStep"] if self.rows > 1 and self.finish.addition else []
         return names + TAPS[self.taps] + list(self.finish.parameters)
 
-    def microkernel(self, isa: Isa) -> Microkernel:
+    def microkernel(self, isa: KernelIsa) -> Microkernel:
         """The C++ of the tile."""
         integers = integers_of(isa)
         finish = self.finish
@@ -82,7 +82,7 @@ class DotTile:
         groups = sorted(set(integers.split(self.run)), reverse=True)
         return " and ".join(f"[depth / {g}][channel][{g}]" for g in groups)
 
-    def _assembly(self, isa: Isa) -> str:
+    def _assembly(self, isa: KernelIsa) -> str:
         """The whole depth in assembly, or nothing."""
         integers = integers_of(isa)
         if integers.depth_loop is None:
@@ -98,7 +98,7 @@ class DotTile:
             integers.flips(self.finish.source) and not integers.copies(self.finish.source),
         )
 
-    def _depth(self, isa: Isa) -> Iterator[str]:
+    def _depth(self, isa: KernelIsa) -> Iterator[str]:
         """The loop over the run; a row's activations are used up before the next one's come."""
         integers = integers_of(isa)
         size = isa.lanes * integers.group
@@ -135,7 +135,7 @@ class PanelDotTile:
     depth: int
     finish: Finish
 
-    def name(self, isa: Isa) -> str:
+    def name(self, isa: KernelIsa) -> str:
         """Such as qpanels_i8i8_8x12_even_neon."""
         channels = self.vectors * isa.lanes - (isa.lanes - self.part if self.part else 0)
         tag = _panels(isa).tag(self.depth)
@@ -147,7 +147,7 @@ class PanelDotTile:
         names += ["kOtherStep"] if self.rows > 1 and self.finish.addition else []
         return names + list(self.finish.parameters)
 
-    def microkernel(self, isa: Isa) -> Microkernel:
+    def microkernel(self, isa: KernelIsa) -> Microkernel:
         """The C++ of the tile."""
         integers, finish = integers_of(isa), self.finish
         fields = integers.used_fields(finish)
@@ -173,7 +173,7 @@ class PanelDotTile:
         return Microkernel(self.name(isa), text, (*integers.helpers, *needs))
 
 
-def _panels(isa: Isa) -> BytePanels:
+def _panels(isa: KernelIsa) -> BytePanels:
     loop = integers_of(isa).depth_loop
     assert loop is not None
     assert loop.panels is not None
@@ -181,7 +181,7 @@ def _panels(isa: Isa) -> BytePanels:
 
 
 def finish_tile(
-    rows: int, vectors: int, part: int, finish: Finish, isa: Isa
+    rows: int, vectors: int, part: int, finish: Finish, isa: KernelIsa
 ) -> tuple[list[str], list[Microkernel]]:
     """Statements that rescale and store accR_V, and the functions that they call.
 
@@ -230,7 +230,7 @@ def finish_tile(
     return lines, list(dict.fromkeys(needs))
 
 
-def _store_part(isa: Isa, part: int) -> tuple[str, Microkernel | None]:
+def _store_part(isa: KernelIsa, part: int) -> tuple[str, Microkernel | None]:
     integers = integers_of(isa)
     if "store_part" in integers.spell:
         return integers.spell["store_part"], None

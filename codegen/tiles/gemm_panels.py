@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from mdlc.codegen.code import Microkernel
 from mdlc.codegen.isa.arm.panels import CHUNKS
-from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.isa.dialect import Dialect
 from mdlc.codegen.templates import render
 from mdlc.codegen.tiles.epilogue import Epilogue
 from mdlc.codegen.tiles.partial_vector import load_part, store_part
@@ -23,24 +23,24 @@ from mdlc.codegen.tiles.partial_vector import load_part, store_part
 SHORT = 64  # the longest depth whose copy is written out
 
 
-def piece(isa: Isa) -> int:
+def piece(isa: Dialect) -> int:
     """Steps of the depth that are the unit of panels."""
     return 8 // isa.bytes
 
 
-def padded_run(run: int, isa: Isa) -> int:
+def padded_run(run: int, isa: Dialect) -> int:
     """A contiguous run of the depth as panels hold it."""
     return -(-run // piece(isa)) * piece(isa)
 
 
-def packed_depth(run: int, taps: int, isa: Isa) -> int:
+def packed_depth(run: int, taps: int, isa: Dialect) -> int:
     """The depth of `taps` runs as panels hold it: short sums are padded once, not run by run."""
     if is_short(run, taps, isa):
         return padded_run(run * taps, isa)
     return padded_run(run, isa) * taps
 
 
-def is_short(run: int, taps: int, isa: Isa) -> bool:
+def is_short(run: int, taps: int, isa: Dialect) -> bool:
     """Whether the copy of a panel is written out, run after run without gaps (a first layer's)."""
     return taps > 1 and run % piece(isa) != 0 and run * taps <= SHORT
 
@@ -50,12 +50,12 @@ def panel_pitch(rows: int) -> int:
     return -(-rows // 4) * 4
 
 
-def tile_heights(vectors: int, isa: Isa) -> tuple[int, ...]:
+def tile_heights(vectors: int, isa: Dialect) -> tuple[int, ...]:
     """Pixels of the tiles worth trying beside `vectors` vectors of channels."""
     return (8,) if vectors <= 3 and isa.panels else ()
 
 
-def step_instructions(rows: int, vectors: int, isa: Isa) -> float:
+def step_instructions(rows: int, vectors: int, isa: Dialect) -> float:
     """Instructions of one step of the depth."""
     assert isa.panels is not None
     return rows * vectors + isa.panels.step_loads(vectors) + 2 / (piece(isa) * CHUNKS)
@@ -72,7 +72,7 @@ def tile_instructions(rows: int, vectors: int, part: int, *, residual: bool) -> 
     return found + (accumulators + rows + (2 * rows if part else 0) if residual else 0)
 
 
-def pack_instructions(rows: int, isa: Isa) -> float:
+def pack_instructions(rows: int, isa: Dialect) -> float:
     """Instructions of copying one step of the depth."""
     return (rows + 4 * -(-rows // 4) / 2 + 3) / (2 * piece(isa))
 
@@ -89,11 +89,11 @@ class PackTile:
     taps: tuple[int, ...]
     run: int
 
-    def short(self, isa: Isa) -> bool:
+    def short(self, isa: Dialect) -> bool:
         """Whether the copy is written out."""
         return is_short(self.run, math.prod(self.taps), isa)
 
-    def name(self, isa: Isa) -> str:
+    def name(self, isa: Dialect) -> str:
         """Such as pack_8_f32_neon."""
         if self.short(isa):
             depth = "x".join(map(str, (*self.taps, self.run)))
@@ -104,7 +104,7 @@ class PackTile:
         few = "_short" if self.run < trip else ""
         return f"pack{kind}_{isa.kind}_{self.rows}{rest}{few}_{isa.suffix}"
 
-    def template_parameters(self, isa: Isa) -> list[str]:
+    def template_parameters(self, isa: Dialect) -> list[str]:
         """Names of the compile-time integers, in order."""
         names = ["kPixelStep"] if self.rows > 1 else []
         if self.short(isa):
@@ -127,7 +127,7 @@ class PackTile:
             found.append(" + ".join(terms))
         return found
 
-    def _pieces(self, isa: Isa) -> list[tuple[list[str], bool]]:
+    def _pieces(self, isa: Dialect) -> list[tuple[list[str], bool]]:
         """Places of the steps of the depth piece by piece; whether those of a whole one touch."""
         places, size = self._places(), piece(isa)
         return [
@@ -135,7 +135,7 @@ class PackTile:
             for k in range(0, len(places), size)
         ]
 
-    def microkernel(self, isa: Isa) -> Microkernel:
+    def microkernel(self, isa: Dialect) -> Microkernel:
         """The C++ of the copy."""
         short = self.short(isa)
         trip = 2 * piece(isa)
@@ -169,20 +169,20 @@ class PanelTile:
     part: int
     depth: int
 
-    def rest(self, isa: Isa) -> int:
+    def rest(self, isa: Dialect) -> int:
         """Chunks of the depth after the loop."""
         assert isa.panels is not None
         return isa.panels.rest_of(self.depth // piece(isa), self.rows, self.vectors)
 
-    def trips(self, isa: Isa) -> int:
+    def trips(self, isa: Dialect) -> int:
         """Trips of the loop."""
         return (self.depth // piece(isa) - self.rest(isa)) // CHUNKS
 
-    def channels(self, isa: Isa) -> int:
+    def channels(self, isa: Dialect) -> int:
         """Output channels that the tile writes."""
         return self.vectors * isa.lanes - (isa.lanes - self.part if self.part else 0)
 
-    def name(self, isa: Isa, epilogue: Epilogue) -> str:
+    def name(self, isa: Dialect, epilogue: Epilogue) -> str:
         """Such as gemm_relu_f32_8x8_panels_neon."""
         kind = f"gemm{epilogue.suffix}_{isa.kind}_{self.rows}x{self.channels(isa)}_panels"
         rest = self.rest(isa)
@@ -190,7 +190,7 @@ class PanelTile:
         kind += f"_rest{rest * piece(isa)}" if rest % CHUNKS or alone else ""
         return f"{kind}{'' if self.trips(isa) else '_short'}_{isa.suffix}"
 
-    def numbers(self, isa: Isa, epilogue: Epilogue) -> list[str]:
+    def numbers(self, isa: Dialect, epilogue: Epilogue) -> list[str]:
         """Names of the integers that follow the arrays.
 
         They are arguments, not compile-time integers, so that layers of any depth and any distance
@@ -200,7 +200,7 @@ class PanelTile:
         names += ["residual_step"] if epilogue.residual and self.rows > 1 else []
         return names + (["trips"] if self.trips(isa) else [])
 
-    def microkernel(self, isa: Isa, epilogue: Epilogue) -> Microkernel:
+    def microkernel(self, isa: Dialect, epilogue: Epilogue) -> Microkernel:
         """The C++ of the tile."""
         assert isa.panels is not None
         rest, trips = self.rest(isa), self.trips(isa)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mdlc.codegen.code import Microkernel
-from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.isa.dialect import Dialect
 from mdlc.codegen.templates import render
 from mdlc.codegen.tiles.epilogue import Epilogue
 from mdlc.codegen.tiles.partial_vector import load_part, store_part
@@ -40,11 +40,11 @@ class SparseTile:
         """Columns of the panels."""
         return -(-self.rows // GROUP)
 
-    def channels(self, isa: Isa) -> int:
+    def channels(self, isa: Dialect) -> int:
         """Output channels that the tile writes."""
         return self.vectors * isa.lanes - (isa.lanes - self.part if self.part else 0)
 
-    def name(self, isa: Isa, epilogue: Epilogue) -> str:
+    def name(self, isa: Dialect, epilogue: Epilogue) -> str:
         """Such as gemm_sparse_relu_f32_16x4_neon."""
         return f"gemm_sparse{epilogue.suffix}_f32_{self.rows}x{self.channels(isa)}_{isa.suffix}"
 
@@ -55,7 +55,7 @@ class SparseTile:
         names = [] if self.panels and self.groups == 1 else ["kPixelStep"]
         return [*names, "kOutStep", *(["kResidualStep"] if epilogue.residual else [])]
 
-    def microkernel(self, isa: Isa, epilogue: Epilogue) -> Microkernel:
+    def microkernel(self, isa: Dialect, epilogue: Epilogue) -> Microkernel:
         """The C++ of the tile."""
         activation = epilogue.function(isa)
         needs = [activation] if activation else []
@@ -90,7 +90,7 @@ class SparseTile:
         )
         return Microkernel(self.name(isa, epilogue), text, tuple(needs), ("cstdint",))
 
-    def _block(self, isa: Isa) -> Iterator[str]:
+    def _block(self, isa: Dialect) -> Iterator[str]:
         """One block of weights times its input of every pixel."""
         for v in range(self.vectors):
             yield f"const {isa.vector} b{v} = {isa.load(f'b + {v * isa.lanes}')};"

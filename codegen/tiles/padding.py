@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mdlc.codegen.code import Microkernel, offset
-from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.isa.dialect import Dialect
 from mdlc.codegen.templates import render
 from mdlc.codegen.threads import parallel
 from mdlc.codegen.tiles.formula import literal
@@ -35,7 +35,7 @@ class Border:
         """Elements of the copy."""
         return self.padded[0] * self.padded[1] * self.channels
 
-    def code(self, x: str, isa: Isa) -> str:
+    def code(self, x: str, isa: Dialect) -> str:
         """Statements that write the copy of the image at `x` to `padded`."""
         rows = min(self.size[0], self.padded[0] - self.before[0])
         columns = min(self.size[1], self.padded[1] - self.before[1])
@@ -54,7 +54,7 @@ class Border:
             lines.append(_zeros(f"padded + {(self.before[0] + rows) * row}", below * row, isa))
         return "\n".join(lines)
 
-    def microkernel(self, isa: Isa) -> Microkernel:
+    def microkernel(self, isa: Dialect) -> Microkernel:
         """What the code calls."""
         return _row("pad_row", self.unpack, isa)
 
@@ -83,7 +83,7 @@ class FoldedBorder:
         """Elements of the copy."""
         return self.padded[0] * self.padded[1] * self.folded
 
-    def code(self, x: str, isa: Isa) -> str:
+    def code(self, x: str, isa: Dialect) -> str:
         """Statements that write the copy of the image at `x` to `padded`."""
         height, width = self.size
         columns = min(width, self.padded[1] * self.stride - self.before[1])
@@ -107,12 +107,12 @@ class FoldedBorder:
         )
         return "\n".join([*table, parallel("row", self.padded[0], body)])
 
-    def microkernel(self, isa: Isa) -> Microkernel:
+    def microkernel(self, isa: Dialect) -> Microkernel:
         """What the code calls."""
         return _row("fold_row", self.unpack, isa)
 
 
-def _unpacked(unpack: Unpack | None, numbers: list[int], isa: Isa) -> tuple[str, list[str]]:
+def _unpacked(unpack: Unpack | None, numbers: list[int], isa: Dialect) -> tuple[str, list[str]]:
     """What unpacking adds to a call's arguments and, in place, numbers, and the table it reads."""
     pattern = unpack.pattern(isa) if unpack else []
     if not pattern:
@@ -122,11 +122,11 @@ def _unpacked(unpack: Unpack | None, numbers: list[int], isa: Isa) -> tuple[str,
     return ", shift", [f"static const float shift[] = {{{values}}};"]
 
 
-def _zeros(where: str, count: int, isa: Isa) -> str:
+def _zeros(where: str, count: int, isa: Dialect) -> str:
     return f"std::memset({where}, 0, sizeof({isa.element}) * {count});"
 
 
-def _row(what: str, unpack: Unpack | None, isa: Isa) -> Microkernel:
+def _row(what: str, unpack: Unpack | None, isa: Dialect) -> Microkernel:
     """The copy of one row: pad_row or fold_row."""
     name = f"{what}_{isa.kind}" if unpack is None else unpack.name(what, isa)
     text = render(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mdlc.codegen.code import Microkernel
-from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.isa.dialect import Dialect
 from mdlc.codegen.templates import render
 from mdlc.codegen.tiles.partial_vector import load_part, store_part
 
@@ -56,7 +56,7 @@ class PoolTile:
         combined = sum(len(used) - 1 for used in self.windows().values())
         return columns * (2 * self.rows - 1) + combined + (3 if self.scale else 2) * self.pixels + 4
 
-    def name(self, isa: Isa) -> str:
+    def name(self, isa: Dialect) -> str:
         """Such as maxpool3x3s2_f32_4_left1_neon."""
         stem = f"{'averagepool' if self.scale else 'maxpool'}{self.rows}x{self.kernel}"
         stem += f"s{self.stride}" if self.stride > 1 else ""
@@ -76,7 +76,7 @@ class PoolTile:
         names += ["kPixelStep"] if len(self.columns()) > 1 else []
         return names + (["kOutStep"] if self.pixels > 1 else [])
 
-    def microkernel(self, isa: Isa) -> Microkernel:
+    def microkernel(self, isa: Dialect) -> Microkernel:
         """The C++ of the tile."""
         loaded, stored = load_part(isa, self.part), store_part(isa, self.part)
         helpers = (loaded.helper, stored.helper) if self.part else ()

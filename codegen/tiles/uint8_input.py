@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.isa.dialect import Dialect
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.conv2d import Conv2D
 from mdlc.compiler.types import DType
@@ -32,14 +32,14 @@ class Unpack:
         assert isinstance(op, Conv2D)
         return Unpack(op.shift) if node.inputs[0].type.dtype is DType.U8 else None
 
-    def pattern(self, isa: Isa) -> list[float]:
+    def pattern(self, isa: Dialect) -> list[float]:
         """The array `shift` that the copy reads: summands until they repeat, in whole groups."""
         if not self.shift:
             return []
         shift = self.shift[:1] if len(set(self.shift)) == 1 else self.shift
         return list(shift) * (math.lcm(_group(isa), len(shift)) // len(shift))
 
-    def name(self, what: str, isa: Isa) -> str:
+    def name(self, what: str, isa: Dialect) -> str:
         """Such as pad_row_u8_shifted_f32_avx2."""
         return f"{what}_u8{'_shifted' if self.shift else ''}_{isa.kind}_{isa.suffix}"
 
@@ -48,14 +48,14 @@ class Unpack:
         """What is added, in comments."""
         return " + shift[c]" if self.shift else ""
 
-    def one(self, isa: Isa, to: str, byte: str, index: str) -> str:
+    def one(self, isa: Dialect, to: str, byte: str, index: str) -> str:
         """A statement (without semicolon) that writes element `index` of `to`."""
         value = f"static_cast<float>({byte})"
         if self.shift:
             value += f" + shift[{index} % kShift]"
         return isa.set_item(to if to.isidentifier() else f"({to})", index, value)
 
-    def row(self, isa: Isa) -> str:
+    def row(self, isa: Dialect) -> str:
         """Statements that convert kCount neighbouring bytes of `x` to `to`."""
         group, start = _group(isa), "0"
         lines = []
@@ -71,9 +71,9 @@ class Unpack:
         lines += [f"{self.one(isa, 'to', 'x[i]', 'i')};", "}"]
         return "\n".join(lines)
 
-    def _group_lines(self, isa: Isa) -> list[str]:
+    def _group_lines(self, isa: Dialect) -> list[str]:
         """One group of bytes at i + j, with the summands at j."""
-        wide, at = isa.wide or isa, "i + j" if self.shift else "i"
+        wide, at = isa.as_float or isa, "i + j" if self.shift else "i"
         assert wide.from_bytes is not None
         values = list(wide.from_bytes.values)
         if self.shift:
@@ -81,7 +81,7 @@ class Unpack:
                 wide.op("add", value, wide.load(f"shift + j{_plus(number * wide.lanes)}"))
                 for number, value in enumerate(values)
             ]
-        if isa.wide:
+        if isa.as_float:
             each = isa.lanes // wide.lanes
             values = [isa.op("narrow", *values[i : i + each]) for i in range(0, len(values), each)]
         lines = [line.format(f"x + {at}") for line in wide.from_bytes.lines]
@@ -95,7 +95,7 @@ def _plus(number: int) -> str:
     return f" + {number}" if number else ""
 
 
-def _group(isa: Isa) -> int:
+def _group(isa: Dialect) -> int:
     """Bytes that are converted at once."""
-    found = (isa.wide or isa).from_bytes
+    found = (isa.as_float or isa).from_bytes
     return found.count if found else 1

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from functools import cache
 
 from mdlc.codegen.code import Microkernel
-from mdlc.codegen.isa.base import Isa
-from mdlc.codegen.isa.generic import ISA as SCALAR
+from mdlc.codegen.isa.dialect import Dialect
+from mdlc.codegen.isa.scalar import SCALAR
 from mdlc.codegen.templates import render
 from mdlc.codegen.tiles.epilogue import Epilogue
 from mdlc.codegen.tiles.winograd_transform import Lines, Matrix, Transform, transform
@@ -30,7 +30,7 @@ class InputTile:
         """Whether it writes finite points (0), those at infinity down (1), across (2), both (3)."""
         return (True, self.down, self.across, self.down and self.across)[number]
 
-    def name(self, isa: Isa) -> str:
+    def name(self, isa: Dialect) -> str:
         """Such as winograd4x3_input_f32_neon."""
         phase = (
             "" if self.down and self.across else f"_{'_down' * self.down}{'_across' * self.across}"
@@ -39,7 +39,7 @@ class InputTile:
         outputs, taps = self.transform.outputs, self.transform.taps
         return f"winograd{outputs}x{taps}_input{phase}_{isa.kind}_{isa.suffix}"
 
-    def _lines(self, isa: Isa, wide: bool) -> tuple[list[str], list[str]]:
+    def _lines(self, isa: Dialect, wide: bool) -> tuple[list[str], list[str]]:
         lines = Lines(isa)
         size = self.transform.size - (0 if wide else 1)
         results = lines.inputs(self.transform, [f"d{i}" for i in range(size)])
@@ -59,7 +59,7 @@ class InputTile:
         names = ("v", "down", "across", "corner")
         return [name for number, name in enumerate(names) if self.writes(number)]
 
-    def microkernel(self, isa: Isa) -> Microkernel:
+    def microkernel(self, isa: Dialect) -> Microkernel:
         """winograd4x3_input_f32_neon<channels, row step, pixel step, steps...>(d, v...)."""
         across, across_results = self._lines(isa, self.across)
         down, down_results = self._lines(isa, self.down)
@@ -112,7 +112,7 @@ class OutputTile:
     rows: int
     columns: int
 
-    def name(self, isa: Isa) -> str:
+    def name(self, isa: Dialect) -> str:
         """Such as winograd4x3_output_relu_f32_4x4_neon."""
         outputs, taps = self.transform.outputs, self.transform.taps
         size = f"{self.rows}x{self.columns}"
@@ -126,7 +126,7 @@ class OutputTile:
         count = _output_operations(outputs, self.transform.taps)
         return size * (size + outputs + count) + outputs * (size + count + 3 * outputs) + 14
 
-    def microkernel(self, isa: Isa) -> Microkernel:
+    def microkernel(self, isa: Dialect) -> Microkernel:
         """winograd4x3_output_relu_f32_4x4_neon<channels, steps...>(m, bias, ..., y)."""
         across, down = Lines(isa), Lines(isa)
         size, epilogue = self.transform.size, self.epilogue

@@ -17,7 +17,7 @@ from functools import cache
 
 import numpy as np
 
-from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.isa.dialect import Dialect
 from mdlc.codegen.tiles.formula import literal
 from mdlc.compiler.types import Array, DType
 
@@ -104,7 +104,7 @@ def transform(outputs: int, taps: int) -> Transform:
 class Lines:
     """Straight-line code on vectors; every value gets a name of its own."""
 
-    def __init__(self, isa: Isa) -> None:
+    def __init__(self, isa: Dialect) -> None:
         self.isa = isa
         self.text: list[str] = []
         self._count = 0

@@ -126,7 +126,7 @@ def trace_layout(step: Step, isa: Isa, *, by_channel: bool) -> Layout | None:
         if transform is not None:
             filters = np.zeros(shape)
             filters[..., 0, 0] = values / float(transform[0, 0]) ** 2
-        found = step.kernel.repack(node, filters, step.schedule, isa)[FIELD]
+        found = step.kernel.repack(node, filters, step.schedule, step.seen(isa))[FIELD]
         if transform is not None:
             found = found[: len(found) // len(transform) ** 2]
         return np.rint(found).astype(np.int64)

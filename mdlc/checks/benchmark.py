@@ -73,7 +73,7 @@ def benchmark(compiled: CompiledModel, repeats: int) -> Benchmark:
     plan = compiled.plan
     if not target_of(plan).timed:
         raise MdlcError(
-            f"target {plan.isa.name} runs on a simulator here, whose times mean nothing",
+            f"target {plan.backend.name} runs on a simulator here, whose times mean nothing",
             node="--target",
             hint="`mdlc explain` has estimates",
         )
@@ -128,7 +128,7 @@ def measure_peak(isa: Isa, toolchain: Toolchain) -> float:
     with tempfile.TemporaryDirectory() as scratch:
         source, program = Path(scratch) / "peak.cpp", Path(scratch) / "peak"
         source.write_text(peak_source(isa))
-        toolchain.compile([source], program, [*BUILD_FLAGS, *isa.flags])
+        toolchain.compile([source], program, [*BUILD_FLAGS, *isa.toolchain.flags])
         done = subprocess.run(
             [*toolchain.runner, str(program)], capture_output=True, text=True, check=False
         )
@@ -141,7 +141,11 @@ def measure_peak(isa: Isa, toolchain: Toolchain) -> float:
 def code_bytes(compiled: CompiledModel, toolchain: Toolchain) -> int | None:
     """Size of the text section of the emitted source as shipped, by the `size` tool."""
     isa = compiled.plan.isa
-    size = shutil.which(f"{isa.triple}-size") or shutil.which("size") or shutil.which("llvm-size")
+    size = (
+        shutil.which(f"{isa.toolchain.triple}-size")
+        or shutil.which("size")
+        or shutil.which("llvm-size")
+    )
     if size is None:
         return None
     with tempfile.TemporaryDirectory() as scratch:
@@ -150,7 +154,7 @@ def code_bytes(compiled: CompiledModel, toolchain: Toolchain) -> int | None:
             (folder / name).write_bytes(content)
         target = folder / "code.o"
         toolchain.compile(
-            [folder / f"{compiled.name}.cpp"], target, [*BUILD_FLAGS, *isa.flags, "-c"]
+            [folder / f"{compiled.name}.cpp"], target, [*BUILD_FLAGS, *isa.toolchain.flags, "-c"]
         )
         done = subprocess.run([size, str(target)], capture_output=True, text=True, check=False)
     found = re.search(r"^\s*(\d+)\s", done.stdout, re.MULTILINE)

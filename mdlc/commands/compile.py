@@ -51,7 +51,7 @@ def command(options: ModelOptions, output: Path, dependencies: Path | None) -> N
     if console.is_terminal:
         plan = compiled.plan
         console.print(
-            f"{compiled.name} for {plan.isa.name}: {len(plan.steps)} layers, "
+            f"{compiled.name} for {plan.backend.name}: {len(plan.steps)} layers, "
             f"{count(plan.macs)} MAC, weights {byte_count(plan.weight_bytes)}, "
             f"arena {byte_count(plan.arena_bytes)}"
         )

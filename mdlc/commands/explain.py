@@ -30,7 +30,7 @@ def command(options: ModelOptions, wanted: str | None, everything: bool) -> None
     of `mdlc tune` decided, its figures stand beside the estimates.
     """
     compiled = options.compile()
-    isa, tuned = compiled.plan.isa, compiled.tuned
+    backend, tuned = compiled.plan.backend, compiled.tuned
     steps = [
         (number, step)
         for number, step in enumerate(compiled.plan.steps)
@@ -47,7 +47,7 @@ def command(options: ModelOptions, wanted: str | None, everything: bool) -> None
     estimate = target_of(compiled.plan).estimate
     lines, totals = estimate(compiled.plan) if estimate else ({}, [])
     for index, step in steps:
-        found = candidates(step.node, isa)
+        found = candidates(step.node, backend)
         entry = tuned.entry(step.node, found)
         costs = entry.costs if entry else {}
         source = f"{entry.source} ({entry.table.processor})" if entry else "the cost model"

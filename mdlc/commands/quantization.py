@@ -169,7 +169,7 @@ def write_quantization(options: ModelOptions, compiled: mdlc.CompiledModel) -> N
         names = low.placement.in_float
         console.print(
             f"mdlc: {len(names)} of {len(low.placement.cycles)} layers stay in float, which is "
-            f"faster on {compiled.plan.isa.name}: {_listed(names)}"
+            f"faster on {compiled.plan.backend.name}: {_listed(names)}"
         )
     if low.choice is not None:
         kept = low.choice.kept

@@ -25,14 +25,13 @@ def command(target: str | None) -> None:
     Compiling to C++ needs none of it.
     """
     if target is not None:
-        click.echo(" ".join(find_target(target).isa.flags))
+        click.echo(" ".join(find_target(target).flags))
         return
     best = find_target("host").name
     shown = table("target", "what", "compiler flags", "built by", "run by")
     for known in all_targets().values():
         name = f"{known.name} (host)" if known.name == best else known.name
-        isa = known.isa
-        shown.add_row(name, isa.description, " ".join(isa.flags), *_needs(known))
+        shown.add_row(name, known.backend.description, " ".join(known.flags), *_needs(known))
     out().print(shown)
 
 

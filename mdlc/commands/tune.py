@@ -74,12 +74,13 @@ def command(
     run goes on where it stopped.
     """
     compiled = replace(options, no_tuned=True).compile()
-    isa = compiled.plan.isa
     if not target_of(compiled.plan).timed:
+        name = compiled.plan.backend.name
         raise MdlcError(
-            f"target {isa.name} runs on a simulator here, whose times mean nothing",
+            f"target {name} runs on a simulator here, whose times mean nothing",
             node="--target",
         )
+    isa = compiled.plan.isa
     layers = layers_of([compiled.plan])
     path = path or Path(f"{isa.name}.tuned.json")
     with tuning_progress(options.verbose) as progress:

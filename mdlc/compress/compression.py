@@ -166,7 +166,7 @@ def compress(
     last = recipe.encodings[-1] if recipe.encodings else "raw"
     compiled = _compiled(run, path, last)
     samples = len(test) if test is not None else 0
-    ledger = Ledger(model.name, compiled.plan.isa.name, samples, tuple(entries))
+    ledger = Ledger(model.name, compiled.plan.backend.name, samples, tuple(entries))
     return Compressed(onnx.load(path), compiled, ledger)
 
 
@@ -327,7 +327,7 @@ def _figures(run: _Run, stage: str, note: str, path: Path, encoding: str, key: s
         plan.weight_bytes + plan.arena_bytes,
         _params(plan.graph),
         plan.macs,
-        sum(s.cycles(plan.isa) for s in plan.steps) / 1e6,
+        sum(s.cycles(plan.backend) for s in plan.steps) / 1e6,
         measured,
         top1,
         top5,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.isa.base import Backend
 from mdlc.codegen.kernel import candidates
 from mdlc.codegen.plan.lowering import is_alias
 from mdlc.compiler.errors import MdlcError
@@ -26,12 +26,12 @@ from mdlc.quantization.calibrate import calibrate, tensor_keys
 HEADROOM = 2.0
 
 
-def computes(node: Node, isa: Isa) -> bool:
+def computes(node: Node, backend: Backend) -> bool:
     """Whether a target computes a node, or need not."""
     if is_alias(node):
         return True
     try:
-        return bool(candidates(node, isa))
+        return bool(candidates(node, backend))
     except MdlcError:
         return False
 
@@ -41,12 +41,12 @@ class HalfPrecision:
     """The pass that narrows, and what came of it.
 
     Attributes:
-        isa: the target.
+        backend: the target.
         imported: the preprocessed network, for calibration. inputs: its calibration set, if any.
         narrowed: the layers in half precision, and those kept in float with the reason.
     """
 
-    isa: Isa
+    backend: Backend
     imported: Graph
     how: Preprocess
     source: Path | None
@@ -63,7 +63,7 @@ class HalfPrecision:
         peaks, measured = value_bounds(graph), self._measured
         self.narrowed = fp32_to_fp16(
             graph,
-            lambda node: computes(node, self.isa),
+            lambda node: computes(node, self.backend),
             lambda node: self._outside(node, peaks, measured),
         )
         return self.narrowed.graph

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.isa.base import Backend
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Graph
 from mdlc.compiler.types import Array
@@ -46,7 +46,7 @@ class LowPrecision:
 
     options: Quantize
     how: Preprocess
-    isa: Isa
+    backend: Backend
     tell: Progress
     inputs: InputSet | None = None
     table: CalibrationTable | None = None
@@ -133,14 +133,14 @@ class LowPrecision:
             MdlcError: all of them are faster in float.
         """
         assert self.table is not None
-        self.tell(f"placing layers for {self.isa.name}")
+        self.tell(f"placing layers for {self.backend.name}")
         whole = assign(graph, self.table, self.options.keep_float)
-        self.placement = found = cheapest(whole, self.isa)
+        self.placement = found = cheapest(whole, self.backend)
         products = [node for node in whole.integer if is_product(node)]
         left = assign(graph, self.table, [*self.options.keep_float, *found.in_float])
         if products and not any(node in left.integer for node in products):
             raise MdlcError(
-                f"every layer is estimated to be faster in float on {self.isa.name}",
+                f"every layer is estimated to be faster in float on {self.backend.name}",
                 node="--quantize",
                 hint="choose a target with dot products of bytes, or --placement everywhere for "
                 "small weights",

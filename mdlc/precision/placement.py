@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.isa.base import Backend
 from mdlc.codegen.kernel import candidates
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Graph, Node, make
@@ -27,10 +27,10 @@ from mdlc.quantization.quantize import quantize
 IMPOSSIBLE = 1e15
 
 
-def cheapest(assignment: Assignment, isa: Isa) -> Placement:
+def cheapest(assignment: Assignment, backend: Backend) -> Placement:
     """The placement with the fewest estimated cycles on a target."""
-    integer = _by_name(quantize(assignment).graph, isa)
-    in_float = _by_name(assignment.graph, isa)
+    integer = _by_name(quantize(assignment).graph, backend)
+    in_float = _by_name(assignment.graph, backend)
     users = assignment.graph.users()
     cycles = {}
     for node, key in assignment.keys.items():
@@ -41,10 +41,10 @@ def cheapest(assignment: Assignment, isa: Isa) -> Placement:
                 names += [user.name for user in users[node] if isinstance(user.op, Relu | Clip)]
             both = (sum(found.get(name, 0.0) for name in names) for found in (integer, in_float))
             cycles[key] = LayerCycles(*both)
-    return place(assignment, cycles, _transition(assignment, isa))
+    return place(assignment, cycles, _transition(assignment, backend))
 
 
-def _by_name(graph: Graph, isa: Isa) -> Mapping[str, float]:
+def _by_name(graph: Graph, backend: Backend) -> Mapping[str, float]:
     """Cycles by the tensor that a layer ends in, transitions left out.
 
     Sums stay layers of their own here, so that a convolution's cost is its own.
@@ -54,7 +54,7 @@ def _by_name(graph: Graph, isa: Isa) -> Mapping[str, float]:
     found: dict[str, float] = {}
     for node in run_passes(graph, passes)[-1].graph.order():
         if node.constant is None and node.inputs and not _converts(node):
-            found[node.name] = found.get(node.name, 0.0) + _cycles(node, isa)
+            found[node.name] = found.get(node.name, 0.0) + _cycles(node, backend)
     return found
 
 
@@ -65,15 +65,15 @@ def _converts(node: Node) -> bool:
     return isinstance(node.op, QuantizeLinear)
 
 
-def _cycles(node: Node, isa: Isa) -> float:
+def _cycles(node: Node, backend: Backend) -> float:
     try:
-        return candidates(node, isa)[0].cycles
+        return candidates(node, backend)[0].cycles
     except MdlcError:
         # A movement without a kernel is a view.
         return 0.0 if isinstance(node.op, MOVEMENT) else IMPOSSIBLE
 
 
-def _transition(assignment: Assignment, isa: Isa) -> Callable[[Node], tuple[float, float]]:
+def _transition(assignment: Assignment, backend: Backend) -> Callable[[Node], tuple[float, float]]:
     def cycles(node: Node) -> tuple[float, float]:
         params: QuantParams | None = assignment.params.get(node)
         if params is None:
@@ -82,6 +82,6 @@ def _transition(assignment: Assignment, isa: Isa) -> Callable[[Node], tuple[floa
         x = Node(node.op, node.inputs, node.type.with_layout(layout), node.name)
         q = make(QuantizeLinear(), x, *params.constants(), layout_of=x)
         wide = make(DequantizeLinear(), q, *params.constants(), layout_of=q)
-        return _cycles(q, isa), _cycles(wide, isa)
+        return _cycles(q, backend), _cycles(wide, backend)
 
     return cycles

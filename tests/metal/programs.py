@@ -32,7 +32,7 @@ def require_clang() -> tuple[str, ...]:
 
 
 def plan_of(graph: Graph, name: str = "Samples", target: Target = METAL) -> Plan:
-    return target.lower(assign_layout(lower_batch_norm(graph)), target.isa, name)
+    return target.lower(assign_layout(lower_batch_norm(graph)), target.backend, name)
 
 
 def program_of(graph: Graph, name: str = "Samples", target: Target = METAL) -> MetalProgram:

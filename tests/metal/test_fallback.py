@@ -126,14 +126,14 @@ def test_the_processor_keeps_its_precision_and_the_manifest_says_what_it_compute
 def test_a_network_without_a_layer_for_metal_is_refused() -> None:
     graph, _ = network_of(QuantizedAdd)
     with pytest.raises(MdlcError, match="none of the network's layers"):
-        lower(assign_layout(graph), METAL.isa, "Bytes", fallback=True)
+        lower(assign_layout(graph), METAL.backend, "Bytes", fallback=True)
 
 
 def test_what_metal_has_stays_whole() -> None:
     """Without a layer that Metal lacks, --fallback changes nothing but the recorded command."""
     graph, values = network_of(Relu)
     one, two = (
-        METAL.lower(assign_layout(graph), METAL.isa, "Whole", fallback=fallback)
+        METAL.lower(assign_layout(graph), METAL.backend, "Whole", fallback=fallback)
         for fallback in (False, True)
     )
     assert not two.parts

@@ -115,14 +115,16 @@ def test_every_tile_of_a_convolution_agrees_with_reference() -> None:
     plan = plan_of(graph)
     values = {node.name: _halved(values[node.name]) for node in graph.inputs}
     expected = run(graph, values)
-    found = {s.node.name: candidates(s.node, METAL.isa) for s in plan.steps
+    found = {s.node.name: candidates(s.node, METAL.backend) for s in plan.steps
              if isinstance(s.node.op, Conv2D)}  # fmt: skip
     most = max(len(each) for each in found.values())
     tried = set()
     for round_ in range(most):
         chosen = {name: each[min(round_, len(each) - 1)].schedule for name, each in found.items()}
         tried |= {(schedule.algorithm, *schedule.tile) for schedule in chosen.values()}
-        actual = MetalProgram(METAL.lower(plan.graph, METAL.isa, "Tiles", schedules=chosen))(values)
+        actual = MetalProgram(METAL.lower(plan.graph, METAL.backend, "Tiles", schedules=chosen))(
+            values
+        )
         for name, value in expected.items():
             assert relative_error(actual[name], value) <= BOUND, f"{name} {chosen[name]}"
     assert tried >= {("direct", p, c) for p in (1, 2, 4) for c in (4, 8)}

@@ -78,7 +78,9 @@ def test_every_tile_agrees_with_onnxruntime() -> None:
     wanted = dict(zip(names, session.run(None, feeds), strict=True))
     plan = mdlc.compile(model, "metal", name="Chains").plan
     fused = {
-        node.name: [c.schedule for c in candidates(node, METAL.isa) if c.kernel.name == "separable"]
+        node.name: [
+            c.schedule for c in candidates(node, METAL.backend) if c.kernel.name == "separable"
+        ]
         for node in plan.graph.order()
         if any(node.name.startswith(start) for start in "pr") and node.inputs
     }
@@ -86,7 +88,7 @@ def test_every_tile_agrees_with_onnxruntime() -> None:
     assert len(fused) == len(CHAINS)
     for number in range(max(map(len, fused.values()))):
         chosen = {name: each[min(number, len(each) - 1)] for name, each in fused.items()}
-        split = METAL.lower(plan.graph, METAL.isa, "Chains", schedules=chosen)
+        split = METAL.lower(plan.graph, METAL.backend, "Chains", schedules=chosen)
         assert {step.kernel.name for step in split.steps} == {"separable"}
         assert len(split.steps) == len(CHAINS)
         for name, value in MetalProgram(split)(feeds).items():

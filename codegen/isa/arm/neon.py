@@ -2,24 +2,19 @@
 
 from mdlc.codegen.isa.arm.int8 import multiplies
 from mdlc.codegen.isa.arm.panels import FLOATS
-from mdlc.codegen.isa.base import FromBytes, Isa
+from mdlc.codegen.isa.base import Isa, Toolchain
+from mdlc.codegen.isa.cores import AARCH64
+from mdlc.codegen.isa.dialect import Dialect, FromBytes
+from mdlc.compiler.types import DType
 
-ISA = Isa(
-    name="arm-neon",
+FLOAT = Dialect(
     suffix="neon",
-    description="AArch64 with plain NEON",
     lanes=4,
     registers=32,
     vector="float32x4_t",
     mask="uint32x4_t",
-    header="arm_neon.h",
-    flags=(),
-    triple="aarch64-linux-gnu",
-    qemu_cpu="cortex-a72",
-    guard=("__aarch64__", "__ARM_NEON"),
     lane_fma="vfmaq_laneq_f32({0}, {1}, {2}, {3})",
     panels=FLOATS,
-    integers=multiplies(),
     from_bytes=FromBytes(
         16,
         (
@@ -33,10 +28,6 @@ ISA = Isa(
             for half in (f"vmovl_u16(vget_low_u16({part}))", f"vmovl_high_u16({part})")
         ),
     ),
-    loads_per_cycle=2.0,
-    # Every instruction counts, as on the cores that start two at once (Cortex-A55).
-    issue_width=2.0,
-    stream_bytes=4.0,  # 12 GB/s at 3 GHz: what a core of a phone reads, and room in its memory
     spell={
         "load": "vld1q_f32({0})",
         "store": "vst1q_f32({0}, {1})",
@@ -73,4 +64,20 @@ ISA = Isa(
         "reduce_max": "vmaxvq_f32({0})",
         "reduce_min": "vminvq_f32({0})",
     },
+)
+
+TOOLCHAIN = Toolchain(
+    triple="aarch64-linux-gnu",
+    header="arm_neon.h",
+    guard=("__aarch64__", "__ARM_NEON"),
+    qemu_cpu="cortex-a72",
+)
+
+ISA = Isa(
+    name="arm-neon",
+    description="AArch64 with plain NEON",
+    dialects={DType.F32: FLOAT},
+    core=AARCH64,
+    toolchain=TOOLCHAIN,
+    int8=multiplies(),
 )

@@ -4,15 +4,19 @@ from dataclasses import replace
 
 from mdlc.codegen.isa.arm.int8 import dot_products
 from mdlc.codegen.isa.arm.neon import ISA as NEON
+from mdlc.codegen.isa.arm.neon import TOOLCHAIN
 
 ISA = replace(
     NEON,
     tuned_as=NEON.name,
     name="arm-neon+dotprod",
     description="AArch64 with NEON and 8-bit dot products",
-    flags=("-march=armv8.2-a+dotprod",),
-    qemu_cpu="neoverse-n1",
-    cpu_flags=frozenset({"asimddp"}),
-    guard=(*NEON.guard, "__ARM_FEATURE_DOTPROD"),
-    integers=dot_products(),
+    int8=dot_products(),
+    toolchain=replace(
+        TOOLCHAIN,
+        flags=("-march=armv8.2-a+dotprod",),
+        guard=(*TOOLCHAIN.guard, "__ARM_FEATURE_DOTPROD"),
+        cpu_flags=frozenset({"asimddp"}),
+        qemu_cpu="neoverse-n1",
+    ),
 )

@@ -2,17 +2,18 @@
 
 from dataclasses import replace
 
+from mdlc.codegen.isa.arm.neon import FLOAT, TOOLCHAIN
 from mdlc.codegen.isa.arm.neon import ISA as NEON
 from mdlc.codegen.isa.arm.panels import HALVES
-from mdlc.codegen.isa.generic import ISA as GENERIC
-from mdlc.codegen.isa.generic import SCALAR_SPELLING
+from mdlc.codegen.isa.dialect import Dialect
+from mdlc.codegen.isa.scalar import SCALAR, SCALAR_SPELLING
 from mdlc.compiler.types import DType
 
 # Halves lie in memory as their bits, so that no program accesses them as two types.
 _ELEMENT = "std::uint16_t"
 
-_SCALAR = replace(
-    GENERIC,
+_ONE = replace(
+    SCALAR,
     dtype=DType.F16,
     element=_ELEMENT,
     spell={
@@ -23,19 +24,19 @@ _SCALAR = replace(
     },
 )
 
-_HALF = replace(
-    NEON,
+HALF = Dialect(
+    suffix=FLOAT.suffix,
     lanes=8,
+    registers=32,
     vector="float16x8_t",
     mask="uint16x8_t",
     lane_rows=6,  # lanes come from the lower half of the registers, where compilers run short
     lane_fma="vfmaq_laneq_f16({0}, {1}, {2}, {3})",
     panels=HALVES,
-    integers=None,
     dtype=DType.F16,
     element=_ELEMENT,
-    wide=NEON,
-    scalar=_SCALAR,
+    as_float=FLOAT,
+    scalar=_ONE,
     longest_sum=64,
     bias_last=True,
     spell={
@@ -76,9 +77,12 @@ ISA = replace(
     tuned_as=NEON.name,
     name="arm-neon+fp16",
     description="AArch64 with NEON and arithmetic in half precision",
-    flags=("-march=armv8.2-a+fp16",),
-    qemu_cpu="neoverse-n1",
-    cpu_flags=frozenset({"asimdhp", "fphp"}),
-    guard=(*NEON.guard, "__ARM_FEATURE_FP16_VECTOR_ARITHMETIC"),
-    half=_HALF,
+    dialects={DType.F32: FLOAT, DType.F16: HALF},
+    toolchain=replace(
+        TOOLCHAIN,
+        flags=("-march=armv8.2-a+fp16",),
+        guard=(*TOOLCHAIN.guard, "__ARM_FEATURE_FP16_VECTOR_ARITHMETIC"),
+        cpu_flags=frozenset({"asimdhp", "fphp"}),
+        qemu_cpu="neoverse-n1",
+    ),
 )

@@ -9,9 +9,12 @@ ISA = replace(
     DOTPROD,
     name="arm-neon+i8mm",
     description="AArch64 with NEON, 8-bit dot products and matrix products",
-    flags=("-march=armv8.2-a+dotprod+i8mm",),
-    qemu_cpu="max",
-    cpu_flags=frozenset({"asimddp", "i8mm"}),
-    guard=(*DOTPROD.guard, "__ARM_FEATURE_MATMUL_INT8"),
-    integers=matrix_products(),
+    int8=matrix_products(),
+    toolchain=replace(
+        DOTPROD.toolchain,
+        flags=("-march=armv8.2-a+dotprod+i8mm",),
+        guard=(*DOTPROD.toolchain.guard, "__ARM_FEATURE_MATMUL_INT8"),
+        cpu_flags=frozenset({"asimddp", "i8mm"}),
+        qemu_cpu="max",
+    ),
 )

@@ -18,7 +18,7 @@ _PIXELS = 4  # that lie together in a panel
 
 @dataclass(frozen=True)
 class Aarch64Panels:
-    """Panels of elements of one size; see Isa.panels.
+    """Panels of elements of one size; see Dialect.panels.
 
     A chunk's left side are 8 bytes of each pixel, two registers for every four pixels. Its right
     side is loaded in turns of at most four registers.

@@ -1,20 +1,17 @@
 """x86-64 with AVX2 and FMA (Haswell, Zen and later)."""
 
-from mdlc.codegen.isa.base import FromBytes, Isa
+from mdlc.codegen.isa.base import Isa, Toolchain
+from mdlc.codegen.isa.cores import X86_64
+from mdlc.codegen.isa.dialect import Dialect, FromBytes
 from mdlc.codegen.isa.x86.int8 import integers
+from mdlc.compiler.types import DType
 
-ISA = Isa(
-    name="x86-avx2",
+FLOAT = Dialect(
     suffix="avx2",
-    description="x86-64 with AVX2 and FMA",
     lanes=8,
     registers=16,
     vector="__m256",
     mask="__m256",
-    header="immintrin.h",
-    flags=("-mavx2", "-mfma"),
-    triple="x86_64-linux-gnu",
-    integers=integers(256, vnni=False),
     from_bytes=FromBytes(
         8,
         (
@@ -23,9 +20,6 @@ ISA = Isa(
         ),
         ("_mm256_cvtepi32_ps(words)",),
     ),
-    cpu_flags=frozenset({"avx2", "fma"}),
-    guard=("__AVX2__", "__FMA__"),
-    cpu_check='__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")',
     spell={
         "load": "_mm256_loadu_ps({0})",
         "store": "_mm256_storeu_ps({0}, {1})",
@@ -61,4 +55,20 @@ ISA = Isa(
         "mantissa": "_mm256_or_ps(_mm256_and_ps({0}, _mm256_castsi256_ps("
         "_mm256_set1_epi32(0x007FFFFF))), _mm256_set1_ps(1.0F))",
     },
+)
+
+ISA = Isa(
+    name="x86-avx2",
+    description="x86-64 with AVX2 and FMA",
+    dialects={DType.F32: FLOAT},
+    core=X86_64,
+    toolchain=Toolchain(
+        triple="x86_64-linux-gnu",
+        header="immintrin.h",
+        flags=("-mavx2", "-mfma"),
+        guard=("__AVX2__", "__FMA__"),
+        cpu_flags=frozenset({"avx2", "fma"}),
+        cpu_check='__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")',
+    ),
+    int8=integers(256, vnni=False),
 )

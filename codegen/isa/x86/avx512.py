@@ -1,7 +1,10 @@
 """x86-64 with AVX-512 (F, DQ, BW, VL: Skylake-X, Zen 4 and later)."""
 
-from mdlc.codegen.isa.base import FromBytes, Isa
+from mdlc.codegen.isa.base import Isa, Toolchain
+from mdlc.codegen.isa.cores import X86_64_V4
+from mdlc.codegen.isa.dialect import Dialect, FromBytes
 from mdlc.codegen.isa.x86.int8 import integers
+from mdlc.compiler.types import DType
 
 # Measured on Zen 5: while 512 bits are stored at once, both multiply-add pipes stand still for a
 # cycle; two stores of 256 bits cost them nothing. Zen 4 splits the store itself.
@@ -12,19 +15,12 @@ inline void store_halves_f32_avx512(float* y, __m512 v) {
 }
 """
 
-ISA = Isa(
-    name="x86-avx512",
+FLOAT = Dialect(
     suffix="avx512",
-    description="x86-64 with AVX-512 F, DQ, BW and VL",
     lanes=16,
     registers=32,
     vector="__m512",
     mask="__mmask16",
-    header="immintrin.h",
-    flags=("-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mavx2", "-mfma"),
-    triple="x86_64-linux-gnu",
-    l2_bytes=1024 * 1024,
-    integers=integers(512, vnni=False),
     from_bytes=FromBytes(
         16,
         (
@@ -33,10 +29,6 @@ ISA = Isa(
         ),
         ("_mm512_maskz_cvtepi32_ps(0xFFFF, words)",),
     ),
-    cpu_flags=frozenset({"avx512f", "avx512dq", "avx512bw", "avx512vl"}),
-    guard=("__AVX512F__", "__AVX512DQ__", "__AVX512BW__", "__AVX512VL__"),
-    cpu_check='__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && '
-    '__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")',
     # Zero-masked forms with a full mask where gcc 12's unmasked ones warn of their undefined
     # pass-through operand (GCC bug 105593); the instruction is the same.
     spell={
@@ -84,4 +76,21 @@ ISA = Isa(
         "store_part": "_mm512_mask_storeu_ps({0}, (1U << {2}) - 1U, {1})",
     },
     helpers={"store_halves_f32_avx512": _STORE_HALVES},
+)
+
+ISA = Isa(
+    name="x86-avx512",
+    description="x86-64 with AVX-512 F, DQ, BW and VL",
+    dialects={DType.F32: FLOAT},
+    core=X86_64_V4,
+    toolchain=Toolchain(
+        triple="x86_64-linux-gnu",
+        header="immintrin.h",
+        flags=("-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mavx2", "-mfma"),
+        guard=("__AVX512F__", "__AVX512DQ__", "__AVX512BW__", "__AVX512VL__"),
+        cpu_flags=frozenset({"avx512f", "avx512dq", "avx512bw", "avx512vl"}),
+        cpu_check='__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && '
+        '__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")',
+    ),
+    int8=integers(512, vnni=False),
 )

@@ -5,14 +5,19 @@ from dataclasses import replace
 from mdlc.codegen.isa.x86.avx512 import ISA as AVX512
 from mdlc.codegen.isa.x86.int8 import integers
 
+_TOOLCHAIN = AVX512.toolchain
+
 ISA = replace(
     AVX512,
     tuned_as=AVX512.name,
     name="x86-avx512-vnni",
     description="x86-64 with AVX-512 F, DQ, BW, VL and VNNI",
-    flags=(*AVX512.flags, "-mavx512vnni"),
-    cpu_flags=AVX512.cpu_flags | {"avx512_vnni"},
-    guard=(*AVX512.guard, "__AVX512VNNI__"),
-    cpu_check=f'{AVX512.cpu_check} && __builtin_cpu_supports("avx512vnni")',
-    integers=integers(512, vnni=True),
+    int8=integers(512, vnni=True),
+    toolchain=replace(
+        _TOOLCHAIN,
+        flags=(*_TOOLCHAIN.flags, "-mavx512vnni"),
+        guard=(*_TOOLCHAIN.guard, "__AVX512VNNI__"),
+        cpu_flags=_TOOLCHAIN.cpu_flags | {"avx512_vnni"},
+        cpu_check=f'{_TOOLCHAIN.cpu_check} && __builtin_cpu_supports("avx512vnni")',
+    ),
 )

@@ -7,8 +7,8 @@ sums of a block read a small neighbourhood of the input, outside of which there 
 from __future__ import annotations
 
 from mdlc.codegen.code import LayerCode
-from mdlc.codegen.isa.base import Isa
 from mdlc.codegen.kernel import Schedule, Step
+from mdlc.codegen.metal.backend import Metal
 from mdlc.codegen.metal.image import LANES
 from mdlc.codegen.metal.index import Index
 from mdlc.codegen.metal.kernel import (
@@ -58,7 +58,7 @@ class ConvTransposeKernel(ComputeKernel):
     pitched_input = True
     pitched_output = True
 
-    def matches(self, node: Node, isa: Isa) -> bool:
+    def matches(self, node: Node, metal: Metal) -> bool:
         if not isinstance(node.op, ConvTranspose2D) or not stored(node):
             return False
         floats = node.type.dtype in (DType.F32, DType.F16)
@@ -73,10 +73,10 @@ class ConvTransposeKernel(ComputeKernel):
             (x[2], x[3]), (node.shape[2], node.shape[3]),
         )  # fmt: skip
 
-    def cost(self, node: Node, schedule: Schedule, isa: Isa) -> float:
+    def cost(self, node: Node, schedule: Schedule, metal: Metal) -> float:
         return node.op.cost([s.type for s in node.inputs], node.type).macs / 128
 
-    def pack(self, node: Node, schedule: Schedule, isa: Isa) -> dict[str, Array]:
+    def pack(self, node: Node, schedule: Schedule, metal: Metal) -> dict[str, Array]:
         op = node.op
         assert isinstance(op, ConvTranspose2D)
         w = constant(node, 1)
@@ -85,12 +85,12 @@ class ConvTransposeKernel(ComputeKernel):
         # [C, M/groups, kH, kW] to [M, C/groups, kH, kW]
         grouped = w.reshape(op.groups, per_in, per_out, *w.shape[2:]).transpose(0, 2, 1, 3, 4)
         weights = self._shape(node).dense_weights(grouped.reshape(-1, per_in, *w.shape[2:]))
-        packed = {"weights": stored_filters(weights, isa), "bias": vectors(constant(node, 2))}
+        packed = {"weights": stored_filters(weights, metal), "bias": vectors(constant(node, 2))}
         if op.has_slope:
             packed["slope"] = vectors(constant(node, 3))
         return packed
 
-    def emit(self, step: Step, isa: Isa) -> LayerCode:
+    def emit(self, step: Step, metal: Metal) -> LayerCode:
         node, op = step.node, step.node.op
         assert isinstance(op, ConvTranspose2D)
         shape = self._shape(node)

@@ -13,8 +13,8 @@ import math
 from collections.abc import Sequence
 
 from mdlc.codegen.code import LayerCode
-from mdlc.codegen.isa.base import Isa
 from mdlc.codegen.kernel import Schedule, Step
+from mdlc.codegen.metal.backend import Metal
 from mdlc.codegen.metal.image import LANES, Image
 from mdlc.codegen.metal.index import Index
 from mdlc.codegen.metal.kernel import (
@@ -55,7 +55,7 @@ class ConvolutionKernel(ComputeKernel):
     pitched_input = True
     pitched_output = True
 
-    def matches(self, node: Node, isa: Isa) -> bool:
+    def matches(self, node: Node, metal: Metal) -> bool:
         op = node.op
         if not isinstance(op, Conv2D | Dense) or not stored(node):
             return False
@@ -66,27 +66,27 @@ class ConvolutionKernel(ComputeKernel):
             source.constant is not None for source in constants
         )
 
-    def schedules(self, node: Node, isa: Isa) -> Sequence[Schedule]:
+    def schedules(self, node: Node, metal: Metal) -> Sequence[Schedule]:
         return [Schedule("direct", tile) for tile in tiles(Shape.of(node), (4, 8))]
 
-    def cost(self, node: Node, schedule: Schedule, isa: Isa) -> float:
+    def cost(self, node: Node, schedule: Schedule, metal: Metal) -> float:
         return tile_cost(Shape.of(node), schedule.tile, Image.of(node.type).images, False)
 
-    def pack(self, node: Node, schedule: Schedule, isa: Isa) -> dict[str, Array]:
+    def pack(self, node: Node, schedule: Schedule, metal: Metal) -> dict[str, Array]:
         shape = Shape.of(node)
         w = constant(node, 1)
         if isinstance(node.op, Dense):  # columns are rows, columns, channels
             w = w.reshape(len(w), *shape.kernel, shape.inputs).transpose(0, 3, 1, 2)
         weights = shape.dense_weights(w)
         packed = {
-            "weights": stored_filters(weights, isa),
+            "weights": stored_filters(weights, metal),
             "bias": vectors(constant(node, 2)),
         }
         if getattr(node.op, "has_slope", False):
             packed["slope"] = vectors(constant(node, 3))
         return packed
 
-    def emit(self, step: Step, isa: Isa) -> LayerCode:
+    def emit(self, step: Step, metal: Metal) -> LayerCode:
         node = step.node
         shape = Shape.of(node)
         x, y = image_of(step.inputs[0]), image_of(step.output)

@@ -10,8 +10,8 @@ import math
 from collections.abc import Sequence
 
 from mdlc.codegen.code import LayerCode
-from mdlc.codegen.isa.base import Isa
 from mdlc.codegen.kernel import Schedule, Step
+from mdlc.codegen.metal.backend import Metal
 from mdlc.codegen.metal.image import LANES, Image
 from mdlc.codegen.metal.index import Index
 from mdlc.codegen.metal.kernel import ComputeCode, Work, declaration, image_of
@@ -28,8 +28,8 @@ class DenseKernel(ConvolutionKernel):
     name = "dense"
     layer = "Dense"
 
-    def matches(self, node: Node, isa: Isa) -> bool:
-        if not super().matches(node, isa):
+    def matches(self, node: Node, metal: Metal) -> bool:
+        if not super().matches(node, metal):
             return False
         shape = Shape.of(node)
         return (
@@ -46,16 +46,16 @@ class DenseKernel(ConvolutionKernel):
         """Products of half4s in each sum."""
         return shape.depth * math.prod(shape.kernel)
 
-    def schedules(self, node: Node, isa: Isa) -> Sequence[Schedule]:
+    def schedules(self, node: Node, metal: Metal) -> Sequence[Schedule]:
         return [Schedule("group", (GROUP, LANES))]
 
-    def cost(self, node: Node, schedule: Schedule, isa: Isa) -> float:
+    def cost(self, node: Node, schedule: Schedule, metal: Metal) -> float:
         shape = Shape.of(node)
         threads = shape.out_slices * GROUP
         cycles = (-(-self._products(shape) // GROUP) * 36 + 120) * threads / 128
         return cycles * max(1.0, math.sqrt(4096 / threads))
 
-    def emit(self, step: Step, isa: Isa) -> LayerCode:
+    def emit(self, step: Step, metal: Metal) -> LayerCode:
         node = step.node
         shape = Shape.of(node)
         x, y = image_of(step.inputs[0]), image_of(step.output)

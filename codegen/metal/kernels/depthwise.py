@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from mdlc.codegen.code import LayerCode
-from mdlc.codegen.isa.base import Isa
 from mdlc.codegen.kernel import Schedule, Step
+from mdlc.codegen.metal.backend import Metal
 from mdlc.codegen.metal.image import Image
 from mdlc.codegen.metal.index import Index
 from mdlc.codegen.metal.kernel import (
@@ -49,19 +49,19 @@ class DepthwiseKernel(ComputeKernel):
     pitched_input = True
     pitched_output = True
 
-    def matches(self, node: Node, isa: Isa) -> bool:
+    def matches(self, node: Node, metal: Metal) -> bool:
         op = node.op
-        if not isinstance(op, Conv2D) or not ConvolutionKernel().matches(node, isa):
+        if not isinstance(op, Conv2D) or not ConvolutionKernel().matches(node, metal):
             return False
         return op.groups == node.inputs[0].shape[1] == node.shape[1] and op.groups > 1
 
-    def schedules(self, node: Node, isa: Isa) -> Sequence[Schedule]:
+    def schedules(self, node: Node, metal: Metal) -> Sequence[Schedule]:
         return [Schedule("depthwise", tile) for tile in tiles(Shape.of(node), (4,))]
 
-    def cost(self, node: Node, schedule: Schedule, isa: Isa) -> float:
+    def cost(self, node: Node, schedule: Schedule, metal: Metal) -> float:
         return tile_cost(Shape.of(node), schedule.tile, Image.of(node.type).images, True)
 
-    def pack(self, node: Node, schedule: Schedule, isa: Isa) -> dict[str, Array]:
+    def pack(self, node: Node, schedule: Schedule, metal: Metal) -> dict[str, Array]:
         w = padded(constant(node, 1)[:, 0].transpose(1, 2, 0), 2)
         packed = {
             "weights": w.astype(np.float32),
@@ -71,7 +71,7 @@ class DepthwiseKernel(ComputeKernel):
             packed["slope"] = vectors(constant(node, 3))
         return packed
 
-    def emit(self, step: Step, isa: Isa) -> LayerCode:
+    def emit(self, step: Step, metal: Metal) -> LayerCode:
         node = step.node
         shape = Shape.of(node)
         x, y = image_of(step.inputs[0]), image_of(step.output)

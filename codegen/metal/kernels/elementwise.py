@@ -7,13 +7,12 @@ import math
 import numpy as np
 
 from mdlc.codegen.code import LayerCode
-from mdlc.codegen.isa.base import Isa
 from mdlc.codegen.kernel import Schedule, Step
 from mdlc.codegen.metal import msl
 from mdlc.codegen.metal.access import read, slice_of, thread_position
+from mdlc.codegen.metal.backend import Metal
 from mdlc.codegen.metal.image import LANES, Image, element
 from mdlc.codegen.metal.index import Index, flat
-from mdlc.codegen.metal.isa import in_float
 from mdlc.codegen.metal.kernel import (
     ComputeCode,
     ComputeKernel,
@@ -57,14 +56,14 @@ def packed_constant(source: Node, node: Node) -> Array:
     return values.reshape(*values.shape[:3], -1, LANES)
 
 
-def as_buffer(values: Array, isa: Isa) -> Array:
+def as_buffer(values: Array, metal: Metal) -> Array:
     """Constants as the kernel reads them: int, half, or float.
 
     Float where the target computes in it, or half would lose too much.
     """
     if element(DType.from_numpy(values.dtype)) == "int":
         return values.astype(np.int32)
-    exact = in_float(isa) and values.dtype.kind == "f"
+    exact = metal.in_float and values.dtype.kind == "f"
     return values.astype(np.float16 if fits_half(values) and not exact else np.float32)
 
 
@@ -94,7 +93,7 @@ class ElementwiseKernel(ComputeKernel):
     pitched_input = True
     pitched_output = True
 
-    def matches(self, node: Node, isa: Isa) -> bool:
+    def matches(self, node: Node, metal: Metal) -> bool:
         op = node.op
         if not isinstance(op, Elementwise) or not stored(node):
             return False
@@ -110,12 +109,12 @@ class ElementwiseKernel(ComputeKernel):
             return msl.integral(expr)
         return True
 
-    def pack(self, node: Node, schedule: Schedule, isa: Isa) -> dict[str, Array]:
+    def pack(self, node: Node, schedule: Schedule, metal: Metal) -> dict[str, Array]:
         packed = {}
         for i, source in enumerate(node.inputs):
             if source.constant is not None and source.type.size > 1:
                 values = packed_constant(source, node)
-                packed[f"operand{i}"] = as_buffer(values, isa)
+                packed[f"operand{i}"] = as_buffer(values, metal)
         return packed
 
     def _calculated(self, node: Node) -> str:
@@ -132,7 +131,7 @@ class ElementwiseKernel(ComputeKernel):
                 vector = "float4"
         return vector
 
-    def emit(self, step: Step, isa: Isa) -> LayerCode:
+    def emit(self, step: Step, metal: Metal) -> LayerCode:
         node, op = step.node, step.node.op
         assert isinstance(op, Elementwise)
         own = image_of(step.output)

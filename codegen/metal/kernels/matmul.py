@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from mdlc.codegen.code import LayerCode
-from mdlc.codegen.isa.base import Isa
 from mdlc.codegen.kernel import Schedule, Step
 from mdlc.codegen.metal.access import thread_position
+from mdlc.codegen.metal.backend import Metal
 from mdlc.codegen.metal.image import LANES, Image
 from mdlc.codegen.metal.index import Index, flat
 from mdlc.codegen.metal.kernel import (
@@ -35,24 +35,24 @@ class MatMulKernel(ComputeKernel):
     pitched_input = True
     pitched_output = True
 
-    def matches(self, node: Node, isa: Isa) -> bool:
+    def matches(self, node: Node, metal: Metal) -> bool:
         plain = all(source.type.layout is Layout.PLAIN for source in (node, *node.inputs))
         floats = node.type.dtype in (DType.F32, DType.F16)
         return isinstance(node.op, MatMul) and stored(node) and plain and floats
 
-    def cost(self, node: Node, schedule: Schedule, isa: Isa) -> float:
+    def cost(self, node: Node, schedule: Schedule, metal: Metal) -> float:
         return node.op.cost([s.type for s in node.inputs], node.type).macs / 128
 
-    def pack(self, node: Node, schedule: Schedule, isa: Isa) -> dict[str, Array]:
+    def pack(self, node: Node, schedule: Schedule, metal: Metal) -> dict[str, Array]:
         packed = {}
         for name, source in zip("ab", node.inputs, strict=True):
             if source.constant is not None:
                 value = source.constant
                 over = [(0, 0)] * (value.ndim - 1) + [(0, -value.shape[-1] % LANES)]
-                packed[f"{name}_values"] = stored_filters(np.pad(value, over).reshape(-1), isa)
+                packed[f"{name}_values"] = stored_filters(np.pad(value, over).reshape(-1), metal)
         return packed
 
-    def emit(self, step: Step, isa: Isa) -> LayerCode:
+    def emit(self, step: Step, metal: Metal) -> LayerCode:
         node = step.node
         own = image_of(step.output)
         left, right = node.inputs

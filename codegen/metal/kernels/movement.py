@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from mdlc.codegen.code import LayerCode
-from mdlc.codegen.isa.base import Isa
 from mdlc.codegen.kernel import Schedule, Step
 from mdlc.codegen.metal.access import lane_channel, pixel_at, read, substitute, thread_position
+from mdlc.codegen.metal.backend import Metal
 from mdlc.codegen.metal.image import LANES, Image, element
 from mdlc.codegen.metal.index import Index, flat, unflat
 from mdlc.codegen.metal.kernel import (
@@ -163,10 +163,10 @@ class Movement(ComputeKernel):
     pitched_input = True
     pitched_output = True
 
-    def matches(self, node: Node, isa: Isa) -> bool:
+    def matches(self, node: Node, metal: Metal) -> bool:
         return type(node.op) in _SOURCES and stored(node) and node.inputs[0].constant is None
 
-    def emit(self, step: Step, isa: Isa) -> LayerCode:
+    def emit(self, step: Step, metal: Metal) -> LayerCode:
         node = step.node
         own, source = image_of(step.output), image_of(step.inputs[0])
         logical = own.logical(thread_position(own))
@@ -183,17 +183,17 @@ class ConcatKernel(ComputeKernel):
     pitched_input = True
     pitched_output = True
 
-    def matches(self, node: Node, isa: Isa) -> bool:
+    def matches(self, node: Node, metal: Metal) -> bool:
         return isinstance(node.op, Concat) and stored(node)
 
-    def pack(self, node: Node, schedule: Schedule, isa: Isa) -> dict[str, Array]:
+    def pack(self, node: Node, schedule: Schedule, metal: Metal) -> dict[str, Array]:
         return {
-            f"constant{i}": as_buffer(source.type.to_physical(source.constant).reshape(-1), isa)
+            f"constant{i}": as_buffer(source.type.to_physical(source.constant).reshape(-1), metal)
             for i, source in enumerate(node.inputs)
             if source.constant is not None
         }
 
-    def emit(self, step: Step, isa: Isa) -> LayerCode:
+    def emit(self, step: Step, metal: Metal) -> LayerCode:
         node, op = step.node, step.node.op
         assert isinstance(op, Concat)
         own = image_of(step.output)
@@ -294,7 +294,7 @@ class PadKernel(ComputeKernel):
     pitched_input = True
     pitched_output = True
 
-    def matches(self, node: Node, isa: Isa) -> bool:
+    def matches(self, node: Node, metal: Metal) -> bool:
         return isinstance(node.op, Pad) and stored(node) and node.inputs[0].constant is None
 
     @staticmethod
@@ -321,10 +321,10 @@ class PadKernel(ComputeKernel):
                 found[f"axis{axis}"] = op.source_index(axis, length).astype(np.int32)
         return found
 
-    def pack(self, node: Node, schedule: Schedule, isa: Isa) -> dict[str, Array]:
+    def pack(self, node: Node, schedule: Schedule, metal: Metal) -> dict[str, Array]:
         return {} if self._by_sampler(node) else self._tables(node)
 
-    def emit(self, step: Step, isa: Isa) -> LayerCode:
+    def emit(self, step: Step, metal: Metal) -> LayerCode:
         node, op = step.node, step.node.op
         assert isinstance(op, Pad)
         own, source = image_of(step.output), image_of(step.inputs[0])
@@ -381,22 +381,22 @@ class GatherKernel(ComputeKernel):
     pitched_input = True
     pitched_output = True
 
-    def matches(self, node: Node, isa: Isa) -> bool:
+    def matches(self, node: Node, metal: Metal) -> bool:
         return isinstance(node.op, Gather) and stored(node)
 
-    def pack(self, node: Node, schedule: Schedule, isa: Isa) -> dict[str, Array]:
+    def pack(self, node: Node, schedule: Schedule, metal: Metal) -> dict[str, Array]:
         assert isinstance(node.op, Gather)
         data, indices = (source.constant for source in node.inputs)
         packed: dict[str, Array] = {}
         if data is not None:
-            packed["table"] = as_buffer(data.reshape(-1), isa)
+            packed["table"] = as_buffer(data.reshape(-1), metal)
         if indices is not None:
             length = node.inputs[0].shape[node.op.axis]
             positive = np.where(indices < 0, indices + length, indices)
             packed["indices"] = positive.reshape(-1).astype(np.int32)
         return packed
 
-    def emit(self, step: Step, isa: Isa) -> LayerCode:
+    def emit(self, step: Step, metal: Metal) -> LayerCode:
         node, op = step.node, step.node.op
         assert isinstance(op, Gather)
         own = image_of(step.output)
@@ -459,15 +459,15 @@ class ConstantKernel(ComputeKernel):
     name = "constant"
     layer = "Constant"
 
-    def matches(self, node: Node, isa: Isa) -> bool:
+    def matches(self, node: Node, metal: Metal) -> bool:
         return isinstance(node.op, Constant) and element(node.type.dtype) is not None
 
-    def pack(self, node: Node, schedule: Schedule, isa: Isa) -> dict[str, Array]:
+    def pack(self, node: Node, schedule: Schedule, metal: Metal) -> dict[str, Array]:
         assert isinstance(node.op, Constant)
         physical = node.type.to_physical(node.op.value).reshape(-1)
-        return {"values": as_buffer(physical, isa)}
+        return {"values": as_buffer(physical, metal)}
 
-    def emit(self, step: Step, isa: Isa) -> LayerCode:
+    def emit(self, step: Step, metal: Metal) -> LayerCode:
         own = image_of(step.output)
         kind = BUFFER_TYPES[step.weights["values"].dtype][:-1]
         give = _constant_lanes("values", flat(thread_position(own), own.extent), own)

@@ -7,8 +7,8 @@ import math
 import numpy as np
 
 from mdlc.codegen.code import LayerCode
-from mdlc.codegen.isa.base import Isa
 from mdlc.codegen.kernel import Schedule, Step
+from mdlc.codegen.metal.backend import Metal
 from mdlc.codegen.metal.image import LANES
 from mdlc.codegen.metal.index import Index
 from mdlc.codegen.metal.kernel import (
@@ -35,7 +35,7 @@ class NormalizationKernel(ComputeKernel):
     pitched_input = True
     pitched_output = True
 
-    def matches(self, node: Node, isa: Isa) -> bool:
+    def matches(self, node: Node, metal: Metal) -> bool:
         op = node.op
         if not isinstance(op, InstanceNormalization | LayerNormalization) or not stored(node):
             return False
@@ -48,7 +48,7 @@ class NormalizationKernel(ComputeKernel):
         # Channels last: the statistics are of each lane by itself.
         return node.type.physical_axis(1) == node.type.rank - 1
 
-    def pack(self, node: Node, schedule: Schedule, isa: Isa) -> dict[str, Array]:
+    def pack(self, node: Node, schedule: Schedule, metal: Metal) -> dict[str, Array]:
         if isinstance(node.op, InstanceNormalization):
             return {"scale": vectors(constant(node, 1)), "bias": vectors(constant(node, 2))}
         packed = {}
@@ -59,7 +59,7 @@ class NormalizationKernel(ComputeKernel):
             packed[name] = np.pad(rows, ((0, 0), (0, over))).reshape(-1).astype(np.float32)
         return packed
 
-    def emit(self, step: Step, isa: Isa) -> LayerCode:
+    def emit(self, step: Step, metal: Metal) -> LayerCode:
         node, op = step.node, step.node.op
         x, y = image_of(step.inputs[0]), image_of(step.output)
         by_channel = isinstance(op, InstanceNormalization)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from mdlc.codegen.code import LayerCode
-from mdlc.codegen.isa.base import Isa
 from mdlc.codegen.kernel import Schedule, Step
+from mdlc.codegen.metal.backend import Metal
 from mdlc.codegen.metal.image import Image
 from mdlc.codegen.metal.index import Index
 from mdlc.codegen.metal.kernel import (
@@ -34,17 +34,17 @@ class PoolKernel(ComputeKernel):
     pitched_input = True
     pitched_output = True
 
-    def matches(self, node: Node, isa: Isa) -> bool:
+    def matches(self, node: Node, metal: Metal) -> bool:
         floats = node.type.dtype in (DType.F32, DType.F16)
         return isinstance(node.op, MaxPool2D | AveragePool2D) and stored(node) and floats
 
-    def cost(self, node: Node, schedule: Schedule, isa: Isa) -> float:
+    def cost(self, node: Node, schedule: Schedule, metal: Metal) -> float:
         assert isinstance(node.op, MaxPool2D | AveragePool2D)
         taps = node.op.window.kernel[0] * node.op.window.kernel[1]
         image = Image.of(node.type)
         return image.layers * image.height * image.width * taps / 16
 
-    def emit(self, step: Step, isa: Isa) -> LayerCode:
+    def emit(self, step: Step, metal: Metal) -> LayerCode:
         node, op = step.node, step.node.op
         assert isinstance(op, MaxPool2D | AveragePool2D)
         x, y = image_of(step.inputs[0]), image_of(step.output)
@@ -105,7 +105,7 @@ class PoolKernel(ComputeKernel):
         work = Work(taps, 0) if largest else Work(0, taps)
         return ComputeCode(name, text, grid=grid, group=group_for(grid), work=work)
 
-    def pack(self, node: Node, schedule: Schedule, isa: Isa) -> dict[str, Array]:
+    def pack(self, node: Node, schedule: Schedule, metal: Metal) -> dict[str, Array]:
         op = node.op
         if not isinstance(op, AveragePool2D) or not op.include_pad:
             return {}

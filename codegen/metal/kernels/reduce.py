@@ -11,9 +11,9 @@ import re
 from collections.abc import Sequence
 
 from mdlc.codegen.code import LayerCode
-from mdlc.codegen.isa.base import Isa
 from mdlc.codegen.kernel import Step
 from mdlc.codegen.metal.access import lane_channel, pixel_at, substitute, thread_position
+from mdlc.codegen.metal.backend import Metal
 from mdlc.codegen.metal.image import LANES, Image
 from mdlc.codegen.metal.index import Index
 from mdlc.codegen.metal.kernel import (
@@ -76,7 +76,7 @@ class ReduceKernel(ComputeKernel):
     pitched_input = True
     pitched_output = True
 
-    def matches(self, node: Node, isa: Isa) -> bool:
+    def matches(self, node: Node, metal: Metal) -> bool:
         if not isinstance(node.op, Reduce) or not stored(node):
             return False
         if node.type.dtype in _FLOATS:
@@ -86,7 +86,7 @@ class ReduceKernel(ComputeKernel):
             DType.I64,
         )
 
-    def emit(self, step: Step, isa: Isa) -> LayerCode:
+    def emit(self, step: Step, metal: Metal) -> LayerCode:
         node, op = step.node, step.node.op
         assert isinstance(op, Reduce)
         x, own = image_of(step.inputs[0]), image_of(step.output)
@@ -257,10 +257,10 @@ class ArgReduceKernel(ComputeKernel):
     pitched_input = True
     pitched_output = True
 
-    def matches(self, node: Node, isa: Isa) -> bool:
+    def matches(self, node: Node, metal: Metal) -> bool:
         return isinstance(node.op, ArgReduce) and stored(node)
 
-    def emit(self, step: Step, isa: Isa) -> LayerCode:
+    def emit(self, step: Step, metal: Metal) -> LayerCode:
         node, op = step.node, step.node.op
         assert isinstance(op, ArgReduce)
         x, own = image_of(step.inputs[0]), image_of(step.output)
@@ -314,10 +314,10 @@ class CumSumKernel(ComputeKernel):
     pitched_input = True
     pitched_output = True
 
-    def matches(self, node: Node, isa: Isa) -> bool:
+    def matches(self, node: Node, metal: Metal) -> bool:
         return isinstance(node.op, CumSum) and stored(node)
 
-    def emit(self, step: Step, isa: Isa) -> LayerCode:
+    def emit(self, step: Step, metal: Metal) -> LayerCode:
         node, op = step.node, step.node.op
         assert isinstance(op, CumSum)
         x, own = image_of(step.inputs[0]), image_of(step.output)
@@ -360,10 +360,10 @@ class LrnKernel(ComputeKernel):
     pitched_input = True
     pitched_output = True
 
-    def matches(self, node: Node, isa: Isa) -> bool:
+    def matches(self, node: Node, metal: Metal) -> bool:
         return isinstance(node.op, Lrn) and stored(node) and node.type.dtype in _FLOATS
 
-    def emit(self, step: Step, isa: Isa) -> LayerCode:
+    def emit(self, step: Step, metal: Metal) -> LayerCode:
         node, op = step.node, step.node.op
         assert isinstance(op, Lrn)
         x, own = image_of(step.inputs[0]), image_of(step.output)

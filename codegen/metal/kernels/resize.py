@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from mdlc.codegen.code import LayerCode
-from mdlc.codegen.isa.base import Isa
 from mdlc.codegen.kernel import Schedule, Step
+from mdlc.codegen.metal.backend import Metal
 from mdlc.codegen.metal.image import Image
 from mdlc.codegen.metal.index import Index
 from mdlc.codegen.metal.kernel import (
@@ -34,7 +34,7 @@ class ResizeKernel(ComputeKernel):
     pitched_input = True
     pitched_output = True
 
-    def matches(self, node: Node, isa: Isa) -> bool:
+    def matches(self, node: Node, metal: Metal) -> bool:
         op = node.op
         if not isinstance(op, Resize) or not stored(node) or len(node.shape) != 4:
             return False
@@ -58,13 +58,13 @@ class ResizeKernel(ComputeKernel):
                 found.append(op.taps(axis, length))
         return found
 
-    def cost(self, node: Node, schedule: Schedule, isa: Isa) -> float:
+    def cost(self, node: Node, schedule: Schedule, metal: Metal) -> float:
         (_, wy), (_, wx) = self._taps(node)
         image = Image.of(node.type)
         taps = int(wy.shape[1]) * int(wx.shape[1])
         return image.layers * image.height * image.width * taps / 32
 
-    def pack(self, node: Node, schedule: Schedule, isa: Isa) -> dict[str, Array]:
+    def pack(self, node: Node, schedule: Schedule, metal: Metal) -> dict[str, Array]:
         packed: dict[str, Array] = {}
         for name, (indices, weights) in zip(("row", "column"), self._taps(node), strict=True):
             packed[f"{name}s"] = indices.astype(np.int32).reshape(-1)
@@ -72,7 +72,7 @@ class ResizeKernel(ComputeKernel):
                 packed[f"{name}_weights"] = weights.astype(np.float32).reshape(-1)
         return packed
 
-    def emit(self, step: Step, isa: Isa) -> LayerCode:
+    def emit(self, step: Step, metal: Metal) -> LayerCode:
         node = step.node
         x, y = image_of(step.inputs[0]), image_of(step.output)
         (_, wy), (_, wx) = self._taps(node)

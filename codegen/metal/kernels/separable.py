@@ -14,8 +14,8 @@ import math
 from collections.abc import Sequence
 
 from mdlc.codegen.code import LayerCode
-from mdlc.codegen.isa.base import Isa
 from mdlc.codegen.kernel import Schedule, Step
+from mdlc.codegen.metal.backend import Metal
 from mdlc.codegen.metal.image import LANES, Image
 from mdlc.codegen.metal.index import Index
 from mdlc.codegen.metal.kernel import (
@@ -45,9 +45,9 @@ class SeparableKernel(ConvolutionKernel):
     name = "separable"
     layer = "ConvolutionSeparable"
 
-    def matches(self, node: Node, isa: Isa) -> bool:
+    def matches(self, node: Node, metal: Metal) -> bool:
         op = node.op
-        if not isinstance(op, Conv2D) or not super().matches(node, isa):
+        if not isinstance(op, Conv2D) or not super().matches(node, metal):
             return False
         shape = Shape.of(node)
         pointwise = shape.kernel == (1, 1) == shape.stride and shape.groups == 1
@@ -55,18 +55,18 @@ class SeparableKernel(ConvolutionKernel):
         if not pointwise or shape.padded or op.has_slope or not isinstance(inner.op, Conv2D):
             return False
         plain = not inner.op.has_slope and not inner.op.residual
-        return plain and DepthwiseKernel().matches(inner, isa)
+        return plain and DepthwiseKernel().matches(inner, metal)
 
     def absorbs(self, node: Node) -> Node | None:
         return node.inputs[0]
 
-    def schedules(self, node: Node, isa: Isa) -> Sequence[Schedule]:
+    def schedules(self, node: Node, metal: Metal) -> Sequence[Schedule]:
         """Output slices of a thread: divisors of their number."""
         slices = Shape.of(node).out_slices
         found = [n for n in range(1, MAX_SLICES + 1) if slices % n == 0]
         return [Schedule("fused", (1, n * LANES)) for n in found[-3:]]
 
-    def cost(self, node: Node, schedule: Schedule, isa: Isa) -> float:
+    def cost(self, node: Node, schedule: Schedule, metal: Metal) -> float:
         """Both layers: compare with the sum of their costs, and what passes between them."""
         shape, inner = Shape.of(node), Shape.of(node.inputs[0])
         slices = schedule.tile[1] // LANES
@@ -77,15 +77,15 @@ class SeparableKernel(ConvolutionKernel):
         registers = 2 * LANES * slices + 64
         return occupied((fmas + 4 * reads_ + 30) * threads / 128, threads, registers)
 
-    def pack(self, node: Node, schedule: Schedule, isa: Isa) -> dict[str, Array]:
-        inner = DepthwiseKernel().pack(node.inputs[0], schedule, isa)
+    def pack(self, node: Node, schedule: Schedule, metal: Metal) -> dict[str, Array]:
+        inner = DepthwiseKernel().pack(node.inputs[0], schedule, metal)
         return {
             "filters": inner["weights"],
             "filter_bias": inner["bias"],
-            **super().pack(node, schedule, isa),
+            **super().pack(node, schedule, metal),
         }
 
-    def emit(self, step: Step, isa: Isa) -> LayerCode:
+    def emit(self, step: Step, metal: Metal) -> LayerCode:
         node, inner = step.node, step.node.inputs[0]
         shape, window = Shape.of(node), Shape.of(inner)
         x, y = image_of(step.inputs[0]), image_of(step.output)

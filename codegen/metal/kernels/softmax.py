@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from mdlc.codegen.code import LayerCode
-from mdlc.codegen.isa.base import Isa
 from mdlc.codegen.kernel import Step
+from mdlc.codegen.metal.backend import Metal
 from mdlc.codegen.metal.image import LANES, Image
 from mdlc.codegen.metal.index import Index
 from mdlc.codegen.metal.kernel import (
@@ -31,14 +31,14 @@ class SoftmaxKernel(ComputeKernel):
     pitched_input = True
     pitched_output = True
 
-    def matches(self, node: Node, isa: Isa) -> bool:
+    def matches(self, node: Node, metal: Metal) -> bool:
         floats = node.type.dtype in (DType.F32, DType.F16)
         if not isinstance(node.op, Softmax) or not stored(node) or not floats:
             return False
         # Axes beyond the three of an image are folded together.
         return node.type.physical_axis(node.op.axis) >= node.type.rank - 4
 
-    def emit(self, step: Step, isa: Isa) -> LayerCode:
+    def emit(self, step: Step, metal: Metal) -> LayerCode:
         node, op = step.node, step.node.op
         assert isinstance(op, Softmax)
         x, y = image_of(step.inputs[0]), image_of(step.output)

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from mdlc.codegen.code import LayerCode
-from mdlc.codegen.isa.base import Isa
 from mdlc.codegen.kernel import Schedule, Step
+from mdlc.codegen.metal.backend import Metal
 from mdlc.codegen.metal.image import LANES, Image
 from mdlc.codegen.metal.index import Index
 from mdlc.codegen.metal.kernel import (
@@ -67,17 +67,17 @@ class WinogradKernel(ConvolutionKernel):
 
     name = "winograd"
 
-    def matches(self, node: Node, isa: Isa) -> bool:
+    def matches(self, node: Node, metal: Metal) -> bool:
         op = node.op
-        if not isinstance(op, Conv2D) or not super().matches(node, isa) or op.groups != 1:
+        if not isinstance(op, Conv2D) or not super().matches(node, metal) or op.groups != 1:
             return False
         square = node.inputs[1].shape[2:] == (F.taps, F.taps)
         return square and (op.stride, op.dilation) == ((1, 1), (1, 1)) and min(node.shape[2:]) > 1
 
-    def schedules(self, node: Node, isa: Isa) -> Sequence[Schedule]:
+    def schedules(self, node: Node, metal: Metal) -> Sequence[Schedule]:
         return [Schedule("winograd", (F.outputs, F.outputs, LANES))]
 
-    def cost(self, node: Node, schedule: Schedule, isa: Isa) -> float:
+    def cost(self, node: Node, schedule: Schedule, metal: Metal) -> float:
         shape = Shape.of(node)
         rows, columns = (-(-n // F.outputs) for n in shape.out)
         threads = Image.of(node.type).images * rows * columns * shape.out_slices
@@ -86,20 +86,20 @@ class WinogradKernel(ConvolutionKernel):
         reads = shape.depth * (points + points * LANES * 0.25)
         return occupied((fmas + 4 * reads + 30) * threads / 128, threads, REGISTERS)
 
-    def pack(self, node: Node, schedule: Schedule, isa: Isa) -> dict[str, Array]:
+    def pack(self, node: Node, schedule: Schedule, metal: Metal) -> dict[str, Array]:
         filters = F.filters(padded(padded(constant(node, 1), 0), 1))  # [4, 4, M, C]
         outputs, inputs = filters.shape[2:]
         points = filters.reshape(-1, outputs // LANES, LANES, inputs // LANES, LANES)
         packed_ = points.transpose(1, 3, 0, 2, 4)
         packed = {
-            "weights": np.ascontiguousarray(stored_filters(packed_, isa)),
+            "weights": np.ascontiguousarray(stored_filters(packed_, metal)),
             "bias": vectors(constant(node, 2)),
         }
         if getattr(node.op, "has_slope", False):
             packed["slope"] = vectors(constant(node, 3))
         return packed
 
-    def emit(self, step: Step, isa: Isa) -> LayerCode:
+    def emit(self, step: Step, metal: Metal) -> LayerCode:
         node = step.node
         shape = Shape.of(node)
         x, y = image_of(step.inputs[0]), image_of(step.output)
