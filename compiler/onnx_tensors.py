@@ -129,5 +129,7 @@ def attributes_of(node: onnx.NodeProto, folder: Path | None, where: str) -> dict
             value = tensor_value(value, folder)
         elif attribute.type in (onnx.AttributeProto.INTS, onnx.AttributeProto.FLOATS):
             value = list(value)
+        elif attribute.type == onnx.AttributeProto.STRINGS:
+            value = [each.decode("utf-8", "replace") for each in value]
         found[attribute.name] = value
     return found

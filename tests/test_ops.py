@@ -22,6 +22,9 @@ NOT_COMPARED = {
     "QuantizedDense": "compared with QLinearMatMul in test_quantized_ops.py",
     "QuantizedSoftmax": "compared with a QDQ model in test_quantized_ops.py",
     "Requantize": "compared with DequantizeLinear and QuantizeLinear in test_quantized_ops.py",
+    "Affine": "an activation of recurrent layers; compared in test_recurrent.py",
+    "Recurrent": "compared with LSTM, GRU and RNN in test_recurrent.py",
+    "ScaledTanh": "an activation of recurrent layers; compared in test_recurrent.py",
     "Silu": "Swish came with opset 24; compared as x * Sigmoid(x) in its pass's tests",
 }
 

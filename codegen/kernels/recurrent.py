@@ -1,0 +1,564 @@
+"""Recurrent layers: all gates of a few units at once, in vectors of units.
+
+The matrix for the previous output is packed as the units are computed: for a block of a few
+vectors of units, all gates of the first previous output, then of the second, and so on. A step
+reads its products with the input, adds those with the previous output, and applies the formula
+of the cell while the sums are in registers. The previous output is where the step before wrote
+it, the cell state where the last one is asked for: nothing is copied.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mdlc.codegen.code import C_TYPES, LayerCode, Microkernel
+from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.kernel import Kernel, Schedule, Step
+from mdlc.codegen.threads import loop_cases
+from mdlc.codegen.tiles.formula import spell
+from mdlc.codegen.tiles.partial_vector import load_part, store_part
+from mdlc.compiler.expr import Expr, input_, maximum, minimum
+from mdlc.compiler.ir import Node
+from mdlc.compiler.ops.recurrent import Recurrent
+from mdlc.compiler.types import Array, DType
+
+_FMA_LATENCY = 4.0  # cycles until a sum can be added to again, on all cores of today
+
+_PACK = """\
+// packed[k][gate][unit] = r[gate][unit][k] for kWidth units, zeros beyond kUsed: a block of the
+// matrix for the previous output.
+template <int kHidden, int kGates, int kUsed, int kWidth>
+inline void pack_gates(const float* r, float* packed) {
+  for (int k = 0; k < kHidden; ++k) {
+    for (int gate = 0; gate < kGates; ++gate) {
+      for (int unit = 0; unit < kWidth; ++unit) {
+        *packed++ = unit < kUsed ? r[(gate * kHidden + unit) * kHidden + k] : 0.0F;
+      }
+    }
+  }
+}
+"""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A pass over all units: the gates whose sums it makes, one after the other in the matrix.
+
+    Attributes:
+        name: in the microkernel's name.
+        first, gates: the gates.
+        reads: what the matrix multiplies: "h", the previous output, or "reset", r * h.
+    """
+
+    name: str
+    first: int
+    gates: int
+    reads: str = "h"
+
+
+def phases(op: Recurrent) -> tuple[Phase, ...]:
+    """The passes of a step; a GRU whose reset gate comes before the product has two."""
+    if op.cell == "GRU" and not op.linear_before_reset:
+        return Phase("gru_gates", 0, 2), Phase("gru_output", 2, 1, "reset")
+    return (Phase("gru" if op.cell == "GRU" else op.cell.lower(), 0, op.gates),)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Units of the same shape of block: `count` blocks of `vectors` vectors from unit `first` on.
+
+    Attributes:
+        part: elements of the last vector that are units; 0: all.
+        offset: where the packed matrix of the first block starts.
+    """
+
+    first: int
+    count: int
+    vectors: int
+    part: int
+    offset: int
+
+
+def blocks(hidden: int, vectors: int, isa: Isa, depth: int) -> list[Block]:
+    """The blocks of all units; `depth` floats are packed for each unit."""
+    width = vectors * isa.lanes
+    found = [Block(0, hidden // width, vectors, 0, 0)] if hidden >= width else []
+    first = hidden // width * width
+    if first < hidden:
+        rest = hidden - first
+        found.append(Block(first, 1, -(-rest // isa.lanes), rest % isa.lanes, first * depth))
+    return found
+
+
+class RecurrentKernel(Kernel):
+    """LSTM, GRU and RNN."""
+
+    name = "recurrent"
+    layer = "Recurrent"
+
+    def matches(self, node: Node, isa: Isa) -> bool:
+        return (
+            isinstance(node.op, Recurrent)
+            and isa.dtype is DType.F32
+            and all(
+                source.type.dtype is DType.F32 or not source.type.dtype.is_float
+                for source in (node, *node.inputs)
+            )
+        )
+
+    def schedules(self, node: Node, isa: Isa) -> Sequence[Schedule]:
+        """Tiles of sequences x vectors of units that leave registers for the operands."""
+        op = node.op
+        assert isinstance(op, Recurrent)
+        _, batch, width = node.inputs[0].shape
+        gates = max(phase.gates for phase in phases(op))
+        most = 1 if op.lengths else min(batch, 4)
+        needed = -(-(width // op.gates) // isa.lanes)
+        return [
+            Schedule("units", (rows, vectors))
+            for rows in range(1, most + 1)
+            for vectors in (1, 2, 4)
+            if (vectors == 1 or vectors <= needed)
+            and (rows == vectors == 1 or gates * rows * vectors + rows + 2 <= isa.registers)
+        ]
+
+    def cost(self, node: Node, schedule: Schedule, isa: Isa) -> float:
+        op = node.op
+        assert isinstance(op, Recurrent)
+        steps, batch, width = node.inputs[0].shape
+        hidden = width // op.gates
+        rows, vectors = schedule.tile
+        total = 0.0
+        for phase in phases(op):
+            for block in blocks(hidden, vectors, isa, 1):
+                sums = phase.gates * block.vectors
+                reads = sums + rows
+                per_input = max(
+                    _FMA_LATENCY,
+                    sums * rows / isa.fma_per_cycle,
+                    reads / isa.loads_per_cycle,
+                    (sums * rows + reads) / isa.issue_width,
+                )
+                total += block.count * (hidden * per_input + 30 * rows * block.vectors)
+        return steps * math.ceil(batch / rows) * total
+
+    def pack(self, node: Node, schedule: Schedule, isa: Isa) -> dict[str, Array]:
+        op = node.op
+        assert isinstance(op, Recurrent)
+        packed: dict[str, Array] = {}
+        for name, source in op.operands(node.inputs).items():
+            value = source.constant
+            if value is None:
+                continue
+            packed[name] = self._packed(op, value, schedule, isa) if name == "recurrent" else value
+        return packed
+
+    @staticmethod
+    def _packed(op: Recurrent, r: Array, schedule: Schedule, isa: Isa) -> Array:
+        hidden = r.shape[1]
+        pieces = []
+        for phase in phases(op):
+            gates = r.reshape(op.gates, hidden, hidden)[phase.first : phase.first + phase.gates]
+            for block in blocks(hidden, schedule.tile[1], isa, 1):
+                width = block.vectors * isa.lanes
+                for number in range(block.count):
+                    first = block.first + number * width
+                    piece = gates[:, first : first + width].transpose(2, 0, 1)
+                    pieces.append(np.pad(piece, ((0, 0), (0, 0), (0, width - piece.shape[2]))))
+        return np.concatenate([piece.reshape(-1) for piece in pieces]).astype(np.float32)
+
+    def scratch(self, node: Node, schedule: Schedule, isa: Isa) -> int:
+        op = node.op
+        assert isinstance(op, Recurrent)
+        r = node.inputs[1]
+        if r.constant is not None:
+            return 0
+        return self._packed(op, np.zeros(r.shape, np.float32), schedule, isa).nbytes
+
+    def emit(self, step: Step, isa: Isa) -> LayerCode:
+        return _Emit(step, isa).code()
+
+
+class _Emit:
+    """The C++ of a layer."""
+
+    def __init__(self, step: Step, isa: Isa) -> None:
+        assert isinstance(step.node.op, Recurrent)
+        self.op, self.isa, self.step = step.node.op, isa, step
+        self.operands = self.op.operands(step.node.inputs)
+        self.count, self.batch, width = step.node.inputs[0].shape
+        self.gates = self.op.gates
+        self.hidden = width // self.gates
+        self.rows, self.vectors = step.schedule.tile
+        self.state = self.batch * self.hidden  # elements of a row of the result
+        self.microkernels: dict[str, Microkernel] = {}
+
+    def code(self) -> LayerCode:
+        op, node = self.op, self.step.node
+        constants = [name for name, each in self.operands.items() if each.constant is not None]
+        runtime = [name for name in self.operands if name not in constants]
+        arguments = [
+            f"const {C_TYPES[self.operands[name].type.dtype]}* "
+            + ("weights" if name == "recurrent" and name in constants else name)
+            for name in (*constants, *runtime)
+        ]
+        arguments.append("float* y")
+        lines = []
+        if "recurrent" in runtime:
+            arguments.append("unsigned char* scratch")
+            lines += ["float* weights = reinterpret_cast<float*>(scratch);", *self._pack()]
+        whole, rest = divmod(self.batch, self.rows)
+        cases = [(whole, self._tile(self.rows, 0, whole))] if whole else []
+        cases += [(1, self._tile(rest, whole * self.rows, 1))] if rest else []
+        if len(cases) > 1:  # of one trip each: names of their own
+            cases = [(n, body if n > 1 else f"{{\n{body}\n}}") for n, body in cases]
+        lines.append(loop_cases("tile", cases, shared=True))
+        marks = [
+            op.cell.lower(),
+            f"{self.count}x{self.batch}x{self.hidden}",
+            *(["reverse"] if op.reverse else []),
+            *(["lengths"] if op.lengths else []),
+        ]
+        name = "_".join(marks)
+        text = (
+            f"// {op}\n// {self.count} steps of {self.batch} sequences, {self.hidden} units, "
+            f"{self.rows} x {self.vectors * self.isa.lanes} at once.\n"
+            f"void {name}({', '.join(arguments)}) {{\n" + "\n".join(lines) + "\n}\n"
+        )
+        includes = ("cstring", "cstdint") if node.type.size else ()
+        return LayerCode(name, text, tuple(self.microkernels.values()), includes)
+
+    def _phases(self) -> list[tuple[Phase, int, list[Block]]]:
+        """Every pass with the place of its packed matrix, and its blocks."""
+        found, at = [], 0
+        for phase in phases(self.op):
+            depth = phase.gates * self.hidden
+            parts = blocks(self.hidden, self.vectors, self.isa, depth)
+            found.append((phase, at, parts))
+            at += depth * sum(p.count * p.vectors * self.isa.lanes for p in parts)
+        return found
+
+    def _pack(self) -> list[str]:
+        """The matrix packed at run time."""
+        helper = Microkernel("pack_gates", _PACK)
+        self.microkernels[helper.name] = helper
+        lines = []
+        for phase, at, parts in self._phases():
+            for block in parts:
+                width = block.vectors * self.isa.lanes
+                used = width - (self.isa.lanes - block.part if block.part else 0)
+                first = phase.first * self.hidden + block.first
+                step = f" + block * {width * phase.gates * self.hidden}" if block.count > 1 else ""
+                unit = f" + block * {width}" if block.count > 1 else ""
+                call = (
+                    f"pack_gates<{self.hidden}, {phase.gates}, {used}, {width}>("
+                    f"recurrent + ({first}{unit}) * {self.hidden}, "
+                    f"weights + {at + block.offset}{step});"
+                )
+                lines.append(_loop("block", block.count, call))
+        return lines
+
+    def _tile(self, rows: int, first: int, count: int) -> str:
+        """All steps of a few sequences, from number `first` on or, of `count`, `tile * rows`."""
+        op = self.op
+
+        def part(size: int) -> str:
+            if count > 1:
+                return f" + tile * {rows * size}" if rows * size > 1 else " + tile"
+            return _plus(first * size)
+
+        at = part(1).removeprefix(" + ") or "0"
+        plus = part(self.hidden)
+        lines = [f"float* last = y{_plus(self.count * self.state)}{plus};"]
+        if op.cell == "LSTM":
+            lines.append(f"float* c = y{_plus((self.count + 1) * self.state)}{plus};")
+        bytes_ = rows * self.hidden * 4
+        steps = str(self.count)
+        if op.lengths:
+            ends = f"lengths[{at}]"
+            lines += [
+                f"const int length = static_cast<int>({ends} < 0 ? 0 : ({ends} > {self.count} ? "
+                f"{self.count} : {ends}));",
+                f"for (int t = length; t < {self.count}; ++t) {{",
+                f"std::memset(y + t * {self.state}{plus}, 0, {bytes_});",
+                "}",
+                "if (length == 0) {",
+                f"std::memset(last, 0, {bytes_});",
+                *([f"std::memset(c, 0, {bytes_});"] if op.cell == "LSTM" else []),
+                "} else {",
+            ]
+            steps = "length"
+        if op.cell == "LSTM":
+            lines.append(f"std::memcpy(c, first_cell{plus}, {bytes_});")
+        lines += [f"const float* h = first_output{plus};"]
+        if op.reverse:
+            start = f"for (int t = {steps} - 1; t >= 0; --t) {{"
+        else:
+            start = f"for (int t = 0; t < {steps}; ++t) {{"
+        single = self.count == 1 and not op.lengths
+        row = "" if single else f" + t * {self.state * self.gates}"
+        wide = part(self.hidden * self.gates)
+        body = [
+            f"const float* p = projected{row}{wide};",
+            f"float* out = y{'' if single else f' + t * {self.state}'}{plus};",
+            *self._steps(rows),
+            "h = out;",
+        ]
+        lines += body if single else [start, *body, "}"]
+        lines.append(f"std::memcpy(last, h, {bytes_});")
+        if op.lengths:
+            lines.append("}")
+        return "\n".join(lines)
+
+    def _steps(self, rows: int) -> list[str]:
+        """One step of a few sequences."""
+        lines = []
+        for phase, at, parts in self._phases():
+            for block in parts:
+                kernel = self._microkernel(phase, rows, block)
+                width = block.vectors * self.isa.lanes
+                step = f" + block * {width}" if block.count > 1 else ""
+                unit = f"{_plus(block.first)}{step}"
+                panel = f" + block * {width * phase.gates * self.hidden}" if block.count > 1 else ""
+                arguments = [
+                    f"p{unit}",
+                    f"weights{_plus(at + block.offset)}{panel}",
+                    *(
+                        f"{name}{unit if indexed else ''}"
+                        for name, indexed in _extra(self.op, phase)
+                    ),
+                    f"out{unit}",
+                ]
+                call = f"{kernel.name}<{self.hidden}>({', '.join(arguments)});"
+                lines.append(_loop("block", block.count, call))
+        return lines
+
+    def _microkernel(self, phase: Phase, rows: int, block: Block) -> Microkernel:
+        made = unit_microkernel(self.op, phase, rows, block.vectors, block.part, self.isa)
+        known = self.microkernels.setdefault(made.name, made)
+        assert known.text == made.text
+        return made
+
+
+def _plus(elements: int) -> str:
+    return f" + {elements}" if elements else ""
+
+
+def _loop(variable: str, count: int, body: str) -> str:
+    if count == 1:
+        return body
+    return f"for (int {variable} = 0; {variable} < {count}; ++{variable}) {{\n{body}\n}}"
+
+
+def _extra(op: Recurrent, phase: Phase) -> list[tuple[str, bool]]:
+    """Further arguments of a pass, and whether they start at the block's first unit.
+
+    The previous output is read from unit 0 on in products, and from the block's on in formulas.
+    """
+    if phase.name == "gru_gates":
+        return [("h", False), ("h", True), ("last", True)]
+    if phase.name == "gru_output":
+        return [("last", False), ("h", True)]
+    if op.cell == "GRU":
+        return [("h", False), ("h", True), ("bias", True)]
+    if op.cell == "LSTM":
+        return [("h", False), ("c", True), *([("peepholes", True)] if op.peepholes else [])]
+    return [("h", False)]
+
+
+def _formulas(op: Recurrent, phase: Phase) -> tuple[list[str], list[tuple[str, Expr]]]:
+    """The names of a formula's inputs, and what is stored where, in order.
+
+    Inputs: sN, the sum of gate N; pN, its product with the input alone; c, h and z, the cell
+    state, the previous output and the update gate; bias; wN, a peephole's weight. "next" is the
+    new cell state.
+    """
+
+    def bounded(x: Expr) -> Expr:
+        return maximum(minimum(x, op.clip), -op.clip) if op.clip else x
+
+    def named(*names: str) -> dict[str, Expr]:
+        return {name: input_(i) for i, name in enumerate(names)}
+
+    f, g, h = op.f.expr, op.g.expr, op.h.expr
+    if phase.name == "gru_gates":
+        x = named("s0", "s1", "h")
+        return list(x), [
+            ("y", f(bounded(x["s0"]))),
+            ("reset", f(bounded(x["s1"])) * x["h"]),
+        ]
+    if phase.name == "gru_output":
+        x = named("s0", "h", "z")
+        return list(x), [("y", (1 - x["z"]) * g(bounded(x["s0"])) + x["z"] * x["h"])]
+    if op.cell == "GRU":
+        x = named("s0", "s1", "s2", "p2", "h")
+        z, reset = f(bounded(x["s0"])), f(bounded(x["s1"]))
+        candidate = g(bounded(reset * x["s2"] + x["p2"]))
+        return list(x), [("y", (1 - z) * candidate + z * x["h"])]
+    if op.cell == "LSTM":
+        x = named("s0", "s1", "s2", "s3", "c", "next", *(["w0", "w1", "w2"] * op.peepholes))
+        inner = [x["s0"], x["s1"], x["s2"]]
+        if op.peepholes:
+            states = (x["c"], x["next"], x["c"])
+            inner = [x[f"w{i}"] * c + s for i, (s, c) in enumerate(zip(inner, states, strict=True))]
+        i, o = f(bounded(inner[0])), f(bounded(inner[1]))
+        forget = 1 - i if op.coupled else f(bounded(inner[2]))
+        return list(x), [
+            ("c", forget * x["c"] + i * g(bounded(x["s3"]))),
+            ("y", o * h(x["next"])),
+        ]
+    x = named("s0")
+    return list(x), [("y", g(bounded(x["s0"])))]
+
+
+def unit_microkernel(
+    op: Recurrent, phase: Phase, rows: int, vectors: int, part: int, isa: Isa
+) -> Microkernel:
+    """A step of `rows` sequences and `vectors` vectors of units.
+
+    Args:
+        part: elements of the last vector that are units; 0: all.
+    """
+    gates, lanes = phase.gates, isa.lanes
+    names, results = _formulas(op, phase)
+    helpers: dict[str, Microkernel] = {}
+    includes: set[str] = set()
+
+    def whole(v: int) -> bool:
+        return v < vectors - 1 or not part
+
+    def load(pointer: str, v: int) -> str:
+        if whole(v):
+            return isa.load(pointer)
+        partial = load_part(isa, part)
+        if partial.helper:
+            helpers[partial.helper.name] = partial.helper
+        return partial.spell(pointer)
+
+    def store(pointer: str, v: int, value: str) -> str:
+        if whole(v):
+            return isa.store(pointer, value)
+        partial = store_part(isa, part)
+        if partial.helper:
+            helpers[partial.helper.name] = partial.helper
+        return partial.spell(pointer, value)
+
+    def at(base: str, row: int, v: int, width: int = 1, gate: int = 0) -> str:
+        terms = [base]
+        terms += [f"{row * width} * kHidden" if row * width > 1 else "kHidden"] if row else []
+        terms += [f"{gate} * kHidden" if gate > 1 else "kHidden"] if gate else []
+        terms += [str(v * lanes)] if v else []
+        return " + ".join(terms)
+
+    places = [(r, v) for r in range(rows) for v in range(vectors)]
+    reads = "reset" if phase.reads == "reset" else "h"
+    linear = op.linear_before_reset
+    lines = []
+    for r, v in places:
+        for gate in range(gates):
+            source = at("p", r, v, op.gates, phase.first + gate)
+            if linear and gate == 2:
+                source = at("bias", 0, v)
+            lines.append(f"{isa.vector} s{gate}_{r}{v} = {load(source, v)};")
+    lines.append("for (int k = 0; k < kHidden; ++k) {")
+    lines += [
+        f"const {isa.vector} h{r} = {isa.broadcast(at(reads, r, 0), 'k')};" for r in range(rows)
+    ]
+    for v in range(vectors):
+        for gate in range(gates):
+            weight = isa.load(f"weights + {(gate * vectors + v) * lanes}")
+            if rows > 1:
+                lines.append(f"const {isa.vector} w{gate}{v} = {weight};")
+                weight = f"w{gate}{v}"
+            for r in range(rows):
+                total = f"s{gate}_{r}{v}"
+                lines.append(f"{total} = {isa.fma(f'h{r}', weight, total)};")
+    lines += [f"weights += {gates * vectors * lanes};", "}"]
+    for r, v in places:
+        values = {
+            **{f"s{gate}": f"s{gate}_{r}{v}" for gate in range(gates)},
+            "p2": load(at("p", r, v, op.gates, 2), v) if linear else "",
+            "h": load(at("units", r, v), v) if op.cell == "GRU" else "",
+            "z": load(at("y", r, v), v) if phase.name == "gru_output" else "",
+            "c": "cell",
+            "next": "next",
+        }
+        values |= {f"w{i}": load(at("peepholes", 0, v, 1, i), v) for i in range(3 * op.peepholes)}
+        lines.append("{")
+        if op.cell == "LSTM":
+            lines.append(f"const {isa.vector} cell = {load(at('c', r, v), v)};")
+        for number, (target, formula) in enumerate(results):
+            spelled = spell(formula, isa, [values[name] for name in names])
+            for helper in spelled.needs:
+                helpers[helper.name] = helper
+            includes |= set(spelled.includes)
+            statements = [_renamed(line, number) for line in spelled.statements]
+            result = _renamed(spelled.result, number)
+            if target == "c":
+                statements.append(f"const {isa.vector} next = {result};")
+                result = "next"
+            lines += [*statements, f"{store(at(target, r, v), v, result)};"]
+        lines.append("}")
+    name = _name(op, phase, rows, vectors, part, isa)
+    parameters = ["const float* p", "const float* weights"]
+    for place, (argument, indexed) in enumerate(_extra(op, phase)):
+        if argument == "last":
+            parameters.append("float* reset" if indexed else "const float* reset")
+        elif argument == "h":
+            parameters.append("const float* units" if place else "const float* h")
+        else:
+            parameters.append(f"{'' if argument == 'c' else 'const '}float* {argument}")
+    if phase.name == "gru_output":
+        parameters[3] = "const float* units"
+    text = (
+        f"// {_COMMENTS[phase.name]}\n"
+        f"// {rows} sequence{'s' if rows > 1 else ''}, {vectors * lanes} units"
+        f"{f' of which the last {lanes} are {part}' if part else ''}. p: products with the input, "
+        "gate by gate;\n// weights: [previous output][gate][unit]; c: the cell state.\n"
+        "template <int kHidden>\n"
+        f"inline void {name}({', '.join([*parameters, 'float* y'])}) {{\n"
+        + "\n".join(lines)
+        + "\n}\n"
+    )
+    return Microkernel(name, text, tuple(helpers.values()), tuple(sorted(includes)))
+
+
+_COMMENTS = {
+    "lstm": "i, o, f = sigmoid(p + R h), n = tanh(p + R h); c = f c + i n; y = o tanh(c), "
+    "with this layer's activations.",
+    "gru": "z, r = sigmoid(p + R h); n = tanh(p + r (R h + bias)); y = (1 - z) n + z h, with this "
+    "layer's activations.",
+    "gru_gates": "y = z, reset = r h, where z, r = sigmoid(p + R h).",
+    "gru_output": "n = tanh(p + R reset); y = (1 - z) n + z h, where y has z before.",
+    "rnn": "y = tanh(p + R h), with this layer's activation.",
+}
+
+
+def _renamed(line: str, number: int) -> str:
+    """Names of a formula's parts that no other formula of the block has."""
+    return re.sub(r"\bt(\d+)\b", rf"t{number}_\1", line)
+
+
+def _name(op: Recurrent, phase: Phase, rows: int, vectors: int, part: int, isa: Isa) -> str:
+    """A microkernel's name: what it computes, the tile, the instruction set."""
+    activations = [op.g] if op.cell == "RNN" else [op.f, op.g]
+    activations += [op.h] if op.cell == "LSTM" else []
+    usual = {"LSTM": "Sigmoid()Tanh()Tanh()", "GRU": "Sigmoid()Tanh()", "RNN": "Tanh()"}[op.cell]
+    text = "".join(map(str, activations))
+    marks = [phase.name]
+    if text != usual:
+        marks.append(re.sub(r"[^a-z0-9]+", "_", text.lower().replace("-", "m")).strip("_"))
+    marks += [f"clip_{op.clip!r}".replace(".", "_")] if op.clip else []
+    marks += ["coupled"] if op.coupled else []
+    marks += ["peepholes"] if op.peepholes else []
+    marks += [f"{rows}x{vectors * isa.lanes}"]
+    marks += [f"part{part}"] if part else []
+    return "_".join([*marks, isa.kind, isa.suffix])
+
+
+KERNELS = (RecurrentKernel(),)
