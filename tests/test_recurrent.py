@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import helper
 
+import mdlc
 from mdlc.codegen.isa.registry import find_isa
 from mdlc.codegen.plan.lowering import lower
 from mdlc.codegen.run.executable import Executable
@@ -20,6 +21,7 @@ from mdlc.compiler.interpreter import run
 from mdlc.compiler.onnx_import import import_model
 from mdlc.compiler.types import Array
 from mdlc.passes.layout import assign_layout
+from tests.shared_data import model_path, needs_shared
 from tests.targets import require
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
@@ -189,3 +191,24 @@ def test_activations_that_do_not_fit_are_refused() -> None:
         imported(activations=["Tanh", "Tanh"])
     with pytest.raises(MdlcError, match="direction"):
         imported(direction="sideways")
+
+
+@needs_shared
+@pytest.mark.parametrize("target", ["generic", "x86-avx2", "arm-neon"])
+@pytest.mark.parametrize("name", ["dtln_1", "dtln_2"])
+def test_trained_networks_as_onnxruntime(name: str, target: str) -> None:
+    """Speech enhancement: state goes in and comes out, ten times in turn."""
+    require(target)
+    session = onnxruntime.InferenceSession(model_path(name), providers=["CPUExecutionProvider"])
+    ports = session.get_inputs()
+    random = np.random.default_rng(3)
+    state, expected_state = (np.zeros(ports[1].shape, np.float32) for _ in range(2))
+    network = mdlc.compile(model_path(name), target).build()
+    for _ in range(10):
+        sound = random.uniform(-1, 1, ports[0].shape).astype(np.float32)
+        actual, state = network({ports[0].name: sound, ports[1].name: state}).values()
+        expected, expected_state = session.run(
+            None, {ports[0].name: sound, ports[1].name: expected_state}
+        )
+        for a, b in ((actual, expected), (state, expected_state)):
+            np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-5 * float(np.abs(b).max()))

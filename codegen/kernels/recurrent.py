@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mdlc.codegen.code import C_TYPES, LayerCode, Microkernel
-from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.isa.base import KernelIsa
 from mdlc.codegen.kernel import Kernel, Schedule, Step
 from mdlc.codegen.threads import loop_cases
 from mdlc.codegen.tiles.formula import spell
@@ -84,7 +84,7 @@ class Block:
     offset: int
 
 
-def blocks(hidden: int, vectors: int, isa: Isa, depth: int) -> list[Block]:
+def blocks(hidden: int, vectors: int, isa: KernelIsa, depth: int) -> list[Block]:
     """The blocks of all units; `depth` floats are packed for each unit."""
     width = vectors * isa.lanes
     found = [Block(0, hidden // width, vectors, 0, 0)] if hidden >= width else []
@@ -101,7 +101,7 @@ class RecurrentKernel(Kernel):
     name = "recurrent"
     layer = "Recurrent"
 
-    def matches(self, node: Node, isa: Isa) -> bool:
+    def matches(self, node: Node, isa: KernelIsa) -> bool:
         return (
             isinstance(node.op, Recurrent)
             and isa.dtype is DType.F32
@@ -111,7 +111,7 @@ class RecurrentKernel(Kernel):
             )
         )
 
-    def schedules(self, node: Node, isa: Isa) -> Sequence[Schedule]:
+    def schedules(self, node: Node, isa: KernelIsa) -> Sequence[Schedule]:
         """Tiles of sequences x vectors of units that leave registers for the operands."""
         op = node.op
         assert isinstance(op, Recurrent)
@@ -127,7 +127,7 @@ class RecurrentKernel(Kernel):
             and (rows == vectors == 1 or gates * rows * vectors + rows + 2 <= isa.registers)
         ]
 
-    def cost(self, node: Node, schedule: Schedule, isa: Isa) -> float:
+    def cost(self, node: Node, schedule: Schedule, isa: KernelIsa) -> float:
         op = node.op
         assert isinstance(op, Recurrent)
         steps, batch, width = node.inputs[0].shape
@@ -142,12 +142,12 @@ class RecurrentKernel(Kernel):
                     _FMA_LATENCY,
                     sums * rows / isa.fma_per_cycle,
                     reads / isa.loads_per_cycle,
-                    (sums * rows + reads) / isa.issue_width,
+                    (sums * rows + reads) / isa.core.issue_width,
                 )
                 total += block.count * (hidden * per_input + 30 * rows * block.vectors)
         return steps * math.ceil(batch / rows) * total
 
-    def pack(self, node: Node, schedule: Schedule, isa: Isa) -> dict[str, Array]:
+    def pack(self, node: Node, schedule: Schedule, isa: KernelIsa) -> dict[str, Array]:
         op = node.op
         assert isinstance(op, Recurrent)
         packed: dict[str, Array] = {}
@@ -159,7 +159,7 @@ class RecurrentKernel(Kernel):
         return packed
 
     @staticmethod
-    def _packed(op: Recurrent, r: Array, schedule: Schedule, isa: Isa) -> Array:
+    def _packed(op: Recurrent, r: Array, schedule: Schedule, isa: KernelIsa) -> Array:
         hidden = r.shape[1]
         pieces = []
         for phase in phases(op):
@@ -172,7 +172,7 @@ class RecurrentKernel(Kernel):
                     pieces.append(np.pad(piece, ((0, 0), (0, 0), (0, width - piece.shape[2]))))
         return np.concatenate([piece.reshape(-1) for piece in pieces]).astype(np.float32)
 
-    def scratch(self, node: Node, schedule: Schedule, isa: Isa) -> int:
+    def scratch(self, node: Node, schedule: Schedule, isa: KernelIsa) -> int:
         op = node.op
         assert isinstance(op, Recurrent)
         r = node.inputs[1]
@@ -180,14 +180,14 @@ class RecurrentKernel(Kernel):
             return 0
         return self._packed(op, np.zeros(r.shape, np.float32), schedule, isa).nbytes
 
-    def emit(self, step: Step, isa: Isa) -> LayerCode:
+    def emit(self, step: Step, isa: KernelIsa) -> LayerCode:
         return _Emit(step, isa).code()
 
 
 class _Emit:
     """The C++ of a layer."""
 
-    def __init__(self, step: Step, isa: Isa) -> None:
+    def __init__(self, step: Step, isa: KernelIsa) -> None:
         assert isinstance(step.node.op, Recurrent)
         self.op, self.isa, self.step = step.node.op, isa, step
         self.operands = self.op.operands(step.node.inputs)
@@ -417,7 +417,7 @@ def _formulas(op: Recurrent, phase: Phase) -> tuple[list[str], list[tuple[str, E
 
 
 def unit_microkernel(
-    op: Recurrent, phase: Phase, rows: int, vectors: int, part: int, isa: Isa
+    op: Recurrent, phase: Phase, rows: int, vectors: int, part: int, isa: KernelIsa
 ) -> Microkernel:
     """A step of `rows` sequences and `vectors` vectors of units.
 
@@ -544,7 +544,7 @@ def _renamed(line: str, number: int) -> str:
     return re.sub(r"\bt(\d+)\b", rf"t{number}_\1", line)
 
 
-def _name(op: Recurrent, phase: Phase, rows: int, vectors: int, part: int, isa: Isa) -> str:
+def _name(op: Recurrent, phase: Phase, rows: int, vectors: int, part: int, isa: KernelIsa) -> str:
     """A microkernel's name: what it computes, the tile, the instruction set."""
     activations = [op.g] if op.cell == "RNN" else [op.f, op.g]
     activations += [op.h] if op.cell == "LSTM" else []
