@@ -174,7 +174,7 @@ class Recurrent(Op):
         else:
             n = x[2 * hidden :] + r[-hidden:] @ (reset * h)
         n = self.g.reference(self._clipped(n))
-        return (1 - z) * n + z * h
+        return np.asarray((1 - z) * n + z * h)
 
     def cost(self, inputs: Sequence[TensorType], output: TensorType) -> Cost:
         steps, batch, width = inputs[0].shape
