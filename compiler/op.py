@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -14,6 +14,7 @@ from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.expr import Expr
 from mdlc.compiler.ir import make
 from mdlc.compiler.types import Array, DType, TensorType
+from mdlc.compiler.values import Values, evaluated, joined, largest_of, of_type
 
 if TYPE_CHECKING:
     from mdlc.compiler.ir import Node
@@ -153,6 +154,73 @@ class Op:
         op = self.with_channels([source.type for source in inputs], np.flatnonzero(kept))
         return make(op, *inputs, name=name)
 
+    # What passes and targets ask. Operators that only move elements answer `moves`, and the rest
+    # follows from it; the other answers of this class claim nothing.
+
+    def moves(self, inputs: Sequence[TensorType]) -> tuple[int, ...]:
+        """Positions of the inputs that every element of the output is one of, if all are.
+
+        A fill value of the operator's own (see `with_fill`) may stand among them. () for an
+        operator that computes.
+        """
+        return ()
+
+    def is_identity(self, x: TensorType) -> bool:
+        """Whether the output is input 0, where both have the type x."""
+        return False
+
+    def same_scale(self, inputs: Sequence[TensorType]) -> bool:
+        """Whether it is right on integers as they are: op(s * (q - z)) = s * (op(q) - z)."""
+        return bool(self.moves(inputs))
+
+    def with_fill(self, converted: Callable[[float], float]) -> Op:
+        """The operator on what stands for its elements: a fill value is converted as they are."""
+        return self
+
+    def keeps_magnitude(self, inputs: Sequence[TensorType]) -> bool:
+        """Whether elements may be as large as those of the inputs, and never larger (or than 1)."""
+        return bool(self.moves(inputs))
+
+    def value_bounds(self, node: Node, inputs: Sequence[Values]) -> Values:
+        """How large the elements may become; see compiler/values.py.
+
+        Args:
+            node: a node of this operator; its inputs' constants may be looked at.
+            inputs: what is known of the inputs, constants among them.
+        """
+        moved = self.moves([source.type for source in node.inputs])
+        if moved:
+            return self._moved_bounds(node, inputs, moved)
+        if not inputs:
+            return of_type(node.type.dtype)
+        one = inputs[0].together()
+        spread = np.maximum(1.0, one.deviation + abs(one.mean))
+        return Values(np.array([largest_of(node.type.dtype)]), np.zeros(1), spread)
+
+    def _moved_bounds(self, node: Node, inputs: Sequence[Values], moved: tuple[int, ...]) -> Values:
+        maps = self.node_channel_map(node)
+        if len(moved) > 1 or maps is None:
+            return joined([inputs[index] for index in moved])
+        (index,) = moved
+        own, rank = maps[index], node.inputs[index].type.rank
+        if own is None or (own < 0).any() or rank not in (2, 4) or node.type.rank not in (2, 4):
+            return joined([inputs[index]])
+        return inputs[index].of(node.inputs[index].shape[1]).chosen(own)
+
+    def constant_channels(self, node: Node, known: Sequence[Array]) -> Array:
+        """The value of every output channel (axis 1) that is the same everywhere, else NaN.
+
+        Args:
+            node: a node of this operator, of rank 2 or 4; constants are among its inputs.
+            known: the same of every input, without its constants: NaN for all their channels.
+        """
+        unknown = np.full(node.shape[1], np.nan)
+        if self.moves([source.type for source in node.inputs]) != (0,):
+            return unknown
+        maps = self.node_channel_map(node)
+        own = None if maps is None else maps[0]
+        return unknown if own is None or (own < 0).any() else known[0][own]
+
     def cost(self, inputs: Sequence[TensorType], output: TensorType) -> Cost:
         """Multiply-adds and bytes; the default counts data movement only."""
         return Cost(0, sum(t.nbytes for t in inputs) + output.nbytes)
@@ -228,6 +296,72 @@ class Elementwise(Op):
 
     def cost(self, inputs: Sequence[TensorType], output: TensorType) -> Cost:
         return Cost(output.size, sum(t.nbytes for t in inputs) + output.nbytes)
+
+    def bounded(self, *operands: Values) -> Values:
+        """How large the results may become, of operands with as many channels.
+
+        Functions that are largest in magnitude neither at 0 nor at an end of an interval around
+        it answer for themselves.
+        """
+        return evaluated(self.reference, operands)
+
+    def value_bounds(self, node: Node, inputs: Sequence[Values]) -> Values:
+        dtype = node.type.dtype
+        if dtype is DType.BOOL:
+            return of_type(dtype)
+        channels = node.shape[1] if node.type.rank in (2, 4) else 1
+        operands = [
+            each.of(channels) if _by_channel(source, node) else each.together().of(channels)
+            for each, source in zip(inputs, node.inputs, strict=True)
+        ]
+        found = self.bounded(*operands)
+        if dtype.is_float:
+            return found
+        # Integers wrap around; those without a sign do so from below 0.
+        limit = largest_of(dtype)
+        wraps = dtype in (DType.U8, DType.U16, DType.U32, DType.U64)
+        most = np.full_like(found.most, limit) if wraps else np.minimum(found.most, limit)
+        return Values(most, found.mean, found.deviation)
+
+    def constant_channels(self, node: Node, known: Sequence[Array]) -> Array:
+        if not node.type.dtype.is_float:
+            return np.full(node.shape[1], np.nan)
+        operands = []
+        for source, own in zip(node.inputs, known, strict=True):
+            value = _per_channel(source, node, own)
+            if value is None:
+                return np.full(node.shape[1], np.nan)
+            operands.append(value)
+        return constant_result(self, operands)
+
+
+def constant_result(op: Elementwise, operands: Sequence[Array]) -> Array:
+    """An element-wise operator on one number a channel; NaN where one of them is not known."""
+    with np.errstate(all="ignore"):
+        found = np.asarray(op.reference(*operands), np.float64)
+    return np.where(np.any([np.isnan(each) for each in operands], axis=0), np.nan, found)
+
+
+def _by_channel(source: Node, node: Node) -> bool:
+    """Whether channel c of an operand is that of channel c of an element-wise node."""
+    if source.constant is not None:
+        shape = (1,) * (node.type.rank - source.type.rank) + source.shape
+        return all(d == 1 for i, d in enumerate(shape) if i != 1)
+    return source.type.rank == node.type.rank
+
+
+def _per_channel(source: Node, node: Node, known: Array) -> Array | None:
+    """An operand of an element-wise node as one number per channel; None if it varies."""
+    count = node.shape[1]
+    value = source.constant
+    if value is not None:
+        full = value.reshape((1,) * (node.type.rank - value.ndim) + value.shape)
+        if any(d != 1 for i, d in enumerate(full.shape) if i != 1):
+            return None
+        return np.broadcast_to(full.reshape(-1), (count,)).astype(np.float32)
+    if source.type.rank != node.type.rank or source.shape[1] != count:
+        return None
+    return known.astype(np.float32)
 
 
 def broadcast_shapes(*shapes: tuple[int, ...]) -> tuple[int, ...]:

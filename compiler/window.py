@@ -39,6 +39,11 @@ class Window:
         (kh, kw), (dh, dw) = self.kernel, self.dilation
         return (kh - 1) * dh + 1, (kw - 1) * dw + 1
 
+    @property
+    def is_one(self) -> bool:
+        """Whether every window is one element, in its place."""
+        return (self.kernel, self.stride, self.pads) == ((1, 1), (1, 1), (0, 0, 0, 0))
+
     def output_size(self, size: Sequence[int]) -> tuple[int, int]:
         """Windows along each axis of an input of [H, W]; MdlcError where none fits."""
         result = []

@@ -18,15 +18,9 @@ import numpy as np
 from networkx.utils import UnionFind
 
 from mdlc.compiler.ir import Graph, Node, make
-from mdlc.compiler.op import Elementwise
-from mdlc.compiler.ops.average_pool2d import AveragePool2D
-from mdlc.compiler.ops.concat import Concat
 from mdlc.compiler.ops.constant import constant
 from mdlc.compiler.ops.conv2d import Conv2D
 from mdlc.compiler.ops.dense import Dense
-from mdlc.compiler.ops.max_pool2d import MaxPool2D
-from mdlc.compiler.ops.reduce import Reduce
-from mdlc.compiler.ops.reshape import Reshape
 from mdlc.compiler.types import Array
 
 MAX_ROUNDS = 32
@@ -170,81 +164,10 @@ class Channels:
 
 def _constant_channels(node: Node, known: Mapping[Node, Array]) -> Array:
     """The value of every channel that is the same everywhere; NaN for the others."""
-    count = channel_count(node)
-    unknown = np.full(count, np.nan)
-    op = node.op
     if node.type.rank not in (2, 4) or not node.inputs or node.constant is not None:
-        return unknown
-    if isinstance(op, Conv2D | Dense) and all(s.constant is not None for s in node.inputs[1:3]):
-        return _constant_filters(node, known)
-    sources = [known.get(source) for source in node.inputs]
-    x = sources[0]
-    if isinstance(op, Elementwise) and node.type.dtype.is_float:
-        operands = []
-        for source in node.inputs:
-            value = _per_channel(source, node, known)
-            if value is None:
-                return unknown
-            operands.append(value)
-        with np.errstate(all="ignore"):
-            return np.asarray(op.reference(*operands), np.float64)
-    if isinstance(op, Concat) and op.axis == 1 and all(s is not None for s in sources):
-        return np.concatenate([s for s in sources if s is not None])
-    if x is None or len(node.inputs) != 1:
-        return unknown
-    maps = op.channel_map([node.inputs[0].type], node.type)
-    if maps is None or maps[0] is None:
-        return unknown
-    moved: Array = x[maps[0]]
-    if isinstance(op, AveragePool2D) and op.include_pad:
-        return np.where(moved == 0, 0.0, np.nan)
-    keeps = isinstance(op, MaxPool2D | Reshape | AveragePool2D)
-    keeps |= isinstance(op, Reduce) and op.kind in ("mean", "max", "min")
-    return moved if keeps else unknown
-
-
-def _per_channel(source: Node, node: Node, known: Mapping[Node, Array]) -> Array | None:
-    """An operand of an element-wise node as one number per channel; None if it varies."""
-    count = channel_count(node)
-    value = source.constant
-    if value is not None:
-        full = value.reshape((1,) * (node.type.rank - value.ndim) + value.shape)
-        if any(d != 1 for i, d in enumerate(full.shape) if i != 1):
-            return None
-        return np.broadcast_to(full.reshape(-1), (count,)).astype(np.float32)
-    if source.type.rank != node.type.rank or channel_count(source) != count:
-        return None
-    return known[source].astype(np.float32)
-
-
-def _constant_filters(node: Node, known: Mapping[Node, Array]) -> Array:
-    op = node.op
-    assert isinstance(op, Conv2D | Dense)
-    x, w, b = node.inputs[:3]
-    weights, bias = w.constant, b.constant
-    assert weights is not None
-    assert bias is not None
-    unknown = np.full(channel_count(node), np.nan)
-    if channel_count(node) != len(bias):
-        return unknown
-    values = known.get(x, np.full(channel_count(x), np.nan))
-    sums = weights.reshape(*weights.shape[:2], -1).astype(np.float64)
-    if isinstance(op, Conv2D) and op.groups > 1:
-        if op.groups != x.shape[1]:
-            return unknown
-        values = values[np.arange(len(bias)) // (len(bias) // op.groups)][:, None]
-    padded = isinstance(op, Conv2D) and any(op.pads)
-    usable = values == 0 if padded else ~np.isnan(values)
-    varies = np.any(sums != 0, axis=2) & ~usable
-    fixed = (sums.sum(2) * np.where(usable, values, 0)).sum(1) + bias
-    result = np.where(varies.any(1), np.nan, fixed).astype(np.float32)
-    if isinstance(op, Conv2D) and op.residual:
-        result = result + known[node.inputs[-1]].astype(np.float32)
-    if op.activation is not None:
-        slope = (node.inputs[3].constant,) if op.has_slope else ()
-        with np.errstate(all="ignore"):
-            result = op.activation.reference(result, *slope)
-    return np.asarray(result, np.float64)
+        return np.full(channel_count(node), np.nan)
+    sources = [known.get(source, np.full(0, np.nan)) for source in node.inputs]
+    return node.op.constant_channels(node, sources)
 
 
 def remove_channels(graph: Graph, masks: Mapping[Node, Array]) -> tuple[Graph, dict[Node, Node]]:

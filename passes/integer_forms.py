@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -12,16 +11,11 @@ from mdlc.compiler.ir import Node, make
 from mdlc.compiler.op import Op
 from mdlc.compiler.ops.add import Add
 from mdlc.compiler.ops.average_pool2d import AveragePool2D
-from mdlc.compiler.ops.channel_shuffle import ChannelShuffle
-from mdlc.compiler.ops.concat import Concat
 from mdlc.compiler.ops.constant import constant
 from mdlc.compiler.ops.conv2d import Conv2D
 from mdlc.compiler.ops.dense import Dense
-from mdlc.compiler.ops.depth_to_space import DepthToSpace
 from mdlc.compiler.ops.dequantize_linear import DequantizeLinear
 from mdlc.compiler.ops.matmul import MatMul
-from mdlc.compiler.ops.max_pool2d import MaxPool2D
-from mdlc.compiler.ops.pad import Pad
 from mdlc.compiler.ops.quantized_add import QuantizedAdd
 from mdlc.compiler.ops.quantized_average_pool2d import QuantizedAveragePool2D
 from mdlc.compiler.ops.quantized_conv2d import QuantizedConv2D
@@ -29,20 +23,12 @@ from mdlc.compiler.ops.quantized_dense import QuantizedDense
 from mdlc.compiler.ops.quantized_softmax import QuantizedSoftmax
 from mdlc.compiler.ops.reduce import Reduce
 from mdlc.compiler.ops.reshape import Reshape
-from mdlc.compiler.ops.resize import Resize
-from mdlc.compiler.ops.slice import Slice
 from mdlc.compiler.ops.softmax import Softmax
-from mdlc.compiler.ops.space_to_depth import SpaceToDepth
-from mdlc.compiler.ops.transpose import Transpose
 from mdlc.compiler.types import Array, DType
 from mdlc.compiler.window import Window
 from mdlc.passes.int9_weights import fits, int9_convolution, pays
 from mdlc.passes.quant_params import Declined, Quantized, QuantParams, converted, params_of, widened
 
-# The same elements elsewhere, or some of them: right on integers as they are.
-MOVEMENT = (
-    ChannelShuffle, Concat, DepthToSpace, MaxPool2D, Pad, Reshape, Slice, SpaceToDepth, Transpose,
-)  # fmt: skip
 # An operator's integer form: of the float node, what its output stands for, and bounds.
 Lower = Callable[[Node, QuantParams, int, int], Node]
 
@@ -56,6 +42,8 @@ def lower_core(node: Node, y: QuantParams, low: int, high: int) -> Node:
     for kinds, lower in _CORES.items():
         if isinstance(node.op, kinds):
             return lower(node, y, low, high)
+    if node.op.same_scale([source.type for source in node.inputs]):
+        return _same_scale(node, y, low, high)
     raise Declined(f"{type(node.op).__name__} has no integer form")
 
 
@@ -239,18 +227,19 @@ def _softmax(node: Node, y: QuantParams, low: int, high: int) -> Node:
     )
 
 
-def _movement(node: Node, y: QuantParams, low: int, high: int) -> Node:
+def _same_scale(node: Node, y: QuantParams, low: int, high: int) -> Node:
+    """Movements and the like: on integers they are what they are on floats."""
     if (low, high) != limits(y.dtype):
         raise Declined("a bound stands behind it")
-    op, sources = node.op, [_bytes(source) for source in node.inputs]
-    if isinstance(op, Concat):
-        return make(op, *(converted(x, y) for x in sources))
-    (x,) = sources
-    if isinstance(op, Pad) and op.mode == "constant":
-        op = replace(op, value=float(x.params.quantize(op.value)))
-    if isinstance(op, Resize) and (op.mode == "cubic" or op.extrapolation):
-        raise Declined("interpolation leaves the range")
-    return converted(Quantized(make(op, x.node), x.params), y)
+    op = node.op
+    moved = op.moves([source.type for source in node.inputs]) or (0,)
+    sources = {index: _bytes(node.inputs[index]) for index in moved}
+    # Several tensors get one scale first; that of one goes through, and changes behind it.
+    kept = y if len(moved) > 1 else sources[moved[0]].params
+    found = {index: converted(x, kept) for index, x in sources.items()}
+    inputs = [found.get(index, source) for index, source in enumerate(node.inputs)]
+    filled = op.with_fill(lambda value: float(kept.quantize(value)))
+    return converted(Quantized(make(filled, *inputs), kept), y)
 
 
 _CORES: dict[type[Op] | tuple[type[Op], ...], Lower] = {
@@ -259,5 +248,4 @@ _CORES: dict[type[Op] | tuple[type[Op], ...], Lower] = {
     Add: _add,
     (AveragePool2D, Reduce): _mean,
     Softmax: _softmax,
-    (*MOVEMENT, Resize): _movement,
 }

@@ -15,17 +15,14 @@ from mdlc.compiler.ops.add import Add
 from mdlc.compiler.ops.average_pool2d import AveragePool2D
 from mdlc.compiler.ops.cast import Cast
 from mdlc.compiler.ops.clip import Clip
-from mdlc.compiler.ops.concat import Concat
 from mdlc.compiler.ops.conv2d import Conv2D
 from mdlc.compiler.ops.dense import Dense
 from mdlc.compiler.ops.reduce import Reduce
 from mdlc.compiler.ops.relu import Relu
 from mdlc.compiler.ops.reshape import Reshape
-from mdlc.compiler.ops.resize import Resize
 from mdlc.compiler.ops.softmax import Softmax
 from mdlc.compiler.ops.transpose import Transpose
 from mdlc.compiler.types import Array, DType
-from mdlc.passes.integer_forms import MOVEMENT
 from mdlc.passes.quant_params import QuantParams, single
 from mdlc.quantization.calibrate import tensor_keys
 from mdlc.quantization.table import CalibrationTable
@@ -92,9 +89,14 @@ def assign(graph: Graph, table: CalibrationTable, keep_float: Collection[str] = 
 
 
 def _moves(node: Node) -> bool:
-    if isinstance(node.op, Resize):
-        return node.op.mode != "cubic" and not node.op.extrapolation
-    return isinstance(node.op, MOVEMENT)
+    """Whether a node is right on integers as they are: it moves elements, or the like."""
+    types = [source.type for source in node.inputs]
+    return bool(types) and node.op.same_scale(types)
+
+
+def _joins(node: Node) -> bool:
+    """Whether a movement takes elements of several tensors, which then share a scale."""
+    return len(node.op.moves([source.type for source in node.inputs])) > 1
 
 
 def is_product(node: Node) -> bool:
@@ -280,7 +282,7 @@ def _given(node: Node, found: Assignment, params: Mapping[Node, QuantParams]) ->
     if source is None or source not in params or params[source].dtype is not DType.U8:
         return None
     x = params[source]
-    if _moves(node) and not isinstance(node.op, Concat):
+    if _moves(node) and not _joins(node):
         return x
     if not all(_is_function(each) for each in chain):
         return None
@@ -309,7 +311,7 @@ def _only_tensor(node: Node) -> Node | None:
 
 def _near(source: Node, node: Node, ranges: Mapping[Node, tuple[float, float]]) -> bool:
     """Whether an input of a movement loses little in the scale of its output."""
-    if not isinstance(node.op, Concat):
+    if not _joins(node):
         return True
     (low, high), (bottom, top) = ranges[source], ranges[node]
     return (top - bottom) <= COARSEST * (high - low)

@@ -32,10 +32,11 @@ from mdlc.compiler.ops.dense import Dense
 from mdlc.compiler.ops.input import graph_input
 from mdlc.compiler.ops.relu import Relu
 from mdlc.compiler.types import Array, DType
+from mdlc.compiler.values import values
 from mdlc.inputs.preprocess import Preprocess
 from mdlc.passes.fp32_to_fp16 import LARGEST, rounded
 from mdlc.passes.layout import assign_layout
-from mdlc.passes.value_bounds import value_bounds, values
+from mdlc.passes.value_bounds import value_bounds
 from mdlc.precision.fp16 import HalfPrecision
 from mdlc.precision.quantize import Quantize
 from tests.shared_data import MODELS, model_inputs, model_path, needs_shared, onnxruntime_outputs

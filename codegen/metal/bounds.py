@@ -8,27 +8,10 @@ import numpy as np
 
 from mdlc.codegen.metal.parts import HALF_MAX
 from mdlc.compiler.ir import Node
-from mdlc.compiler.op import Op
-from mdlc.compiler.ops.average_pool2d import AveragePool2D
-from mdlc.compiler.ops.cast import Cast
-from mdlc.compiler.ops.clip import Clip
-from mdlc.compiler.ops.concat import Concat
 from mdlc.compiler.ops.conv2d import Conv2D
-from mdlc.compiler.ops.convert_layout import ConvertLayout
+from mdlc.compiler.ops.conv_transpose2d import ConvTranspose2D
 from mdlc.compiler.ops.dense import Dense
-from mdlc.compiler.ops.hard_sigmoid import HardSigmoid
-from mdlc.compiler.ops.input import Input
-from mdlc.compiler.ops.max_pool2d import MaxPool2D
-from mdlc.compiler.ops.pad import Pad
-from mdlc.compiler.ops.reshape import Reshape
-from mdlc.compiler.ops.sigmoid import Sigmoid
-from mdlc.compiler.ops.slice import Slice
-from mdlc.compiler.ops.softmax import Softmax
-from mdlc.compiler.ops.tanh import Tanh
-from mdlc.compiler.ops.transpose import Transpose
-from mdlc.compiler.types import DType
-
-_MOVES = (AveragePool2D, Cast, Concat, ConvertLayout, MaxPool2D, Reshape, Slice, Transpose)
+from mdlc.compiler.values import UNKNOWN, of_constant
 
 
 def largest_magnitude(node: Node) -> float:
@@ -70,17 +53,13 @@ def _own_bound(node: Node) -> float | None:
     op = node.op
     if node.constant is not None:
         return float(np.abs(node.constant).max(initial=0)) if node.type.size else 0.0
-    if isinstance(op, Input):
-        return {DType.U8: 255.0, DType.I8: 128.0, DType.BOOL: 1.0}.get(node.type.dtype, math.inf)
-    if isinstance(op, _MOVES) or (isinstance(op, Pad) and abs(op.value) <= 1):
+    if op.keeps_magnitude([source.type for source in node.inputs]):
         return None
-    activation = getattr(op, "activation", None)
-    return _bound_of(activation if activation is not None else op)
-
-
-def _bound_of(op: Op) -> float:
-    if isinstance(op, Clip):
-        return max(abs(op.low), abs(op.high))
-    if isinstance(op, Sigmoid | HardSigmoid | Tanh) or (isinstance(op, Softmax) and not op.log):
-        return 1.0
-    return math.inf
+    if isinstance(op, Conv2D | Dense | ConvTranspose2D):
+        # Their activation's alone: no value comes near the bounds of sums of sums.
+        if op.activation is None:
+            return math.inf
+        unknown = [UNKNOWN] * op.activation.arity
+        return float(op.activation.bounded(*unknown).most.max())
+    known = [UNKNOWN if s.constant is None else of_constant(s.constant) for s in node.inputs]
+    return float(op.value_bounds(node, known).most.max())

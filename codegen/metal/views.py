@@ -14,30 +14,9 @@ from mdlc.codegen.metal.bounds import may_overflow
 from mdlc.codegen.metal.image import LANES, Image
 from mdlc.codegen.plan.plan import identifier
 from mdlc.compiler.ir import Graph, Node
-from mdlc.compiler.ops.average_pool2d import AveragePool2D
-from mdlc.compiler.ops.channel_shuffle import ChannelShuffle
 from mdlc.compiler.ops.concat import Concat
-from mdlc.compiler.ops.convert_layout import ConvertLayout
-from mdlc.compiler.ops.depth_to_space import DepthToSpace
-from mdlc.compiler.ops.expand import Expand
-from mdlc.compiler.ops.gather import Gather
-from mdlc.compiler.ops.identity import Identity
-from mdlc.compiler.ops.max_pool2d import MaxPool2D
-from mdlc.compiler.ops.pad import Pad
-from mdlc.compiler.ops.relu import Relu
-from mdlc.compiler.ops.reshape import Reshape
-from mdlc.compiler.ops.resize import Resize
 from mdlc.compiler.ops.slice import Slice
-from mdlc.compiler.ops.space_to_depth import SpaceToDepth
-from mdlc.compiler.ops.tile import Tile
-from mdlc.compiler.ops.transpose import Transpose
 from mdlc.compiler.types import DType
-
-# Operators whose result is as large as their input.
-_KEEPS_MAGNITUDE = (
-    AveragePool2D, ChannelShuffle, Concat, ConvertLayout, DepthToSpace, Expand, Gather, Identity,
-    MaxPool2D, Pad, Relu, Reshape, Resize, Slice, SpaceToDepth, Tile, Transpose,
-)  # fmt: skip
 
 
 def assign_views(
@@ -87,7 +66,8 @@ def stored_in_float(order: Sequence[Node], metal: Metal) -> set[Node]:
     """Nodes that are stored in float: all that are no integers, or those that half cannot hold."""
     found: set[Node] = set()
     for node in order:
-        carried = isinstance(node.op, _KEEPS_MAGNITUDE) and not found.isdisjoint(node.inputs)
+        kept = node.op.keeps_magnitude([source.type for source in node.inputs])
+        carried = kept and not found.isdisjoint(node.inputs)
         every = metal.in_float and node.type.dtype in (DType.F32, DType.F16)
         if every or carried or may_overflow(node):
             found.add(node)

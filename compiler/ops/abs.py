@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from mdlc.compiler.expr import Expr, call
 from mdlc.compiler.op import Elementwise
-from mdlc.compiler.types import Array
+from mdlc.compiler.types import Array, TensorType
 
 
 @dataclass(frozen=True)
@@ -24,3 +25,6 @@ class Abs(Elementwise):
     def reference(self, *inputs: Array) -> Array:
         result: Array = np.abs(inputs[0])
         return result
+
+    def keeps_magnitude(self, inputs: Sequence[TensorType]) -> bool:
+        return True

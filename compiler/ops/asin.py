@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -11,6 +12,7 @@ import numpy as np
 from mdlc.compiler.expr import Expr, call
 from mdlc.compiler.op import Elementwise, Sample, unary_sample
 from mdlc.compiler.types import Array
+from mdlc.compiler.values import Values
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,10 @@ class Asin(Elementwise):
     def reference(self, *inputs: Array) -> Array:
         result: Array = np.arcsin(inputs[0])
         return result
+
+    def bounded(self, *operands: Values) -> Values:
+        found = super().bounded(*operands)
+        return Values(np.full_like(found.most, math.pi / 2), found.mean, found.deviation)
 
     @classmethod
     def samples(cls) -> Sequence[Sample]:

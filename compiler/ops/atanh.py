@@ -11,6 +11,7 @@ import numpy as np
 from mdlc.compiler.expr import Expr, call
 from mdlc.compiler.op import Elementwise, Sample, unary_sample
 from mdlc.compiler.types import Array
+from mdlc.compiler.values import Values
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,11 @@ class Atanh(Elementwise):
     def reference(self, *inputs: Array) -> Array:
         result: Array = np.arctanh(inputs[0])
         return result
+
+    def bounded(self, *operands: Values) -> Values:
+        found = super().bounded(*operands)
+        most = np.where(operands[0].most < 1, found.most, np.inf)
+        return Values(most, found.mean, found.deviation)
 
     @classmethod
     def samples(cls) -> Sequence[Sample]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -12,6 +13,7 @@ from mdlc.compiler.ir import Node
 from mdlc.compiler.onnx_node import OnnxNode
 from mdlc.compiler.op import Cost, LayoutRule, OnnxForm, Op, Sample, random_array
 from mdlc.compiler.types import Array, TensorType
+from mdlc.compiler.values import Values
 from mdlc.compiler.window import Window, import_pool, infer_pool, pool_attributes
 
 
@@ -63,6 +65,19 @@ class AveragePool2D(Op):
 
     def cost(self, inputs: Sequence[TensorType], output: TensorType) -> Cost:
         return Cost(0, inputs[0].nbytes + output.nbytes)
+
+    def is_identity(self, x: TensorType) -> bool:
+        return self.window.is_one
+
+    def keeps_magnitude(self, inputs: Sequence[TensorType]) -> bool:
+        return True
+
+    def value_bounds(self, node: Node, inputs: Sequence[Values]) -> Values:
+        x = inputs[0]
+        return replace(x, sums=(x.times(math.prod(self.window.kernel)),))
+
+    def constant_channels(self, node: Node, known: Sequence[Array]) -> Array:
+        return np.where(known[0] == 0, 0.0, np.nan) if self.include_pad else known[0]
 
     def to_onnx(self) -> OnnxForm:
         attributes = pool_attributes(self.window)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -13,7 +13,8 @@ from mdlc.compiler.expr import Expr
 from mdlc.compiler.ir import Node
 from mdlc.compiler.onnx_node import OnnxNode
 from mdlc.compiler.op import Elementwise, OnnxForm, Sample, random_array
-from mdlc.compiler.types import Array, DType
+from mdlc.compiler.types import Array, DType, TensorType
+from mdlc.compiler.values import Values, largest_of, of_type
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,30 @@ class Cast(Elementwise):
     def reference(self, *inputs: Array) -> Array:
         with np.errstate(invalid="ignore", over="ignore"):
             return inputs[0].astype(self.dtype.numpy)
+
+    def moves(self, inputs: Sequence[TensorType]) -> tuple[int, ...]:
+        return (0,) if inputs[0].dtype is self.dtype else ()
+
+    def is_identity(self, x: TensorType) -> bool:
+        return x.dtype is self.dtype
+
+    def keeps_magnitude(self, inputs: Sequence[TensorType]) -> bool:
+        return largest_of(self.dtype) >= largest_of(inputs[0].dtype)
+
+    def value_bounds(self, node: Node, inputs: Sequence[Values]) -> Values:
+        if self.dtype is DType.BOOL:
+            return of_type(self.dtype)
+        if self.dtype is DType.F16:  # rounds by up to 2**-11, and has infinity behind its largest
+            rounded = inputs[0].most * (1 + 2.0**-11)
+            most = np.where(rounded > np.finfo(np.float16).max, np.inf, rounded)
+            return replace(inputs[0], most=most, sums=())
+        if self.keeps_magnitude([node.inputs[0].type]):
+            return replace(inputs[0], sums=())
+        return Values(
+            np.full_like(inputs[0].most, largest_of(self.dtype)),
+            inputs[0].mean,
+            inputs[0].deviation,
+        )
 
     def to_onnx(self) -> OnnxForm:
         return "Cast", {"to": onnx.helper.np_dtype_to_tensor_dtype(self.dtype.numpy)}, ()

@@ -38,6 +38,12 @@ class ChannelShuffle(Op):
         """The input channel of every output channel."""
         return np.arange(channels).reshape(self.groups, -1).T.reshape(-1)
 
+    def moves(self, inputs: Sequence[TensorType]) -> tuple[int, ...]:
+        return (0,)
+
+    def is_identity(self, x: TensorType) -> bool:
+        return bool(np.array_equal(self.order(x.shape[1]), np.arange(x.shape[1])))
+
     def channel_map(
         self, inputs: Sequence[TensorType], output: TensorType
     ) -> tuple[Array | None, ...] | None:

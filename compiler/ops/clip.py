@@ -13,7 +13,7 @@ from mdlc.compiler.expr import Expr, maximum, minimum
 from mdlc.compiler.ir import Node
 from mdlc.compiler.onnx_node import OnnxNode
 from mdlc.compiler.op import Elementwise, OnnxForm, Sample, unary_sample
-from mdlc.compiler.types import Array
+from mdlc.compiler.types import Array, TensorType
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,10 @@ class Clip(Elementwise):
             {},
             tuple(None if math.isinf(b) else np.array(b, np.float32) for b in bounds),
         )
+
+    def keeps_magnitude(self, inputs: Sequence[TensorType]) -> bool:
+        one_side = math.isinf(self.low) or math.isinf(self.high)
+        return one_side and self.low <= 1 and self.high >= -1
 
     @classmethod
     def samples(cls) -> Sequence[Sample]:

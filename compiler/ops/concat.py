@@ -13,6 +13,7 @@ from mdlc.compiler.ir import Node
 from mdlc.compiler.onnx_node import OnnxNode
 from mdlc.compiler.op import LayoutRule, OnnxForm, Op, Sample, normalize_axis, random_array
 from mdlc.compiler.types import Array, TensorType
+from mdlc.compiler.values import Values
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,27 @@ class Concat(Op):
 
     def reference(self, *inputs: Array) -> Array:
         return np.concatenate(inputs, axis=self.axis)
+
+    def moves(self, inputs: Sequence[TensorType]) -> tuple[int, ...]:
+        return tuple(range(len(inputs)))
+
+    def is_identity(self, x: TensorType) -> bool:
+        return True  # of one input, or the others are empty
+
+    def value_bounds(self, node: Node, inputs: Sequence[Values]) -> Values:
+        if self.axis != 1 or node.type.rank not in (2, 4):
+            return super().value_bounds(node, inputs)
+        parts = [v.of(s.shape[1]) for v, s in zip(inputs, node.inputs, strict=True)]
+        return Values(
+            np.concatenate([part.most for part in parts]),
+            np.concatenate([part.mean for part in parts]),
+            np.concatenate([part.deviation for part in parts]),
+        )
+
+    def constant_channels(self, node: Node, known: Sequence[Array]) -> Array:
+        if self.axis != 1:
+            return super().constant_channels(node, known)
+        return np.concatenate(known)
 
     def to_onnx(self) -> OnnxForm:
         return "Concat", {"axis": self.axis}, ()

@@ -14,7 +14,9 @@ from mdlc.compiler.onnx_node import OnnxNode
 from mdlc.compiler.op import Cost, Elementwise, LayoutRule, OnnxForm, Op, Sample, random_array
 from mdlc.compiler.ops.constant import constant
 from mdlc.compiler.ops.reshape import Reshape
+from mdlc.compiler.products import activated, activated_constant, constant_sums
 from mdlc.compiler.types import Array, DType, TensorType
+from mdlc.compiler.values import Values, plus, product
 from mdlc.compiler.window import Window, resolve_auto_pad
 
 
@@ -139,6 +141,38 @@ class Conv2D(Op):
             extra = (inputs[3][None, :, None, None],) if self.has_slope else ()
             y = self.activation.reference(y.astype(x.dtype), *extra)
         return np.asarray(y, x.dtype)
+
+    def value_bounds(self, node: Node, inputs: Sequence[Values]) -> Values:
+        weights = node.inputs[1].constant
+        if weights is None:
+            return super().value_bounds(node, inputs)
+        x = inputs[0].of(node.inputs[0].shape[1])
+        if self.shift:
+            shift = np.array(self.shift, np.float64)
+            x = plus(x, Values(np.abs(shift), shift, np.zeros(shift.size)))
+        taps = weights.reshape(*weights.shape[:2], -1)
+        found = product(taps, self.groups, inputs[2].of(len(taps)), x)
+        if self.residual:
+            found = plus(found, inputs[-1].of(len(taps)))
+        return activated(self.activation, found, inputs[3:])
+
+    def constant_channels(self, node: Node, known: Sequence[Array]) -> Array:
+        unknown = np.full(node.shape[1], np.nan)
+        weights, bias = (source.constant for source in node.inputs[1:3])
+        if weights is None or bias is None or self.shift:
+            return unknown
+        x = known[0]
+        taps = weights.reshape(*weights.shape[:2], -1)
+        if self.groups > 1:
+            if self.groups != len(x):
+                return unknown
+            x = x[np.arange(len(bias)) // (len(bias) // self.groups)][:, None]
+        # Behind padding, only a channel of zeros is the same everywhere.
+        usable = x == 0 if any(self.pads) else ~np.isnan(x)
+        found = constant_sums(taps, bias, np.where(usable, x, np.nan))
+        if self.residual:
+            found = found + known[-1].astype(np.float32)
+        return activated_constant(self.activation, found, node.inputs[3:])
 
     def cost(self, inputs: Sequence[TensorType], output: TensorType) -> Cost:
         _, per_group, kh, kw = inputs[1].shape

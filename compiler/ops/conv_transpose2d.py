@@ -14,7 +14,9 @@ from mdlc.compiler.onnx_node import OnnxNode
 from mdlc.compiler.op import Cost, Elementwise, LayoutRule, OnnxForm, Op, Sample, random_array
 from mdlc.compiler.ops.constant import constant
 from mdlc.compiler.ops.reshape import Reshape
+from mdlc.compiler.products import activated
 from mdlc.compiler.types import Array, TensorType
+from mdlc.compiler.values import Values, product
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,17 @@ class ConvTranspose2D(Op):
             extra = (inputs[3][None, :, None, None],) if self.has_slope else ()
             y = self.activation.reference(y, *extra)
         return y
+
+    def value_bounds(self, node: Node, inputs: Sequence[Values]) -> Values:
+        weights = node.inputs[1].constant
+        if weights is None:
+            return super().value_bounds(node, inputs)
+        # [C, M / groups, taps] to [M, C / groups, taps]
+        grouped = weights.reshape(self.groups, -1, weights.shape[1], weights[0, 0].size)
+        taps = grouped.swapaxes(1, 2).reshape(node.shape[1], -1, grouped.shape[-1])
+        x = inputs[0].of(node.inputs[0].shape[1])
+        found = product(taps, self.groups, inputs[2].of(len(taps)), x)
+        return activated(self.activation, found, inputs[3:])
 
     def cost(self, inputs: Sequence[TensorType], output: TensorType) -> Cost:
         per_pixel = inputs[1].size // inputs[1].shape[0]

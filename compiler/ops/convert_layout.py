@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mdlc.compiler.op import Op
@@ -19,6 +20,12 @@ class ConvertLayout(Op):
 
     def reference(self, *inputs: Array) -> Array:
         return inputs[0]
+
+    def moves(self, inputs: Sequence[TensorType]) -> tuple[int, ...]:
+        return (0,)
+
+    def is_identity(self, x: TensorType) -> bool:
+        return x.layout is self.layout
 
     def __str__(self) -> str:
         return f"ConvertLayout(layout={self.layout.value!r})"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -17,7 +17,9 @@ from mdlc.compiler.ops.constant import constant
 from mdlc.compiler.ops.matmul import MatMul
 from mdlc.compiler.ops.mul import Mul
 from mdlc.compiler.ops.transpose import Transpose
+from mdlc.compiler.products import activated, activated_constant, constant_sums
 from mdlc.compiler.types import Array, TensorType
+from mdlc.compiler.values import Values, product
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,23 @@ class Dense(Op):
         x, w, b = inputs[:3]
         y = (x @ w.T + b).astype(x.dtype)
         return y if self.activation is None else self.activation.reference(y, *inputs[3:])
+
+    def value_bounds(self, node: Node, inputs: Sequence[Values]) -> Values:
+        weights = node.inputs[1].constant
+        if weights is None:
+            return super().value_bounds(node, inputs)
+        rank, (outputs, depth) = node.type.rank, weights.shape
+        x = inputs[0] if rank == 2 else inputs[0].together()  # channels are axis 1
+        found = product(weights[:, :, None], 1, inputs[2].of(outputs), x.of(depth))
+        found = activated(self.activation, found, inputs[3:])
+        return found if rank == 2 else replace(found.together(), sums=found.sums)
+
+    def constant_channels(self, node: Node, known: Sequence[Array]) -> Array:
+        weights, bias = (source.constant for source in node.inputs[1:3])
+        if weights is None or bias is None or node.type.rank != 2:
+            return np.full(node.shape[1], np.nan)
+        found = constant_sums(weights[:, :, None], bias, known[0])
+        return activated_constant(self.activation, found, node.inputs[3:])
 
     def cost(self, inputs: Sequence[TensorType], output: TensorType) -> Cost:
         return Cost(output.size * inputs[1].shape[1], sum(t.nbytes for t in inputs) + output.nbytes)

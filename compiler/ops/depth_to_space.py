@@ -50,6 +50,12 @@ class DepthToSpace(Op):
             y = inputs[0].reshape(n, rest, b, b, h, w).transpose(0, 1, 4, 2, 5, 3)
         return np.ascontiguousarray(y).reshape(n, rest, h * b, w * b)
 
+    def moves(self, inputs: Sequence[TensorType]) -> tuple[int, ...]:
+        return (0,)
+
+    def is_identity(self, x: TensorType) -> bool:
+        return self.block == 1
+
     def to_onnx(self) -> OnnxForm:
         return "DepthToSpace", {"blocksize": self.block, "mode": self.mode}, ()
 

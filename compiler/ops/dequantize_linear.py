@@ -21,6 +21,7 @@ from mdlc.compiler.ops.quantize_linear import (
     one_scale,
 )
 from mdlc.compiler.types import Array, DType, TensorType
+from mdlc.compiler.values import Values
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,13 @@ class DequantizeLinear(Op):
         scale, zero = (along(v, x.ndim, self.axis) for v in (scale, zero))
         steps = (x.astype(np.int64) - zero.astype(np.int64)).astype(np.int32)
         return np.asarray(steps.astype(np.float32) * scale)
+
+    def value_bounds(self, node: Node, inputs: Sequence[Values]) -> Values:
+        found = super().value_bounds(node, inputs)
+        steps = inputs[0].most.max() + inputs[2].most.max()
+        with np.errstate(invalid="ignore"):
+            most = np.nan_to_num(steps * inputs[1].most.max(), nan=0.0, posinf=np.inf)
+        return Values(most[None], found.mean, found.deviation)
 
     def to_onnx(self) -> OnnxForm:
         return "DequantizeLinear", {"axis": self.axis}, ()

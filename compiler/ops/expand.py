@@ -37,6 +37,12 @@ class Expand(Op):
     def reference(self, *inputs: Array) -> Array:
         return np.broadcast_to(inputs[0], self.shape).copy()
 
+    def moves(self, inputs: Sequence[TensorType]) -> tuple[int, ...]:
+        return (0,)
+
+    def is_identity(self, x: TensorType) -> bool:
+        return True
+
     def to_onnx(self) -> OnnxForm:
         return "Expand", {}, (np.array(self.shape, np.int64),)
 

@@ -60,6 +60,9 @@ class Gather(Op):
     def reference(self, *inputs: Array) -> Array:
         return np.asarray(np.take(inputs[0], inputs[1], axis=self.axis))
 
+    def moves(self, inputs: Sequence[TensorType]) -> tuple[int, ...]:
+        return (0,)
+
     def to_onnx(self) -> OnnxForm:
         return "Gather", {"axis": self.axis}, ()
 

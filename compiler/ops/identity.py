@@ -13,6 +13,7 @@ from mdlc.compiler.onnx_node import OnnxNode
 from mdlc.compiler.op import Op
 from mdlc.compiler.ops.constant import constant
 from mdlc.compiler.ops.expand import Expand
+from mdlc.compiler.types import TensorType
 
 
 @dataclass(frozen=True)
@@ -31,3 +32,9 @@ class Identity(Op):
             kind = np.dtype(np.bool_) if n.opset >= 10 else x.type.dtype.numpy
             return x, n.make(Expand(x.shape), constant(np.array(1, kind)), output=1)
         return (x,)
+
+    def moves(self, inputs: Sequence[TensorType]) -> tuple[int, ...]:
+        return (0,)
+
+    def is_identity(self, x: TensorType) -> bool:
+        return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from mdlc.compiler.expr import Expr, less, select
 from mdlc.compiler.op import Elementwise
-from mdlc.compiler.types import Array
+from mdlc.compiler.types import Array, TensorType
 
 
 @dataclass(frozen=True)
@@ -25,3 +26,6 @@ class LeakyRelu(Elementwise):
 
     def reference(self, *inputs: Array) -> Array:
         return np.where(inputs[0] < 0, inputs[0] * inputs[0].dtype.type(self.alpha), inputs[0])
+
+    def keeps_magnitude(self, inputs: Sequence[TensorType]) -> bool:
+        return abs(self.alpha) <= 1

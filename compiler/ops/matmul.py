@@ -14,6 +14,7 @@ from mdlc.compiler.onnx_node import OnnxNode
 from mdlc.compiler.op import Cost, OnnxForm, Op, Sample, broadcast_shapes, random_array
 from mdlc.compiler.ops.constant import constant
 from mdlc.compiler.types import Array, TensorType
+from mdlc.compiler.values import Values
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,14 @@ class MatMul(Op):
     def reference(self, *inputs: Array) -> Array:
         result: Array = inputs[0] @ inputs[1]
         return result
+
+    def value_bounds(self, node: Node, inputs: Sequence[Values]) -> Values:
+        a, b = (each.together() for each in inputs)
+        depth = node.inputs[0].shape[-1]
+        square = (a.deviation**2 + a.mean**2) * (b.deviation**2 + b.mean**2)
+        with np.errstate(invalid="ignore"):  # 0 times unknown is 0
+            most = np.nan_to_num(a.most * b.most * depth, nan=0.0, posinf=np.inf)
+        return Values(most, np.zeros(1), np.sqrt(square * depth))
 
     def cost(self, inputs: Sequence[TensorType], output: TensorType) -> Cost:
         return Cost(

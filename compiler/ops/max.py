@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,7 +12,7 @@ from mdlc.compiler.expr import Expr, maximum
 from mdlc.compiler.ir import Node
 from mdlc.compiler.onnx_node import OnnxNode
 from mdlc.compiler.op import Elementwise
-from mdlc.compiler.types import Array
+from mdlc.compiler.types import Array, TensorType
 
 
 @dataclass(frozen=True)
@@ -34,3 +35,6 @@ class Max(Elementwise):
         for index in range(1, len(n.inputs)):
             result = n.make(cls(), result, n.input(index))
         return result
+
+    def keeps_magnitude(self, inputs: Sequence[TensorType]) -> bool:
+        return True

@@ -12,6 +12,7 @@ from mdlc.compiler.ir import Node
 from mdlc.compiler.onnx_node import OnnxNode
 from mdlc.compiler.op import Cost, LayoutRule, OnnxForm, Op, Sample, random_array
 from mdlc.compiler.types import Array, TensorType
+from mdlc.compiler.values import Values
 from mdlc.compiler.window import Window, import_pool, infer_pool, pool_attributes
 
 
@@ -45,6 +46,22 @@ class MaxPool2D(Op):
 
     def cost(self, inputs: Sequence[TensorType], output: TensorType) -> Cost:
         return Cost(0, inputs[0].nbytes + output.nbytes)
+
+    def same_scale(self, inputs: Sequence[TensorType]) -> bool:
+        return True
+
+    def keeps_magnitude(self, inputs: Sequence[TensorType]) -> bool:
+        return True
+
+    def is_identity(self, x: TensorType) -> bool:
+        return self.window.is_one
+
+    def value_bounds(self, node: Node, inputs: Sequence[Values]) -> Values:
+        x = inputs[0]
+        return Values(x.most, x.mean + x.deviation, x.deviation)
+
+    def constant_channels(self, node: Node, known: Sequence[Array]) -> Array:
+        return known[0]
 
     def to_onnx(self) -> OnnxForm:
         return "MaxPool", pool_attributes(self.window), ()

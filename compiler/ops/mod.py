@@ -11,6 +11,7 @@ import numpy as np
 from mdlc.compiler.expr import Expr, call
 from mdlc.compiler.op import Elementwise, Sample, random_array
 from mdlc.compiler.types import Array
+from mdlc.compiler.values import Values
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,10 @@ class Mod(Elementwise):
     def reference(self, *inputs: Array) -> Array:
         result: Array = np.fmod(*inputs) if self.fmod else np.mod(*inputs)
         return result
+
+    def bounded(self, *operands: Values) -> Values:
+        found = super().bounded(*operands)
+        return Values(operands[1].most, found.mean, found.deviation)
 
     @classmethod
     def samples(cls) -> Sequence[Sample]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from mdlc.compiler.expr import Expr
 from mdlc.compiler.op import Elementwise
-from mdlc.compiler.types import Array
+from mdlc.compiler.types import Array, TensorType
 
 
 @dataclass(frozen=True)
@@ -22,3 +23,6 @@ class Neg(Elementwise):
     def reference(self, *inputs: Array) -> Array:
         result: Array = -inputs[0]
         return result
+
+    def keeps_magnitude(self, inputs: Sequence[TensorType]) -> bool:
+        return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -14,6 +14,7 @@ from mdlc.compiler.onnx_node import OnnxNode
 from mdlc.compiler.op import LayoutRule, OnnxForm, Op, Sample, normalize_axis, random_array
 from mdlc.compiler.ops.slice import Slice
 from mdlc.compiler.types import Array, TensorType
+from mdlc.compiler.values import Values
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,31 @@ class Pad(Op):
         if self.mode == "reflect":
             return np.pad(x, pairs, mode="reflect")
         return np.pad(x, pairs, mode="edge" if self.mode == "edge" else "wrap")
+
+    def moves(self, inputs: Sequence[TensorType]) -> tuple[int, ...]:
+        return (0,)
+
+    def is_identity(self, x: TensorType) -> bool:
+        return True
+
+    def with_fill(self, converted: Callable[[float], float]) -> Op:
+        return replace(self, value=converted(self.value)) if self.mode == "constant" else self
+
+    def keeps_magnitude(self, inputs: Sequence[TensorType]) -> bool:
+        return self.mode != "constant" or abs(self.value) <= 1
+
+    def value_bounds(self, node: Node, inputs: Sequence[Values]) -> Values:
+        x = inputs[0]
+        fill = abs(self.value) if self.mode == "constant" else 0.0
+        if self.begins[1:2] != self.ends[1:2] or any(self.begins[1:2]):
+            x = x.together()
+        return Values(np.maximum(x.most, fill), x.mean, x.deviation)
+
+    def constant_channels(self, node: Node, known: Sequence[Array]) -> Array:
+        found = super().constant_channels(node, known)
+        if self.mode != "constant" or not any((*self.begins, *self.ends)):
+            return found
+        return np.where(found == self.value, found, np.nan)
 
     def to_onnx(self) -> OnnxForm:
         value = np.array(self.value, np.float32) if self.mode == "constant" else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,6 +21,7 @@ from mdlc.compiler.ops.mul import Mul
 from mdlc.compiler.ops.reshape import Reshape
 from mdlc.compiler.ops.sub import Sub
 from mdlc.compiler.types import Array, DType, TensorType
+from mdlc.compiler.values import Values, largest_of
 
 KINDS = {
     "sum": "ReduceSum",
@@ -118,6 +119,31 @@ class Reduce(Op):
     ) -> tuple[Array | None, ...] | None:
         alone = self.keepdims and output.rank > 1 and not {0, 1} & set(self.axes)
         return (np.arange(output.shape[1]),) if alone else None
+
+    @property
+    def _chooses(self) -> bool:
+        return self.kind in ("max", "min", "mean")
+
+    def keeps_magnitude(self, inputs: Sequence[TensorType]) -> bool:
+        return self._chooses
+
+    def _alone(self, rank: int) -> bool:
+        """Whether channels stay what they are."""
+        return not {0, 1} & set(self.axes) and rank in (2, 4)
+
+    def value_bounds(self, node: Node, inputs: Sequence[Values]) -> Values:
+        if self._chooses:
+            return inputs[0] if self._alone(node.inputs[0].type.rank) else inputs[0].together()
+        count = node.inputs[0].type.size // max(1, node.type.size)
+        one = inputs[0].together()
+        made = one.times(count)
+        limit = largest_of(node.type.dtype)
+        known = made.most if self.kind in ("sum", "l1") else np.full(1, np.inf)
+        return replace(made, most=np.minimum(known, limit))
+
+    def constant_channels(self, node: Node, known: Sequence[Array]) -> Array:
+        alone = self._chooses and self._alone(node.inputs[0].type.rank)
+        return known[0] if alone else np.full(node.shape[1], np.nan)
 
     def reference(self, *inputs: Array) -> Array:
         x = inputs[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from mdlc.compiler.expr import Expr, maximum
 from mdlc.compiler.op import Elementwise
-from mdlc.compiler.types import Array
+from mdlc.compiler.types import Array, TensorType
 
 
 @dataclass(frozen=True)
@@ -23,3 +24,6 @@ class Relu(Elementwise):
 
     def reference(self, *inputs: Array) -> Array:
         return np.asarray(np.maximum(inputs[0], inputs[0].dtype.type(0)))
+
+    def keeps_magnitude(self, inputs: Sequence[TensorType]) -> bool:
+        return True

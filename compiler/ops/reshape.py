@@ -14,6 +14,7 @@ from mdlc.compiler.ir import Node
 from mdlc.compiler.onnx_node import OnnxNode
 from mdlc.compiler.op import OnnxForm, Op, Sample, normalize_axis, random_array
 from mdlc.compiler.types import Array, TensorType
+from mdlc.compiler.values import Values
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,18 @@ class Reshape(Op):
 
     def with_channels(self, inputs: Sequence[TensorType], kept: Array) -> Op:
         return Reshape((self.shape[0], len(kept)))
+
+    def moves(self, inputs: Sequence[TensorType]) -> tuple[int, ...]:
+        return (0,)
+
+    def is_identity(self, x: TensorType) -> bool:
+        return True
+
+    def value_bounds(self, node: Node, inputs: Sequence[Values]) -> Values:
+        """Channels stay apart where the first two axes stay."""
+        shapes = node.inputs[0].shape, node.shape
+        alike = all(len(shape) in (2, 4) for shape in shapes) and shapes[0][:2] == shapes[1][:2]
+        return inputs[0] if alike else super().value_bounds(node, inputs)
 
     def to_onnx(self) -> OnnxForm:
         return "Reshape", {}, (np.array(self.shape, np.int64),)

@@ -14,6 +14,7 @@ from mdlc.compiler.ir import Node
 from mdlc.compiler.onnx_node import OnnxNode
 from mdlc.compiler.op import Cost, LayoutRule, OnnxForm, Op, Sample, normalize_axis, random_array
 from mdlc.compiler.types import Array, TensorType
+from mdlc.compiler.values import Values
 
 _COORDINATES = (
     "half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric",
@@ -230,6 +231,35 @@ class Resize(Op):
         for t in range(indices.shape[1]):
             np.add.at(dense, (np.arange(length), indices[:, t]), weights[:, t])
         return bool(np.array_equal(dense, np.eye(length)))
+
+    def moves(self, inputs: Sequence[TensorType]) -> tuple[int, ...]:
+        return (0,) if self.mode == "nearest" and not self._leaves else ()
+
+    def is_identity(self, x: TensorType) -> bool:
+        return all(self.untouched(axis, length) for axis, length in enumerate(x.shape))
+
+    def same_scale(self, inputs: Sequence[TensorType]) -> bool:
+        return self.mode != "cubic" and not self._leaves
+
+    @property
+    def _leaves(self) -> bool:
+        """Whether elements may come from outside the input, where they are `extrapolation`."""
+        return self.coordinates == "tf_crop_and_resize"
+
+    def keeps_magnitude(self, inputs: Sequence[TensorType]) -> bool:
+        return self.mode != "cubic" and abs(self.extrapolation) <= 1
+
+    def value_bounds(self, node: Node, inputs: Sequence[Values]) -> Values:
+        x, grows = inputs[0], 1.0
+        if self.mode == "cubic":
+            taps = [self.taps(*each)[1] for each in enumerate(node.inputs[0].shape)]
+            grows = math.prod(float(np.abs(weights).sum(1).max()) for weights in taps)
+        outside = abs(self.extrapolation) if self._leaves else 0.0
+        return Values(np.maximum(x.times(grows).most, outside), x.mean, x.deviation)
+
+    def constant_channels(self, node: Node, known: Sequence[Array]) -> Array:
+        apart = not self._leaves and self.untouched(1, node.inputs[0].shape[1])
+        return known[0] if apart else np.full(node.shape[1], np.nan)
 
     def cost(self, inputs: Sequence[TensorType], output: TensorType) -> Cost:
         taps = {"nearest": 0, "linear": 4, "cubic": 16}[self.mode]

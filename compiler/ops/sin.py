@@ -10,6 +10,7 @@ import numpy as np
 from mdlc.compiler.expr import Expr, call
 from mdlc.compiler.op import Elementwise
 from mdlc.compiler.types import Array
+from mdlc.compiler.values import Values
 
 
 @dataclass(frozen=True)
@@ -24,3 +25,7 @@ class Sin(Elementwise):
     def reference(self, *inputs: Array) -> Array:
         result: Array = np.sin(inputs[0])
         return result
+
+    def bounded(self, *operands: Values) -> Values:
+        found = super().bounded(*operands)
+        return Values(np.minimum(operands[0].most, 1.0), found.mean, found.deviation)

@@ -127,6 +127,12 @@ class Slice(Op):
         result: Array = inputs[0][np.ix_(*index)] if index else inputs[0]
         return result
 
+    def moves(self, inputs: Sequence[TensorType]) -> tuple[int, ...]:
+        return (0,)
+
+    def is_identity(self, x: TensorType) -> bool:
+        return all(step > 0 for step, length in zip(self.steps, x.shape, strict=True) if length > 1)
+
     def to_onnx(self) -> OnnxForm:
         ends = []
         for start, length, step in zip(self.starts, self.lengths, self.steps, strict=True):

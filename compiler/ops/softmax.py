@@ -14,6 +14,7 @@ from mdlc.compiler.onnx_node import OnnxNode
 from mdlc.compiler.op import Cost, LayoutRule, OnnxForm, Op, Sample, normalize_axis, random_array
 from mdlc.compiler.ops.reshape import Reshape
 from mdlc.compiler.types import Array, TensorType
+from mdlc.compiler.values import MARGIN, Values, values
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,9 @@ class Softmax(Op):
 
     def cost(self, inputs: Sequence[TensorType], output: TensorType) -> Cost:
         return Cost(output.size * 12, inputs[0].nbytes + output.nbytes)
+
+    def value_bounds(self, node: Node, inputs: Sequence[Values]) -> Values:
+        return super().value_bounds(node, inputs) if self.log else values(1.0, 0.0, 1 / MARGIN)
 
     def to_onnx(self) -> OnnxForm:
         return "LogSoftmax" if self.log else "Softmax", {"axis": self.axis}, ()

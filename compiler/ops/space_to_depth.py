@@ -49,6 +49,12 @@ class SpaceToDepth(Op):
         y = inputs[0].reshape(n, c, h // b, b, w // b, b).transpose(axes)
         return np.ascontiguousarray(y).reshape(n, c * b * b, h // b, w // b)
 
+    def moves(self, inputs: Sequence[TensorType]) -> tuple[int, ...]:
+        return (0,)
+
+    def is_identity(self, x: TensorType) -> bool:
+        return self.block == 1
+
     def to_onnx(self) -> OnnxForm | None:
         # The mode came with opset 26; the derived tests use opset 20.
         return ("SpaceToDepth", {"blocksize": self.block}, ()) if self.mode == "DCR" else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -11,6 +12,7 @@ import numpy as np
 from mdlc.compiler.expr import Expr, call
 from mdlc.compiler.op import Elementwise, Sample, unary_sample
 from mdlc.compiler.types import Array
+from mdlc.compiler.values import Values
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,11 @@ class Tan(Elementwise):
     def reference(self, *inputs: Array) -> Array:
         result: Array = np.tan(inputs[0])
         return result
+
+    def bounded(self, *operands: Values) -> Values:
+        found = super().bounded(*operands)
+        most = np.where(operands[0].most < math.pi / 2, found.most, np.inf)  # its first pole
+        return Values(most, found.mean, found.deviation)
 
     @classmethod
     def samples(cls) -> Sequence[Sample]:

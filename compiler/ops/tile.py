@@ -37,6 +37,12 @@ class Tile(Op):
     def reference(self, *inputs: Array) -> Array:
         return np.tile(inputs[0], self.repeats)
 
+    def moves(self, inputs: Sequence[TensorType]) -> tuple[int, ...]:
+        return (0,)
+
+    def is_identity(self, x: TensorType) -> bool:
+        return True
+
     def to_onnx(self) -> OnnxForm:
         return "Tile", {}, (np.array(self.repeats, np.int64),)
 

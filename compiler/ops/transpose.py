@@ -35,6 +35,13 @@ class Transpose(Op):
     def reference(self, *inputs: Array) -> Array:
         return inputs[0].transpose(self.perm)
 
+    def moves(self, inputs: Sequence[TensorType]) -> tuple[int, ...]:
+        return (0,)
+
+    def is_identity(self, x: TensorType) -> bool:
+        kept = [axis for axis in self.perm if x.shape[axis] != 1]
+        return kept == sorted(kept)
+
     def to_onnx(self) -> OnnxForm:
         return "Transpose", {"perm": self.perm}, ()
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from mdlc.compiler.expr import Expr, select
 from mdlc.compiler.op import Elementwise, Sample, random_array
-from mdlc.compiler.types import Array, DType
+from mdlc.compiler.types import Array, DType, TensorType
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,9 @@ class Where(Elementwise):
 
     def reference(self, *inputs: Array) -> Array:
         return np.where(inputs[0], inputs[1], inputs[2])
+
+    def keeps_magnitude(self, inputs: Sequence[TensorType]) -> bool:
+        return True
 
     @classmethod
     def samples(cls) -> Sequence[Sample]:

@@ -15,7 +15,6 @@ from mdlc.compiler.ops.relu import Relu
 from mdlc.compiler.types import DType, Layout
 from mdlc.passes.fuse_activation import fuse_residual
 from mdlc.passes.fuse_quantized_sum import fuse_quantized_sum
-from mdlc.passes.integer_forms import MOVEMENT
 from mdlc.passes.pipeline import run_passes
 from mdlc.passes.quant_params import QuantParams
 from mdlc.pipeline import AFTER_QUANTIZATION
@@ -70,7 +69,7 @@ def _cycles(node: Node, backend: Backend) -> float:
         return candidates(node, backend)[0].cycles
     except MdlcError:
         # A movement without a kernel is a view.
-        return 0.0 if isinstance(node.op, MOVEMENT) else IMPOSSIBLE
+        return 0.0 if node.op.moves([source.type for source in node.inputs]) else IMPOSSIBLE
 
 
 def _transition(assignment: Assignment, backend: Backend) -> Callable[[Node], tuple[float, float]]:
