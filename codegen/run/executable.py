@@ -66,21 +66,7 @@ class Executable:
         """
         self.plan = plan
         self.toolchain = toolchain or find_toolchain(plan.isa)
-        files = emit(plan, PRIVATE_INFO, instrument=True)
-        runner = format_cpp(
-            render(
-                "cpp/runner.cpp.j2",
-                plan=plan,
-                name=plan.name,
-                mat_types=MAT_TYPES,
-                c_types=C_TYPES,
-                traced=[
-                    (0, 0, 0, 0) if step.name in plan.hidden else self._traced(step.output)
-                    for step in plan.steps
-                ],
-            )
-        )
-        files["runner.cpp"] = runner.encode()
+        files = program_files(plan)
         all_flags = [*BUILD_FLAGS, *plan.isa.toolchain.flags, *flags]
         all_flags += ["-pthread"] if plan.threads > 1 else []
         digest = hashlib.sha256()
@@ -107,13 +93,6 @@ class Executable:
             except OSError:
                 if not self.program.exists():  # another process may have built it meanwhile
                     raise
-
-    def _traced(self, view: View) -> tuple[int, int, int, int]:
-        """Offset in the arena, rows, bytes of a row, bytes from row to row."""
-        buffer = self.plan.buffers[view.buffer]
-        size = view.type.dtype.size
-        row = view.type.physical_shape[-1] if view.type.rank else 1
-        return buffer.offset + view.offset, view.rows, row * size, view.pitch * size
 
     def __call__(
         self, inputs: Mapping[str, Array] | None = None, **named: Array
@@ -203,6 +182,33 @@ class Executable:
             if done.returncode:
                 raise MdlcError(f"the built program failed: {failure(done)}", node=self.plan.name)
             return (target.read_bytes() if target.exists() else b""), done.stdout
+
+
+def program_files(plan: Plan) -> dict[str, bytes]:
+    """The emitted class, instrumented, and runner.cpp, which runs it on raw frames."""
+    files = emit(plan, PRIVATE_INFO, instrument=True)
+    runner = format_cpp(
+        render(
+            "cpp/runner.cpp.j2",
+            plan=plan,
+            name=plan.name,
+            mat_types=MAT_TYPES,
+            c_types=C_TYPES,
+            traced=[
+                (0, 0, 0, 0) if step.name in plan.hidden else _traced(plan, step.output)
+                for step in plan.steps
+            ],
+        )
+    )
+    return files | {"runner.cpp": runner.encode()}
+
+
+def _traced(plan: Plan, view: View) -> tuple[int, int, int, int]:
+    """Offset in the arena, rows, bytes of a row, bytes from row to row."""
+    buffer = plan.buffers[view.buffer]
+    size = view.type.dtype.size
+    row = view.type.physical_shape[-1] if view.type.rank else 1
+    return buffer.offset + view.offset, view.rows, row * size, view.pitch * size
 
 
 def failure(done: subprocess.CompletedProcess[str]) -> str:
