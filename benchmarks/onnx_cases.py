@@ -106,7 +106,7 @@ def _programs(
     plans = [model.plan for _, model in compiled]
     toolchain = find_toolchain(plans[0].isa)
     # Straight-line vector code wants registers; plain loops only want to be compiled fast.
-    flags = ["-O0"] if plans[0].isa.lanes == 1 else ["-O1"]
+    flags = ["-O0"] if plans[0].isa.f32.lanes == 1 else ["-O1"]
     folder.mkdir(parents=True, exist_ok=True)
     try:
         members = build(plans, Path(tempfile.mkdtemp(dir=folder)), toolchain, flags)

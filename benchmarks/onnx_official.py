@@ -94,8 +94,10 @@ def official_cases(kinds: Sequence[str] = KINDS) -> Iterator[Case]:
             model, frames = (
                 (case.model, case.data_sets or ()) if kind == "node" else _from_files(case)
             )
+            weights = {tensor.name for tensor in model.graph.initializer}
+            inputs = [value for value in model.graph.input if value.name not in weights]
             named = [
-                (_named(model.graph.input, given), _named(model.graph.output, wanted))
+                (_named(inputs, given), _named(model.graph.output, wanted))
                 for given, wanted in frames
             ]
             yield Case(case.name, kind, model, named, case.rtol, case.atol)
@@ -117,7 +119,7 @@ def _from_files(case: Any) -> tuple[onnx.ModelProto, list[tuple[list[Any], list[
     if case.url:  # a light model: its weights are made by operators, its input is a ramp
         path = Path(onnx.__file__).parent.parent / case.url
         model = onnx.load(path)
-        weights = {tensor.name for tensor in model.graph.initializer}
+        weights = {tensor.name for tensor in model.graph.initializer}  # listed as inputs, too
         given = [
             Runner.generate_dummy_data(x, seed=0, name=case.model_name, random=False)
             for x in model.graph.input
