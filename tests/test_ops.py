@@ -25,6 +25,7 @@ NOT_COMPARED = {
     "Affine": "an activation of recurrent layers; compared in test_recurrent.py",
     "Recurrent": "compared with LSTM, GRU and RNN in test_recurrent.py",
     "ScaledTanh": "an activation of recurrent layers; compared in test_recurrent.py",
+    "TopK": "the indices alone; compared with values in test_selection.py",
     "Silu": "Swish came with opset 24; compared as x * Sigmoid(x) in its pass's tests",
 }
 

@@ -15,6 +15,22 @@ from mdlc.compiler.ops.constant import constant
 from mdlc.compiler.types import Array, TensorType
 
 
+def check_indices(
+    n: OnnxNode, indices: Node, length: int, where: str, component: int | None = None
+) -> None:
+    """Refuses constant indices outside -length..length-1.
+
+    Args:
+        component: of indices whose last axis has one for each axis of a tensor, which.
+    """
+    value = indices.constant
+    if value is None:
+        return
+    value = value if component is None else value[..., component]
+    if value.size and (value.min() < -length or value.max() >= length):
+        raise n.error(f"an index is outside {where}")
+
+
 @dataclass(frozen=True)
 class Gather(Op):
     """y = x taken along `axis` at the indices (input 1); negative indices count from the end.
@@ -30,9 +46,7 @@ class Gather(Op):
     def from_onnx(cls, n: OnnxNode) -> Node:
         x, indices = n.input(0), n.input(1)
         axis = normalize_axis(n.attr("axis", 0), len(x.shape))
-        value = indices.constant
-        if value is not None and value.size and np.abs(value + 0.5).max() > x.shape[axis]:
-            raise n.error(f"an index is outside axis {axis} of {x.type}")
+        check_indices(n, indices, x.shape[axis], f"axis {axis} of {x.type}")
         return n.make(cls(axis), x, indices)
 
     def infer(self, *inputs: TensorType) -> TensorType:

@@ -1,0 +1,53 @@
+"""Operands of layers that read constants and run-time tensors alike, and indices computed on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mdlc.codegen.code import C_TYPES, Microkernel
+from mdlc.compiler.ir import Node
+from mdlc.compiler.types import Array
+
+
+def constants_of(node: Node, names: Sequence[str]) -> dict[str, Array]:
+    """The constants among a node's inputs as they lie in memory, under the names of its inputs."""
+    return {
+        name: source.type.to_physical(source.constant)
+        for name, source in zip(names, node.inputs, strict=False)
+        if source.constant is not None
+    }
+
+
+def parameters_of(node: Node, names: Sequence[str]) -> list[str]:
+    """Parameters of a layer function: constants, run-time inputs, and the output y."""
+    each = [
+        (source.constant is None, f"const {C_TYPES[source.type.dtype]}* {name}")
+        for name, source in zip(names, node.inputs, strict=False)
+    ]
+    constants = [text for runtime, text in each if not runtime]
+    return [*constants, *(t for r, t in each if r), f"{C_TYPES[node.type.dtype]}* y"]
+
+
+def nearest_index() -> Microkernel:
+    """Indices of which those outside an axis become the nearest inside."""
+    text = """\
+// An index into `length` entries: a negative one counts from the end, and one outside is the
+// nearest inside, so that nothing else is read.
+inline std::int64_t nearest_index(std::int64_t index, std::int64_t length) {
+  if (index < 0) index += length;
+  return index < 0 ? 0 : (index < length ? index : length - 1);
+}
+"""
+    return Microkernel("nearest_index", text, includes=("cstdint",))
+
+
+def index_or_none() -> Microkernel:
+    """Indices of which those outside an axis become -1."""
+    text = """\
+// An index into `length` entries: a negative one counts from the end; -1 for one outside.
+inline std::int64_t index_or_none(std::int64_t index, std::int64_t length) {
+  if (index < 0) index += length;
+  return index >= 0 && index < length ? index : -1;
+}
+"""
+    return Microkernel("index_or_none", text, includes=("cstdint",))
