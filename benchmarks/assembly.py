@@ -12,11 +12,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mdlc.codegen.code import LayerCode, Microkernel
+from mdlc.codegen.code import Function, Microkernel
 from mdlc.codegen.cpp.emit import ordered
+from mdlc.codegen.cpp.functions import layer_function
 from mdlc.codegen.isa.base import Isa
 from mdlc.codegen.plan.plan import Plan
-from mdlc.codegen.threads import resolve
 
 FMA = re.compile(r"\t(?:fmla|vfn?madd\d+ps)\b")
 
@@ -43,29 +43,30 @@ class Probe:
         )
 
 
-def layers(plan: Plan) -> list[LayerCode]:
-    """The text of every step."""
-    return [resolve(step.kernel.emit(step, step.seen(plan.isa)), 1) for step in plan.steps]
+def layers(plan: Plan) -> list[Function]:
+    """The function of every step."""
+    return [layer_function(step, plan.isa) for step in plan.steps]
 
 
-def probes(codes: Iterable[LayerCode]) -> Iterator[Probe]:
+def probes(codes: Iterable[Function]) -> Iterator[Probe]:
     """The tiles that layers call, each with the numbers of one call."""
     seen = set()
     for code in codes:
-        for found in re.finditer(r"\b((?:gemm|conv|dwconv)\w*)(?:<([\d, -]+)>)?\(", code.text):
-            known = {m.name: m for m in code.microkernels}
-            if found[1] in seen or found[1] not in known:
+        for call in code.calls:
+            tile = call.function
+            assert isinstance(tile, Microkernel)
+            if tile in seen or not re.match("gemm|conv|dwconv", tile.name):
                 continue
-            seen.add(found[1])
-            text = known[found[1]].text
-            signature = re.search(rf"void {found[1]}\(([^)]*)\)", text)
+            seen.add(tile)
+            signature = re.search(rf"void {tile.name}\(([^)]*)\)", tile.text)
             assert signature
-            yield Probe(known[found[1]], found[2] or "", signature[1])
+            yield Probe(tile, ", ".join(map(str, call.numbers)), signature[1])
 
 
 def assembly(isa: Isa, found: list[Probe], compiler: list[str], folder: Path) -> dict[int, str]:
     """The text of every probe's function."""
-    codes = [LayerCode("", "", (probe.microkernel,)) for probe in found]
+    tiles = [probe.microkernel for probe in found]
+    codes = [Function("", (), (), (), needs=tuple(tiles))]
     parts = [
         "#include <cstdint>",
         "#include <cstring>",
@@ -73,7 +74,9 @@ def assembly(isa: Isa, found: list[Probe], compiler: list[str], folder: Path) ->
         "namespace {",
     ]
     # A probe is to hold its kernel's text.
-    parts += [m.text.replace("__attribute__((noinline))", "inline") for m in ordered(codes, isa)]
+    parts += [
+        m.text.replace("__attribute__((noinline))", "inline") for m in ordered(codes, (), isa)
+    ]
     parts += ["}", 'extern "C" {', *(p.code(i) for i, p in enumerate(found)), "}"]
     source, target = folder / "probes.cpp", folder / "probes.s"
     source.write_text("\n".join(parts))

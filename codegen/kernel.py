@@ -13,12 +13,12 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from mdlc.codegen.code import LayerCode
+from mdlc.codegen.code import C_TYPES, Function, LayerCode, Microkernel, Parameter, Statement, body
 from mdlc.codegen.isa.base import Backend, KernelIsa
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.constant import constant
-from mdlc.compiler.types import Array, TensorType
+from mdlc.compiler.types import Array, DType, TensorType
 
 B = TypeVar("B")
 
@@ -122,9 +122,53 @@ class Step:
         """Estimated cycles on one core."""
         return self.kernel.cost(self.node, self.schedule, self.seen(backend))
 
+    @property
+    def fields(self) -> tuple[Parameter, ...]:
+        """The packed arrays as parameters."""
+        return tuple(
+            Parameter(f"const {C_TYPES[DType.from_numpy(array.dtype)]}*", name)
+            for name, array in self.weights.items()
+        )
+
+    def function(
+        self,
+        name: str,
+        *statements: Statement | Sequence[Statement],
+        comment: Sequence[str],
+        inputs: Sequence[str] = ("x",),
+        output: str = "y",
+        scratch: bool = False,
+        needs: Sequence[Microkernel] = (),
+        includes: Sequence[str] = (),
+    ) -> Function:
+        """The layer's function: takes its packed arrays, the run-time inputs and the output.
+
+        Args:
+            inputs, output: C++ names of the pointers to run-time inputs, and to the output.
+            scratch: whether it takes `unsigned char* scratch` behind them.
+        """
+        parameters = [
+            Parameter(f"const {C_TYPES[view.type.dtype]}*", source)
+            for source, view in zip(inputs, self.inputs, strict=True)
+        ]
+        parameters.append(Parameter(f"{C_TYPES[self.output.type.dtype]}*", output))
+        parameters += [SCRATCH] if scratch else []
+        return Function(
+            name,
+            self.fields,
+            tuple(parameters),
+            body(*statements),
+            tuple(comment),
+            tuple(dict.fromkeys(needs)),
+            tuple(includes),
+        )
+
     def with_views(self, inputs: Sequence[View], output: View) -> Step:
         """The same step on other memory."""
         return replace(self, inputs=tuple(inputs), output=output)
+
+
+SCRATCH = Parameter("unsigned char*", "scratch")
 
 
 class AnyKernel(ABC, Generic[B]):
@@ -199,7 +243,7 @@ class AnyKernel(ABC, Generic[B]):
 
     @abstractmethod
     def emit(self, step: Step, isa: B) -> LayerCode:
-        """The C++ of a layer."""
+        """The code of a layer; of the C++ targets, what Step.function gives."""
 
 
 class Kernel(AnyKernel[KernelIsa]):

@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from mdlc.codegen.code import C_TYPES
-from mdlc.codegen.cpp.emit import _functions, _includes, ordered
+from mdlc.codegen.cpp.emit import includes_of, ordered
+from mdlc.codegen.cpp.functions import Functions, layer_function
 from mdlc.codegen.isa.base import Isa
 from mdlc.codegen.kernel import Candidate, Step, View, row_length, seen_by
 from mdlc.codegen.plan.plan import ALIGNMENT
 from mdlc.codegen.run.toolchain import BUILD_FLAGS, find_toolchain
-from mdlc.codegen.threads import resolve
 from mdlc.compiler.ir import Node
 from mdlc.compiler.types import Array, DType, TensorType
 
@@ -148,14 +148,15 @@ def _run(
     flags: Sequence[str],
 ) -> bytes:
     """The memory after all calls."""
-    codes = [resolve(step.kernel.emit(step, step.seen(isa)), 1) for step in steps]
-    functions, names = _functions(codes, set())
+    codes = [layer_function(step, isa) for step in steps]
+    functions = Functions()
+    names = [functions.add(code) for code in codes]
     calls = "\n".join(f"  {n}({a});" for n, a in zip(names, arguments, strict=True))
-    microkernels = ordered(codes, isa)
-    headers = {"cstdint", "cstdio", "cstring", "cstddef", *_includes(codes, microkernels)}
+    microkernels = ordered(codes, functions.texts, isa)
+    headers = {"cstdint", "cstdio", "cstring", "cstddef", *includes_of(codes, microkernels)}
     lines = [f"#include <{name}>" for name in sorted(headers)]
     lines += [f"#include <{isa.toolchain.header}>"] if isa.toolchain.header else []
-    lines += ["namespace {", *(m.text for m in microkernels), *functions, "}"]
+    lines += ["namespace {", *(m.text for m in microkernels), *functions.texts, "}"]
     lines.append(_MAIN.format(size=len(memory), alignment=ALIGNMENT, calls=calls))
     source, program = folder / "layers.cpp", folder / "layers"
     source.write_text("\n".join(lines))

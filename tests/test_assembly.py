@@ -16,7 +16,7 @@ import mdlc
 from benchmarks import assembly
 from benchmarks.assembly import FMA
 from benchmarks.networks import NETWORKS
-from mdlc.codegen.code import LayerCode
+from mdlc.codegen.code import Function
 from mdlc.codegen.isa.registry import find_isa
 
 VECTOR_ISAS = ("arm-neon", "arm-neon+fp16", "x86-avx2", "x86-avx512")
@@ -25,7 +25,7 @@ _CALL = re.compile(r"\t(?:bl|call|callq)\s")
 
 
 @cache
-def layers(target: str) -> list[LayerCode]:
+def layers(target: str) -> list[Function]:
     codes = []
     precision = "fp16" if find_isa(target).half else "fp32"
     for make_model in NETWORKS.values():

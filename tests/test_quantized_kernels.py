@@ -31,7 +31,7 @@ from tests.targets import TARGETS, require
 from tests.test_kernels import network_of
 
 RNG = np.random.default_rng(8)
-INTEGER_TARGETS = [t for t in TARGETS if find_isa(t).integers is not None]
+INTEGER_TARGETS = [t for t in TARGETS if find_isa(t).int8 is not None]
 
 
 @pytest.mark.parametrize("target", TARGETS)

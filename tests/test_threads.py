@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mdlc.codegen.code import LayerCode
+from mdlc.codegen.code import Call, Function, Microkernel, Pointer, Statement, body
 from mdlc.codegen.cpp import emit as emit_cpp
-from mdlc.codegen.gemm.loops import parallel_level
+from mdlc.codegen.cpp.functions import Functions
+from mdlc.codegen.gemm.product_loops import parallel_level
 from mdlc.codegen.gemm.shape import Product, Steps, regions
 from mdlc.codegen.isa.registry import find_isa
 from mdlc.codegen.kernel import Schedule
 from mdlc.codegen.plan.lowering import lower
 from mdlc.codegen.run.executable import Executable
 from mdlc.codegen.run.toolchain import BUILD_FLAGS, find_toolchain
-from mdlc.codegen.threads import balance, best_level, loop_cases, open_parallel, own, resolve
+from mdlc.codegen.threads import balance, best_level, loop, loop_cases
 from mdlc.compiler.op import Op
 from mdlc.passes.canonicalise import lower_batch_norm
 from mdlc.passes.layout import assign_layout
@@ -55,30 +57,46 @@ def test_no_races(name: str) -> None:
     Executable(plan, flags=("-fsanitize=thread", "-g"))(values)
 
 
-def test_marks_become_loops_or_runs() -> None:
-    text = f"void f(float* s) {{\n{open_parallel('i', 7)}\ng(s{own(16)}, i);\n@}}\n}}"
-    code = LayerCode("f", text)
-    assert resolve(code, 1).text == (
-        "void f(float* s) {\nfor (int i = 0; i < 7; ++i) {\ng(s, i);\n}\n}"
+def spelled(*statements: Statement | Sequence[Statement], shared: bool) -> str:
+    functions = Functions()
+    functions.add(Function("f", (), (), body(*statements)), shared=shared)
+    return " ".join(functions.texts[0].split())
+
+
+def test_parallel_loops_are_plain_or_run_by_the_pool() -> None:
+    microkernel = Microkernel("g", "")
+    call = Call(microkernel, (Pointer("s", (("i", 1),), own=16), "i"))
+    loops = loop("i", 7, (call,), shared=True)
+    plain = spelled(loops, shared=False)
+    assert plain == "void f() { for (int i = 0; i < 7; ++i) { g(s + i, i); } }"
+    assert spelled(loops, shared=True) == (
+        "void f(ThreadPool& pool) { "
+        "pool.Run(7, [&](int i, int thread) { g(s + thread * 16 + i, i); }); }"
     )
-    shared = resolve(code, 2)
-    assert shared.parallel
-    assert shared.text == (
-        "void f(ThreadPool& pool, float* s) {\n"
-        "pool.Run(7, [&](int i, int thread) {\ng(s + thread * 16, i);\n});\n}"
-    )
+    assert spelled(loop("i", 1, (call,), shared=True), shared=True) == "void f() { g(s + i, i); }"
 
 
 def test_kinds_of_iterations_share_one_loop() -> None:
-    cases = [(3, "f(i);"), (1, "g();"), (2, "h(i);")]
-    code = LayerCode("layer", loop_cases("i", cases, shared=True))
-    assert " ".join(resolve(code, 2).text.split()) == (
+    cases = [(3, body("f(i);")), (1, body("g();")), (2, body("h(i);"))]
+    assert spelled(loop_cases("i", cases, shared=True), shared=True) == (
+        "void f(ThreadPool& pool) { "
         "pool.Run(6, [&](int item, int) { if (item < 3) { const int i = item; f(i); } "
-        "else if (item < 4) { g(); } else { const int i = item - 4; h(i); } });"
+        "else if (item < 4) { g(); } else { const int i = item - 4; h(i); } }); }"
     )
     apart = "for (int i = 0; i < 3; ++i) { f(i); } g(); for (int i = 0; i < 2; ++i) { h(i); }"
-    assert " ".join(resolve(code, 1).text.split()) == apart
-    assert " ".join(loop_cases("i", cases, shared=False).split()) == apart
+    assert spelled(loop_cases("i", cases, shared=True), shared=False) == f"void f() {{ {apart} }}"
+    assert spelled(loop_cases("i", cases, shared=False), shared=True) == f"void f() {{ {apart} }}"
+
+
+def test_functions_that_differ_get_names_of_their_own() -> None:
+    one, other = (Function("f", (), (), body(text)) for text in ("a();", "b();"))
+    caller = Function("g", (), (), (Call(one, ()), Call(other, ()), Call(one, ())))
+    functions = Functions(taken=["f_v2"])
+    assert functions.add(caller) == "g"
+    assert [" ".join(text.split()) for text in functions.texts] == [
+        "void f() { a(); }", "void f_v3() { b(); }", "void g() { f(); f_v3(); f(); }",
+    ]  # fmt: skip
+    assert functions.add(Function("f", (), (), body("b();"))) == "f_v3"
 
 
 def test_blocks_of_pixels_come_in_numbers_that_threads_can_share() -> None:

@@ -8,9 +8,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from mdlc.codegen.code import C_TYPES, LayerCode, Microkernel
+from mdlc.codegen.code import C_TYPES, Function, Microkernel
 from mdlc.codegen.cpp.class_text import bytes_literal, file_entries, manual, port_entry, stacked
 from mdlc.codegen.cpp.format import format_cpp
+from mdlc.codegen.cpp.functions import Functions, layer_function
 from mdlc.codegen.cpp.row_fusion import arguments, chain_code
 from mdlc.codegen.cpp.weights_decoder import weights_decoder
 from mdlc.codegen.isa.base import Isa
@@ -19,7 +20,6 @@ from mdlc.codegen.plan import weights_file
 from mdlc.codegen.plan.arena import lower_bound
 from mdlc.codegen.plan.plan import ALIGNMENT, CLASS_MEMBERS, SOURCE_NAMES, Plan, Port
 from mdlc.codegen.templates import render
-from mdlc.codegen.threads import resolve
 from mdlc.compiler.ops.conv2d import Conv2D
 from mdlc.compiler.types import DType
 
@@ -91,7 +91,10 @@ def emit(
     """
     units = plan.units()
     codes = [_code(plan, unit) for unit in units]
-    functions, calls = _functions(codes, {step.name for step in plan.steps})
+    shared = [_threads(plan, unit) > 1 for unit in units]
+    # A member of the class hides a function of the same name, so none gets the name of one.
+    functions = Functions(step.name for step in plan.steps)
+    calls = [functions.add(code, shared=each) for code, each in zip(codes, shared, strict=True)]
     structs, members = _members(plan)
     weights = weights_file.weights_file(plan)
     context = {
@@ -108,17 +111,22 @@ def emit(
     header = format_cpp(
         render("cpp/header.h.j2", **context, manual=_manual(plan, info, embed_weights))
     )
-    microkernels = ordered(codes, plan.isa)
+    microkernels = ordered(codes, functions.texts, plan.isa)
     source = render(
         "cpp/source.cpp.j2",
         **context,
         microkernels=[m.text for m in microkernels],
-        functions=functions,
-        includes=sorted(_includes(codes, microkernels) | (_THREADS if plan.threads > 1 else set())),
+        functions=functions.texts,
+        includes=sorted(
+            includes_of(codes, microkernels) | (_THREADS if plan.threads > 1 else set())
+        ),
         threads=plan.threads,
         calls=[
-            {"layers": unit, "text": _call(plan, unit, call, members, parallel=code.parallel)}
-            for unit, call, code in zip(units, calls, codes, strict=True)
+            {
+                "layers": unit,
+                "text": _call(plan, unit, call, members, parallel=each and code.parallel),
+            }
+            for unit, call, code, each in zip(units, calls, codes, shared, strict=True)
         ],
         offsets=_offsets(plan),
         pointers=_pointers(plan),
@@ -199,23 +207,28 @@ def _encodings(plan: Plan) -> dict[str, object]:
 _WORTH_SHARING = 20_000
 
 
-def _code(plan: Plan, unit: Sequence[int]) -> LayerCode:
+def _code(plan: Plan, unit: Sequence[int]) -> Function:
     """The function of a step, or of a chain of them."""
     chain = plan.chain_of(unit[0])
     if chain is not None:
-        code = chain_code([plan.steps[i] for i in unit], chain, plan.isa)
-        return resolve(code, chain.strips)
-    step = plan.steps[unit[0]]
-    return resolve(step.kernel.emit(step, step.seen(plan.isa)), _threads(plan, step))
+        return chain_code([plan.steps[i] for i in unit], chain, plan.isa)
+    return layer_function(plan.steps[unit[0]], plan.isa)
 
 
-def _threads(plan: Plan, step: Step) -> int:
-    """Threads that share a step's loops."""
-    return plan.threads if step.cycles(plan.isa) > _WORTH_SHARING else 1
+def _threads(plan: Plan, unit: Sequence[int]) -> int:
+    """Threads that share the loops of a step or a chain."""
+    chain = plan.chain_of(unit[0])
+    if chain is not None:
+        return chain.strips
+    return plan.threads if plan.steps[unit[0]].cycles(plan.isa) > _WORTH_SHARING else 1
 
 
-def ordered(codes: Sequence[LayerCode], isa: Isa) -> list[Microkernel]:
-    """Every microkernel once, each after what it needs, behind the helpers of the ISA."""
+def ordered(codes: Sequence[Function], texts: Sequence[str], isa: Isa) -> list[Microkernel]:
+    """Every microkernel once, each after what it needs, behind the helpers of the ISA.
+
+    Args:
+        texts: of the functions, which may use helpers of the ISA, too.
+    """
     seen: dict[str, Microkernel] = {}
 
     def visit(microkernel: Microkernel) -> None:
@@ -230,7 +243,7 @@ def ordered(codes: Sequence[LayerCode], isa: Isa) -> list[Microkernel]:
     for code in codes:
         for microkernel in code.microkernels:
             visit(microkernel)
-    texts = [code.text for code in codes] + [microkernel.text for microkernel in seen.values()]
+    texts = [*texts, *(microkernel.text for microkernel in seen.values())]
     helpers = [
         Microkernel(name, text)
         for name, text in isa.helpers.items()
@@ -239,39 +252,14 @@ def ordered(codes: Sequence[LayerCode], isa: Isa) -> list[Microkernel]:
     return [*helpers, *seen.values()]
 
 
-def _includes(codes: Sequence[LayerCode], microkernels: Sequence[Microkernel]) -> set[str]:
+def includes_of(codes: Sequence[Function], microkernels: Sequence[Microkernel]) -> set[str]:
+    """The standard headers that functions and microkernels use."""
     found: set[str] = set()
     for code in codes:
-        found.update(code.includes)
+        found.update(*(each.includes for each in (code, *code.functions)))
     for microkernel in microkernels:
         found.update(microkernel.includes)
     return found - {"cstddef", "cstdint", "cstring"}
-
-
-def _functions(codes: Sequence[LayerCode], members: set[str]) -> tuple[list[str], list[str]]:
-    """Layer functions, those of equal text once, and the name that each layer calls.
-
-    A member of the class hides a function of the same name, so none gets the name of one.
-    """
-    by_text: dict[str, str] = {}
-    taken = set(members)
-    functions: list[str] = []
-
-    def define(code: LayerCode) -> str:
-        text = code.text
-        for helper in code.functions:
-            text = re.sub(rf"\b{re.escape(helper.name)}\(", f"{define(helper)}(", text)
-        if text not in by_text:
-            name, number = code.name, 1
-            while name in taken:
-                number += 1
-                name = f"{code.name}_v{number}"
-            taken.add(name)
-            by_text[text] = name
-            functions.append(re.sub(rf"\b{re.escape(code.name)}\(", f"{name}(", text))
-        return by_text[text]
-
-    return functions, [define(code) for code in codes]
 
 
 def dims(view: View) -> tuple[int, int, int]:

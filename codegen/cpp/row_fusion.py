@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from mdlc.codegen.code import C_TYPES, LayerCode, offset
+from mdlc.codegen.code import (
+    C_TYPES,
+    Body,
+    Call,
+    Function,
+    Loop,
+    ParallelLoop,
+    Parameter,
+    Pointer,
+    Statement,
+    Value,
+    Variable,
+    body,
+    offset,
+)
+from mdlc.codegen.cpp.functions import layer_function
 from mdlc.codegen.isa.base import Isa
-from mdlc.codegen.kernel import Step, View
+from mdlc.codegen.kernel import SCRATCH, Step, View
 from mdlc.codegen.plan.row_fusion import (
     Bands,
     Chain,
@@ -18,8 +32,6 @@ from mdlc.codegen.plan.row_fusion import (
     window_floats,
     window_rows,
 )
-from mdlc.codegen.threads import CLOSE, open_parallel, own, resolve
-from mdlc.compiler.types import DType
 
 
 @dataclass(frozen=True)
@@ -29,12 +41,14 @@ class _Layer:
     step: Step
     number: int
 
-    def weights(self) -> list[tuple[str, str]]:
-        """(C++ type, name) of the packed arrays."""
-        return [
-            (C_TYPES[DType.from_numpy(array.dtype)], f"{name}_{self.number}")
-            for name, array in self.step.weights.items()
-        ]
+    def fields(self) -> list[Parameter]:
+        """The packed arrays."""
+        return [replace(each, name=f"{each.name}_{self.number}") for each in self.step.fields]
+
+    @property
+    def residual(self) -> bool:
+        """Whether it adds another layer's output."""
+        return len(self.step.inputs) > 1
 
     @property
     def row(self) -> int:
@@ -47,64 +61,56 @@ class _Layer:
         return self.step.inputs[0].pitch * self.step.node.inputs[0].shape[3]
 
 
-def chain_code(steps: Sequence[Step], chain: Chain, isa: Isa) -> LayerCode:
+def chain_code(steps: Sequence[Step], chain: Chain, isa: Isa) -> Function:
     """One function for all layers of a chain.
 
     It takes all weights in the order of the layers, then the chain's input, the residuals, the
     windows, the output, and the scratch memory of the layers that need any: see `arguments`.
     """
     layers = [_Layer(step, number) for number, step in enumerate(steps, 1)]
-    helpers: dict[str, LayerCode] = {}
-    bodies = [
-        "\n".join(_bands(layers, run, isa, helpers))
-        for run in strips([s.node for s in steps], chain)
-    ]
+    nodes = [step.node for step in steps]
+    bodies = [_bands(layers, run, isa) for run in strips(nodes, chain)]
     last = layers[-1]
-    parameters = [f"const {kind}* {name}" for each in layers for kind, name in each.weights()]
-    parameters.append(f"const {C_TYPES[steps[0].inputs[0].type.dtype]}* x")
-    parameters += [f"const float* residual_{e.number}" for e in layers if len(e.step.inputs) > 1]
-    shared = len(bodies) > 1
-    arena = [f"rows_{each.number}" for each in layers[:-1]]
-    scratch = [f"scratch_{each.number}" for each in layers if each.step.scratch is not None]
-    parameters += [f"float* {'all_' * shared}{name}" for name in arena]
-    parameters.append("float* y")
-    parameters += [f"unsigned char* {'all_' * shared}{name}" for name in scratch]
-    if shared:
-        windows = window_rows([s.node for s in steps], chain)
-        lines = [open_parallel("strip", len(bodies))]
-        for each, rows in zip(layers, windows, strict=False):
-            name = f"rows_{each.number}"
-            lines.append(f"float* {name} = all_{name}{own(window_floats(each.step, rows))};")
-        for each in layers:
-            if each.step.scratch is not None:
-                name = f"scratch_{each.number}"
-                nbytes = each.step.scratch.type.nbytes // chain.strips
-                lines.append(f"unsigned char* {name} = all_{name}{own(nbytes)};")
-        for strip, text in enumerate(bodies):
-            condition = f"if (strip == {strip})" if strip < len(bodies) - 1 else ""
-            lines.append(f"{'else ' if strip else ''}{condition} {{\n{text}\n}}")
-        body = "\n".join([*lines, CLOSE])
-    else:
-        body = bodies[0]
-    first = layers[0].step.node.inputs[0].shape
-    shape = last.step.node.shape
+    all_ = "all_" if len(bodies) > 1 else ""
+    windows = [f"rows_{each.number}" for each in layers[:-1]]
+    scratch = [each for each in layers if each.step.scratch is not None]
+    parameters = [
+        Parameter(f"const {C_TYPES[steps[0].inputs[0].type.dtype]}*", "x"),
+        *(Parameter("const float*", f"residual_{e.number}") for e in layers if e.residual),
+        *(Parameter("float*", f"{all_}{name}") for name in windows),
+        Parameter("float*", "y"),
+        *(Parameter(SCRATCH.type, f"{all_}scratch_{each.number}") for each in scratch),
+    ]
+    text = bodies[0]
+    if len(bodies) > 1:
+        own: list[Statement] = []
+        for each, name, rows in zip(layers, windows, window_rows(nodes, chain), strict=False):
+            part = Pointer(f"all_{name}", own=window_floats(each.step, rows))
+            own.append(Variable("float*", name, part))
+        for each in scratch:
+            assert each.step.scratch is not None
+            name = f"scratch_{each.number}"
+            part = Pointer(f"all_{name}", own=each.step.scratch.type.nbytes // chain.strips)
+            own.append(Variable(SCRATCH.type, name, part))
+        for strip, inside in enumerate(bodies):
+            test = f"if (strip == {strip}) " if strip < len(bodies) - 1 else ""
+            own += [f"{'} else ' if strip else ''}{test}{{", *inside]
+        text = (ParallelLoop("strip", ((len(bodies), body(own, "}")),)),)
+    first, shape = layers[0].step.node.inputs[0].shape, last.step.node.shape
     name = (
         f"bands_{first[2]}x{first[3]}x{first[1]}_to_{shape[2]}x{shape[3]}x{shape[1]}"
         f"_{len(layers)}_layers"
     )
     height = f"{chain.rows} row{'s' if chain.rows > 1 else ''}"
-    text = (
-        f"// {len(layers)} layers in bands of {height} of the last one's output. Of the tensors\n"
-        f"// between them only the rows that a band needs exist, in rows_1 and so on.\n"
-        f"void {name}({', '.join(parameters)}) {{\n{body}\n}}\n"
-    )
-    found = tuple(helpers.values())
-    return LayerCode(
+    return Function(
         name,
+        tuple(field for each in layers for field in each.fields()),
+        tuple(parameters),
         text,
-        tuple(dict.fromkeys(m for helper in found for m in helper.microkernels)),
-        tuple(dict.fromkeys(header for helper in found for header in helper.includes)),
-        functions=found,
+        (
+            f"{len(layers)} layers in bands of {height} of the last one's output. Of the tensors",
+            "between them only the rows that a band needs exist, in rows_1 and so on.",
+        ),
     )
 
 
@@ -114,62 +120,43 @@ def arguments(steps: Sequence[Step]) -> list[View]:
     return [steps[0].inputs[0], *residuals, *(step.output for step in steps)]
 
 
-def _bands(
-    layers: Sequence[_Layer], runs: Sequence[Bands], isa: Isa, helpers: dict[str, LayerCode]
-) -> list[str]:
-    lines = []
+def _bands(layers: Sequence[_Layer], runs: Sequence[Bands], isa: Isa) -> Body:
+    """The bands of a strip."""
+    found: list[Statement] = []
     for run in runs:
-        body = []
+        inside: list[Statement] = []
         for each, move in zip(layers, run.band.moves, strict=True):
             if move is not None:
                 name, row = f"rows_{each.number}", each.row
                 size = f"sizeof(float) * {move.rows * row}"
-                body.append(f"std::memmove({name}, {name} + {move.first * row}, {size});")
+                inside.append(f"std::memmove({name}, {name} + {move.first * row}, {size});")
         for each, part, steps in zip(layers, run.band.parts, run.steps, strict=True):
             if part is not None:
-                body.append(_call(each, len(layers), part, run.count, steps, isa, helpers))
-        text = "\n".join(body)
-        if run.count > 1:
-            text = f"for (int band = 0; band < {run.count}; ++band) {{\n{text}\n}}"
-        lines.append(text)
-    return lines
+                inside.append(_call(each, len(layers), part, run.count, steps, isa))
+        found.append(Loop("band", run.count, tuple(inside)))
+    return tuple(found)
 
 
 def _call(
-    layer: _Layer,
-    count: int,
-    part: Part,
-    bands: int,
-    steps: tuple[int, int],
-    isa: Isa,
-    helpers: dict[str, LayerCode],
-) -> str:
-    code = _helper(layer.step, part, isa)
-    helpers.setdefault(code.name, code)
-    assert helpers[code.name].text == code.text, code.name
+    layer: _Layer, count: int, part: Part, bands: int, steps: tuple[int, int], isa: Isa
+) -> Call:
+    """A layer on the rows of a band."""
+    function = layer_function(band_step(layer.step, part), isa)
+    border = f"{'_top' if part.top else ''}{'_bottom' if part.bottom else ''}"
+    function = replace(function, name=function.name + border)
     number = layer.number
     source = "x" if number == 1 else f"rows_{number - 1}"
     target = "y" if number == count else f"rows_{number}"
 
-    def at(base: str, row: int, first: int, step: int) -> str:
+    def at(base: str, row: int, first: int, step: int) -> Pointer:
         return offset(base, (bands, "band", step * row), fixed=first * row)
 
-    words = [name for _, name in layer.weights()]
+    words: list[Value] = [field.name for field in layer.fields()]
     words.append(at(source, layer.input_row, part.source, steps[0]))
-    if len(layer.step.inputs) > 1:
+    if layer.residual:
         row = layer.step.inputs[1].pitch * layer.step.node.shape[3]
         words.append(at(f"residual_{number}", row, part.target, steps[1]))
     words.append(at(target, layer.row, part.target, steps[1]))
-    if layer.step.scratch is not None and "unsigned char* scratch" in code.text.split("{", 1)[0]:
+    if SCRATCH in function.parameters:
         words.append(f"scratch_{number}")
-    return f"{code.name}({', '.join(words)});"
-
-
-def _helper(step: Step, part: Part, isa: Isa) -> LayerCode:
-    """A layer's function on the rows of a band, with a name that tells its padding."""
-    code = resolve(step.kernel.emit(band_step(step, part), step.seen(isa)), 1)
-    border = f"{'_top' if part.top else ''}{'_bottom' if part.bottom else ''}"
-    if not border:
-        return code
-    text = re.sub(rf"\b{re.escape(code.name)}\(", f"{code.name}{border}(", code.text)
-    return replace(code, name=code.name + border, text=text)
+    return Call(function, tuple(words))

@@ -7,20 +7,18 @@ inside a short loop over filter taps (implicit GEMM).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from mdlc.codegen.code import Microkernel
+from mdlc.codegen.code import Body, Call, Pointer, Value
 from mdlc.codegen.gemm.k_split import Part, Taps, parts
-from mdlc.codegen.gemm.shape import ChannelBlock, Product, Region, Steps, channel_blocks, regions
-from mdlc.codegen.gemm.split import Chunk
+from mdlc.codegen.gemm.product_loops import Place, product_loops, row_panels
+from mdlc.codegen.gemm.shape import Product, Steps, channel_blocks, regions
 from mdlc.codegen.isa.arm.panels import CHUNKS
 from mdlc.codegen.isa.base import KernelIsa
 from mdlc.codegen.kernel import Schedule
-from mdlc.codegen.templates import render
-from mdlc.codegen.threads import CLOSE, best_level, loop_cases, open_parallel, own
+from mdlc.codegen.threads import loop
 from mdlc.codegen.tiles.epilogue import Epilogue
 from mdlc.codegen.tiles.gemm import Tile
 from mdlc.codegen.tiles.gemm_panels import (
@@ -150,63 +148,11 @@ def packed_length(product: Product, schedule: Schedule, isa: KernelIsa) -> int:
     return width * product.packed_depth(schedule, isa)
 
 
-def panel_elements(product: Product, schedule: Schedule, isa: KernelIsa) -> int:
-    """Elements of scratch memory that a schedule's panels take."""
-    if not schedule.panels:
-        return 0
-    return max(
-        _region_panels(product, schedule, isa, region) for region in regions(product, schedule)
-    )
-
-
-def _region_panels(product: Product, schedule: Schedule, isa: KernelIsa, region: Region) -> int:
-    return region.rows * row_panels(product, schedule, isa, region)
-
-
-def row_panels(product: Product, schedule: Schedule, isa: KernelIsa, region: Region) -> int:
-    """Elements of the panels of one row of a region."""
-    pitch = sum(chunk.count * panel_pitch(chunk.size) for chunk in region.chunks)
-    return pitch * product.packed_depth(schedule, isa)
-
-
 def pack_per_channel(values: Array, groups: int, isa: KernelIsa) -> Array:
     """A per-channel array padded with zeros to whole vectors, group by group."""
     grouped = values.astype(isa.dtype.numpy).reshape(groups, -1)
     padding = -grouped.shape[1] % isa.lanes
     return np.pad(grouped, ((0, 0), (0, padding))).reshape(-1)
-
-
-def parallel_level(
-    product: Product, schedule: Schedule, isa: KernelIsa, region: Region | None = None
-) -> str:
-    """The loop that threads share: group, or in a region block, n, row or column."""
-    if region is None:
-        first = regions(product, schedule)[0]
-        best = parallel_level(product, schedule, isa, first)
-        counts = dict(_levels(product, schedule, isa, first))
-        found = best_level([("group", product.groups), (best, counts[best])])
-        return found if found == "group" else ""
-    return best_level(_levels(product, schedule, isa, region))
-
-
-def _levels(
-    product: Product, schedule: Schedule, isa: KernelIsa, region: Region
-) -> list[tuple[str, int]]:
-    blocks = channel_blocks(product, schedule, isa)
-    return [
-        ("block", sum(each.count for each in regions(product, schedule))),
-        ("n", blocks[0].count),
-        ("row", region.rows),
-        ("column", region.chunks[0].count),
-    ]
-
-
-def thread_panels(product: Product, schedule: Schedule, isa: KernelIsa) -> int:
-    """Elements of panels that every further thread needs: those of loops around them."""
-    levels = [parallel_level(product, schedule, isa, r) for r in regions(product, schedule)]
-    if parallel_level(product, schedule, isa) or "block" in levels:
-        return panel_elements(product, schedule, isa)
-    return 0
 
 
 def emit_loops(
@@ -217,17 +163,18 @@ def emit_loops(
     x: str,
     y: str = "y",
     *,
+    weights: str = "weights",
+    bias: str = "bias",
+    residual: str = "residual",
     shared: bool = True,
-) -> tuple[str, list[Microkernel]]:
-    """The loop nest around the register tiles inside the loop over images, and the tiles.
+) -> Body:
+    """The loops around the register tiles inside the loop over images.
 
     Args:
-        x, y: C++ names of the pointers that product.x and product.y count from. Panels, if the
-            schedule has them, are written to `panels`.
+        x, y, weights, bias, residual: C++ names of the pointers that the product reads and writes.
+            Panels, if the schedule has them, are written to `panels`.
         shared: whether threads may share these loops (not if they share one around them).
     """
-    blocks = channel_blocks(product, schedule, isa)
-    found = regions(product, schedule)
     depth = product.packed_depth(schedule, isa)
     cut = parts(
         product.run,
@@ -237,12 +184,11 @@ def emit_loops(
         piece(isa) * CHUNKS if schedule.panels else isa.lanes,
         panels=schedule.panels,
     )
-
     # Weights that do not stay in cache from one inference to the next are fetched a panel ahead.
-    streamed = (
-        packed_length(product, schedule, isa) * product.groups * isa.bytes > isa.core.l2_bytes
-    )
+    group_weights = packed_length(product, schedule, isa)
+    streamed = group_weights * product.groups * isa.bytes > isa.core.l2_bytes
     ahead = streamed and "prefetch" in isa.spell
+    group_bias = -(-product.channels // isa.lanes) * isa.lanes
 
     def ending(part: Part) -> Epilogue:
         """What happens to the sums of a part: parts but the first add to what is there."""
@@ -253,90 +199,59 @@ def emit_loops(
             activation=epilogue.activation if part.last else None,
         )
 
-    def residual(part: Part) -> Steps | None:
-        return product.residual if part.first else product.y
+    def panel(place: Place) -> Pointer:
+        return place.panel(row_panels(product, schedule, isa, place.region), depth)
 
-    def tile(chunk: Chunk, block: ChannelBlock, part: Part) -> Tile | PanelTile:
-        if schedule.panels:
-            return PanelTile(chunk.size, block.vectors, block.part, part.depth)
-        tail = part.run % isa.lanes if isa.lane_fma else 0
-        return Tile(chunk.size, block.vectors, block.part, len(part.taps), tail, ahead)
-
-    def pack(chunk: Chunk) -> PackTile:
-        return PackTile(chunk.size, tuple(count for count, _ in product.taps), product.run)
-
-    def call(chunk: Chunk, block: ChannelBlock, part: Part) -> str:
-        shape = tile(chunk, block, part)
-        end = ending(part)
-        if isinstance(shape, PanelTile):
-            return shape.name(isa, end)
-        values = tile_numbers(product, part.run, part.taps, residual(part))
-        values["kAhead"] = _ahead(block.vectors * isa.lanes * depth, isa)
-        return spelled(shape.name(isa, end), shape.template_parameters(isa, end), values)
-
-    def numbers(chunk: Chunk, block: ChannelBlock, part: Part) -> str:
-        """What a tile on panels takes behind its arrays."""
-        shape, added = tile(chunk, block, part), residual(part)
-        if not isinstance(shape, PanelTile):
-            return ""
-        values = {
-            "out_step": product.y.pixel * isa.bytes,
-            "residual_step": added.pixel * isa.bytes if added else 0,
-            "trips": shape.trips(isa),
-        }
-        return "".join(f", {values[name]}" for name in shape.numbers(isa, ending(part)))
-
-    def pack_call(chunk: Chunk) -> str:
+    def copy(place: Place) -> Call:
+        pack = PackTile(place.chunk.size, tuple(count for count, _ in product.taps), product.run)
         values = tile_numbers(product, product.run, product.taps)
-        return spelled(pack(chunk).name(isa), pack(chunk).template_parameters(isa), values)
+        numbers = tuple(values[name] for name in pack.template_parameters(isa))
+        return Call(pack.microkernel(isa), (place.at(x, product.x), panel(place)), numbers)
 
-    own_panels = thread_panels(product, schedule, isa)
-    by_group = shared and bool(parallel_level(product, schedule, isa))
+    def tile(place: Place) -> Body:
+        return tuple(each for part in cut for each in one_part(place, part))
 
-    def level(region: Region, block: ChannelBlock | None = None) -> str:
-        if by_group:
-            return "group"
-        found = parallel_level(product, schedule, isa, region) if shared else ""
-        if found == "n" and block and block.count == 1:  # the rest of the channels
-            return best_level([("row", region.rows), ("column", region.chunks[0].count)])
-        return found
+    def one_part(place: Place, part: Part) -> Body:
+        end, channels, chunk = ending(part), place.channels, place.chunk
+        added = product.residual if part.first else product.y
+        width = channels.vectors * isa.lanes
+        left = panel(place) if schedule.panels else place.at(x, product.x)
+        left += part.x * (panel_pitch(chunk.size) if schedule.panels else 1)
+        packed = place.weights(weights, group_weights, depth)
+        packed += product.weights + part.before * width
+        if part.count > 1:
+            step = part.x_step * (panel_pitch(chunk.size) if schedule.panels else 1)
+            left, packed = left.plus("part", step), packed.plus("part", part.depth * width)
+        arguments: list[Value] = [left, packed]
+        if end.bias:
+            arguments.append(place.channel(bias, group_bias))
+        if end.slope:
+            arguments.append(place.channel("slope", group_bias))
+        if end.residual:
+            assert added is not None
+            arguments.append(place.at(residual if part.first else y, added, 1))
+        arguments.append(place.at(y, product.y, 1))
+        if schedule.panels:
+            panels = PanelTile(chunk.size, channels.vectors, channels.part, part.depth)
+            numbers = {
+                "out_step": product.y.pixel * isa.bytes,
+                "residual_step": added.pixel * isa.bytes if added else 0,
+                "trips": panels.trips(isa),
+            }
+            arguments += [numbers[name] for name in panels.numbers(isa, end)]
+            call = Call(panels.microkernel(isa, end), tuple(arguments))
+        else:
+            tail = part.run % isa.lanes if isa.lane_fma else 0
+            direct = Tile(chunk.size, channels.vectors, channels.part, len(part.taps), tail, ahead)
+            values = tile_numbers(product, part.run, part.taps, added)
+            values["kAhead"] = _ahead(width * depth, isa)
+            listed = tuple(values[name] for name in direct.template_parameters(isa, end))
+            call = Call(direct.microkernel(isa, end), tuple(arguments), listed)
+        return loop("part", part.count, (call,))
 
-    text = render(
-        "cpp/kernels/product.j2",
-        level=level,
-        by_group=by_group,
-        open_parallel=open_parallel,
-        loop_cases=loop_cases,
-        close=CLOSE,
-        own=own(own_panels) if own_panels and shared else "",
-        product=product,
-        blocks=blocks,
-        regions=found,
-        call=call,
-        numbers=numbers,
-        pack_call=pack_call,
-        panels=schedule.panels,
-        parts=cut,
-        ending=ending,
-        part_step=lambda part, chunk: panel_pitch(chunk.size) if schedule.panels else 1,
-        panel_row=lambda region: row_panels(product, schedule, isa, region),
-        panel_size=lambda chunk: panel_pitch(chunk.size) * depth,
-        depth=depth,
-        lanes=isa.lanes,
-        x_name=x,
-        y_name=y,
-        group_weights=packed_length(product, schedule, isa),
-        group_bias=-(-product.channels // isa.lanes) * isa.lanes,
+    return product_loops(
+        product, schedule, isa, tile, copy if schedule.panels else None, shared=shared
     )
-    chunks = [chunk for region in found for chunk in region.chunks]
-    microkernels = [pack(chunk).microkernel(isa) for chunk in chunks] if schedule.panels else []
-    microkernels += [
-        tile(chunk, block, part).microkernel(isa, ending(part))
-        for chunk in chunks
-        for block in blocks
-        for part in cut
-    ]
-    return text, list(dict.fromkeys(microkernels))
 
 
 def _ahead(panel: int, isa: KernelIsa) -> int:
@@ -348,12 +263,6 @@ def aligned(elements: int, isa: KernelIsa) -> int:
     """A number of elements rounded up to whole cache lines."""
     line = 64 // isa.bytes
     return -(-elements // line) * line
-
-
-def spelled(name: str, parameters: Sequence[str], values: Mapping[str, int]) -> str:
-    """A function template with its integers filled in."""
-    listed = ", ".join(str(values[parameter]) for parameter in parameters)
-    return f"{name}<{listed}>" if listed else name
 
 
 def tile_numbers(

@@ -15,17 +15,14 @@ from typing import Protocol
 
 import numpy as np
 
-from mdlc.codegen.code import Microkernel
-from mdlc.codegen.gemm.loops import packed_length, row_panels, thread_panels
-from mdlc.codegen.gemm.shape import ChannelBlock, Product, Region, Steps, channel_blocks, regions
-from mdlc.codegen.gemm.split import Chunk
+from mdlc.codegen.code import Body, Call, Microkernel, Pointer, Value
+from mdlc.codegen.gemm.loops import packed_length
+from mdlc.codegen.gemm.product_loops import Place, product_loops, row_panels
+from mdlc.codegen.gemm.shape import ChannelBlock, Product, Steps, channel_blocks, regions
 from mdlc.codegen.isa.base import KernelIsa, integers_of
 from mdlc.codegen.isa.int8 import SCALAR, Integers, is_wide, pack_fields
 from mdlc.codegen.isa.int8_result import Addition, Finish
 from mdlc.codegen.kernel import Schedule
-from mdlc.codegen.templates import render
-from mdlc.codegen.threads import CLOSE, best_level, open_parallel, own
-from mdlc.codegen.tiles.gemm_panels import panel_pitch
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.fixed_point import sum_multipliers
 from mdlc.compiler.ir import Node
@@ -409,8 +406,8 @@ def emit_product(
     fields: int,
     copy: Callable[[int], Microkernel] | None = None,
     tap_step: int = 0,
-) -> tuple[str, list[Microkernel]]:
-    """The loop nest around the register tiles inside the loop over images, and the tiles.
+) -> Body:
+    """The loops around the register tiles inside the loop over images.
 
     Args:
         tile: the tile for so many pixels and a block of channels.
@@ -419,8 +416,6 @@ def emit_product(
         copy: the function that copies so many pixels into a panel, if the schedule has panels.
         tap_step: the step between filter rows that it copies without gaps, or 0.
     """
-    blocks = channel_blocks(product, schedule, isa)
-    found = regions(product, schedule)
     numbers = {
         "kRun": product.run,
         "kPixelStep": product.x.pixel,
@@ -434,69 +429,32 @@ def emit_product(
     elif product.taps:
         numbers["kTapsY"], numbers["kTapStepY"] = product.taps[0]
         numbers["kTapsX"], numbers["kTapStepX"] = product.taps[1]
+    group_weights = packed_length(product, schedule, isa)
+    group_scale = -(-product.channels // isa.lanes) * isa.lanes * fields
 
-    def call(chunk: Chunk, block: ChannelBlock) -> str:
-        shape = tile(chunk.size, block)
-        listed = ", ".join(str(numbers[name]) for name in shape.parameters())
-        return f"{shape.name(isa)}<{listed}>" if listed else shape.name(isa)
+    def panel(place: Place) -> Pointer:
+        return place.panel(row_panels(product, schedule, isa, place.region), product.depth)
 
-    def copy_call(chunk: Chunk) -> str:
+    def copy_call(place: Place) -> Call:
         loop = integers_of(isa).depth_loop
         assert copy is not None
         assert loop is not None
         assert loop.panels is not None
-        if tap_step:
-            return f"{copy(chunk.size).name}<{tap_step}>"
-        listed = loop.panels.copy_parameters(chunk.size, len(product.taps))
-        return f"{copy(chunk.size).name}<{', '.join(str(numbers[name]) for name in listed)}>"
+        listed = loop.panels.copy_parameters(place.chunk.size, len(product.taps))
+        values = (tap_step,) if tap_step else tuple(numbers[name] for name in listed)
+        return Call(copy(place.chunk.size), (place.at(x, product.x), panel(place)), values)
 
-    def levels(region: Region) -> list[tuple[str, int]]:
-        return [
-            ("block", region.count),
-            ("n", blocks[0].count),
-            ("row", region.rows),
-            ("column", region.chunks[0].count),
+    def tile_call(place: Place) -> Body:
+        shape = tile(place.chunk.size, place.channels)
+        arguments: list[Value] = [
+            panel(place) if schedule.panels else place.at(x, product.x),
+            place.weights("weights", group_weights, product.depth),
+            place.channel("scale", group_scale, fields),
         ]
+        if product.residual:
+            arguments.append(place.at("other", product.residual, 1))
+        arguments.append(place.at("y", product.y, 1))
+        values = tuple(numbers[name] for name in shape.parameters())
+        return (Call(shape.microkernel(isa), tuple(arguments), values),)
 
-    inner = best_level(levels(found[0]))
-    counts = dict(levels(found[0]))
-    by_group = best_level([("group", product.groups), (inner, counts[inner])]) == "group"
-
-    def level(region: Region, block: ChannelBlock | None = None) -> str:
-        if by_group and product.groups > 1:
-            return "group"
-        best = best_level(levels(region))
-        if best == "n" and block and block.count == 1:  # the rest of the channels
-            return best_level([("row", region.rows), ("column", region.chunks[0].count)])
-        return best
-
-    text = render(
-        "cpp/kernels/quantized_product.j2",
-        level=level,
-        by_group=by_group and product.groups > 1,
-        open_parallel=open_parallel,
-        close=CLOSE,
-        product=product,
-        blocks=blocks,
-        regions=found,
-        call=call,
-        depth=product.depth,
-        lanes=isa.lanes,
-        fields=fields,
-        x_name=x,
-        panels=schedule.panels,
-        copy_call=copy_call,
-        own=own(own_panels) if (own_panels := thread_panels(product, schedule, isa)) else "",
-        panel_row=lambda region: row_panels(product, schedule, isa, region),
-        panel_size=lambda chunk: panel_pitch(chunk.size) * product.depth,
-        group_weights=packed_length(product, schedule, isa),
-        group_vectors=-(-product.channels // isa.lanes),
-    )
-    microkernels = [copy(chunk.size) for region in found for chunk in region.chunks] if copy else []
-    microkernels += [
-        tile(chunk.size, block).microkernel(isa)
-        for region in found
-        for chunk in region.chunks
-        for block in blocks
-    ]
-    return text, list(dict.fromkeys(microkernels))
+    return product_loops(product, schedule, isa, tile_call, copy_call if copy else None)

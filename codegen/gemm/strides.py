@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mdlc.codegen.code import Body, Pointer, Statement, body, offset
 from mdlc.codegen.kernel import View
-from mdlc.codegen.threads import CLOSE, best_level, open_parallel
+from mdlc.codegen.threads import best_level, loop
 
 
 def logical_strides(view: View) -> tuple[int, ...]:
@@ -64,32 +65,29 @@ def joined(shape: Sequence[int], strides: Sequence[Sequence[int]], by: int) -> l
     return found
 
 
-def nest(counts: Sequence[int], body: str, first: int = 0, *, shared: bool = False) -> str:
-    """`body` inside loops over i0, i1, ...; loops of one trip are left out.
+def nest(
+    counts: Sequence[int],
+    *statements: Statement | Sequence[Statement],
+    first: int = 0,
+    shared: bool = False,
+) -> Body:
+    """Statements inside loops over i0, i1, ...; loops of one trip are left out.
 
     Args:
+        first: the number of the first loop's variable.
         shared: the iterations are independent, and threads may share one of the loops.
     """
     loops = [(f"i{index}", count) for index, count in enumerate(counts, first) if count > 1]
     chosen = best_level(loops) if shared and loops else ""
-    opened = [
-        open_parallel(name, count)
-        if name == chosen
-        else f"for (int {name} = 0; {name} < {count}; ++{name}) {{"
-        for name, count in loops
-    ]
-    closed = [CLOSE if name == chosen else "}" for name, _ in reversed(loops)]
-    return "\n".join([*opened, body, *closed])
+    inside = body(*statements)
+    for name, count in reversed(loops):
+        inside = loop(name, count, inside, shared=name == chosen)
+    return inside
 
 
-def pointer(base: str, dims: Sequence[Dim], operand: int, fixed: int = 0, first: int = 0) -> str:
+def pointer(
+    base: str, dims: Sequence[Dim], operand: int, fixed: int = 0, first: int = 0
+) -> Pointer:
     """`base` advanced by the loop variables of `nest` for one operand."""
-    terms = [base]
-    for index, dim in enumerate(dims, first):
-        stride = dim.strides[operand]
-        if stride and dim.count > 1:
-            terms.append(f"i{index} * {stride}" if stride != 1 else f"i{index}")
-    text = " + ".join(terms).replace("+ -", "- ")
-    if fixed:
-        text += f" + {fixed}" if fixed > 0 else f" - {-fixed}"
-    return text.replace("* -", "* -")
+    loops = [(dim.count, f"i{i}", dim.strides[operand]) for i, dim in enumerate(dims, first)]
+    return offset(base, *loops, fixed=fixed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mdlc.codegen.code import C_TYPES, LayerCode
+from mdlc.codegen.code import C_TYPES, Function
 from mdlc.codegen.gemm.strides import joined, logical_strides, nest, pointer
 from mdlc.codegen.isa.base import KernelIsa
 from mdlc.codegen.kernel import Kernel, Schedule, Step
@@ -25,7 +25,7 @@ class ArgReduceKernel(Kernel):
     def cost(self, node: Node, schedule: Schedule, isa: KernelIsa) -> float:
         return node.inputs[0].type.size * 2.0
 
-    def emit(self, step: Step, isa: KernelIsa) -> LayerCode:
+    def emit(self, step: Step, isa: KernelIsa) -> Function:
         node, op = step.node, step.node.op
         assert isinstance(op, ArgReduce)
         source = node.inputs[0].type
@@ -54,9 +54,8 @@ where = i;
 *({pointer("y", dims, 1)}) = where;"""
         shape = "x".join(map(str, source.physical_shape))
         name = f"arg{op.kind}_{shape}_axis{source.physical_axis(op.axis)}"
-        text = f"// {op}\nvoid {name}(const {kind}* x, std::int64_t* y) {{\n"
-        text += nest([dim.count for dim in dims], body) + "\n}\n"
-        return LayerCode(name, text)
+        loops = nest([dim.count for dim in dims], body)
+        return step.function(name, loops, comment=[f"{op}"])
 
 
 KERNELS = (ArgReduceKernel(),)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mdlc.codegen.code import C_TYPES, LayerCode
+from mdlc.codegen.code import Function
 from mdlc.codegen.isa.base import KernelIsa
 from mdlc.codegen.kernel import Kernel, Schedule, Step
 from mdlc.compiler.ir import Node
@@ -26,12 +26,15 @@ class ConstantKernel(Kernel):
         assert isinstance(node.op, Constant)
         return {"value": node.type.to_physical(node.op.value)}
 
-    def emit(self, step: Step, isa: KernelIsa) -> LayerCode:
-        kind = C_TYPES[step.node.type.dtype]
+    def emit(self, step: Step, isa: KernelIsa) -> Function:
         name = f"constant_{step.node.type.nbytes}_bytes_{step.node.type.dtype.value}"
-        text = f"// Copies a constant.\nvoid {name}(const {kind}* value, {kind}* y) {{\n"
-        text += f"std::memcpy(y, value, {step.node.type.nbytes});\n}}\n"
-        return LayerCode(name, text, (), ("cstring",))
+        return step.function(
+            name,
+            f"std::memcpy(y, value, {step.node.type.nbytes});",
+            comment=["Copies a constant."],
+            inputs=(),
+            includes=("cstring",),
+        )
 
 
 KERNELS = (ConstantKernel(),)

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mdlc.codegen.code import LayerCode, Microkernel, offset
+from mdlc.codegen.code import Call, Function, Loop, Microkernel, Value, body, offset
 from mdlc.codegen.gemm.loops import pack_per_channel
 from mdlc.codegen.gemm.runs import Run, group_runs, inside_taps
 from mdlc.codegen.gemm.split import split_evenly
 from mdlc.codegen.isa.base import KernelIsa
 from mdlc.codegen.kernel import Kernel, Schedule, Step
 from mdlc.codegen.templates import render
-from mdlc.codegen.threads import CLOSE, open_parallel
+from mdlc.codegen.threads import loop
 from mdlc.codegen.tiles.epilogue import Epilogue
 from mdlc.codegen.tiles.partial_vector import load_part, store_part
 from mdlc.compiler.ir import Node
@@ -225,7 +225,7 @@ class ConvDepthwise(Kernel):
         assert isinstance(node.op, Conv2D)
         return Epilogue(node.op.activation, node.op.residual)
 
-    def emit(self, step: Step, isa: KernelIsa) -> LayerCode:
+    def emit(self, step: Step, isa: KernelIsa) -> Function:
         node, x, y = step.node, step.inputs[0], step.output
         op = node.op
         assert isinstance(op, Conv2D)
@@ -244,7 +244,7 @@ class ConvDepthwise(Kernel):
         }
         widths = ([0] if vectors else []) + ([part] if part else [])
 
-        def calls(rows: Run, tiles: Run) -> list[str]:
+        def calls(rows: Run, tiles: Run) -> list[Call]:
             """One call for the whole vectors, one for the rest of the channels."""
             first_tap, taps = rows.kind
             found = []
@@ -252,11 +252,10 @@ class ConvDepthwise(Kernel):
                 tile = self._tile(node, taps, tiles.kind, remainder)
                 skipped = vectors * isa.lanes if remainder else 0
                 names = tile.template_parameters(epilogue)
-                numbers = ", ".join(str(values[n]) for n in names)
-                function = tile.name(isa, epilogue) + (f"<{numbers}>" if names else "")
+                numbers = tuple(values[n] for n in names)
                 column = tiles.first * op.stride[1] - op.pads[1] + min(tile.uses(), default=0)
                 line = rows.first * op.stride[0] - op.pads[0] + first_tap * op.dilation[0]
-                arguments = []
+                arguments: list[Value] = []
                 if tile.uses() and taps:
                     arguments.append(
                         offset(
@@ -283,33 +282,29 @@ class ConvDepthwise(Kernel):
                                 fixed=(rows.first * node.shape[3] + tiles.first) * pitch + skipped,
                             )
                         )
-                found.append(f"{function}({', '.join(arguments)});")
+                found.append(Call(tile.microkernel(isa, epilogue), tuple(arguments), numbers))
             return found
 
-        microkernels = [
-            self._tile(node, rows.kind[1], tiles.kind, remainder).microkernel(isa, epilogue)
-            for rows in row_runs
-            for tiles in tile_runs
-            for remainder in widths
-        ]
         stride = f"s{op.stride[0]}" if op.stride != (1, 1) else ""
         dilation = f"d{op.dilation[0]}" if op.dilation != (1, 1) else ""
         name = f"dwconv{kh}x{kw}{stride}{dilation}_{height}x{width}x{channels}{epilogue.suffix}"
-        text = render(
-            "cpp/kernels/conv_depthwise.j2",
-            name=name,
-            element=isa.element,
-            schedule=step.schedule,
-            images=node.shape[0],
-            row_runs=row_runs,
-            tile_runs=tile_runs,
-            calls=calls,
-            epilogue=epilogue,
-            lanes=isa.lanes,
-            open_parallel=open_parallel,
-            close=CLOSE,
+        loops = [
+            loop(
+                "row",
+                rows.count,
+                body(*(Loop("tile", tiles.count, body(calls(rows, tiles))) for tiles in tile_runs)),
+                shared=True,
+            )
+            for rows in row_runs
+        ]
+        return step.function(
+            name,
+            Loop("image", node.shape[0], body(*loops)),
+            comment=[
+                f"{step.schedule}: weights packed as [channels / {isa.lanes}][tap][{isa.lanes}]."
+            ],
+            inputs=("x", "residual")[: len(step.inputs)],
         )
-        return LayerCode(name, text, tuple(dict.fromkeys(microkernels)))
 
 
 KERNELS = (ConvDepthwise(),)

@@ -10,21 +10,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from mdlc.codegen.code import C_TYPES, LayerCode
+from mdlc.codegen.code import Body, Function, Loop, body, offset
 from mdlc.codegen.gemm.loops import (
     aligned,
     cycles,
     emit_loops,
     pack_matrix,
     pack_per_channel,
-    panel_elements,
     schedules,
-    thread_panels,
 )
+from mdlc.codegen.gemm.product_loops import panel_elements, thread_panels
 from mdlc.codegen.gemm.shape import Product, Steps
 from mdlc.codegen.isa.base import KernelIsa
 from mdlc.codegen.kernel import Kernel, Schedule, Step
-from mdlc.codegen.templates import render
 from mdlc.codegen.tiles.epilogue import Epilogue
 from mdlc.codegen.tiles.padding import Border
 from mdlc.codegen.tiles.uint8_input import Unpack
@@ -104,6 +102,33 @@ def epilogue_of(node: Node) -> Epilogue:
     return Epilogue(op.activation, isinstance(op, Conv2D) and op.residual)
 
 
+def convolution(
+    step: Step, isa: KernelIsa, name: str, images: int, pad: Body, products: Body,
+    panels: int | None = None,
+) -> Function:  # fmt: skip
+    """A layer's function: for every image a padded copy if need be, then the products.
+
+    Args:
+        pad: the statements that write the copy to `padded`.
+        panels: elements of `padded` before the panels; None where there are none.
+    """
+    width, element = step.schedule.tile[1], isa.element
+    scratch = []
+    if pad:
+        scratch.append(f"{element}* padded = reinterpret_cast<{element}*>(scratch);")
+    if panels is not None:
+        start = f"padded + {panels}" if panels else f"reinterpret_cast<{element}*>(scratch)"
+        scratch.append(f"{element}* panels = {start};")
+    return step.function(
+        name,
+        scratch,
+        Loop("image", images, body(pad, products)),
+        comment=[f"{step.schedule}: weights packed as [channels / {width}][depth][{width}]."],
+        inputs=("x", "residual")[: len(step.inputs)],
+        scratch=bool(scratch),
+    )
+
+
 class ConvDirect(Kernel):
     """Implicit GEMM on activations where they lie."""
 
@@ -160,36 +185,24 @@ class ConvDirect(Kernel):
             border = conv_border(node, node.inputs[0].shape[1])
         return aligned(border.elements, isa) if border else 0
 
-    def emit(self, step: Step, isa: KernelIsa) -> LayerCode:
+    def emit(self, step: Step, isa: KernelIsa) -> Function:
         node, x, y = step.node, step.inputs[0], step.output
         epilogue = epilogue_of(node)
         border = conv_border(node, x.pitch) if isinstance(node.op, Conv2D) else None
         product = conv_product(
             node, x.pitch, y.pitch, step.inputs[-1].pitch if epilogue.residual else 0
         )
-        loops, microkernels = emit_loops(
-            product, step.schedule, isa, epilogue, "padded" if border else "x"
-        )
-        name = self._function_name(step, epilogue)
-        text = render(
-            "cpp/kernels/convolution.j2",
-            name=name,
-            element=isa.element,
-            source=C_TYPES[x.type.dtype],
-            schedule=step.schedule,
-            epilogue=epilogue,
-            images=product.images,
-            pad=border.code(
-                f"x + image * {x.rows // product.images * x.pitch}" if product.images > 1 else "x",
-                isa,
-            )
-            if border
-            else "",
+        loops = emit_loops(product, step.schedule, isa, epilogue, "padded" if border else "x")
+        image = offset("x", (product.images, "image", x.rows // product.images * x.pitch))
+        return convolution(
+            step,
+            isa,
+            self._function_name(step, epilogue),
+            product.images,
+            border.code(image, isa) if border else (),
+            loops,
             panels=self._padded(node, isa) if step.schedule.panels else None,
-            products=[loops],
         )
-        needs = (*microkernels, border.microkernel(isa)) if border else tuple(microkernels)
-        return LayerCode(name, text, needs)
 
     @staticmethod
     def _function_name(step: Step, epilogue: Epilogue) -> str:

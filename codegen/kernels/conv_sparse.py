@@ -14,15 +14,25 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mdlc.codegen.code import LayerCode, Microkernel
-from mdlc.codegen.gemm.loops import pack_matrix, pack_per_channel, spelled, tile_numbers
-from mdlc.codegen.gemm.shape import ChannelBlock, Product, channel_blocks
+from mdlc.codegen.code import (
+    Body,
+    Call,
+    Function,
+    Loop,
+    Pointer,
+    Scope,
+    Value,
+    Variable,
+    body,
+    offset,
+)
+from mdlc.codegen.gemm.loops import pack_matrix, pack_per_channel, tile_numbers
+from mdlc.codegen.gemm.shape import ChannelBlock, Product, Steps, channel_blocks
 from mdlc.codegen.gemm.split import Chunk, split_evenly
 from mdlc.codegen.isa.base import KernelIsa
 from mdlc.codegen.kernel import Kernel, Schedule, Step
 from mdlc.codegen.kernels.conv_direct import conv_border, conv_product, conv_stem, epilogue_of
-from mdlc.codegen.templates import render
-from mdlc.codegen.threads import CLOSE, best_level, open_parallel, own
+from mdlc.codegen.threads import best_level, loop
 from mdlc.codegen.tiles.epilogue import Epilogue
 from mdlc.codegen.tiles.gemm_panels import PackTile, pack_instructions, packed_depth
 from mdlc.codegen.tiles.gemm_sparse import GROUP, SparseTile
@@ -165,7 +175,7 @@ class ConvSparse(Kernel):
             border = conv_border(node, node.inputs[0].shape[1])
         return -(-border.elements // 16) * 16 if border else 0
 
-    def emit(self, step: Step, isa: KernelIsa) -> LayerCode:
+    def emit(self, step: Step, isa: KernelIsa) -> Function:
         node, schedule = step.node, step.schedule
         x, y = step.inputs[0], step.output
         epilogue = epilogue_of(node)
@@ -176,58 +186,96 @@ class ConvSparse(Kernel):
         blocks = channel_blocks(product, schedule, isa)
         chunks = _chunks(product, schedule)
         depth = _depth(product, isa)
-        numbers = {
+        values = {
             "kPixelStep": depth * GROUP if schedule.panels else product.x.pixel,
             "kOutStep": product.y.pixel,
             "kResidualStep": product.residual.pixel if product.residual else 0,
         }
-        needs: dict[Microkernel, None] = {}
-
-        def call(chunk: Chunk, block: ChannelBlock) -> str:
-            tile = SparseTile(chunk.size, block.vectors, block.part, schedule.panels)
-            needs[tile.microkernel(isa, epilogue)] = None
-            parameters = tile.template_parameters(epilogue)
-            return spelled(tile.name(isa, epilogue), parameters, numbers)
-
-        def packs(chunk: Chunk) -> list[dict[str, object]]:
-            found: list[dict[str, object]] = []
-            for first in range(0, chunk.size, GROUP):
-                pack = _pack_tile(min(GROUP, chunk.size - first), product)
-                needs[pack.microkernel(isa)] = None
-                values = tile_numbers(product, product.run, product.taps)
-                text = spelled(pack.name(isa), pack.template_parameters(isa), values)
-                found.append({"call": text, "first": first})
-            return found
-
-        padded = self._padded_floats(node)
-        panels = f"padded + {padded}" if padded else "reinterpret_cast<float*>(scratch)"
+        width = schedule.tile[1]
         level = best_level(
             [("row", product.rows), ("column", max(chunk.count for chunk in chunks))]
         )
-        source = f"x + image * {x.rows // product.images * x.pitch}" if product.images > 1 else "x"
-        text = render(
-            "cpp/kernels/conv_sparse.j2",
-            name=self._function_name(step, epilogue),
-            schedule=schedule,
-            width=schedule.tile[1],
-            epilogue=epilogue,
-            product=product,
-            pad=border.code(source, isa) if border else "",
-            x_name="padded" if border else "x",
-            panels=panels if schedule.panels else "",
-            own=own(_panel_floats(product, schedule, isa)) if schedule.panels else "",
-            depth=depth,
-            blocks=blocks,
-            chunks=chunks,
-            call=call,
-            packs=packs,
-            level=level,
-            open_parallel=open_parallel,
-            close=CLOSE,
+        own = _panel_floats(product, schedule, isa) if schedule.panels else 0
+
+        def at(base: str, steps: Steps, chunk: Chunk) -> Pointer:
+            return offset(
+                base,
+                (product.images, "image", steps.image),
+                (product.rows, "row", steps.row),
+                (chunk.count, "column", chunk.size * steps.pixel),
+                fixed=chunk.first * steps.pixel,
+            )
+
+        def copies(chunk: Chunk) -> list[Call]:
+            """The pixels of a tile into panels, a group of them at a time."""
+            found = []
+            values = tile_numbers(product, product.run, product.taps)
+            for first in range(0, chunk.size, GROUP):
+                pack = _pack_tile(min(GROUP, chunk.size - first), product)
+                places = at(x_name, product.x, chunk) + first * product.x.pixel
+                numbers = tuple(values[name] for name in pack.template_parameters(isa))
+                target = Pointer("a", fixed=first * depth)
+                found.append(Call(pack.microkernel(isa), (places, target), numbers))
+            return found
+
+        def block(chunk: Chunk, channels: ChannelBlock, number: int) -> Body:
+            """The products of one block of channels, or of several equal ones in a loop."""
+            tile = SparseTile(chunk.size, channels.vectors, channels.part, schedule.panels)
+            several, last = channels.count > 1, channels is blocks[-1]
+            count = "count" if several else f"count{number}"
+            where = (channels.count, "n", width)
+            arguments: list[Value] = ["a", "b", "k", count]
+            for base in ["bias", *(["slope"] if epilogue.slope else [])]:
+                arguments.append(offset(base, where, fixed=channels.first))
+            for base, steps in (("residual", product.residual), ("y", product.y)):
+                if steps:
+                    place = at(base, steps, chunk) + channels.first
+                    arguments.append(place.plus("n", width) if several else place)
+            numbers = tuple(values[name] for name in tile.template_parameters(epilogue))
+            call = Call(tile.microkernel(isa, epilogue), tuple(arguments), numbers)
+            moved = [f"b += {count} * {width};", f"k += {count};"] if several or not last else []
+            index = "n" if several else channels.first // width
+            inside = body(f"const int {count} = counts[{index}];", call, moved)
+            return loop("n", channels.count, inside)
+
+        def pixels(chunk: Chunk) -> Body:
+            mine = level == "row" or (level == "column" and chunk.count > 1)
+            x_at = at(x_name, product.x, chunk)
+            panels = Pointer(start, own=own if mine else 0)
+            left = (
+                Variable("float*", "a", panels)
+                if schedule.panels
+                else Variable("const float*", "a", x_at)
+            )
+            inside = body(
+                left,
+                copies(chunk) if own else (),
+                "const float* b = weights;",
+                "const std::uint16_t* k = inputs;",
+                *(block(chunk, each, number) for number, each in enumerate(blocks)),
+            )
+            if chunk.count == 1:
+                return (Scope(inside),)
+            return loop("column", chunk.count, inside, shared=level == "column")
+
+        x_name, padded = "padded" if border else "x", self._padded_floats(node)
+        start = f"padded + {padded}" if padded else "reinterpret_cast<float*>(scratch)"
+        image = offset("x", (product.images, "image", x.rows // product.images * x.pitch))
+        rows = loop("row", product.rows, body(*map(pixels, chunks)), shared=level == "row")
+        declared = "float* padded = reinterpret_cast<float*>(scratch);"
+        return step.function(
+            self._function_name(step, epilogue),
+            declared if border else (),
+            Loop("image", product.images, body(border.code(image, isa) if border else (), rows)),
+            comment=[
+                f"{schedule}: blocks of {width} output channels that are not zero, "
+                f"[block][{width}], the input of",
+                f"each in `inputs`, and how many there are for each {width} channels in `counts`.",
+            ],
+            inputs=("x", "residual")[: len(step.inputs)],
+            scratch=bool(border or schedule.panels),
+            includes=("cstdint",),
         )
-        if border:
-            needs[border.microkernel(isa)] = None
-        return LayerCode(self._function_name(step, epilogue), text, tuple(needs), ("cstdint",))
 
     @staticmethod
     def _function_name(step: Step, epilogue: Epilogue) -> str:

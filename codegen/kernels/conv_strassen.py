@@ -27,24 +27,23 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mdlc.codegen.code import LayerCode, Microkernel
+from mdlc.codegen.code import Body, Call, Function, Microkernel, Pointer, Scope, Value, body
 from mdlc.codegen.gemm.loops import (
     cycles,
     emit_loops,
     pack_matrix,
     pack_per_channel,
     packed_length,
-    panel_elements,
     schedules,
-    thread_panels,
 )
+from mdlc.codegen.gemm.product_loops import panel_elements, thread_panels
 from mdlc.codegen.gemm.shape import Product, Steps
 from mdlc.codegen.gemm.split import split_evenly
 from mdlc.codegen.isa.base import KernelIsa
 from mdlc.codegen.kernel import Kernel, Schedule, Step
 from mdlc.codegen.kernels.conv_direct import conv_product, conv_stem
 from mdlc.codegen.templates import render
-from mdlc.codegen.threads import parallel
+from mdlc.codegen.threads import loop
 from mdlc.codegen.tiles.epilogue import Epilogue
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.conv2d import Conv2D
@@ -81,9 +80,9 @@ class Sum:
         return f"sum_{signs}{self.epilogue.suffix}_f32_{isa.suffix}"
 
     def call(
-        self, isa: KernelIsa, rows: int, width: int, where: Sequence[str], steps: Sequence[int]
-    ) -> str:
-        """The C++ statement that sums.
+        self, isa: KernelIsa, rows: int, width: int, where: Sequence[Value], steps: Sequence[int]
+    ) -> Call:
+        """The statement that sums.
 
         Args:
             where: pointers of the tensors, of the bias if there is one, of y.
@@ -92,7 +91,7 @@ class Sum:
         if set(steps) == {width} and not self.epilogue.bias:
             rows, width = 1, rows * width
         gaps = [step - width for step in steps] if rows > 1 else [0] * len(steps)
-        return f"{self.name(isa)}({', '.join([*where, *map(str, (rows, width, *gaps))])});"
+        return Call(self.microkernel(isa), (*where, rows, width, *gaps))
 
     def microkernel(self, isa: KernelIsa) -> Microkernel:
         """The C++ of the sum."""
@@ -132,9 +131,9 @@ class Sum:
 
 @dataclass(frozen=True)
 class Place:
-    """A matrix in memory: a pointer expression, and floats from row to row."""
+    """A matrix in memory: a pointer to it, and floats from row to row."""
 
-    pointer: str
+    pointer: Pointer
     step: int
 
 
@@ -230,7 +229,7 @@ class ConvStrassen(Kernel):
     def thread_scratch(self, node: Node, schedule: Schedule, isa: KernelIsa) -> int:
         return 4 * thread_panels(self._half(conv_product(node)), schedule, isa)
 
-    def emit(self, step: Step, isa: KernelIsa) -> LayerCode:
+    def emit(self, step: Step, isa: KernelIsa) -> Function:
         node, x, y, schedule = step.node, step.inputs[0], step.output, step.schedule
         op = node.op
         assert isinstance(op, Conv2D)
@@ -240,57 +239,54 @@ class ConvStrassen(Kernel):
         packed = packed_length(half, schedule, isa)
         s_floats, t_floats, u_floats, _ = self._floats(node, schedule, isa)
         second = product.columns - m  # the first pixel of the second half
-        microkernels: list[Microkernel] = []
-        lines: list[str] = []
+        lines: list[Body] = []
 
         def quarters(base: str, pitch: int, width: int) -> list[list[Place]]:
             rows, columns = (0, second * pitch), (0, width)
-            return [[Place(f"{base} + {r + c}" if r + c else base, pitch) for c in columns]
+            return [[Place(Pointer(base, fixed=r + c), pitch) for c in columns]
                     for r in rows]  # fmt: skip
 
         a = quarters("x", x.pitch, k)
         c = quarters("y", y.pitch, n)
-        b = [[Place(f"weights + {(2 * i + j) * packed}" if i + j else "weights", packed // k)
+        b = [[Place(Pointer("weights", fixed=(2 * i + j) * packed), packed // k)
               for j in range(2)] for i in range(2)]  # fmt: skip
         residual_pitch = step.inputs[-1].pitch if op.residual else 0
         r = quarters("residual", residual_pitch, n)
-        s, t, u = Place("s", k), Place("t", packed // k), Place("u", n)
+        s, t, u = (
+            Place(Pointer(name), step) for name, step in (("s", k), ("t", packed // k), ("u", n))
+        )
 
         def add(comment: str, signs: str, terms: Sequence[Place], to: Place,
                 rows: int, width: int, epilogue: Epilogue = _PLAIN,
                 bias: str = "") -> None:  # fmt: skip
             entry = Sum(signs, epilogue)
-            microkernels.append(entry.microkernel(isa))
-            lines.append(f"// {comment}")
+            lines.append((f"// {comment}",))
             for chunk in split_evenly(rows, _SUM_ROWS):
 
-                def at(place: Place, chunk_first: int, count: int, size: int) -> str:
-                    moved = f" + i * {size * place.step}" if count > 1 else ""
-                    fixed = f" + {chunk_first * place.step}" if chunk_first else ""
-                    return place.pointer + moved + fixed
+                def at(place: Place, chunk_first: int, count: int, size: int) -> Pointer:
+                    first = place.pointer + chunk_first * place.step
+                    return first.plus("i", size * place.step) if count > 1 else first
 
-                where = [at(p, chunk.first, chunk.count, chunk.size) for p in terms]
+                where: list[Value] = [at(p, chunk.first, chunk.count, chunk.size) for p in terms]
                 where += [bias] if epilogue.bias else []
                 where.append(at(to, chunk.first, chunk.count, chunk.size))
                 steps = [p.step for p in (*terms, to)]
                 call = entry.call(isa, chunk.size, width, where, steps)
-                lines.append(parallel("i", chunk.count, call))
+                lines.append(loop("i", chunk.count, (call,), shared=True))
 
         def multiply(comment: str, left: Place, right: Place, to: Place,
                      residual: Place | None = None, *, final: str = "") -> None:  # fmt: skip
             one = self._half(product, left.step, to.step, residual.step if residual else 0)
             epilogue = Epilogue(op.activation if final else None, residual is not None, bool(final))
-            loops, tiles = emit_loops(one, schedule, isa, epilogue, "left", "to")
-            loops = loops.replace("weights", "right").replace("residual", "also")
-            if final:
-                loops = loops.replace("bias", final)
-            microkernels.extend(tiles)
-            lines.append(f"// {comment}\n{{")
-            lines.append(f"const float* left = {left.pointer};")
-            lines.append(f"const float* right = {right.pointer};")
-            if residual:
-                lines.append(f"const float* also = {residual.pointer};")
-            lines.append(f"float* to = {to.pointer};\n{loops}\n}}")
+            loops = emit_loops(one, schedule, isa, epilogue, "left", "to", weights="right",
+                               bias=final, residual="also")  # fmt: skip
+            pointers = [
+                f"const float* left = {left.pointer};",
+                f"const float* right = {right.pointer};",
+                *([f"const float* also = {residual.pointer};"] if residual else []),
+                f"float* to = {to.pointer};",
+            ]
+            lines.append((f"// {comment}", Scope(body(pointers, loops))))
 
         low, high = "bias", "high_bias"
         end = Epilogue(op.activation)
@@ -321,19 +317,23 @@ class ConvStrassen(Kernel):
             text = f"C2{column + 1} += {'U' if column else 'C22'}"
             add(text, "+" * len(terms), terms, c[1][column], m, n, end, bias)
         name = f"{conv_stem(node)}_strassen{Epilogue(op.activation, op.residual).suffix}"
-        text = render(
-            "cpp/kernels/conv_strassen.j2",
-            name=name,
-            schedule=schedule,
-            residual=op.residual,
-            high=n,
-            bound=k * (18 * k + 96),
-            t=s_floats,
-            u=s_floats + t_floats,
-            panels=s_floats + t_floats + u_floats if schedule.panels else 0,
-            body="\n".join(lines),
-        )
-        return LayerCode(name, text, tuple(dict.fromkeys(microkernels)))
+        places = {"high_bias": f"bias + {n}", "s": "reinterpret_cast<float*>(scratch)",
+                  "t": f"s + {s_floats}", "u": f"s + {s_floats + t_floats}"}  # fmt: skip
+        if schedule.panels:
+            places["panels"] = f"s + {s_floats + t_floats + u_floats}"
+        return step.function(
+            name,
+            [f"{'const ' * (name == 'high_bias')}float* {name} = {value};"
+             for name, value in places.items()],
+            *lines,
+            comment=[
+                f"{schedule}: 7 products of halves of the pixels, channels and filters (Strassen,",
+                "in Winograd's form); weights packed as B11, B12, B21, B22. Outputs are off by",
+                f"at most {k * (18 * k + 96)} * 2^-24 * max|x| * max|w| (Higham, section 23.2.2).",
+            ],
+            inputs=("x", "residual")[: len(step.inputs)],
+            scratch=True,
+        )  # fmt: skip
 
 
 KERNELS = (ConvStrassen(),)

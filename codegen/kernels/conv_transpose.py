@@ -8,13 +8,12 @@ a part of the filter, written with gaps; together they write every output pixel 
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mdlc.codegen.code import LayerCode
+from mdlc.codegen.code import Function, body, offset
 from mdlc.codegen.gemm.loops import (
     cycles,
     emit_loops,
@@ -26,7 +25,7 @@ from mdlc.codegen.gemm.loops import (
 from mdlc.codegen.gemm.shape import Product, Steps
 from mdlc.codegen.isa.base import KernelIsa
 from mdlc.codegen.kernel import Kernel, Schedule, Step
-from mdlc.codegen.templates import render
+from mdlc.codegen.kernels.conv_direct import convolution
 from mdlc.codegen.tiles.epilogue import Epilogue
 from mdlc.codegen.tiles.padding import Border
 from mdlc.compiler.ir import Node
@@ -186,42 +185,23 @@ class ConvTransposeKernel(Kernel):
             packed["slope"] = pack_per_channel(slope, op.groups, isa)
         return packed
 
-    def emit(self, step: Step, isa: KernelIsa) -> LayerCode:
+    def emit(self, step: Step, isa: KernelIsa) -> Function:
         node, x = step.node, step.inputs[0]
         op = node.op
         assert isinstance(op, ConvTranspose2D)
         epilogue = Epilogue(op.activation)
         border = self._border(node, x.pitch)
-        bodies, microkernels, offset = [], [], 0
+        products, weights = [], 0
         for product, _, _ in self._products(node, step.output.pitch):
-            body, tiles = emit_loops(
-                replace(product, weights=offset), step.schedule, isa, epilogue, "padded"
-            )
-            bodies.append(body)
-            microkernels += tiles
-            offset += packed_length(product, step.schedule, isa) * product.groups
+            here = replace(product, weights=weights)
+            products.append(emit_loops(here, step.schedule, isa, epilogue, "padded"))
+            weights += packed_length(product, step.schedule, isa) * product.groups
         kh, kw = node.inputs[1].shape[2:]
         _, channels, height, width = node.inputs[0].shape
         name = f"deconv{kh}x{kw}s{op.stride[0]}_{height}x{width}x{channels}_to_{node.shape[1]}"
         name += epilogue.suffix
-        text = render(
-            "cpp/kernels/convolution.j2",
-            name=name,
-            element=isa.element,
-            source=isa.element,
-            schedule=step.schedule,
-            epilogue=epilogue,
-            images=node.shape[0],
-            pad=border.code(
-                f"x + image * {math.prod(node.inputs[0].shape[2:]) * x.pitch}"
-                if node.shape[0] > 1
-                else "x",
-                isa,
-            ),
-            panels=None,
-            products=bodies,
-        )
-        return LayerCode(name, text, (*dict.fromkeys(microkernels), border.microkernel(isa)))
+        image = offset("x", (node.shape[0], "image", height * width * x.pitch))
+        return convolution(step, isa, name, node.shape[0], border.code(image, isa), body(*products))
 
 
 KERNELS = (ConvTransposeKernel(),)

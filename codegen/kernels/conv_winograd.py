@@ -16,7 +16,20 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mdlc.codegen.code import C_TYPES, LayerCode, offset
+from mdlc.codegen.code import (
+    C_TYPES,
+    Body,
+    Call,
+    Function,
+    Loop,
+    Pointer,
+    Scope,
+    Statement,
+    Value,
+    Variable,
+    body,
+    offset,
+)
 from mdlc.codegen.gemm.loops import (
     aligned,
     cycles,
@@ -24,18 +37,16 @@ from mdlc.codegen.gemm.loops import (
     pack_matrix,
     pack_per_channel,
     packed_length,
-    panel_elements,
     schedules,
-    thread_panels,
 )
+from mdlc.codegen.gemm.product_loops import panel_elements, thread_panels
 from mdlc.codegen.gemm.runs import Run, group_runs
 from mdlc.codegen.gemm.strides import nest
 from mdlc.codegen.gemm.winograd_tiling import Tiling, tiling, tiling_of
 from mdlc.codegen.isa.base import KernelIsa
 from mdlc.codegen.kernel import Kernel, Schedule, Step
 from mdlc.codegen.kernels.conv_direct import conv_stem
-from mdlc.codegen.templates import render
-from mdlc.codegen.threads import best_level, loop_cases, own
+from mdlc.codegen.threads import best_level, loop, loop_cases
 from mdlc.codegen.tiles.epilogue import Epilogue
 from mdlc.codegen.tiles.padding import Border, FoldedBorder
 from mdlc.codegen.tiles.uint8_input import Unpack
@@ -219,7 +230,7 @@ class ConvWinograd(Kernel):
             packed["slope"] = pack_per_channel(slope, 1, isa)
         return packed
 
-    def emit(self, step: Step, isa: KernelIsa) -> LayerCode:
+    def emit(self, step: Step, isa: KernelIsa) -> Function:
         node, x, y, schedule = step.node, step.inputs[0], step.output, step.schedule
         op = node.op
         assert isinstance(op, Conv2D)
@@ -234,21 +245,21 @@ class ConvWinograd(Kernel):
         row_step = border.padded[1] * pixel
         # From one tile to the next in the padded image; phases lie side by side unless folded.
         spread = 1 if part.folded else part.stride
-        microkernels = [border.microkernel(isa)]
-        blocks = []
+        blocks: list[tuple[int, Body]] = []
         # Blocks, if there are enough, are shared by threads as wholes; else the loops inside.
         whole = self._whole(part)
         pad_size, v_size, m_size = self._elements(node, part, isa)
         own_size = self.thread_scratch(node, schedule, isa) // isa.bytes
         for first, count, rows in part.blocks():
-            mine = own(own_size) if whole else ""
-            lines = [
-                f"{isa.element}* v = padded + {pad_size}{mine};",
-                f"{isa.element}* m = v + {v_size};",
+            element = f"{isa.element}*"
+            mine = Pointer("padded", fixed=pad_size, own=own_size if whole else 0)
+            lines: list[Statement] = [
+                Variable(element, "v", mine),
+                Variable(element, "m", Pointer("v", fixed=v_size)),
             ]
             if schedule.panels:
-                lines.append(f"{isa.element}* panels = m + {m_size};")
-            calls = []
+                lines.append(Variable(element, "panels", Pointer("m", fixed=m_size)))
+            calls: list[Call] = []
             for (down, across), entry in self._input_tiles(part):
                 source = offset(
                     "padded",
@@ -260,31 +271,27 @@ class ConvWinograd(Kernel):
                 calls.append(
                     self._entry_call(part, entry, (down, across), rows, row_step, source, isa)
                 )
-                microkernels.append(entry.microkernel(isa))
-            body = "\n".join(calls)
-            lines.append(_loops(("i1", rows), ("i2", part.columns), body=body, shared=not whole))
+            tiles = (("i1", rows), ("i2", part.columns))
+            lines += _loops(*tiles, inside=tuple(calls), shared=not whole)
             weights = 0
             for points in part.classes():
                 product = part.product(points, rows, weights)
                 weights += packed_length(product, flat, isa) * points.count
-                loops, tiles = emit_loops(product, flat, isa, _PLAIN, "v", "m", shared=not whole)
-                lines.append(loops)
-                microkernels += tiles
+                lines += emit_loops(product, flat, isa, _PLAIN, "v", "m", shared=not whole)
             # Loops over tiles that lack outputs at the edges are shared with those over the others.
             shared = "" if whole else best_level([("i1", rows), ("i2", part.columns)])
             across_runs = _runs(part.columns, 0, part.columns, ow, outputs, 1)
-            exits = []
+            exits: list[tuple[int, Body]] = []
             for down_run in _runs(rows, first, part.rows, oh, outputs, count):
-                cases = []
+                cases: list[tuple[int, Body]] = []
                 for across_run in across_runs:
                     exit_ = OutputTile(
                         part.transform, epilogue, down_run.kind[0], across_run.kind[0]
                     )
-                    microkernels.append(exit_.microkernel(isa))
                     numbers = [part.filters, part.tiles * part.filters, ow * y.pitch, y.pitch]
                     if epilogue.residual:
                         numbers += [ow * residual_pitch, residual_pitch]
-                    arguments = [
+                    arguments: list[Value] = [
                         offset(
                             "m",
                             (down_run.count, "i1", part.columns * part.filters),
@@ -306,36 +313,43 @@ class ConvWinograd(Kernel):
                                     fixed=(row * outputs * ow + column * outputs) * pitch,
                                 )
                             )
-                    name = exit_.name(isa)
-                    call = f"{name}<{', '.join(map(str, numbers))}>({', '.join(arguments)});"
-                    cases.append((across_run.count, call))
+                    call = Call(exit_.microkernel(isa), tuple(arguments), tuple(numbers))
+                    cases.append((across_run.count, (call,)))
                 exits.append((down_run.count, loop_cases("i2", cases, shared=shared == "i2")))
-            lines.append(loop_cases("i1", exits, shared=shared == "i1"))
-            blocks.append((count, "\n".join(lines)))
+            lines += loop_cases("i1", exits, shared=shared == "i1")
+            blocks.append((count, tuple(lines)))
         if whole:
-            bodies = [loop_cases("i0", blocks, shared=True)]
+            loops = loop_cases("i0", blocks, shared=True)
         else:
-            bodies = [f"{{\n{nest([count], body)}\n}}" for count, body in blocks]
+            loops = body(*(Scope(nest([count], block)) for count, block in blocks))
         size, taps = part.transform.size, part.transform.taps
         name = f"{conv_stem(node)}_winograd{outputs}{epilogue.suffix}"
-        text = render(
-            "cpp/kernels/conv_winograd.j2",
-            name=name,
-            element=isa.element,
-            source=C_TYPES[x.type.dtype],
-            schedule=schedule,
-            size=size,
-            algorithm=f"F({outputs}x{outputs}, {taps}x{taps})",
-            error=f"{part.transform.error(isa.dtype):g}",
-            epilogue=epilogue,
-            images=images,
-            pad=border.code("x", isa),
-            bodies=bodies,
-            x_image=height * width * x.pitch,
-            y_image=oh * ow * y.pitch,
-            residual_image=oh * ow * residual_pitch,
+        several = "all_" if images > 1 else ""
+        pointers: list[Statement] = []
+        for kind, base, elements in (
+            (f"const {C_TYPES[x.type.dtype]}*", "x", height * width * x.pitch),
+            (f"const {isa.element}*", "residual", oh * ow * residual_pitch),
+            (f"{isa.element}*", "y", oh * ow * y.pitch),
+        ):
+            if several and elements:
+                pointers.append(
+                    Variable(kind, base, Pointer(f"all_{base}", (("image", elements),)))
+                )
+        width_, algorithm = schedule.tile[1], f"F({outputs}x{outputs}, {taps}x{taps})"
+        return step.function(
+            name,
+            f"{isa.element}* padded = reinterpret_cast<{isa.element}*>(scratch);",
+            Loop("image", images, body(pointers, border.code(Pointer("x"), isa), loops)),
+            comment=[
+                f"{algorithm}, {schedule}; error within {part.transform.error(isa.dtype):g} "
+                "of the largest output.",
+                f"Weights transformed and packed as [{size * size} points][channels / {width_}]"
+                f"[depth][{width_}].",
+            ],
+            inputs=[f"{several}{word}" for word in ("x", "residual")[: len(step.inputs)]],
+            output=f"{several}y",
+            scratch=True,
         )
-        return LayerCode(name, text, tuple(dict.fromkeys(microkernels)))
 
     @staticmethod
     def _entry_call(
@@ -344,9 +358,9 @@ class ConvWinograd(Kernel):
         phase: tuple[int, int],
         rows: int,
         row_step: int,
-        source: str,
+        source: Pointer,
         isa: KernelIsa,
-    ) -> str:
+    ) -> Call:
         """The transform of one phase of one tile, at row i1 and column i2 of the block."""
         pixel = part.folded or part.channels
         last = part.transform.size - 1
@@ -369,21 +383,20 @@ class ConvWinograd(Kernel):
                 )
                 steps.append(part.tiles * depth)
             start += count * depth * part.tiles
-        numbers = [
+        numbers = (
             pixel,
             row_step * (1 if part.folded else part.stride),
             pixel * (1 if part.folded else part.stride),
             *steps[:3],
-        ]
-        name = entry.name(isa)
-        return f"{name}<{', '.join(map(str, numbers))}>({', '.join([source, *pointers])});"
+        )
+        return Call(entry.microkernel(isa), (source, *pointers), numbers)
 
 
-def _loops(*loops: tuple[str, int], body: str, shared: bool) -> str:
+def _loops(*loops: tuple[str, int], inside: Body, shared: bool) -> Body:
     chosen = best_level(loops) if shared else ""
     for name, count in reversed(loops):
-        body = loop_cases(name, [(count, body)], shared=name == chosen)
-    return body
+        inside = loop(name, count, inside, shared=name == chosen)
+    return inside
 
 
 def _runs(count: int, first: int, total: int, length: int, outputs: int, blocks: int) -> list[Run]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mdlc.codegen.code import C_TYPES, LayerCode
+from mdlc.codegen.code import C_TYPES, Function
 from mdlc.codegen.gemm.strides import joined, logical_strides, nest, pointer
 from mdlc.codegen.isa.base import KernelIsa
 from mdlc.codegen.kernel import Kernel, Schedule, Step
@@ -27,7 +27,7 @@ class CumSumKernel(Kernel):
     def cost(self, node: Node, schedule: Schedule, isa: KernelIsa) -> float:
         return node.type.size * 4.0
 
-    def emit(self, step: Step, isa: KernelIsa) -> LayerCode:
+    def emit(self, step: Step, isa: KernelIsa) -> Function:
         node, op = step.node, step.node.op
         assert isinstance(op, CumSum)
         kind = C_TYPES[node.type.dtype]
@@ -61,9 +61,8 @@ for ({loop}) {{
         name += ("_exclusive" if op.exclusive else "") + ("_reverse" if op.reverse else "")
         if node.type.dtype is not DType.F32:
             name += f"_{node.type.dtype.value}"
-        text = f"// {op}\nvoid {name}(const {kind}* x, {kind}* y) {{\n"
-        text += nest([dim.count for dim in dims], body) + "\n}\n"
-        return LayerCode(name, text)
+        loops = nest([dim.count for dim in dims], body)
+        return step.function(name, loops, comment=[f"{op}"])
 
 
 KERNELS = (CumSumKernel(),)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mdlc.codegen.code import C_TYPES, LayerCode, Microkernel
+import numpy as np
+
+from mdlc.codegen.code import C_TYPES, Call, Function, Microkernel, Statement, Value
 from mdlc.codegen.gemm.strides import Dim, broadcast_strides, joined, nest, pointer
 from mdlc.codegen.isa.base import KernelIsa
 from mdlc.codegen.kernel import Kernel, Schedule, Step, View
@@ -68,28 +70,25 @@ class ElementwiseKernel(Kernel):
                 packed[f"operand{i}"] = _packed_type(source.type, node).to_physical(source.constant)
         return packed
 
-    def emit(self, step: Step, isa: KernelIsa) -> LayerCode:
+    def emit(self, step: Step, isa: KernelIsa) -> Function:
         node, op = step.node, step.node.op
         assert isinstance(op, Elementwise)
         rank = len(node.shape)
         runtime = iter(step.inputs)
         names: list[str] = []
         views: list[View] = []
-        parameters: list[str] = []
-        arguments: list[str] = []
+        inputs: list[str] = []
         single = sum(source.constant is None for source in node.inputs) == 1
         for i, source in enumerate(node.inputs):
-            kind = C_TYPES[source.type.dtype]
             if source.constant is not None and source.type.size == 1:
                 names.append("")
                 views.append(View.of(source.type.with_shape(()).with_layout(Layout.PLAIN), 0))
             elif source.constant is not None:
                 names.append(f"operand{i}")
-                parameters.append(f"const {kind}* operand{i}")
                 views.append(View.of(_packed_type(source.type, node), 0))
             else:
                 names.append("x" if single else f"x{i}")
-                arguments.append(f"const {kind}* {names[-1]}")
+                inputs.append(names[-1])
                 views.append(next(runtime))
         strides = [broadcast_strides(view, rank) for view in views]
         own = broadcast_strides(step.output, rank)
@@ -102,7 +101,7 @@ class ElementwiseKernel(Kernel):
             and inner.strides[-1] == 1
             and all(stride in (0, 1) for stride in inner.strides)
         )
-        body, microkernels, includes = (
+        statement, microkernels, includes = (
             self._vector_row(node, op, isa, dims, names)
             if vector
             else self._scalar_row(node, op, dims, names)
@@ -112,14 +111,16 @@ class ElementwiseKernel(Kernel):
         name = f"{stem(op)}_{shape}"
         if node.type.dtype is not DType.F32:
             name += f"_{node.type.dtype.value}"
-        text = (
-            f"// y = {stem(op)}({', '.join(str(list(s.shape)) for s in node.inputs)}), "
-            f"{len(dims)} loop{'s' if len(dims) > 1 else ''} after joining axes.\n"
-            f"void {name}({', '.join([*parameters, *arguments])}"
-            f"{', ' if parameters or arguments else ''}{C_TYPES[node.type.dtype]}* y) {{\n"
-            f"{nest([dim.count for dim in outer], body, shared=True)}\n}}\n"
+        shapes = ", ".join(str(list(source.shape)) for source in node.inputs)
+        joined_ = f"{len(dims)} loop{'s' if len(dims) > 1 else ''} after joining axes."
+        return step.function(
+            name,
+            nest([dim.count for dim in outer], statement, shared=True),
+            comment=[f"y = {stem(op)}({shapes}), {joined_}"],
+            inputs=inputs,
+            needs=microkernels,
+            includes=includes,
         )
-        return LayerCode(name, text, microkernels, includes)
 
     @staticmethod
     def _scalar_of(node: Node, index: int) -> str:
@@ -136,7 +137,7 @@ class ElementwiseKernel(Kernel):
 
     def _vector_row(
         self, node: Node, op: Elementwise, isa: KernelIsa, dims: Sequence[Dim], names: Sequence[str]
-    ) -> tuple[str, tuple[Microkernel, ...], tuple[str, ...]]:
+    ) -> tuple[Statement, tuple[Microkernel, ...], tuple[str, ...]]:
         inner = dims[-1]
         converts = _converts(node, isa)
         kinds = [
@@ -147,22 +148,23 @@ class ElementwiseKernel(Kernel):
             row = conversion(node.inputs[0].type.dtype, isa, inner.count)
         else:
             row = row_microkernel(op, isa, "".join(kinds), inner.count % isa.lanes != 0)
-        operands = []
+        operands: list[Value] = []
         for i, (name, kind) in enumerate(zip(names, kinds, strict=True)):
             if not name:
                 operands.append(self._scalar_of(node, i))
             else:
                 where = pointer(name, dims[:-1], i)
-                value = isa.scalar.load(where) if isa.scalar else f"*({where})"
+                value = isa.scalar.load(str(where)) if isa.scalar else f"*({where})"
                 operands.append(where if kind == "v" else value)
         to = pointer("y", dims[:-1], len(names))
-        call = f"{row.name}<{inner.count}>({', '.join([*operands, to])});"
-        includes = ("limits",) if "numeric_limits" in call else ()
-        return call, (row,), includes
+        # Literals of infinities and NaN are numeric_limits.
+        literals = [source.constant for source in node.inputs if source.constant is not None]
+        includes = () if all(np.all(np.isfinite(v)) for v in literals) else ("limits",)
+        return Call(row, (*operands, to), (inner.count,)), (), includes
 
     def _scalar_row(
         self, node: Node, op: Elementwise, dims: Sequence[Dim], names: Sequence[str]
-    ) -> tuple[str, tuple[Microkernel, ...], tuple[str, ...]]:
+    ) -> tuple[Statement, tuple[Microkernel, ...], tuple[str, ...]]:
         values, helpers = [], []
         for i, name in enumerate(names):
             dtype = node.inputs[i].type.dtype

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from mdlc.codegen.code import C_TYPES, LayerCode
+from mdlc.codegen.code import Function, offset
 from mdlc.codegen.gemm.strides import nest
 from mdlc.codegen.isa.base import KernelIsa
 from mdlc.codegen.kernel import Kernel, Schedule, Step
@@ -40,43 +40,33 @@ class GatherKernel(Kernel):
             packed["indices"] = np.where(indices < 0, indices + length, indices).astype(np.int32)
         return packed
 
-    def emit(self, step: Step, isa: KernelIsa) -> LayerCode:
+    def emit(self, step: Step, isa: KernelIsa) -> Function:
         node, op = step.node, step.node.op
         assert isinstance(op, Gather)
         data, indices = node.inputs
         shape = data.shape
         outer, length = math.prod(shape[: op.axis]), shape[op.axis]
         inner, count = math.prod(shape[op.axis + 1 :]), indices.type.size
-        kind = C_TYPES[node.type.dtype]
-        arguments = []
-        if data.constant is not None:
-            arguments.append(f"const {kind}* table")
         if indices.constant is not None:
-            arguments.append("const std::int32_t* indices")
             lookup = "const std::int64_t at = indices[i1];"
         else:
-            index_kind = C_TYPES[indices.type.dtype]
             lookup = f"""std::int64_t at = indices[i1];
 at += at < 0 ? {length} : 0;
 at = at < 0 ? 0 : (at >= {length} ? {length - 1} : at);"""
         if count == 1:
             lookup = lookup.replace("[i1]", "[0]")
-        if data.constant is None:
-            arguments.append(f"const {kind}* table")
-        if indices.constant is None:
-            arguments.append(f"const {index_kind}* indices")
-        from_outer = f"i0 * {length * inner} + " if outer > 1 else ""
-        to = " + ".join(
-            ["y"]
-            + ([f"i0 * {count * inner}"] if outer > 1 else [])
-            + ([f"i1 * {inner}"] if count > 1 else [])
-        )
-        size = node.type.dtype.size
-        body = f"{lookup}\nstd::memcpy({to}, table + {from_outer}at * {inner}, {inner * size});"
+        to = offset("y", (outer, "i0", count * inner), (count, "i1", inner))
+        source = offset("table", (outer, "i0", length * inner)).plus("at", inner)
+        copy = f"std::memcpy({to}, {source}, {inner * node.type.dtype.size});"
         name = f"gather_{'x'.join(map(str, shape))}_axis{op.axis}_{count}_{node.type.dtype.value}"
-        text = f"// {op}\nvoid {name}({', '.join([*arguments, f'{kind}* y'])}) {{\n"
-        text += nest([outer, count], body) + "\n}\n"
-        return LayerCode(name, text, (), ("cstdint", "cstring"))
+        runtime = (("table", data), ("indices", indices))
+        return step.function(
+            name,
+            nest([outer, count], lookup, copy),
+            comment=[f"{op}"],
+            inputs=[word for word, source in runtime if source.constant is None],
+            includes=("cstdint", "cstring"),
+        )
 
 
 KERNELS = (GatherKernel(),)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
-from mdlc.codegen.code import C_TYPES, LayerCode
+from mdlc.codegen.code import C_TYPES, Body, Function
 from mdlc.codegen.gemm.strides import Dim, joined, logical_strides, nest, pointer
 from mdlc.codegen.isa.base import KernelIsa
 from mdlc.codegen.kernel import Kernel, Schedule, Step, View
-from mdlc.codegen.tiles.operands import constants_of, nearest_index, parameters_of
+from mdlc.codegen.tiles.operands import constants_of, nearest_index, runtime_of
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.gather_elements import GatherElements
 from mdlc.compiler.ops.gather_nd import GatherND
@@ -34,7 +34,7 @@ class GatherByIndexKernel(Kernel):
     def pack(self, node: Node, schedule: Schedule, isa: KernelIsa) -> dict[str, Array]:
         return constants_of(node, _NAMES)
 
-    def emit(self, step: Step, isa: KernelIsa) -> LayerCode:
+    def emit(self, step: Step, isa: KernelIsa) -> Function:
         node, op = step.node, step.node.op
         x, indices = (source.type for source in node.inputs)
         marks = [type(op).__name__.lower(), *("x".join(map(str, t.shape)) for t in (x, indices))]
@@ -47,11 +47,17 @@ class GatherByIndexKernel(Kernel):
             body = _slices(op, x, indices)
         name = "_".join([*marks, node.type.dtype.value, indices.dtype.value])
         name += "".join("c" if s.constant is not None else "r" for s in node.inputs)
-        text = f"// {op}\nvoid {name}({', '.join(parameters_of(node, _NAMES))}) {{\n{body}\n}}\n"
-        return LayerCode(name, text, (nearest_index(),), ("cstdint", "cstring"))
+        return step.function(
+            name,
+            body,
+            comment=[f"{op}"],
+            inputs=runtime_of(node, _NAMES),
+            needs=(nearest_index(),),
+            includes=("cstdint", "cstring"),
+        )
 
 
-def _elements(op: GatherElements, x: TensorType, indices: TensorType) -> str:
+def _elements(op: GatherElements, x: TensorType, indices: TensorType) -> Body:
     own = logical_strides(View.of(indices, 0))
     of = list(logical_strides(View.of(x, 0)))
     stride, of[op.axis] = of[op.axis], 0
@@ -62,7 +68,7 @@ def _elements(op: GatherElements, x: TensorType, indices: TensorType) -> str:
     return nest([dim.count for dim in dims], body, shared=True)
 
 
-def _slices(op: GatherND, x: TensorType, indices: TensorType) -> str:
+def _slices(op: GatherND, x: TensorType, indices: TensorType) -> Body:
     batch, depth = op.batch_dims, indices.shape[-1]
     count = math.prod(indices.shape[batch:-1])
     inner = math.prod(x.shape[batch + depth :])
@@ -73,7 +79,7 @@ def _slices(op: GatherND, x: TensorType, indices: TensorType) -> str:
         ),
         Dim(count, (depth, 0, inner)),
     ]
-    of = [pointer("x", dims, 1)]
+    of = [str(pointer("x", dims, 1))]
     for k in range(depth):
         step = math.prod(x.shape[batch + k + 1 :])
         at = f"nearest_index(index[{k}], {x.shape[batch + k]})"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mdlc.codegen.code import LayerCode, Microkernel
+from mdlc.codegen.code import Call, Function, Loop, Microkernel, Statement, Variable, offset
 from mdlc.codegen.gemm.loops import cycles, emit_loops, packed_length, schedules
 from mdlc.codegen.gemm.shape import Product, Steps, channel_blocks
 from mdlc.codegen.gemm.strides import Dim, broadcast_strides, nest, pointer
@@ -78,10 +78,10 @@ class MatMulKernel(Kernel):
         packed["bias"] = np.zeros(-(-node.shape[-1] // isa.lanes) * isa.lanes, isa.dtype.numpy)
         return packed
 
-    def emit(self, step: Step, isa: KernelIsa) -> LayerCode:
+    def emit(self, step: Step, isa: KernelIsa) -> Function:
         node = step.node
         product = self._product(node)
-        loops, tiles = emit_loops(product, step.schedule, isa, Epilogue(), "a")
+        loops = emit_loops(product, step.schedule, isa, Epilogue(), "a")
         rank = len(node.shape)
         views = iter(step.inputs)
         strides = []
@@ -94,44 +94,40 @@ class MatMulKernel(Kernel):
             for axis, count in enumerate(node.shape[:-2])
             if count > 1
         ]
-        lines = [
-            f"const {isa.element}* a = {pointer('all_a', dims, 0)};",
-            f"const {isa.element}* b = {pointer('all_b', dims, 1)};",
-            f"{isa.element}* y = {pointer('all_y', dims, 2)};",
+        left, right = (
+            f"constant_{letter}" if source.constant is not None else f"all_{letter}"
+            for letter, source in zip("ab", node.inputs, strict=True)
+        )
+        lines: list[Statement] = [
+            Variable(f"const {isa.element}*", "a", pointer(left, dims, 0)),
+            Variable(f"const {isa.element}*", "b", pointer(right, dims, 1)),
+            Variable(f"{isa.element}*", "y", pointer("all_y", dims, 2)),
         ]
         for block in channel_blocks(product, step.schedule, isa):
             width = block.vectors * isa.lanes
             used = width - (isa.lanes - block.part if block.part else 0)
-            numbers = f"{product.depth}, {product.channels}, {used}, {width}"
-            panel = f"b + {block.first}" if block.first else "b"
-            target = f"weights + {block.offset}" if block.offset else "weights"
-            if block.count > 1:
-                panel = f"{panel} + n * {width}"
-                target = f"{target} + n * {width * product.depth}"
-            call = f"pack_panel_{isa.kind}<{numbers}>({panel}, {target});"
-            if block.count > 1:
-                call = f"for (int n = 0; n < {block.count}; ++n) {{\n{call}\n}}"
-            lines.append(call)
-        body = nest([dim.count for dim in dims], "\n".join([*lines, loops]))
+            panel = offset("b", (block.count, "n", width), fixed=block.first)
+            target = offset(
+                "weights", (block.count, "n", width * product.depth), fixed=block.offset
+            )
+            numbers = (product.depth, product.channels, used, width)
+            call = Call(_pack_panel(isa), (panel, target), numbers)
+            lines.append(Loop("n", block.count, (call,)))
         shapes = "_by_".join("x".join(map(str, s.shape)) for s in node.inputs)
-        name = f"matmul_{shapes}"
-        constants = [
-            f"const {isa.element}* all_{letter}"
-            for letter, source in zip("ab", node.inputs, strict=True)
-            if source.constant is not None
-        ]
-        runtime = [
-            f"const {isa.element}* all_{letter}"
-            for letter, source in zip("ab", node.inputs, strict=True)
-            if source.constant is None
-        ]
-        arguments = [*constants, f"const {isa.element}* bias", *runtime, f"{isa.element}* all_y"]
-        text = (
-            f"// {step.schedule}: b is packed into panels of {step.schedule.tile[1]} columns.\n"
-            f"void {name}({', '.join(arguments)}, unsigned char* scratch) {{\n"
-            f"{isa.element}* weights = reinterpret_cast<{isa.element}*>(scratch);\n{body}\n}}\n"
+        width = step.schedule.tile[1]
+        return step.function(
+            f"matmul_{shapes}",
+            f"{isa.element}* weights = reinterpret_cast<{isa.element}*>(scratch);",
+            nest([dim.count for dim in dims], lines, loops),
+            comment=[f"{step.schedule}: b is packed into panels of {width} columns."],
+            inputs=[
+                f"all_{letter}"
+                for letter, source in zip("ab", node.inputs, strict=True)
+                if source.constant is None
+            ],
+            output="all_y",
+            scratch=True,
         )
-        return LayerCode(name, text, (*tiles, _pack_panel(isa)))
 
 
 KERNELS = (MatMulKernel(),)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mdlc.codegen.code import C_TYPES, LayerCode
+from mdlc.codegen.code import C_TYPES, Body, Function
 from mdlc.codegen.gemm.strides import Dim, joined, logical_strides, nest, pointer
 from mdlc.codegen.isa.base import KernelIsa
 from mdlc.codegen.kernel import Kernel, Schedule, Step
@@ -207,7 +207,7 @@ class Movement(Kernel):
             if source.constant is not None
         }
 
-    def emit(self, step: Step, isa: KernelIsa) -> LayerCode:
+    def emit(self, step: Step, isa: KernelIsa) -> Function:
         node = step.node
         size = node.type.dtype.size
         kind = C_TYPES[node.type.dtype]
@@ -225,40 +225,38 @@ class Movement(Kernel):
                 strides.append(logical_strides(step.inputs[position]))
         blocks = _BLOCKS[type(node.op)](node.op, node, strides, logical_strides(step.output))
         parts = [self._block(block, names[block.source], kind, size) for block in blocks]
-        includes = {"cstdint"}
-        if any("memcpy" in part for part in parts):
-            includes.add("cstring")
         if (
             isinstance(node.op, Pad)
             and node.op.mode == "constant"
             and node.type.size != sum(math.prod(block.shape) for block in blocks)
         ):
             parts.insert(0, self._fill(node.op, step, kind))
-        arguments = [f"const {kind}* {name}" for name in sorted(set(names), key=names.index)]
-        constants = [a for a in arguments if "constant" in a]
-        runtime_arguments = [a for a in arguments if "constant" not in a]
         shapes = "x".join(map(str, node.inputs[0].type.physical_shape))
         target = "x".join(map(str, node.type.physical_shape))
         name = f"{type(node.op).__name__.lower()}_{shapes}_to_{target}_{node.type.dtype.value}"
-        text = (
-            f"// {node.op}\n"
-            f"void {name}({', '.join([*constants, *runtime_arguments, f'{kind}* y'])}) {{\n"
-            + "\n".join(parts)
-            + "\n}\n"
+        return step.function(
+            name,
+            *parts,
+            comment=[f"{node.op}"],
+            inputs=[
+                word
+                for word, source in zip(names, node.inputs, strict=True)
+                if source.constant is None
+            ],
+            includes=("cstdint", "cstring"),
         )
-        return LayerCode(name, text, (), tuple(sorted(includes)))
 
     @staticmethod
-    def _fill(op: Pad, step: Step, kind: str) -> str:
+    def _fill(op: Pad, step: Step, kind: str) -> Body:
         dims = joined(step.node.shape, [logical_strides(step.output)], 0)
         value = f"static_cast<{kind}>({op.value!r})" if op.value else "0"
         if op.value and step.node.type.dtype is DType.F16:
             value = f"0x{int(np.float16(op.value).view(np.uint16)):04X}U"
-        body = f"{'*(' + pointer('y', dims, 0) + ')'} = {value};"
+        body = f"*({pointer('y', dims, 0)}) = {value};"
         return nest([dim.count for dim in dims], body, shared=True)
 
     @staticmethod
-    def _block(block: Block, source: str, kind: str, size: int) -> str:
+    def _block(block: Block, source: str, kind: str, size: int) -> Body:
         dims = joined(block.shape, [block.to, block.of], 0) or [Dim(1, (1, 1))]
         inner = dims[-1]
         if inner.strides == (1, 1):

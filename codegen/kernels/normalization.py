@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from mdlc.codegen.code import LayerCode
+from mdlc.codegen.code import Function
 from mdlc.codegen.gemm.strides import logical_strides, nest
 from mdlc.codegen.isa.base import KernelIsa
 from mdlc.codegen.kernel import Kernel, Schedule, Step
@@ -57,7 +57,7 @@ class NormalizationKernel(Kernel):
         assert bias is not None
         return {"scale": scale, "bias": bias}
 
-    def emit(self, step: Step, isa: KernelIsa) -> LayerCode:
+    def emit(self, step: Step, isa: KernelIsa) -> Function:
         node, op = step.node, step.node.op
         shape = node.shape
         strides = logical_strides(step.output)
@@ -92,14 +92,17 @@ class NormalizationKernel(Kernel):
             bias=bias,
         )
         offset = f" + {first}" if first else ""
-        head = f"const float* x = all_x{offset};\nfloat* y = all_y{offset};\n"
+        head = f"const float* x = all_x{offset};\nfloat* y = all_y{offset};"
         kind = "instance" if isinstance(op, InstanceNormalization) else "layer"
         name = f"{kind}_norm_{'x'.join(map(str, node.type.physical_shape))}"
-        text = (
-            f"// {op}\nvoid {name}(const float* scale, const float* bias, const float* all_x, "
-            f"float* all_y) {{\n{nest(loops, head + body)}\n}}\n"
+        return step.function(
+            name,
+            nest(loops, head, body),
+            comment=[f"{op}"],
+            inputs=("all_x",),
+            output="all_y",
+            includes=("cmath",),
         )
-        return LayerCode(name, text, (), ("cmath",))
 
 
 class LrnKernel(Kernel):
@@ -114,7 +117,7 @@ class LrnKernel(Kernel):
     def cost(self, node: Node, schedule: Schedule, isa: KernelIsa) -> float:
         return node.type.size * 30.0
 
-    def emit(self, step: Step, isa: KernelIsa) -> LayerCode:
+    def emit(self, step: Step, isa: KernelIsa) -> Function:
         node, op = step.node, step.node.op
         assert isinstance(op, Lrn)
         images, channels, height, width = node.shape
@@ -122,9 +125,7 @@ class LrnKernel(Kernel):
         after = op.size - op.before
         scale = literal(op.alpha / op.size)
         power = f"std::pow({literal(op.bias)} + {scale} * sum, {literal(-op.beta)})"
-        text = f"""// {op}
-void {name}(const float* x, float* y) {{
-for (int pixel = 0; pixel < {images * height * width}; ++pixel) {{
+        text = f"""for (int pixel = 0; pixel < {images * height * width}; ++pixel) {{
 for (int c = 0; c < {channels}; ++c) {{
 const int first = c < {op.before} ? 0 : c - {op.before};
 const int last = c + {after} > {channels} ? {channels} : c + {after};
@@ -136,10 +137,8 @@ y[c] = x[c] * {power};
 }}
 x += {channels};
 y += {channels};
-}}
-}}
-"""
-        return LayerCode(name, text, (), ("cmath",))
+}}"""
+        return step.function(name, text, comment=[f"{op}"], includes=("cmath",))
 
 
 KERNELS = (LrnKernel(), NormalizationKernel())

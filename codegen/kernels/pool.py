@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mdlc.codegen.code import LayerCode, Microkernel, offset
+from mdlc.codegen.code import Body, Call, Function, Microkernel, Pointer, Value, offset
 from mdlc.codegen.gemm.runs import Run, group_runs, inside_taps
 from mdlc.codegen.gemm.split import split_evenly
 from mdlc.codegen.gemm.strides import nest
@@ -177,12 +177,12 @@ class Pool(Kernel):
         counts = node.op.counts(node.inputs[0].shape[2:])
         return {"scale": (1.0 / counts).astype(np.float32).reshape(-1)}
 
-    def emit(self, step: Step, isa: KernelIsa) -> LayerCode:
+    def emit(self, step: Step, isa: KernelIsa) -> Function:
         if step.schedule.algorithm == "rows":
             return self._emit_rows(step, isa)
         return self._emit_windows(step, isa)
 
-    def _emit_rows(self, step: Step, isa: KernelIsa) -> LayerCode:
+    def _emit_rows(self, step: Step, isa: KernelIsa) -> Function:
         node, x, y = step.node, step.inputs[0], step.output
         op = node.op
         assert isinstance(op, MaxPool2D | AveragePool2D)
@@ -196,16 +196,14 @@ class Pool(Kernel):
             "kPixelStep": x.pitch,
             "kOutStep": y.pitch,
         }
-        lines, microkernels = [], []
+        lines: list[Body] = []
         for down in self._row_runs(node):
             for across in self._tile_runs(node, step.schedule):
                 calls = []
                 for remainder in ([0] if vectors else []) + ([part] if part else []):
                     tile = self._tile(node, down, across, remainder)
-                    microkernels.append(tile.microkernel(isa))
                     skipped = vectors * isa.lanes if remainder else 0
-                    numbers = ", ".join(str(values[n]) for n in tile.template_parameters())
-                    function = tile.name(isa) + (f"<{numbers}>" if numbers else "")
+                    numbers = tuple(values[n] for n in tile.template_parameters())
                     top = down.first * window.stride[0] - window.pads[0]
                     top += down.kind[0] * window.dilation[0]
                     left = across.first * window.stride[1] - window.pads[1] + tile.columns()[0]
@@ -224,13 +222,10 @@ class Pool(Kernel):
                         (across.count, "i2", pixels * y.pitch),
                         fixed=(down.first * columns + across.first) * y.pitch + skipped,
                     )
-                    calls.append(f"{function}({source}, {target});")
+                    calls.append(Call(tile.microkernel(isa), (source, target), numbers))
                 loops = [images, down.count, across.count]
-                lines.append(nest(loops, "\n".join(calls), shared=True))
-        name = self._function_name(node)
-        head = f"// {op}\nvoid {name}(const {isa.element}* x, {isa.element}* y)"
-        text = f"{head} {{\n{chr(10).join(lines)}\n}}\n"
-        return LayerCode(name, text, tuple(dict.fromkeys(microkernels)))
+                lines.append(nest(loops, calls, shared=True))
+        return step.function(self._function_name(node), *lines, comment=[f"{op}"])
 
     @staticmethod
     def _function_name(node: Node) -> str:
@@ -242,7 +237,7 @@ class Pool(Kernel):
         kind = "averagepool" if isinstance(op, AveragePool2D) else "maxpool"
         return f"{kind}{kh}x{kw}{stride}_{height}x{width}x{channels}"
 
-    def _emit_windows(self, step: Step, isa: KernelIsa) -> LayerCode:
+    def _emit_windows(self, step: Step, isa: KernelIsa) -> Function:
         node, x, y = step.node, step.inputs[0], step.output
         op = node.op
         assert isinstance(op, MaxPool2D | AveragePool2D)
@@ -253,7 +248,7 @@ class Pool(Kernel):
         uniform = self._uniform(node) if average else None
         tail = isa.lanes > 1 and channels % isa.lanes != 0
         row = pool_microkernel(average, isa, tail)
-        lines = []
+        lines: list[Body] = []
         row_runs = self._row_runs(node)
         column_runs = self._runs(columns, width, window.kernel[1], 1, op)
         for down in row_runs:
@@ -271,7 +266,7 @@ class Pool(Kernel):
                 left += across.kind[0] * window.dilation[1]
                 loops = [(images, "i0"), (down.count, "i1"), (across.count, "i2")]
 
-                def at(base: str, steps: Sequence[int], fixed: int, loops=loops) -> str:  # type: ignore[no-untyped-def]
+                def at(base: str, steps: Sequence[int], fixed: int, loops=loops) -> Pointer:  # type: ignore[no-untyped-def]
                     terms = [(n, v, s) for (n, v), s in zip(loops, steps, strict=True)]
                     return offset(base, *terms, fixed=fixed)
 
@@ -286,21 +281,14 @@ class Pool(Kernel):
                 )
                 out = (rows * columns * y.pitch, columns * y.pitch, y.pitch)
                 first = down.first * columns + across.first
-                arguments = [source]
+                arguments: list[Value] = [source]
                 if average:
                     scale = f"*({at('scale', (0, columns, 1), first)})"
                     arguments.append(literal(uniform) if uniform is not None else scale)
                 arguments.append(at("y", out, first * y.pitch))
-                call = f"{row.name}<{', '.join(map(str, numbers))}>({', '.join(arguments)});"
+                call = Call(row, tuple(arguments), numbers)
                 lines.append(nest([images, down.count, across.count], call, shared=True))
-        name = self._function_name(node)
-        scale = "const float* scale, " if average and uniform is None else ""
-        text = (
-            f"// {op}\nvoid {name}({scale}const {isa.element}* x, {isa.element}* y) {{\n"
-            + "\n".join(lines)
-            + "\n}\n"
-        )
-        return LayerCode(name, text, (row,))
+        return step.function(self._function_name(node), *lines, comment=[f"{op}"])
 
     @staticmethod
     def _runs(

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mdlc.codegen.code import C_TYPES, LayerCode, Microkernel
-from mdlc.codegen.gemm.loops import panel_elements, thread_panels
+from mdlc.codegen.code import C_TYPES, Function, Loop, Microkernel, body, offset
 from mdlc.codegen.gemm.loops_int8 import (
     READS_PAST,
     byte_product,
@@ -26,6 +25,7 @@ from mdlc.codegen.gemm.loops_int8 import (
     tile_schedules,
     without_gaps,
 )
+from mdlc.codegen.gemm.product_loops import panel_elements, thread_panels
 from mdlc.codegen.gemm.shape import ChannelBlock, Product
 from mdlc.codegen.isa.base import KernelIsa, integers_of
 from mdlc.codegen.kernel import Kernel, Schedule, Step
@@ -195,7 +195,7 @@ class QuantizedConv(Kernel):
             flip,
         )
 
-    def emit(self, step: Step, isa: KernelIsa) -> LayerCode:
+    def emit(self, step: Step, isa: KernelIsa) -> Function:
         node, x, y = step.node, step.inputs[0], step.output
         integers = integers_of(isa)
         finish = finish_of(node, integers)
@@ -221,7 +221,7 @@ class QuantizedConv(Kernel):
                 return PanelDotTile(rows, block.vectors, block.part, product.depth, finish)
             return DotTile(rows, block.vectors, block.part, len(product.taps), product.run, finish)
 
-        loops, microkernels = emit_product(
+        loops = emit_product(
             product,
             step.schedule,
             for_bytes(isa),
@@ -232,34 +232,25 @@ class QuantizedConv(Kernel):
             copy if panels else None,
             taps[0][1] if gathered else 0,
         )
-        name = function_name(node)
-        source, target = C_TYPES[finish.source], C_TYPES[finish.output]
-        other = f"const {C_TYPES[added.kind]}* other, " if added else ""
-        scratch = ", unsigned char* scratch" if border or panels else ""
-        lines = [
-            f"// {step.schedule}, depth in multiples of {integers.unit}.",
-            f"void {name}(const std::int8_t* weights, const std::int32_t* scale, "
-            f"const {source}* x, {other}{target}* y{scratch}) {{",
-        ]
-        needs = list(microkernels)
+        scratch = []
         if border:
             kind = C_TYPES[border.target]
-            lines.append(f"{kind}* padded = reinterpret_cast<{kind}*>(scratch);")
-            needs.append(border.microkernel)
+            scratch.append(f"{kind}* padded = reinterpret_cast<{kind}*>(scratch);")
         if panels:
             before = self._bordered(node, isa)
-            lines.append(f"std::int8_t* panels = reinterpret_cast<std::int8_t*>(scratch)"
-                         f"{f' + {before}' if before else ''};")  # fmt: skip
+            start = f"reinterpret_cast<std::int8_t*>(scratch){f' + {before}' if before else ''}"
+            scratch.append(f"std::int8_t* panels = {start};")
         images = product.images if isinstance(node.op, QuantizedConv2D) else 1
-        if images > 1:
-            lines.append(f"for (int image = 0; image < {images}; ++image) {{")
-        if border:
-            image = x.rows // images * x.pitch
-            lines.append(border.code(f"x + image * {image}" if images > 1 else "x"))
-        lines += [loops, "}" if images > 1 else "", "}"]
-        text = "\n".join(line for line in lines if line) + "\n"
-        includes = ("algorithm",) if border else ()
-        return LayerCode(name, text, tuple(dict.fromkeys(needs)), includes)
+        image = offset("x", (images, "image", x.rows // images * x.pitch))
+        return step.function(
+            function_name(node),
+            scratch,
+            Loop("image", images, body(border.code(image) if border else (), loops)),
+            comment=[f"{step.schedule}, depth in multiples of {integers.unit}."],
+            inputs=("x", "other")[: len(step.inputs)],
+            scratch=bool(scratch),
+            includes=("algorithm",) if border else (),
+        )
 
 
 def _with_rest(nbytes: int) -> int:

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mdlc.codegen.code import C_TYPES, LayerCode, Microkernel, offset
+from mdlc.codegen.code import C_TYPES, Body, Call, Function, Loop, Value, body, offset
 from mdlc.codegen.gemm.loops_int8 import READS_PAST, check_sums, corrected_bias, finish_of
 from mdlc.codegen.gemm.runs import Run, group_runs, inside_taps
 from mdlc.codegen.gemm.split import split_evenly
 from mdlc.codegen.isa.base import KernelIsa, integers_of
 from mdlc.codegen.isa.int8 import DepthwiseForm, Taps
 from mdlc.codegen.kernel import Kernel, Schedule, Step
-from mdlc.codegen.threads import CLOSE, open_parallel
+from mdlc.codegen.threads import loop
 from mdlc.codegen.tiles.depthwise_int8 import DepthwiseTile, pack_scale
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.quantized_conv2d import QuantizedConv2D
@@ -172,28 +172,25 @@ class QuantizedDepthwise(Kernel):
                 kinds.append((first, (chunk.size, left, right)))
         return group_runs(kinds)
 
-    def emit(self, step: Step, isa: KernelIsa) -> LayerCode:
+    def emit(self, step: Step, isa: KernelIsa) -> Function:
         node, y, op = step.node, step.output, step.node.op
         assert isinstance(op, QuantizedConv2D)
         finish, taps = finish_of(node, integers_of(isa)), self._taps(node)
         images, channels, height, width = node.inputs[0].shape
         rows, columns = node.shape[2:]
         scratch = step.scratch is not None
-        lines: list[str] = []
-        needs: list[Microkernel] = []
+        loops: list[Body] = []
         values = {"kPixelStep": channels, "kOutStep": y.pitch, **finish.parameters}
 
-        def call(down: Run, across: Run, blocks: Blocks) -> str:
+        def call(down: Run, across: Run, blocks: Blocks) -> Call:
             pixels, left, right = across.kind
             tile = DepthwiseTile(blocks.form, taps, pixels, left, right, blocks.part, finish)
-            needs.append(tile.microkernel(isa))
-            numbers = [str({**values, "kBlocks": blocks.count}[n]) for n in tile.parameters()]
-            function = tile.name(isa) + (f"<{', '.join(numbers)}>" if numbers else "")
+            numbers = tuple({**values, "kBlocks": blocks.count}[n] for n in tile.parameters())
             column = across.first * taps.stride - op.pads[1]
-            arguments = []
+            arguments: list[Value] = []
             for tap in range(taps.rows):
                 if not down.kind[0] <= tap < down.kind[0] + down.kind[1]:
-                    arguments.append(f"outside + {blocks.first}" if blocks.first else "outside")
+                    arguments.append(offset("outside", fixed=blocks.first))
                     continue
                 line = down.first * op.stride[0] - op.pads[0] + tap * op.dilation[0]
                 arguments.append(
@@ -218,37 +215,34 @@ class QuantizedDepthwise(Kernel):
                     fixed=(down.first * columns + across.first) * y.pitch + blocks.first,
                 )
             )
-            return f"{function}({', '.join(arguments)});"
+            return Call(tile.microkernel(isa), tuple(arguments), numbers)
 
         tile_runs = self._tile_runs(node, step.schedule)
         for down in self._row_runs(node):
-            if down.count > 1:
-                lines.append(open_parallel("row", down.count))
-            for across in tile_runs:
-                if across.count > 1:
-                    lines.append(f"for (int tile = 0; tile < {across.count}; ++tile) {{")
-                lines += [call(down, across, blocks) for blocks in self._blocks(node, isa)]
-                lines += ["}"] if across.count > 1 else []
-            lines += [CLOSE] if down.count > 1 else []
-        source, target = C_TYPES[finish.source], C_TYPES[finish.target]
+            calls = [
+                Loop("tile", run.count, tuple(call(down, run, b) for b in self._blocks(node, isa)))
+                for run in tile_runs
+            ]
+            loops.append(loop("row", down.count, tuple(calls), shared=True))
+        source = C_TYPES[finish.source]
         kh, kw = node.inputs[1].shape[2:]
         stride = f"s{op.stride[0]}" if op.stride != (1, 1) else ""
         dilation = f"d{op.dilation[0]}" if op.dilation != (1, 1) else ""
         name = f"qdwconv{kh}x{kw}{stride}{dilation}_{height}x{width}x{channels}"
-        head = [
-            f"// {step.schedule}: filter rows are the elements of dot products.",
-            f"void {name}(const std::int8_t* weights, const std::int32_t* scale, "
-            f"const {source}* x, {target}* y{', unsigned char* scratch' if scratch else ''}) {{",
-        ]
+        head = []
         if scratch:
             assert step.scratch is not None
             size = step.scratch.type.size
             head.append(f"std::memset(scratch, {op.x_zero & 255}, {size});")
             head.append(f"const {source}* outside = reinterpret_cast<const {source}*>(scratch);")
-        if images > 1:
-            lines = [f"for (int image = 0; image < {images}; ++image) {{", *lines, "}"]
-        text = "\n".join([*head, *lines, "}"]) + "\n"
-        return LayerCode(name, text, tuple(dict.fromkeys(needs)), ("cstring",))
+        return step.function(
+            name,
+            head,
+            Loop("image", images, body(*loops)),
+            comment=[f"{step.schedule}: filter rows are the elements of dot products."],
+            scratch=scratch,
+            includes=("cstring",),
+        )
 
 
 KERNELS = (QuantizedDepthwise(),)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mdlc.codegen.code import C_TYPES, LayerCode, Microkernel
+from mdlc.codegen.code import C_TYPES, Call, Function, Microkernel, Value
 from mdlc.codegen.gemm.loops_int8 import READS_PAST
 from mdlc.codegen.gemm.strides import Dim, joined, logical_strides, nest, pointer
 from mdlc.codegen.isa.base import KernelIsa, integers_of
@@ -51,15 +51,10 @@ class _Rows(Kernel):
         return node.type.size / lanes * (3 + len(node.inputs))
 
     @staticmethod
-    def _emit(
-        step: Step, name: str, parameters: Sequence[str], dims: Sequence[Dim], body: str,
-        needs: Sequence[Microkernel], includes: Sequence[str] = (),
-    ) -> LayerCode:  # fmt: skip
-        text = (
-            f"// {step.node.op}\nvoid {name}({', '.join(parameters)}) {{\n"
-            f"{nest([dim.count for dim in dims], body, shared=True)}\n}}\n"
-        )
-        return LayerCode(name, text, tuple(needs), tuple(includes))
+    def _emit(step: Step, name: str, dims: Sequence[Dim], call: Call,
+              inputs: Sequence[str] = ("x",)) -> Function:  # fmt: skip
+        loops = nest([dim.count for dim in dims], call, shared=True)
+        return step.function(name, loops, comment=[f"{step.node.op}"], inputs=inputs)
 
 
 class Quantize(_Rows):
@@ -84,7 +79,7 @@ class Quantize(_Rows):
             packed["zeros"] = zero.reshape(-1).astype(np.int32)
         return packed
 
-    def emit(self, step: Step, isa: KernelIsa) -> LayerCode:
+    def emit(self, step: Step, isa: KernelIsa) -> Function:
         node, op = step.node, step.node.op
         assert isinstance(op, QuantizeLinear | DequantizeLinear)
         quantizes = isinstance(op, QuantizeLinear)
@@ -111,7 +106,7 @@ class Quantize(_Rows):
         )
         outer = dims[:-1] if vector else dims
         scale = pointer("scale", outer, 1)
-        arguments = [
+        arguments: list[Value] = [
             pointer("x", outer, 0),
             scale if inner.strides[1] and vector else f"*({scale})",
         ]
@@ -122,12 +117,9 @@ class Quantize(_Rows):
             arguments.append(str(int(zero.flat[0])))
         arguments.append(pointer("y", outer, 2))
         count = inner.count if vector else 1
-        body = f"{row.name}<{count}>({', '.join(arguments)});"
-        parameters = ["const float* scale"] + (["const std::int32_t* zeros"] if apart else [])
-        parameters += [f"const {C_TYPES[source]}* x", f"{C_TYPES[target]}* y"]
         verb = "quantize" if quantizes else "dequantize"
         name = f"{verb}_{_shape_name(node)}_{source.value}_{target.value}"
-        return self._emit(step, name, parameters, outer, body, [row])
+        return self._emit(step, name, outer, Call(row, tuple(arguments), (count,)))
 
 
 def _row_loop(lanes: int, vectors: int, body: str, scalar: str) -> str:
@@ -233,7 +225,7 @@ class ByteAdd(_Rows):
     def in_place(self, node: Node) -> Sequence[int]:
         return [i for i, source in enumerate(node.inputs) if source.type == node.type]
 
-    def emit(self, step: Step, isa: KernelIsa) -> LayerCode:
+    def emit(self, step: Step, isa: KernelIsa) -> Function:
         node, op = step.node, step.node.op
         assert isinstance(op, QuantizedAdd)
         dims = _loops(step)
@@ -247,10 +239,8 @@ class ByteAdd(_Rows):
         start = (1 << (shift - 1)) - op.a_zero * ma - op.b_zero * mb
         numbers = [inner.count if vector else 1, ma, mb, start, shift, *finish.parameters.values()]
         pointers = [pointer(name, outer, i) for i, name in enumerate(("x0", "x1", "y"))]
-        body = f"{row.name}<{', '.join(map(str, numbers))}>({', '.join(pointers)});"
-        parameters = [f"const {C_TYPES[kind]}* x{i}" for i, kind in enumerate(kinds)]
-        parameters.append(f"{C_TYPES[op.dtype]}* y")
-        return self._emit(step, f"qadd_{_shape_name(node)}", parameters, outer, body, [row])
+        call = Call(row, tuple(pointers), tuple(numbers))
+        return self._emit(step, f"qadd_{_shape_name(node)}", outer, call, ("x0", "x1"))
 
 
 def _add_row(isa: KernelIsa, kinds: tuple[DType, DType], finish: Finish) -> Microkernel:
@@ -304,20 +294,18 @@ class ByteTable(_Rows):
         values = node.op.reference(every, *extra)
         return {"table": np.roll(values, low)}
 
-    def emit(self, step: Step, isa: KernelIsa) -> LayerCode:
+    def emit(self, step: Step, isa: KernelIsa) -> Function:
         node = step.node
-        source, target = (C_TYPES[t.dtype] for t in (node.inputs[0].type, node.type))
         dims = _loops(step)
         inner = dims[-1]
         found = integers_of(isa)
         vector = found.table_row is not None and inner.strides == (1, 1)
         outer = dims[:-1] if vector else dims
         row = found.table_row if vector and found.table_row else _TABLE_ROW
-        arguments = ["table", pointer("x", outer, 0), pointer("y", outer, 1)]
-        body = f"{row.name}<{inner.count if vector else 1}>({', '.join(arguments)});"
-        parameters = [f"const {target}* table", f"const {source}* x", f"{target}* y"]
+        arguments = ("table", pointer("x", outer, 0), pointer("y", outer, 1))
+        call = Call(row, arguments, (inner.count if vector else 1,))
         name = f"table_{_shape_name(node)}_{node.inputs[0].type.dtype.value}{node.type.dtype.value}"
-        return self._emit(step, name, parameters, outer, body, [row])
+        return self._emit(step, name, outer, call)
 
 
 _TABLE_ROW = Microkernel(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mdlc.codegen.code import C_TYPES, LayerCode, Microkernel, offset
+from mdlc.codegen.code import C_TYPES, Body, Call, Function, Microkernel, Pointer, Value, offset
 from mdlc.codegen.gemm.loops_int8 import READS_PAST
 from mdlc.codegen.gemm.runs import Run, group_runs, inside_taps
 from mdlc.codegen.gemm.strides import nest
@@ -57,13 +57,13 @@ class BytePool(Kernel):
 
     def _emit(
         self, step: Step, kind: str, row: Microkernel, template: Sequence[int], scale: bool
-    ) -> LayerCode:
+    ) -> Function:
         """Loops over all windows; `scale`: whether each has numbers of its own, two apart."""
         node, x, y = step.node, step.inputs[0], step.output
         window = self._window(node)
         images, channels, height, width = node.inputs[0].shape
         rows, columns = node.shape[2:]
-        lines = []
+        lines: list[Body] = []
         for down in _runs(rows, height, 0, window):
             for across in _runs(columns, width, 1, window):
                 top = down.first * window.stride[0] - window.pads[0]
@@ -80,13 +80,13 @@ class BytePool(Kernel):
                 )
                 loops = [(images, "i0"), (down.count, "i1"), (across.count, "i2")]
 
-                def at(base: str, steps: Sequence[int], fixed: int, loops=loops) -> str:  # type: ignore[no-untyped-def]
+                def at(base: str, steps: Sequence[int], fixed: int, loops=loops) -> Pointer:  # type: ignore[no-untyped-def]
                     terms = [(n, v, s) for (n, v), s in zip(loops, steps, strict=True)]
                     return offset(base, *terms, fixed=fixed)
 
                 down_step, across_step = window.stride[0] * width, window.stride[1]
                 first = down.first * columns + across.first
-                arguments = [
+                arguments: list[Value] = [
                     at(
                         "x",
                         (height * width * x.pitch, down_step * x.pitch, across_step * x.pitch),
@@ -97,19 +97,12 @@ class BytePool(Kernel):
                     arguments.append(at("scale", (0, 3 * columns, 3), 3 * first))
                 out = (rows * columns * y.pitch, columns * y.pitch, y.pitch)
                 arguments.append(at("y", out, first * y.pitch))
-                call = f"{row.name}<{', '.join(map(str, numbers))}>({', '.join(arguments)});"
+                call = Call(row, tuple(arguments), numbers)
                 lines.append(nest([images, down.count, across.count], call, shared=True))
         kh, kw = window.kernel
         stride = f"s{window.stride[0]}" if window.stride != (1, 1) else ""
         name = f"{kind}{kh}x{kw}{stride}_{height}x{width}x{channels}"
-        source, target = (C_TYPES[t.dtype] for t in (node.inputs[0].type, node.type))
-        first_parameter = "const std::int32_t* scale, " if scale else ""
-        text = (
-            f"// {node.op}\nvoid {name}({first_parameter}const {source}* x, {target}* y) {{\n"
-            + "\n".join(lines)
-            + "\n}\n"
-        )
-        return LayerCode(name, text, (row,))
+        return step.function(name, *lines, comment=[f"{node.op}"])
 
 
 class ByteMaxPool(BytePool):
@@ -120,7 +113,7 @@ class ByteMaxPool(BytePool):
     def matches(self, node: Node, isa: KernelIsa) -> bool:
         return isinstance(node.op, MaxPool2D) and node.type.dtype in BYTES
 
-    def emit(self, step: Step, isa: KernelIsa) -> LayerCode:
+    def emit(self, step: Step, isa: KernelIsa) -> Function:
         return self._emit(step, "qmaxpool", _max_row(isa, step.node.type.dtype), (), False)
 
 
@@ -145,7 +138,7 @@ class ByteAveragePool(BytePool):
         fields = ("bias", "multiplier", "shift")
         return {"scale": pack_fields(fields, bias, multiplier, shift, 0, 1)}
 
-    def emit(self, step: Step, isa: KernelIsa) -> LayerCode:
+    def emit(self, step: Step, isa: KernelIsa) -> Function:
         op = step.node.op
         assert isinstance(op, QuantizedAveragePool2D)
         source = step.node.inputs[0].type.dtype

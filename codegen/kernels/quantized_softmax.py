@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mdlc.codegen.code import C_TYPES, LayerCode, Microkernel
+from mdlc.codegen.code import Call, Function, Microkernel
 from mdlc.codegen.gemm.strides import joined, logical_strides, nest, pointer
 from mdlc.codegen.isa.base import KernelIsa
 from mdlc.codegen.isa.int8 import scalar_bound
@@ -45,7 +45,7 @@ class ByteSoftmax(Kernel):
     def in_place(self, node: Node) -> Sequence[int]:
         return [0] if node.inputs[0].type == node.type else []
 
-    def emit(self, step: Step, isa: KernelIsa) -> LayerCode:
+    def emit(self, step: Step, isa: KernelIsa) -> Function:
         node, op = step.node, step.node.op
         assert isinstance(op, QuantizedSoftmax)
         strides = [logical_strides(view) for view in (step.inputs[0], step.output)]
@@ -56,23 +56,16 @@ class ByteSoftmax(Kernel):
             [[s[axis] for axis in others] for s in strides],
             1,
         )
-        source, target = (C_TYPES[t.dtype] for t in (node.inputs[0].type, node.type))
         row = _row(op.dtype.value, length >= TABLED)
         numbers = (length, x_step, y_step, op.y_zero, op.low, op.high)
-        arguments = ["exponential", "step", pointer("x", dims, 0), pointer("y", dims, 1)]
-        body = f"{row.name}<{', '.join(map(str, numbers))}>({', '.join(arguments)});"
-        parameters = [
-            "const std::uint32_t* exponential", "const std::uint64_t* step",
-            f"const {source}* x", f"{target}* y",
-        ]  # fmt: skip
+        call = Call(
+            row, ("exponential", "step", pointer("x", dims, 0), pointer("y", dims, 1)), numbers
+        )
         shape = "x".join(map(str, node.type.physical_shape))
         kinds = node.inputs[0].type.dtype.value + op.dtype.value
         name = f"qsoftmax_{shape}_axis{node.type.physical_axis(op.axis)}_{kinds}"
-        text = (
-            f"// {op}\nvoid {name}({', '.join(parameters)}) {{\n"
-            f"{nest([dim.count for dim in dims], body, shared=True)}\n}}\n"
-        )
-        return LayerCode(name, text, (row,), ("cstdint",))
+        loops = nest([dim.count for dim in dims], call, shared=True)
+        return step.function(name, loops, comment=[f"{op}"], includes=("cstdint",))
 
 
 def _row(kind: str, tabled: bool) -> Microkernel:

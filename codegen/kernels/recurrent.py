@@ -16,7 +16,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mdlc.codegen.code import C_TYPES, LayerCode, Microkernel
+from mdlc.codegen.code import (
+    Body,
+    Call,
+    Function,
+    Loop,
+    Microkernel,
+    Pointer,
+    Scope,
+    Statement,
+    Value,
+    Variable,
+    offset,
+)
 from mdlc.codegen.isa.base import KernelIsa
 from mdlc.codegen.kernel import Kernel, Schedule, Step
 from mdlc.codegen.threads import loop_cases
@@ -180,7 +192,7 @@ class RecurrentKernel(Kernel):
             return 0
         return self._packed(op, np.zeros(r.shape, np.float32), schedule, isa).nbytes
 
-    def emit(self, step: Step, isa: KernelIsa) -> LayerCode:
+    def emit(self, step: Step, isa: KernelIsa) -> Function:
         return _Emit(step, isa).code()
 
 
@@ -196,42 +208,38 @@ class _Emit:
         self.hidden = width // self.gates
         self.rows, self.vectors = step.schedule.tile
         self.state = self.batch * self.hidden  # elements of a row of the result
-        self.microkernels: dict[str, Microkernel] = {}
 
-    def code(self) -> LayerCode:
+    def code(self) -> Function:
         op, node = self.op, self.step.node
         constants = [name for name, each in self.operands.items() if each.constant is not None]
         runtime = [name for name in self.operands if name not in constants]
-        arguments = [
-            f"const {C_TYPES[self.operands[name].type.dtype]}* "
-            + ("weights" if name == "recurrent" and name in constants else name)
-            for name in (*constants, *runtime)
-        ]
-        arguments.append("float* y")
-        lines = []
+        lines: list[Statement] = []
         if "recurrent" in runtime:
-            arguments.append("unsigned char* scratch")
-            lines += ["float* weights = reinterpret_cast<float*>(scratch);", *self._pack()]
+            lines += ["float* packed = reinterpret_cast<float*>(scratch);", *self._pack()]
         whole, rest = divmod(self.batch, self.rows)
         cases = [(whole, self._tile(self.rows, 0, whole))] if whole else []
         cases += [(1, self._tile(rest, whole * self.rows, 1))] if rest else []
         if len(cases) > 1:  # of one trip each: names of their own
-            cases = [(n, body if n > 1 else f"{{\n{body}\n}}") for n, body in cases]
-        lines.append(loop_cases("tile", cases, shared=True))
+            cases = [(n, inside if n > 1 else (Scope(inside),)) for n, inside in cases]
         marks = [
             op.cell.lower(),
             f"{self.count}x{self.batch}x{self.hidden}",
             *(["reverse"] if op.reverse else []),
             *(["lengths"] if op.lengths else []),
         ]
-        name = "_".join(marks)
-        text = (
-            f"// {op}\n// {self.count} steps of {self.batch} sequences, {self.hidden} units, "
-            f"{self.rows} x {self.vectors * self.isa.lanes} at once.\n"
-            f"void {name}({', '.join(arguments)}) {{\n" + "\n".join(lines) + "\n}\n"
+        return self.step.function(
+            "_".join(marks),
+            lines,
+            loop_cases("tile", cases, shared=True),
+            comment=[
+                f"{op}",
+                f"{self.count} steps of {self.batch} sequences, {self.hidden} units, "
+                f"{self.rows} x {self.vectors * self.isa.lanes} at once.",
+            ],
+            inputs=runtime,
+            scratch="recurrent" in runtime,
+            includes=("cstring", "cstdint") if node.type.size else (),
         )
-        includes = ("cstring", "cstdint") if node.type.size else ()
-        return LayerCode(name, text, tuple(self.microkernels.values()), includes)
 
     def _phases(self) -> list[tuple[Phase, int, list[Block]]]:
         """Every pass with the place of its packed matrix, and its blocks."""
@@ -243,116 +251,107 @@ class _Emit:
             at += depth * sum(p.count * p.vectors * self.isa.lanes for p in parts)
         return found
 
-    def _pack(self) -> list[str]:
+    def _pack(self) -> list[Statement]:
         """The matrix packed at run time."""
         helper = Microkernel("pack_gates", _PACK)
-        self.microkernels[helper.name] = helper
-        lines = []
+        lines: list[Statement] = []
         for phase, at, parts in self._phases():
             for block in parts:
                 width = block.vectors * self.isa.lanes
                 used = width - (self.isa.lanes - block.part if block.part else 0)
-                first = phase.first * self.hidden + block.first
-                step = f" + block * {width * phase.gates * self.hidden}" if block.count > 1 else ""
-                unit = f" + block * {width}" if block.count > 1 else ""
-                call = (
-                    f"pack_gates<{self.hidden}, {phase.gates}, {used}, {width}>("
-                    f"recurrent + ({first}{unit}) * {self.hidden}, "
-                    f"weights + {at + block.offset}{step});"
+                first = (phase.first * self.hidden + block.first) * self.hidden
+                matrix = offset(
+                    "recurrent", (block.count, "block", width * self.hidden), fixed=first
                 )
-                lines.append(_loop("block", block.count, call))
+                arguments = (matrix, self._panel("packed", phase, at, block))
+                call = Call(helper, arguments, (self.hidden, phase.gates, used, width))
+                lines.append(Loop("block", block.count, (call,)))
         return lines
 
-    def _tile(self, rows: int, first: int, count: int) -> str:
+    def _panel(self, base: str, phase: Phase, at: int, block: Block) -> Pointer:
+        """The packed matrix of a block."""
+        width = block.vectors * self.isa.lanes
+        step = (block.count, "block", width * phase.gates * self.hidden)
+        return offset(base, step, fixed=at + block.offset)
+
+    def _tile(self, rows: int, first: int, count: int) -> Body:
         """All steps of a few sequences, from number `first` on or, of `count`, `tile * rows`."""
         op = self.op
 
-        def part(size: int) -> str:
-            if count > 1:
-                return f" + tile * {rows * size}" if rows * size > 1 else " + tile"
-            return _plus(first * size)
+        def part(base: str, size: int, row: int = 0, fixed: int = 0) -> Pointer:
+            """These sequences' elements; row: elements of a step, of which t is the number."""
+            return offset(
+                base,
+                (1 if single else self.count, "t", row),
+                (count, "tile", rows * size),
+                fixed=fixed + (0 if count > 1 else first * size),
+            )
 
-        at = part(1).removeprefix(" + ") or "0"
-        plus = part(self.hidden)
-        lines = [f"float* last = y{_plus(self.count * self.state)}{plus};"]
-        if op.cell == "LSTM":
-            lines.append(f"float* c = y{_plus((self.count + 1) * self.state)}{plus};")
+        single = self.count == 1 and not op.lengths
+        lstm = op.cell == "LSTM"
+        last = part("y", self.hidden, fixed=self.count * self.state)
+        lines: list[Statement] = [Variable("float*", "last", last)]
+        if lstm:
+            cell = part("y", self.hidden, fixed=(self.count + 1) * self.state)
+            lines.append(Variable("float*", "c", cell))
         bytes_ = rows * self.hidden * 4
         steps = str(self.count)
         if op.lengths:
-            ends = f"lengths[{at}]"
+            ends = f"*({part('lengths', 1)})"
+            row = Pointer("y", (("t", self.state),))
+            row = row.plus("tile", rows * self.hidden) if count > 1 else row + first * self.hidden
             lines += [
                 f"const int length = static_cast<int>({ends} < 0 ? 0 : ({ends} > {self.count} ? "
                 f"{self.count} : {ends}));",
                 f"for (int t = length; t < {self.count}; ++t) {{",
-                f"std::memset(y + t * {self.state}{plus}, 0, {bytes_});",
+                f"std::memset({row}, 0, {bytes_});",
                 "}",
                 "if (length == 0) {",
                 f"std::memset(last, 0, {bytes_});",
-                *([f"std::memset(c, 0, {bytes_});"] if op.cell == "LSTM" else []),
+                *([f"std::memset(c, 0, {bytes_});"] if lstm else []),
                 "} else {",
             ]
             steps = "length"
-        if op.cell == "LSTM":
-            lines.append(f"std::memcpy(c, first_cell{plus}, {bytes_});")
-        lines += [f"const float* h = first_output{plus};"]
+        if lstm:
+            lines.append(f"std::memcpy(c, {part('first_cell', self.hidden)}, {bytes_});")
+        lines.append(Variable("const float*", "h", part("first_output", self.hidden)))
         if op.reverse:
             start = f"for (int t = {steps} - 1; t >= 0; --t) {{"
         else:
             start = f"for (int t = 0; t < {steps}; ++t) {{"
-        single = self.count == 1 and not op.lengths
-        row = "" if single else f" + t * {self.state * self.gates}"
-        wide = part(self.hidden * self.gates)
-        body = [
-            f"const float* p = projected{row}{wide};",
-            f"float* out = y{'' if single else f' + t * {self.state}'}{plus};",
+        wide = self.hidden * self.gates
+        inside: list[Statement] = [
+            Variable("const float*", "p", part("projected", wide, self.state * self.gates)),
+            Variable("float*", "out", part("y", self.hidden, self.state)),
             *self._steps(rows),
             "h = out;",
         ]
-        lines += body if single else [start, *body, "}"]
+        lines += inside if single else [start, *inside, "}"]
         lines.append(f"std::memcpy(last, h, {bytes_});")
-        if op.lengths:
-            lines.append("}")
-        return "\n".join(lines)
+        lines += ["}"] if op.lengths else []
+        return tuple(lines)
 
-    def _steps(self, rows: int) -> list[str]:
+    def _steps(self, rows: int) -> list[Statement]:
         """One step of a few sequences."""
-        lines = []
+        matrix = self.operands["recurrent"]
+        lines: list[Statement] = []
         for phase, at, parts in self._phases():
             for block in parts:
-                kernel = self._microkernel(phase, rows, block)
                 width = block.vectors * self.isa.lanes
-                step = f" + block * {width}" if block.count > 1 else ""
-                unit = f"{_plus(block.first)}{step}"
-                panel = f" + block * {width * phase.gates * self.hidden}" if block.count > 1 else ""
-                arguments = [
-                    f"p{unit}",
-                    f"weights{_plus(at + block.offset)}{panel}",
-                    *(
-                        f"{name}{unit if indexed else ''}"
-                        for name, indexed in _extra(self.op, phase)
-                    ),
-                    f"out{unit}",
-                ]
-                call = f"{kernel.name}<{self.hidden}>({', '.join(arguments)});"
-                lines.append(_loop("block", block.count, call))
+
+                def unit(base: str, width: int = width, block: Block = block) -> Pointer:
+                    return offset(base, (block.count, "block", width), fixed=block.first)
+
+                arguments: list[Value] = [unit("p")]
+                packed = "packed" if matrix.constant is None else "recurrent"
+                arguments.append(self._panel(packed, phase, at, block))
+                for name, indexed in _extra(self.op, phase):
+                    arguments.append(unit(name) if indexed else name)
+                arguments.append(unit("out"))
+                tile = unit_microkernel(self.op, phase, rows, block.vectors, block.part, self.isa)
+                call = Call(tile, tuple(arguments), (self.hidden,))
+                lines.append(Loop("block", block.count, (call,)))
         return lines
-
-    def _microkernel(self, phase: Phase, rows: int, block: Block) -> Microkernel:
-        made = unit_microkernel(self.op, phase, rows, block.vectors, block.part, self.isa)
-        known = self.microkernels.setdefault(made.name, made)
-        assert known.text == made.text
-        return made
-
-
-def _plus(elements: int) -> str:
-    return f" + {elements}" if elements else ""
-
-
-def _loop(variable: str, count: int, body: str) -> str:
-    if count == 1:
-        return body
-    return f"for (int {variable} = 0; {variable} < {count}; ++{variable}) {{\n{body}\n}}"
 
 
 def _extra(op: Recurrent, phase: Phase) -> list[tuple[str, bool]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from mdlc.codegen.code import C_TYPES, LayerCode, Microkernel
+from mdlc.codegen.code import C_TYPES, Body, Function, Microkernel, Statement
 from mdlc.codegen.gemm.strides import Dim, joined, logical_strides, nest, pointer
 from mdlc.codegen.isa.base import KernelIsa
 from mdlc.codegen.isa.dialect import Dialect
@@ -46,10 +46,10 @@ def _before(kind: Kind, isa: Dialect, value: str) -> str:
     return value
 
 
-def _update(kind: Kind, isa: Dialect, value: str) -> str:
+def _update(kind: Kind, isa: Dialect, value: str, acc: str = "acc") -> str:
     if kind.before == "square":
-        return isa.fma(value, value, "acc")
-    return isa.op(kind.combine, _before(kind, isa, value), "acc")
+        return isa.fma(value, value, acc)
+    return isa.op(kind.combine, _before(kind, isa, value), acc)
 
 
 def horizontal(isa: Dialect, combine: str) -> Microkernel | None:
@@ -100,7 +100,7 @@ class ReduceKernel(Kernel):
     def cost(self, node: Node, schedule: Schedule, isa: KernelIsa) -> float:
         return node.inputs[0].type.size / isa.lanes * 2
 
-    def emit(self, step: Step, isa: KernelIsa) -> LayerCode:
+    def emit(self, step: Step, isa: KernelIsa) -> Function:
         node, op = step.node, step.node.op
         assert isinstance(op, Reduce)
         source = node.inputs[0].type
@@ -138,10 +138,13 @@ class ReduceKernel(Kernel):
         shape = "x".join(map(str, source.physical_shape))
         axes = "".join(str(source.physical_axis(a)) for a in op.axes)
         name = f"reduce_{op.kind}_{shape}_over_{axes}"
-        text = f"// {op}\nvoid {name}(const {dtype}* x, {dtype}* y) {{\n{body}\n}}\n"
-        includes = [h for h, mark in (("cmath", "std::"), ("limits", "numeric_limits"),
-                                      ("cstdint", "std::int")) if mark in text]  # fmt: skip
-        return LayerCode(name, text, tuple(microkernels), tuple(includes))
+        return step.function(
+            name,
+            body,
+            comment=[f"{op}"],
+            needs=microkernels,
+            includes=("cmath", "limits") if source.dtype is DType.F32 else ("cstdint", "limits"),
+        )
 
     @staticmethod
     def _start(kind: str, dtype: DType) -> str:
@@ -156,16 +159,16 @@ class ReduceKernel(Kernel):
     @staticmethod
     def _down(
         kind: Kind, isa: Dialect, kept: list[Dim], reduced: list[Dim], start: str, count: int
-    ) -> str:
+    ) -> Body:
         """Vectors along the innermost kept axis; the reduced axes are loops around a load."""
         outer, inner = kept[:-1], kept[-1]
         loops = [dim.count for dim in reduced]
         shift = [Dim(d.count, (d.strides[0],)) for d in reduced]
 
-        def part(target: Dialect, head: str) -> str:
+        def part(target: Dialect, head: str) -> list[Statement]:
             row = pointer("row + c", shift, 0, first=len(outer))
             update = f"acc = {_update(kind, target, target.load(row))};"
-            inside = nest(loops, update, len(outer))
+            inside = nest(loops, update, first=len(outer))
             if target.lanes == 1:
                 value = kind.after.format("acc", count)
             elif kind.after == "{0}":
@@ -184,21 +187,21 @@ class ReduceKernel(Kernel):
                 )
             else:
                 store = f"{target.store('out + c', value)};"
-            return f"{head}\n{target.vector} acc = {target.set1(start)};\n{inside}\n{store}\n}}"
+            return [head, f"{target.vector} acc = {target.set1(start)};", *inside, store, "}"]
 
         full = inner.count // isa.lanes * isa.lanes
         head = f"for (int c = 0; c < {full}; c += {isa.lanes}) {{"
-        parts = [part(isa, head)]
+        parts = part(isa, head)
         if full < inner.count:
-            parts.append(part(SCALAR, f"for (int c = {full}; c < {inner.count}; ++c) {{"))
+            parts += part(SCALAR, f"for (int c = {full}; c < {inner.count}; ++c) {{")
         row = f"const float* row = {pointer('x', outer, 0)};"
         out = f"float* out = {pointer('y', outer, 1)};"
-        return nest([dim.count for dim in outer], "\n".join([row, out, *parts]))
+        return nest([dim.count for dim in outer], row, out, parts)
 
     @staticmethod
     def _along(
         kind: Kind, isa: Dialect, kept: list[Dim], reduced: list[Dim], start: str, count: int
-    ) -> str:
+    ) -> Body:
         """One vector of partial results along the innermost axis, combined at the end."""
         inner, outer = reduced[-1], reduced[:-1]
         shift = [Dim(d.count, (d.strides[0],)) for d in outer]
@@ -208,35 +211,34 @@ class ReduceKernel(Kernel):
             f"for (int i = 0; i < {full}; i += {isa.lanes}) {{\n"
             f"acc = {_update(kind, isa, isa.load(f'{row} + i'))};\n}}"
         )
-        body = nest([dim.count for dim in outer], loop, len(kept))
         combined = lanes_combined(isa, kind.combine, "acc")
-        lines = [
+        lines: list[Statement] = [
             f"const float* row = {pointer('x', kept, 0)};",
             f"{isa.vector} acc = {isa.set1(start)};",
-            body,
+            *nest([dim.count for dim in outer], loop, first=len(kept)),
             f"float total = {combined};",
         ]
         if full < inner.count:
-            update = _update(kind, SCALAR, f"({row})[i]").replace("acc", "total")
+            update = _update(kind, SCALAR, f"({row})[i]", "total")
             rest = f"for (int i = {full}; i < {inner.count}; ++i) {{\ntotal = {update};\n}}"
-            lines.append(nest([dim.count for dim in outer], rest, len(kept)))
+            lines += nest([dim.count for dim in outer], rest, first=len(kept))
         lines.append(f"*({pointer('y', kept, 1)}) = {kind.after.format('total', count)};")
-        return nest([dim.count for dim in kept], "\n".join(lines), shared=True)
+        return nest([dim.count for dim in kept], lines, shared=True)
 
     @staticmethod
     def _scalar(
         kind: Kind, dtype: str, kept: list[Dim], reduced: list[Dim], start: str, count: int
-    ) -> str:
+    ) -> Body:
         shift = [Dim(d.count, (d.strides[0],)) for d in reduced]
         value = f"*({pointer('row', shift, 0, first=len(kept))})"
         update = f"const {dtype} value = {value};\nacc = {_update(kind, SCALAR, 'value')};"
-        lines = [
+        lines: list[Statement] = [
             f"const {dtype}* row = {pointer('x', kept, 0)};",
             f"{dtype} acc = {start};",
-            nest([dim.count for dim in reduced], update, len(kept)),
+            *nest([dim.count for dim in reduced], update, first=len(kept)),
             f"*({pointer('y', kept, 1)}) = {kind.after.format('acc', count)};",
         ]
-        return nest([dim.count for dim in kept], "\n".join(lines), shared=True)
+        return nest([dim.count for dim in kept], lines, shared=True)
 
 
 KERNELS = (ReduceKernel(),)

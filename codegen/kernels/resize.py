@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mdlc.codegen.code import LayerCode, Microkernel
+from mdlc.codegen.code import Call, Function, Microkernel, Value, offset
 from mdlc.codegen.gemm.strides import nest
 from mdlc.codegen.isa.base import KernelIsa
 from mdlc.codegen.isa.dialect import Dialect
@@ -110,7 +110,7 @@ class ResizeKernel(Kernel):
             packed["column_weights"] = wx.astype(np.float32).reshape(-1)
         return packed
 
-    def emit(self, step: Step, isa: KernelIsa) -> LayerCode:
+    def emit(self, step: Step, isa: KernelIsa) -> Function:
         node, x, y = step.node, step.inputs[0], step.output
         images, channels, height, width = node.inputs[0].shape
         oh, ow = node.shape[2:]
@@ -118,27 +118,40 @@ class ResizeKernel(Kernel):
         ty, tx = wy.shape[1], wx.shape[1]
         weighted = ty > 1
         pixel = resize_microkernel(isa, ty, tx, isa.lanes > 1 and channels % isa.lanes != 0)
-        weights = ""
+        source = offset("x", (images, "i0", height * width * x.pitch))
+        to = offset(
+            "y",
+            (images, "i0", oh * ow * y.pitch),
+            (oh, "i1", ow * y.pitch),
+            (ow, "i2", y.pitch),
+        )
+        arguments: list[Value] = [source, "oy", "ox"]
         if weighted:
-            weights = f"row_weights + i1 * {ty}, column_weights + i2 * {tx}, "
-        source = f"x + i0 * {height * width * x.pitch}" if images > 1 else "x"
-        image = f"i0 * {oh} + " if images > 1 else ""
-        lines = [f"std::int32_t oy[{ty}];"]
-        lines += [f"oy[{t}] = rows[i1 * {ty} + {t}] * {width * x.pitch};" for t in range(ty)]
-        lines += [f"for (int i2 = 0; i2 < {ow}; ++i2) {{", f"std::int32_t ox[{tx}];"]
-        lines += [f"ox[{t}] = columns[i2 * {tx} + {t}] * {x.pitch};" for t in range(tx)]
-        to = f"y + (({image}i1) * {ow} + i2) * {y.pitch}"
-        lines += [f"{pixel.name}<{channels}>({source}, oy, ox, {weights}{to});", "}"]
-        body = "\n".join(lines)
-        loops = f"for (int i1 = 0; i1 < {oh}; ++i1) {{\n{body}\n}}"
-        name = f"resize_{height}x{width}x{channels}_to_{oh}x{ow}_{ty}x{tx}"
-        arguments = "const std::int32_t* rows, const std::int32_t* columns, "
-        if weighted:
-            arguments += "const float* row_weights, const float* column_weights, "
-        text = f"// {type(node.op).__name__} {wy.shape[1]}x{wx.shape[1]} taps\n"
-        arguments += f"const {isa.element}* x, {isa.element}* y"
-        text += f"void {name}({arguments}) {{\n{nest([images], loops)}\n}}\n"
-        return LayerCode(name, text, (pixel,))
+            arguments.append(offset("row_weights", (oh, "i1", ty)))
+            arguments.append(offset("column_weights", (ow, "i2", tx)))
+
+        def places(name: str, table: str, variable: str, count: int, taps: int, step: int) -> str:
+            """The elements before each tap, from the table's row or column."""
+            lines = [f"std::int32_t {name}[{taps}];"]
+            for tap in range(taps):
+                at = offset(table, (count, variable, taps), fixed=tap)
+                lines.append(f"{name}[{tap}] = *({at}){f' * {step}' if step > 1 else ''};")
+            return "\n".join(lines)
+
+        return step.function(
+            f"resize_{height}x{width}x{channels}_to_{oh}x{ow}_{ty}x{tx}",
+            nest(
+                [images, oh],
+                places("oy", "rows", "i1", oh, ty, width * x.pitch),
+                nest(
+                    [ow],
+                    places("ox", "columns", "i2", ow, tx, x.pitch),
+                    Call(pixel, (*arguments, to), (channels,)),
+                    first=2,
+                ),
+            ),
+            comment=[f"{type(node.op).__name__} {ty}x{tx} taps"],
+        )
 
 
 KERNELS = (ResizeKernel(),)

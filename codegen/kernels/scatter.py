@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from mdlc.codegen.code import C_TYPES, LayerCode
+from mdlc.codegen.code import C_TYPES, Body, Function
 from mdlc.codegen.gemm.strides import joined, logical_strides, nest, pointer
 from mdlc.codegen.isa.base import KernelIsa
 from mdlc.codegen.kernel import Kernel, Schedule, Step, View
-from mdlc.codegen.tiles.operands import constants_of, index_or_none, parameters_of
+from mdlc.codegen.tiles.operands import constants_of, index_or_none, runtime_of
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.scatter_elements import ScatterElements
 from mdlc.compiler.ops.scatter_nd import ScatterND
@@ -48,7 +48,7 @@ class ScatterKernel(Kernel):
     def in_place(self, node: Node) -> Sequence[int]:
         return (0,)
 
-    def emit(self, step: Step, isa: KernelIsa) -> LayerCode:
+    def emit(self, step: Step, isa: KernelIsa) -> Function:
         node, op = step.node, step.node.op
         x, indices = node.inputs[0].type, node.inputs[1].type
         marks = [type(op).__name__.lower(), *("x".join(map(str, t.shape)) for t in (x, indices))]
@@ -61,11 +61,15 @@ class ScatterKernel(Kernel):
         marks += [op.reduction] if op.reduction != "none" else []
         marks += [x.dtype.value, indices.dtype.value]
         marks.append("".join("c" if s.constant is not None else "r" for s in node.inputs))
-        text = (
-            f"// {op}\nvoid {'_'.join(marks)}({', '.join(parameters_of(node, _NAMES))}) {{\n"
-            f"if (y != x) std::memcpy(y, x, {x.nbytes});\n{body}\n}}\n"
+        return step.function(
+            "_".join(marks),
+            f"if (y != x) std::memcpy(y, x, {x.nbytes});",
+            body,
+            comment=[f"{op}"],
+            inputs=runtime_of(node, _NAMES),
+            needs=(index_or_none(),),
+            includes=("cstdint", "cstring"),
         )
-        return LayerCode("_".join(marks), text, (index_or_none(),), ("cstdint", "cstring"))
 
 
 def _write(reduction: str, kind: str, to: str, value: str) -> str:
@@ -73,7 +77,7 @@ def _write(reduction: str, kind: str, to: str, value: str) -> str:
     return f"{to} = static_cast<{kind}>({combined});" if reduction != "none" else f"{to} = {value};"
 
 
-def _elements(op: ScatterElements, node: Node) -> str:
+def _elements(op: ScatterElements, node: Node) -> Body:
     x, indices = node.inputs[0].type, node.inputs[1].type
     own = logical_strides(View.of(indices, 0))
     to = list(logical_strides(View.of(x, 0)))
@@ -86,7 +90,7 @@ def _elements(op: ScatterElements, node: Node) -> str:
     return nest([dim.count for dim in dims], body)
 
 
-def _slices(op: ScatterND, node: Node) -> str:
+def _slices(op: ScatterND, node: Node) -> Body:
     x, indices = node.inputs[0].type, node.inputs[1].type
     depth = indices.shape[-1]
     count, inner = math.prod(indices.shape[:-1]), math.prod(x.shape[depth:])
@@ -112,7 +116,7 @@ def _slices(op: ScatterND, node: Node) -> str:
     if depth:
         inside = " && ".join(f"at{k} >= 0" for k in range(depth))
         write = f"if ({inside}) {{\n{write}\n}}"
-    return nest([count], "\n".join([*lines, write]))
+    return nest([count], lines, write)
 
 
 KERNELS = (ScatterKernel(),)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from mdlc.codegen.code import LayerCode, Microkernel
+from mdlc.codegen.code import Call, Function, Microkernel, offset
 from mdlc.codegen.gemm.strides import nest
 from mdlc.codegen.isa.base import KernelIsa
 from mdlc.codegen.isa.scalar import SCALAR
@@ -53,7 +53,7 @@ class SoftmaxKernel(Kernel):
     def in_place(self, node: Node) -> tuple[int, ...]:
         return (0,)
 
-    def emit(self, step: Step, isa: KernelIsa) -> LayerCode:
+    def emit(self, step: Step, isa: KernelIsa) -> Function:
         node, op = step.node, step.node.op
         assert isinstance(op, Softmax)
         shape = node.type.physical_shape
@@ -64,20 +64,20 @@ class SoftmaxKernel(Kernel):
         if inner == 1:
             tail = isa.lanes > 1 and length % isa.lanes != 0
             row = softmax_microkernel(isa, op.log, tail)
-            at = f" + i0 * {length}" if outer > 1 else ""
-            body = nest([outer], f"{row.name}<{length}>(x{at}, y{at});", shared=True)
-            text = f"// {op}\nvoid {name}(const float* x, float* y) {{\n{body}\n}}\n"
-            return LayerCode(name, text, (row,))
+            places = (offset(base, (outer, "i0", length)) for base in ("x", "y"))
+            loops = nest([outer], Call(row, tuple(places), (length,)), shared=True)
+            return step.function(name, loops, comment=[f"{op}"])
         result = "x[j] - top - log_total" if op.log else "std::exp(x[j] - top) * scale"
         loop = f"for (int j = 0; j < {length * inner}; j += {inner}) {{\n"
         final = "const float log_total = std::log(total);" if op.log else (
             "const float scale = 1.0F / total;"
         )  # fmt: skip
-        offset = " + ".join(
-            term for term in (f"i0 * {length * inner}" if outer > 1 else "", "i1") if term
+        from_, to = (
+            offset(base, (outer, "i0", length * inner), (inner, "i1", 1))
+            for base in ("all_x", "all_y")
         )
-        body = f"""const float* x = all_x + {offset};
-float* y = all_y + {offset};
+        body = f"""const float* x = {from_};
+float* y = {to};
 float top = x[0];
 {loop}top = x[j] > top ? x[j] : top;
 }}
@@ -87,9 +87,14 @@ float total = 0.0F;
 {final}
 {loop}y[j] = {result};
 }}"""
-        body = nest([outer, inner], body, shared=True)
-        text = f"// {op}\nvoid {name}(const float* all_x, float* all_y) {{\n{body}\n}}\n"
-        return LayerCode(name, text, (), ("cmath",))
+        return step.function(
+            name,
+            nest([outer, inner], body, shared=True),
+            comment=[f"{op}"],
+            inputs=("all_x",),
+            output="all_y",
+            includes=("cmath",),
+        )
 
 
 KERNELS = (SoftmaxKernel(),)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mdlc.codegen.code import C_TYPES, LayerCode, Microkernel
+from mdlc.codegen.code import C_TYPES, Call, Function, Microkernel
 from mdlc.codegen.gemm.strides import joined, logical_strides, nest, pointer
 from mdlc.codegen.isa.base import KernelIsa
 from mdlc.codegen.kernel import Kernel, Schedule, Step
@@ -47,7 +47,7 @@ class TopKKernel(Kernel):
         assert isinstance(node.op, TopK)
         return node.inputs[0].shape[node.op.axis] * 4
 
-    def emit(self, step: Step, isa: KernelIsa) -> LayerCode:
+    def emit(self, step: Step, isa: KernelIsa) -> Function:
         node, op = step.node, step.node.op
         assert isinstance(op, TopK)
         source = node.inputs[0].type
@@ -61,9 +61,10 @@ class TopKKernel(Kernel):
         kind, length = C_TYPES[source.dtype], source.shape[op.axis]
         largest = "true" if op.largest else "false"
         stride = y_strides[op.axis]
-        body = (
-            f"top_k<{kind}, {length}, {op.count}, {x_strides[op.axis]}, {largest}>("
-            f"{pointer('x', dims, 0)}, order);\n"
+        select = Microkernel("top_k", _SELECT, includes=("algorithm", "cstdint"))
+        numbers = (kind, length, op.count, x_strides[op.axis], largest)
+        call = Call(select, (pointer("x", dims, 0), "order"), numbers)
+        copy = (
             f"std::int64_t* to = {pointer('y', dims, 1)};\n"
             f"for (int i = 0; i < {op.count}; ++i) to[{'i' if stride == 1 else f'i * {stride}'}] = "
             "order[i];"
@@ -71,14 +72,13 @@ class TopKKernel(Kernel):
         shape = "x".join(map(str, source.physical_shape))
         name = f"top{op.count}_{shape}_axis{source.physical_axis(op.axis)}_{source.dtype.value}"
         name += "" if op.largest else "_smallest"
-        text = (
-            f"// {op}\nvoid {name}(const {kind}* x, std::int64_t* y, unsigned char* scratch) {{\n"
-            "std::int32_t* order = reinterpret_cast<std::int32_t*>(scratch);\n"
-            + nest([dim.count for dim in dims], body)
-            + "\n}\n"
+        return step.function(
+            name,
+            "std::int32_t* order = reinterpret_cast<std::int32_t*>(scratch);",
+            nest([dim.count for dim in dims], call, copy),
+            comment=[f"{op}"],
+            scratch=True,
         )
-        select = Microkernel("top_k", _SELECT, includes=("algorithm", "cstdint"))
-        return LayerCode(name, text, (select,))
 
 
 KERNELS = (TopKKernel(),)

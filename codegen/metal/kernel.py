@@ -39,6 +39,7 @@ class ComputeCode(LayerCode):
     Textures are bound in the order inputs, output; buffers in the order of `Kernel.pack`.
 
     Attributes:
+        text: its definition in Metal's language.
         grid: threads along x, y and z.
         group: threads of a group along x, y and z.
         shared_bytes: threadgroup memory, argument [[threadgroup(0)]]; 0 for none.
@@ -47,6 +48,7 @@ class ComputeCode(LayerCode):
         matrix: another form for GPUs that have simdgroup_matrix, bound to the same arguments.
     """
 
+    text: str
     grid: tuple[int, int, int] = (1, 1, 1)
     group: tuple[int, int, int] = (1, 1, 1)
     shared_bytes: int = 0

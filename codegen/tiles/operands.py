@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mdlc.codegen.code import C_TYPES, Microkernel
+from mdlc.codegen.code import Microkernel
 from mdlc.compiler.ir import Node
 from mdlc.compiler.types import Array
 
@@ -18,14 +18,10 @@ def constants_of(node: Node, names: Sequence[str]) -> dict[str, Array]:
     }
 
 
-def parameters_of(node: Node, names: Sequence[str]) -> list[str]:
-    """Parameters of a layer function: constants, run-time inputs, and the output y."""
-    each = [
-        (source.constant is None, f"const {C_TYPES[source.type.dtype]}* {name}")
-        for name, source in zip(names, node.inputs, strict=False)
-    ]
-    constants = [text for runtime, text in each if not runtime]
-    return [*constants, *(t for r, t in each if r), f"{C_TYPES[node.type.dtype]}* y"]
+def runtime_of(node: Node, names: Sequence[str]) -> list[str]:
+    """The names of a node's run-time inputs, among the names of all of its inputs."""
+    each = zip(names, node.inputs, strict=False)
+    return [name for name, source in each if source.constant is None]
 
 
 def nearest_index() -> Microkernel:

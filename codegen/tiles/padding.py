@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mdlc.codegen.code import Microkernel, offset
+from mdlc.codegen.code import Body, Call, Microkernel, Pointer, Statement, Value, body, offset
 from mdlc.codegen.isa.dialect import Dialect
 from mdlc.codegen.templates import render
-from mdlc.codegen.threads import parallel
+from mdlc.codegen.threads import loop
 from mdlc.codegen.tiles.formula import literal
 from mdlc.codegen.tiles.uint8_input import Unpack
 
@@ -35,7 +35,7 @@ class Border:
         """Elements of the copy."""
         return self.padded[0] * self.padded[1] * self.channels
 
-    def code(self, x: str, isa: Dialect) -> str:
+    def code(self, x: Pointer, isa: Dialect) -> Body:
         """Statements that write the copy of the image at `x` to `padded`."""
         rows = min(self.size[0], self.padded[0] - self.before[0])
         columns = min(self.size[1], self.padded[1] - self.before[1])
@@ -43,20 +43,14 @@ class Border:
         below = self.padded[0] - self.before[0] - rows
         numbers = [columns, self.channels, self.pitch, self.before[1], self.padded[1]]
         arguments, table = _unpacked(self.unpack, numbers, isa)
-        source = offset(x, (rows, "row", self.size[1] * self.pitch))
+        source = x.plus("row", self.size[1] * self.pitch) if rows > 1 else x
         target = offset("padded", (rows, "row", row), fixed=self.before[0] * row)
-        name = self.microkernel(isa).name
-        call = f"{name}<{', '.join(map(str, numbers))}>({source}{arguments}, {target});"
-        lines = [*table, parallel("row", rows, call)]
-        if self.before[0]:
-            lines.insert(0, _zeros("padded", self.before[0] * row, isa))
-        if below:
-            lines.append(_zeros(f"padded + {(self.before[0] + rows) * row}", below * row, isa))
-        return "\n".join(lines)
-
-    def microkernel(self, isa: Dialect) -> Microkernel:
-        """What the code calls."""
-        return _row("pad_row", self.unpack, isa)
+        microkernel = _row("pad_row", self.unpack, isa)
+        call = Call(microkernel, (source, *arguments, target), tuple(numbers))
+        above = [_zeros("padded", self.before[0] * row, isa)] if self.before[0] else []
+        under = f"padded + {(self.before[0] + rows) * row}"
+        rest = [_zeros(under, below * row, isa)] if below else []
+        return body(above, table, loop("row", rows, (call,), shared=True), rest)
 
 
 @dataclass(frozen=True)
@@ -83,7 +77,7 @@ class FoldedBorder:
         """Elements of the copy."""
         return self.padded[0] * self.padded[1] * self.folded
 
-    def code(self, x: str, isa: Dialect) -> str:
+    def code(self, x: Pointer, isa: Dialect) -> Body:
         """Statements that write the copy of the image at `x` to `padded`."""
         height, width = self.size
         columns = min(width, self.padded[1] * self.stride - self.before[1])
@@ -100,26 +94,27 @@ class FoldedBorder:
             inside = f"{row} < {height}" if down >= 0 else f"{row} >= 0 && {row} < {height}"
             pointers.append(f"{inside} ? {x} + ({row}) * {width * self.pitch} : nullptr")
         element = "std::uint8_t" if self.unpack else isa.element
-        body = (
-            f"const {element}* rows[] = {{{', '.join(pointers)}}};\n"
-            f"{self.microkernel(isa).name}<{', '.join(map(str, numbers))}>"
-            f"(rows{arguments}, padded + row * {self.padded[1] * self.folded});"
+        rows = self.padded[0]
+        target = offset("padded", (rows, "row", self.padded[1] * self.folded))
+        call = Call(
+            _row("fold_row", self.unpack, isa), ("rows", *arguments, target), tuple(numbers)
         )
-        return "\n".join([*table, parallel("row", self.padded[0], body)])
+        copy: list[Statement] = [f"const {element}* rows[] = {{{', '.join(pointers)}}};", call]
+        # A single row would be named by its number.
+        first = ["constexpr int row = 0;"] if rows == 1 else []
+        return body(first, table, loop("row", rows, tuple(copy), shared=True))
 
-    def microkernel(self, isa: Dialect) -> Microkernel:
-        """What the code calls."""
-        return _row("fold_row", self.unpack, isa)
 
-
-def _unpacked(unpack: Unpack | None, numbers: list[int], isa: Dialect) -> tuple[str, list[str]]:
+def _unpacked(
+    unpack: Unpack | None, numbers: list[int], isa: Dialect
+) -> tuple[list[Value], list[str]]:
     """What unpacking adds to a call's arguments and, in place, numbers, and the table it reads."""
     pattern = unpack.pattern(isa) if unpack else []
     if not pattern:
-        return "", []
+        return [], []
     numbers.append(len(pattern))
     values = ", ".join(map(literal, pattern))
-    return ", shift", [f"static const float shift[] = {{{values}}};"]
+    return ["shift"], [f"static const float shift[] = {{{values}}};"]
 
 
 def _zeros(where: str, count: int, isa: Dialect) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
-from mdlc.codegen.code import C_TYPES, Microkernel, offset
+from mdlc.codegen.code import C_TYPES, Body, Call, Microkernel, Pointer, body, offset
 from mdlc.codegen.isa.int8 import Integers
-from mdlc.codegen.threads import parallel
+from mdlc.codegen.threads import loop
 from mdlc.compiler.types import DType
 
 _TEXT = """\
@@ -18,9 +17,9 @@ inline void {name}(const {source}* x, {target}* to) {{
   if (kLeft > 0) std::fill_n(to, kLeft * kChannels, static_cast<{target}>(kFill));
   to += kLeft * kChannels;
   if (kPitch == kChannels) {{
-    std::copy_n(x, kLength, to);
+    {whole};
   }} else {{
-    for (int j = 0; j < kColumns; ++j) std::copy_n(x + j * kPitch, kChannels, to + j * kChannels);
+    for (int j = 0; j < kColumns; ++j) {pixel};
   }}
   constexpr int kRight = (kWidth - kLeft - kColumns) * kChannels;
   if (kRight > 0) std::fill_n(to + kLength, kRight, static_cast<{target}>(kFill));
@@ -58,51 +57,57 @@ class ByteBorder:
 
     @property
     def _name(self) -> str:
-        return f"pad_row_{self.source.value}{self.target.value}"
+        return f"{'flip' if self.flip else 'pad'}_row_{self.source.value}{self.target.value}"
 
-    def code(self, x: str) -> str:
+    def code(self, x: Pointer) -> Body:
         """Statements that write the copy of the image at `x` to `padded`."""
         rows = min(self.size[0], self.padded[0] - self.before[0])
         columns = min(self.size[1], self.padded[1] - self.before[1])
         row = self.padded[1] * self.channels
         below = self.padded[0] - self.before[0] - rows
         numbers = (columns, self.channels, self.pitch, self.before[1], self.padded[1], self.fill)
-        source = offset(x, (rows, "row", self.size[1] * self.pitch))
+        source = x.plus("row", self.size[1] * self.pitch) if rows > 1 else x
         target = offset("padded", (rows, "row", row), fixed=self.before[0] * row)
-        call = f"{self._name}<{', '.join(map(str, numbers))}>({source}, {target});"
-        lines = [parallel("row", rows, call)]
-        if self.before[0]:
-            lines.insert(0, self._filled("padded", self.before[0] * row))
-        if below:
-            lines.append(self._filled(f"padded + {(self.before[0] + rows) * row}", below * row))
-        return "\n".join(lines)
+        call = Call(self._microkernel, (source, target), numbers)
+        above = [self._filled("padded", self.before[0] * row)] if self.before[0] else []
+        under = f"padded + {(self.before[0] + rows) * row}"
+        rest = [self._filled(under, below * row)] if below else []
+        return body(above, loop("row", rows, (call,), shared=True), rest)
 
     def _filled(self, where: str, count: int) -> str:
         return f"std::fill_n({where}, {count}, static_cast<{C_TYPES[self.target]}>({self.fill}));"
 
     @property
-    def microkernel(self) -> Microkernel:
-        """What the code calls."""
+    def _microkernel(self) -> Microkernel:
+        flip = self._flip_bytes(self.flip) if self.flip else None
+
+        def copied(of: str, count: str, to: str) -> str:
+            return (
+                f"{flip.name}<{count}>({of}, {to})" if flip else f"std::copy_n({of}, {count}, {to})"
+            )
+
         text = _TEXT.format(
-            name=self._name, source=C_TYPES[self.source], target=C_TYPES[self.target]
+            name=self._name,
+            source=C_TYPES[self.source],
+            target=C_TYPES[self.target],
+            whole=copied("x", "kLength", "to"),
+            pixel=copied("x + j * kPitch", "kChannels", "to + j * kChannels"),
         )
-        if self.flip is None:
-            return Microkernel(self._name, text, includes=("algorithm",))
-        text = re.sub(r"std::copy_n\((.*?), (k\w+), (.*)\);", r"flip_bytes<\2>(\1, \3);", text)
-        return Microkernel(self._name, text, (self._flip_bytes(self.flip),), ("algorithm",))
+        return Microkernel(self._name, text, (flip,) if flip else (), ("algorithm",))
 
     def _flip_bytes(self, integers: Integers) -> Microkernel:
         source, target = C_TYPES[self.source], C_TYPES[self.target]
         lanes, spell = integers.byte_lanes, integers.spell
         loaded = integers.flip.format(spell[f"load_bytes_{self.source.value}"].format("x + i"))
         stored = spell[f"put_bytes_{self.source.value}"].format("to + i", loaded)
+        name = f"flip_{self.source.value}{self.target.value}"
         text = f"""\
 // to[i] = x[i] ^ 0x80 for kCount bytes, {lanes} at a time: i8 as u8, less its zero of -128.
 template <int kCount>
-inline void flip_bytes(const {source}* x, {target}* to) {{
+inline void {name}(const {source}* x, {target}* to) {{
   int i = 0;
   for (; i <= kCount - {lanes}; i += {lanes}) {stored};
   for (; i < kCount; ++i) to[i] = static_cast<{target}>(x[i] ^ 0x80);
 }}
 """
-        return Microkernel("flip_bytes", text)
+        return Microkernel(name, text)

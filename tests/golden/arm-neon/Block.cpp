@@ -3,6 +3,8 @@
 
 #include <cstring>
 #include <new>
+#include <cmath>
+#include <limits>
 
 #include <arm_neon.h>
 
@@ -22,6 +24,22 @@
 namespace {
 
 // ---------------------------------------------------------------- microkernels
+
+// padded[y][c] = x[y - kLeft][c], zero outside: a row of an NHWC image with a border.
+template <int kColumns, int kChannels, int kPitch, int kLeft, int kPaddedWidth>
+inline void pad_row_f32(const float* x, float* padded) {
+  std::memset(padded, 0, sizeof(float) * kLeft * kChannels);
+  float* to = padded + kLeft * kChannels;
+  if (kPitch == kChannels) {
+    std::memcpy(to, x, sizeof(float) * kColumns * kChannels);
+  } else {
+    for (int j = 0; j < kColumns; ++j) {
+      std::memcpy(to + j * kChannels, x + j * kPitch, sizeof(float) * kChannels);
+    }
+  }
+  std::memset(to + kColumns * kChannels, 0,
+              sizeof(float) * (kPaddedWidth - kLeft - kColumns) * kChannels);
+}
 
 // y = min(max(x, low), high); infinite bounds are absent ones. low = 0.0. high = 6.0.
 inline float32x4_t clip_0_6_f32_neon(float32x4_t x) {
@@ -198,22 +216,6 @@ inline void conv_clip_0_6_f32_4x16_tail1_neon(const float* a, const float* b, co
   vst1q_f32(y + 3 * kOutStep + 4, clip_0_6_f32_neon(acc3_1));
   vst1q_f32(y + 3 * kOutStep + 8, clip_0_6_f32_neon(acc3_2));
   vst1q_f32(y + 3 * kOutStep + 12, clip_0_6_f32_neon(acc3_3));
-}
-
-// padded[y][c] = x[y - kLeft][c], zero outside: a row of an NHWC image with a border.
-template <int kColumns, int kChannels, int kPitch, int kLeft, int kPaddedWidth>
-inline void pad_row_f32(const float* x, float* padded) {
-  std::memset(padded, 0, sizeof(float) * kLeft * kChannels);
-  float* to = padded + kLeft * kChannels;
-  if (kPitch == kChannels) {
-    std::memcpy(to, x, sizeof(float) * kColumns * kChannels);
-  } else {
-    for (int j = 0; j < kColumns; ++j) {
-      std::memcpy(to + j * kChannels, x + j * kPitch, sizeof(float) * kChannels);
-    }
-  }
-  std::memset(to + kColumns * kChannels, 0,
-              sizeof(float) * (kPaddedWidth - kLeft - kColumns) * kChannels);
 }
 
 // y[p][c] = clip_0_6(bias[c] + sum(x[row][p * 1 + k * 1][c] * w[row][k][c]))

@@ -1,0 +1,129 @@
+"""Functions as data to text: each once, under a name of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from mdlc.codegen.code import (
+    Body,
+    Call,
+    Function,
+    Loop,
+    ParallelLoop,
+    Pointer,
+    Scope,
+    Statement,
+    Value,
+    Variable,
+    walk,
+)
+from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.kernel import Step
+
+
+def layer_function(step: Step, isa: Isa) -> Function:
+    """The function of a step."""
+    found = step.kernel.emit(step, step.seen(isa))
+    assert isinstance(found, Function), step.kernel.name
+    return found
+
+
+class Functions:
+    """The functions of a file, in the order in which they must stand.
+
+    Attributes:
+        texts: their definitions.
+    """
+
+    def __init__(self, taken: Iterable[str] = ()) -> None:
+        self.texts: list[str] = []
+        self._taken = set(taken)
+        self._names: dict[tuple[Function, bool], str] = {}
+
+    def add(self, function: Function, *, shared: bool = False) -> str:
+        """The name under which a function is defined, behind those that it calls.
+
+        Args:
+            shared: whether threads share its ParallelLoops; it then takes the pool first.
+        """
+        key = function, shared and function.parallel
+        if key not in self._names:
+            body = self._body(function.body, key[1])
+            self._names[key] = name = self._unique(function.name)
+            pool = ["ThreadPool& pool"] if key[1] else []
+            parameters = [*pool, *map(str, function.fields), *map(str, function.parameters)]
+            comment = "".join(f"// {line}\n" for line in function.comment)
+            self.texts.append(f"{comment}void {name}({', '.join(parameters)}) {{\n{body}\n}}\n")
+        return self._names[key]
+
+    def _unique(self, stem: str) -> str:
+        name, number = stem, 1
+        while name in self._taken:
+            number += 1
+            name = f"{stem}_v{number}"
+        self._taken.add(name)
+        return name
+
+    def _body(self, body: Body, shared: bool, thread: bool = False) -> str:
+        return "\n".join(self._statement(each, shared, thread) for each in body)
+
+    def _statement(self, statement: Statement, shared: bool, thread: bool) -> str:
+        match statement:
+            case str():
+                return statement
+            case Call(function, arguments, numbers):
+                name = self.add(function) if isinstance(function, Function) else function.name
+                listed = f"<{', '.join(map(str, numbers))}>" if numbers else ""
+                return f"{name}{listed}({', '.join(_value(v, thread) for v in arguments)});"
+            case Variable(kind, name, value):
+                return f"{kind} {name} = {value.spelled(thread=thread)};"
+            case Scope(body):
+                return f"{{\n{self._body(body, shared, thread)}\n}}"
+            case Loop(variable, count, body):
+                inside = self._body(body, shared, thread)
+                return _loop(variable, count, inside)
+            case ParallelLoop():
+                if shared and statement.count > 1:
+                    return self._shared(statement)
+                return "\n".join(
+                    _loop(statement.variable, count, self._body(body, shared, thread))
+                    for count, body in statement.cases
+                )
+
+    def _shared(self, loop: ParallelLoop) -> str:
+        """A loop as a run of the pool, iterations of all kinds counted through."""
+        inner = [each for _, body in loop.cases for each in walk(body)]
+        thread = any(_owns(each) for each in inner)
+        bodies = [(count, self._body(body, False, thread)) for count, body in loop.cases]
+        if len(bodies) == 1:
+            variable, text = loop.variable, bodies[0][1]
+        else:
+            variable, text, start = "item", "", 0
+            for count, body in bodies:
+                first = f" - {start}" if start else ""
+                number = f"const int {loop.variable} = item{first};\n" if count > 1 else ""
+                start += count
+                test = f"if (item < {start}) " if start < loop.count else ""
+                text += f"{test}{{\n{number}{body}\n}}{' else ' if start < loop.count else ''}"
+        head = f"pool.Run({loop.count}, [&](int {variable}, int{' thread' if thread else ''})"
+        return f"{head} {{\n{text}\n}});"
+
+
+def _loop(variable: str, count: int, body: str) -> str:
+    if count == 1:
+        return body
+    return f"for (int {variable} = 0; {variable} < {count}; ++{variable}) {{\n{body}\n}}"
+
+
+def _value(value: Value, thread: bool) -> str:
+    return value.spelled(thread=thread) if isinstance(value, Pointer) else str(value)
+
+
+def _owns(statement: Statement) -> bool:
+    """Whether a statement reaches memory of which every thread has a part."""
+    values: tuple[Value, ...] = ()
+    if isinstance(statement, Call):
+        values = statement.arguments
+    elif isinstance(statement, Variable):
+        values = (statement.value,)
+    return any(isinstance(value, Pointer) and value.own for value in values)
