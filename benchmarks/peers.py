@@ -138,7 +138,7 @@ def peer_worker(name: str, model: Path, target: str, threads: int) -> Worker:
     if convert is not None:
         convert(model)
     environment = dict(os.environ)
-    if find_isa(target).lanes == 8:  # the peers get no wider vectors either
+    if find_isa(target).f32.lanes == 8:  # the peers get no wider vectors either
         environment["ONEDNN_MAX_CPU_ISA"] = "AVX2"
         if name in WIDE_PEERS:
             environment |= no_avx512.environment(name, model.parent / f"{name}-avx2")

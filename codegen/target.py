@@ -7,12 +7,12 @@ emitter and way to run (codegen/metal/).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mdlc.codegen.cpp import emit as emit_cpp
 from mdlc.codegen.isa.base import Backend, Isa
 from mdlc.codegen.isa.host import host_isa
-from mdlc.codegen.isa.registry import isas
+from mdlc.codegen.isa.registry import find_core, isas
 from mdlc.codegen.metal import emit_metal, program
 from mdlc.codegen.metal import lowering as metal_lowering
 from mdlc.codegen.metal.backend import METAL, METAL_FLOAT
@@ -67,6 +67,21 @@ class Target:
     def flags(self) -> tuple[str, ...]:
         """Compiler flags that its files need."""
         return self.backend.toolchain.flags if isinstance(self.backend, Isa) else ()
+
+    def with_core(self, name: str) -> Target:
+        """The target whose cost model counts with the figures of a core.
+
+        Raises:
+            MdlcError: it has no such core.
+        """
+        if not isinstance(self.backend, Isa):
+            raise MdlcError(
+                f"target {self.name} has no cores to choose from",
+                node="--core",
+                hint="leave it out",
+            )
+        core = find_core(self.backend, name)
+        return replace(self, backend=replace(self.backend, core=core))
 
     @property
     def narrows(self) -> bool:

@@ -109,6 +109,7 @@ def compile(
     std: Numbers = None,
     input_format: str | None = None,
     channel_order: str = "rgb",
+    core: str | None = None,
     threads: int = 1,
     tuned: Tables = None,
     embed_weights: bool = False,
@@ -137,6 +138,8 @@ def compile(
             channel, in units of what the caller passes (0..255 for 8-bit formats).
         input_format: rgb8, bgr8, rgba8, gray8 or float: what the caller passes; see Preprocess.
         channel_order: rgb or bgr: what the network was trained on.
+        core: the core of the target whose caches and rates choose among schedules, as `mdlc
+            targets --cores` lists them; None for what suits the target's processors in general.
         threads: the most that the emitted class computes on; results do not depend on it.
         tuned: tables of measured schedules (`mdlc tune`), of which a later one overrides an
             earlier; None for the table that comes with mdlc, () for the cost model alone.
@@ -166,6 +169,8 @@ def compile(
         raise MdlcError(f"{threads} threads", node="--threads", hint="choose from 1 to 64")
     encoding = _encoding(weights_encoding, max_size)
     chosen = find_target(target)
+    if core is not None:
+        chosen = chosen.with_core(core)
     if embed_weights and not chosen.embeds:
         raise MdlcError(
             f"target {chosen.name} has its weights in a file",
@@ -246,6 +251,7 @@ def compile(
             how,
             name=checked,
             shapes=shapes,
+            core=core,
             threads=threads,
             tuned=paths,
             embed_weights=embed_weights,
@@ -330,6 +336,7 @@ def command_line(
     *,
     name: str | None = None,
     shapes: Shapes = None,
+    core: str | None = None,
     threads: int = 1,
     tuned: Sequence[Path] | None = None,
     embed_weights: bool = False,
@@ -353,6 +360,8 @@ def command_line(
             words.append(f"{option}={','.join(f'{value:g}' for value in values)}")
     if how.channel_order != "rgb":
         words += ["--channel-order", how.channel_order]
+    if core is not None:
+        words += ["--core", core]
     if threads > 1:
         words += ["--threads", str(threads)]
     if tuned is not None:

@@ -195,6 +195,7 @@ def _continued(path: Path, isa: Isa, machine: Machine) -> ScheduleTable | None:
     for what, there, here in (
         ("metric", table.metric, machine.metric),
         ("compiler", table.compiler, machine.toolchain.name),
+        ("core", table.core or isa.core.name, isa.core.name),
     ):
         if there != here:
             raise _mixed(path, what, there, here)
@@ -255,7 +256,13 @@ def _with(
     path: Path,
 ) -> ScheduleTable:
     if table is None:
-        table = ScheduleTable(isa.name, machine.metric, found.processor, machine.toolchain.name)
+        table = ScheduleTable(
+            isa.name,
+            machine.metric,
+            found.processor,
+            machine.toolchain.name,
+            core=isa.core.name,
+        )
     if table.processor != found.processor:
         raise _mixed(path, "processor", table.processor, found.processor)
     costs = zip((str(candidate.schedule) for candidate in wanted), found.costs, strict=True)

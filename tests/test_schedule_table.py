@@ -159,7 +159,7 @@ def test_the_file_is_sorted_and_a_measurement_changes_its_own_lines() -> None:
     }
     # The head says nothing of where and when; what is cheapest stands first.
     head = json.loads(whole.to_json())
-    assert list(head) == ["format", "target", "metric", "processor", "compiler", "layers"]
+    assert list(head) == ["format", "target", "metric", "processor", "compiler", "core", "layers"]
     for costs in head["layers"].values():
         assert list(costs.values()) == sorted(costs.values())
 

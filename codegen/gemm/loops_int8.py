@@ -377,20 +377,21 @@ def dot_cycles(isa: KernelIsa, *, panels: bool = False) -> Callable[[int, int], 
             assert loop is not None
             assert loop.panels is not None
             started = (loop.panels.instructions(rows, vectors) + 2) / isa.core.issue_width
-            return started * integers.group / 16
+            busy = max(started, loop.panels.products(rows, vectors) / isa.dots_per_cycle)
+            return busy * integers.group / 16
         if loop:
             started = (loop.instructions(rows, vectors) + 2) / isa.core.issue_width
-            busy = max(started, loop.products(rows, vectors) / integers.dots_per_cycle)
+            busy = max(started, loop.products(rows, vectors) / isa.dots_per_cycle)
             return busy * integers.group / 16
         dots = rows * vectors
         loads = vectors + rows
         other = 0.0 if isa.lanes == 1 else rows + 2.0
         started = dots * integers.dot_instructions + loads + other / 2
         return max(
-            dots / integers.dots_per_cycle,
+            dots / isa.dots_per_cycle,
             loads / isa.loads_per_cycle,
             (started + 1.0) / isa.core.issue_width,
-            4.0 if isa.lanes > 1 else 0.0,
+            isa.core.fma_latency if isa.lanes > 1 else 0.0,
         )
 
     return step

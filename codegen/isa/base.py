@@ -134,6 +134,11 @@ class KernelIsa(Dialect):
         return self.core.per_cycle(self.core.fma_per_cycle, self.lanes * self.bytes)
 
     @property
+    def dots_per_cycle(self) -> float:
+        """Dot products of 8-bit integers likewise."""
+        return self.fma_per_cycle * integers_of(self).dots_per_fma
+
+    @property
     def loads_per_cycle(self) -> float:
         """Vector loads likewise."""
         return self.core.per_cycle(self.core.loads_per_cycle, self.lanes * self.bytes)

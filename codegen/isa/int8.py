@@ -87,7 +87,7 @@ class DepthLoop(ABC):
         """Instructions of 16 elements of the depth."""
 
     def products(self, rows: int, vectors: int) -> float:
-        """Dot products among them, where a core starts fewer of those."""
+        """Products among them, of which a core may start fewer than of other instructions."""
         return 0.0
 
     @abstractmethod
@@ -191,7 +191,7 @@ class Integers:
         store_bytes: see StoreBytes. store_sums: see StoreSums. add_bytes: see AddBytes.
         table_row: y[i] = table[x[i]] for kCount bytes, where there is more than a loop.
         rows_at_once: vectors of i32 that are best stored as bytes together.
-        dots_per_cycle: dot products that a core starts per cycle.
+        dots_per_fma: dot products that a core starts for every multiply-add of floats.
         dot_instructions: instructions of one.
         finish_instructions: of rescaling and storing one vector.
         spell: further hooks. load_i8(p), load_u8(p): a vector of i32 from as many bytes;
@@ -227,7 +227,7 @@ class Integers:
     flip: str = ""
     wide_fields: tuple[str, ...] = ()
     wide_rescale: Microkernel | None = None
-    dots_per_cycle: float = 1.0
+    dots_per_fma: float = 1.0
     dot_instructions: float = 1.0
     finish_instructions: float = 8.0
     spell: Mapping[str, str] = field(default_factory=dict)

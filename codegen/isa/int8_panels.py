@@ -28,6 +28,10 @@ class BytePanels(ABC):
         """Instructions of 16 elements of the depth."""
 
     @abstractmethod
+    def products(self, rows: int, vectors: int) -> float:
+        """Dot products among them."""
+
+    @abstractmethod
     def copy_instructions(self, rows: int) -> float:
         """Instructions of copying 16 elements of each pixel."""
 

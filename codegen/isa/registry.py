@@ -1,4 +1,4 @@
-"""The instruction sets by name: every module of codegen/isa/ and its folders that defines ISA."""
+"""Instruction sets and cores by name: every module of isa/ that defines ISA, and isa/cores.py."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import pkgutil
 
 from mdlc.codegen import isa as package
 from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.isa.cores import CORES, Core
 from mdlc.codegen.isa.host import host_isa
 from mdlc.compiler.errors import MdlcError
 
@@ -36,5 +37,33 @@ def find_isa(name: str) -> Isa:
             f"unknown target {name!r}",
             node="--target",
             hint=f"choose one of {', '.join(known)}, host",
+        )
+    return known[name]
+
+
+def cores_of(isa: Isa) -> dict[str, Core]:
+    """The cores that execute an instruction set, by name; the one it is for in general first."""
+    found = (
+        core
+        for core in CORES
+        if (not isa.toolchain.triple or isa.toolchain.triple.startswith(core.machine))
+        and isa.toolchain.cpu_flags <= core.cpu_flags
+    )
+    return {core.name: core for core in (isa.core, *found)}
+
+
+def find_core(isa: Isa, name: str) -> Core:
+    """The core of a name.
+
+    Raises:
+        MdlcError: there is no such core that executes the instruction set.
+    """
+    known = cores_of(isa)
+    if name not in known:
+        lacks = any(core.name == name for core in CORES)
+        raise MdlcError(
+            f"core {name} lacks {isa.description}" if lacks else f"unknown core {name!r}",
+            node="--core",
+            hint=f"for target {isa.name}, choose one of {', '.join(known)}",
         )
     return known[name]

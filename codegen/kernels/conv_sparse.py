@@ -322,7 +322,10 @@ def _block_cycles(rows: int, vectors: int, schedule: Schedule, isa: KernelIsa) -
     started = fmas + loads + 4  # its input's number and address, the loop's end
     loads += 1
     return max(
-        fmas / isa.fma_per_cycle, loads / isa.loads_per_cycle, started / isa.core.issue_width, 4
+        fmas / isa.fma_per_cycle,
+        loads / isa.loads_per_cycle,
+        started / isa.core.issue_width,
+        isa.core.fma_latency,
     )
 
 

@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from mdlc.codegen.isa.base import Backend
+from mdlc.codegen.isa.base import Backend, Isa
+from mdlc.codegen.isa.cores import Core, is_core
 from mdlc.codegen.kernel import Candidate
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Node
@@ -68,6 +69,8 @@ class ScheduleTable:
         processor: the model of the processor that was measured, as it calls itself.
         compiler: what built the programs.
         layers: by layer_key, the costs by the schedule's text.
+        core: the core that was measured (codegen/isa/cores.py), or the one that stands for all of
+            the target's where none was named; "" in tables older than cores.
     """
 
     target: str
@@ -75,6 +78,7 @@ class ScheduleTable:
     processor: str
     compiler: str
     layers: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    core: str = ""
 
     def with_layer(self, key: str, costs: Mapping[str, float]) -> ScheduleTable:
         """The table with one layer measured anew."""
@@ -92,6 +96,7 @@ class ScheduleTable:
             "metric": self.metric,
             "processor": self.processor,
             "compiler": self.compiler,
+            "core": self.core,
             "layers": layers,
         }
         return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
@@ -139,7 +144,11 @@ def parse_table(data: bytes, target: str, where: str) -> ScheduleTable:
             hint="name the table of this target, or another --target",
         )
     _, metric, processor, compiler = texts
-    return ScheduleTable(target, metric, processor, compiler, _layers(content["layers"], where))
+    core = content.get("core", "")
+    if not isinstance(core, str):
+        raise MdlcError("is damaged: its core is no text", node=where, hint=_AGAIN)
+    layers = _layers(content["layers"], where)
+    return ScheduleTable(target, metric, processor, compiler, layers, core)
 
 
 def _layers(content: Any, where: str) -> dict[str, dict[str, float]]:
@@ -230,16 +239,38 @@ def read_tables(paths: Sequence[Path], backend: Backend) -> Tuned:
     """Tables that the user names; of two that know a layer, the later one decides.
 
     Raises:
-        MdlcError: one cannot be read, is damaged, or is for another target.
+        MdlcError: one cannot be read, is damaged, or is for another target or core.
     """
-    return Tuned(tuple((str(path), read_table(path, backend.name)) for path in reversed(paths)))
+    tables = tuple((str(path), read_table(path, backend.name)) for path in reversed(paths))
+    for where, table in tables:
+        if is_core(table.core) and not _applies(table, backend):
+            raise MdlcError(
+                f"was measured on core {table.core}, not on {_core(backend).name}",
+                node=where,
+                hint="name the table of this core, or another --core",
+            )
+    return Tuned(tables)
+
+
+def _core(backend: Backend) -> Core:
+    assert isinstance(backend, Isa)
+    return backend.core
+
+
+def _applies(table: ScheduleTable, backend: Backend) -> bool:
+    """Whether a table tells of the core that was asked for: of any, where none was."""
+    return not isinstance(backend, Isa) or backend.core.general or table.core == backend.core.name
 
 
 def shipped_tables(backend: Backend) -> Tuned:
-    """The table that comes with mdlc for a target or the one it is tuned as, if there is one."""
+    """The table that comes with mdlc for a target or the one it is tuned as, if there is one.
+
+    Where a core was asked for, only if it was measured on that core.
+    """
     target = backend.tuned_as or backend.name
     file = resources.files("mdlc.codegen.plan").joinpath("tuned", f"{target}.json")
     if not file.is_file():
         return Tuned(shipped=True)
     name = f"mdlc's {file.name}"
-    return Tuned(((name, parse_table(file.read_bytes(), target, name)),), shipped=True)
+    table = parse_table(file.read_bytes(), target, name)
+    return Tuned(((name, table),) if _applies(table, backend) else (), shipped=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mdlc.codegen.isa.cores import core_named
 from mdlc.codegen.run.executable import Executable
 from mdlc.codegen.run.qemu_plugins import Reading, watch_inference
 
@@ -35,12 +36,17 @@ class CoreModel:
         return f"{self.name}={sizes}:{kind}"
 
 
+def _model(name: str, l1_ways: int, l2_ways: int, *, exclusive: bool) -> CoreModel:
+    core = core_named(name)
+    return CoreModel(name, core.l1_bytes, l1_ways, core.l2_bytes, l2_ways, exclusive)
+
+
 # Arm Cortex-A55 Core Technical Reference Manual (100442), A6.1 and A7.1: L1 of 16, 32 or 64 KiB,
 # 4 ways; L2 of 64, 128 or 256 KiB, 4 ways, strictly exclusive. The sizes are those of many phones.
-CORTEX_A55 = CoreModel("cortex-a55", 32 << 10, 4, 128 << 10, 4, True)
+CORTEX_A55 = _model("cortex-a55", 4, 4, exclusive=True)
 # Arm Cortex-A76 Core Technical Reference Manual (100798), A6.1 and A7.1: L1 of 64 KiB, 4 ways;
 # L2 of 128, 256 or 512 KiB, 8 ways, inclusive.
-CORTEX_A76 = CoreModel("cortex-a76", 64 << 10, 4, 512 << 10, 8, False)
+CORTEX_A76 = _model("cortex-a76", 4, 8, exclusive=False)
 CORES = (CORTEX_A55, CORTEX_A76)
 
 

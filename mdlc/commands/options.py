@@ -55,6 +55,7 @@ class ModelOptions:
     dump: Path | None
     check: bool
     verbose: bool
+    core: str | None = None
     threads: int = 1
     embed_weights: bool = False
     weights_encoding: str = "raw"
@@ -98,6 +99,7 @@ class ModelOptions:
                 std=self.std,
                 input_format=self.input_format,
                 channel_order=self.channel_order,
+                core=self.core,
                 threads=self.threads,
                 tuned=self.tuned or (() if self.no_tuned else None),
                 embed_weights=self.embed_weights,
@@ -192,6 +194,12 @@ def model_options(
             default="rgb",
             show_default=True,
             help="Order of channels that the network was trained on.",
+        ),
+        click.option(
+            "--core",
+            metavar="CORE",
+            help="Core of the target that schedules are chosen for; see `mdlc targets --cores`. "
+            "Default: what suits the target's processors in general.",
         ),
         click.option(
             "--threads",

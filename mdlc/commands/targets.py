@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.isa.registry import cores_of
 from mdlc.codegen.target import Target, find_target
 from mdlc.codegen.target import targets as all_targets
 from mdlc.commands.console import out, table
@@ -19,7 +21,14 @@ from mdlc.compiler.errors import MdlcError
     metavar="TARGET",
     help="Print only the compiler flags that this target's files need.",
 )
-def command(target: str | None) -> None:
+@click.option(
+    "--cores",
+    "cores",
+    type=TargetType(),
+    metavar="TARGET",
+    help="List the cores that --core takes for this target, and their figures.",
+)
+def command(target: str | None, cores: str | None) -> None:
     """List the targets, and what each needs to be built and run on this machine.
 
     Compiling to C++ needs none of it.
@@ -27,11 +36,30 @@ def command(target: str | None) -> None:
     if target is not None:
         click.echo(" ".join(find_target(target).flags))
         return
+    if cores is not None:
+        _print_cores(find_target(cores))
+        return
     best = find_target("host").name
     shown = table("target", "what", "compiler flags", "built by", "run by")
     for known in all_targets().values():
         name = f"{known.name} (host)" if known.name == best else known.name
         shown.add_row(name, known.backend.description, " ".join(known.flags), *_needs(known))
+    out().print(shown)
+
+
+def _print_cores(target: Target) -> None:
+    shown = table("core", "L1", "L2", "per cycle: started", "multiply-adds", "loads", "source")
+    known = cores_of(target.backend) if isinstance(target.backend, Isa) else {}
+    for core in known.values():
+        shown.add_row(
+            f"{core.name} (default)" if core.general else core.name,
+            f"{core.l1_bytes >> 10} KiB",
+            f"{core.l2_bytes >> 10} KiB",
+            f"{core.issue_width:g}",
+            f"{core.fma_per_cycle:g} of {8 * core.vector_bytes} bits",
+            f"{core.loads_per_cycle:g}",
+            core.source,
+        )
     out().print(shown)
 
 

@@ -177,7 +177,10 @@ class DotLoop(AArch64Loop):
         return rows <= MAX_ROWS and rows * vectors + rows + 2 <= 32 and rows * vectors <= 24
 
     def instructions(self, rows: int, vectors: int) -> float:
-        return 4 * rows * vectors + rows + 2 * vectors
+        return self.products(rows, vectors) + rows + 2 * vectors
+
+    def products(self, rows: int, vectors: int) -> float:
+        return 4 * rows * vectors
 
     def split(self, run: int) -> list[int]:
         return [4] * (run // 4)
@@ -228,8 +231,10 @@ class MatrixLoop(AArch64Loop):
         )
 
     def instructions(self, rows: int, vectors: int) -> float:
-        pairs = -(-rows // 2)
-        return 4 * pairs * vectors + rows + 2 * pairs + 2 * vectors
+        return self.products(rows, vectors) + rows + 2 * -(-rows // 2) + 2 * vectors
+
+    def products(self, rows: int, vectors: int) -> float:
+        return 4 * -(-rows // 2) * vectors
 
     def split(self, run: int) -> list[int]:
         return [8] * (run // 8)
@@ -303,7 +308,10 @@ class MultiplyLoop(AArch64Loop):
         return rows <= MAX_ROWS and 5 * rows * vectors + rows + 4 + 2 <= 32
 
     def instructions(self, rows: int, vectors: int) -> float:
-        return 12 * rows * vectors + rows + vectors
+        return self.products(rows, vectors) + rows + vectors
+
+    def products(self, rows: int, vectors: int) -> float:
+        return 12 * rows * vectors
 
     def split(self, run: int) -> list[int]:
         return [16] * (run // 16) + [8] * (run % 16 // 8)

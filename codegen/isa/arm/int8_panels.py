@@ -28,7 +28,11 @@ class DotPanels(BytePanels):
 
     def instructions(self, rows: int, vectors: int) -> float:
         """See BytePanels."""
-        return 4 * rows * vectors + (2 if rows > 4 else 1) + vectors
+        return self.products(rows, vectors) + (2 if rows > 4 else 1) + vectors
+
+    def products(self, rows: int, vectors: int) -> float:
+        """See BytePanels."""
+        return 4 * rows * vectors
 
     def copy_instructions(self, rows: int) -> float:
         """See BytePanels."""

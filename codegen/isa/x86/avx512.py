@@ -1,7 +1,7 @@
 """x86-64 with AVX-512 (F, DQ, BW, VL: Skylake-X, Zen 4 and later)."""
 
 from mdlc.codegen.isa.base import Isa, Toolchain
-from mdlc.codegen.isa.cores import X86_64_V4
+from mdlc.codegen.isa.cores import X86_64_AVX512
 from mdlc.codegen.isa.dialect import Dialect, FromBytes
 from mdlc.codegen.isa.x86.int8 import integers
 from mdlc.compiler.types import DType
@@ -82,7 +82,7 @@ ISA = Isa(
     name="x86-avx512",
     description="x86-64 with AVX-512 F, DQ, BW and VL",
     dialects={DType.F32: FLOAT},
-    core=X86_64_V4,
+    core=X86_64_AVX512,
     toolchain=Toolchain(
         triple="x86_64-linux-gnu",
         header="immintrin.h",

@@ -387,7 +387,6 @@ def integers(width: int, *, vnni: bool) -> Integers:
             load_w="",
             dot="",
             flip=f"{p}_xor_si{width}({{0}}, {p}_set1_epi32(static_cast<int>(0x80808080U)))",
-            dots_per_cycle=2.0,  # as many as multiply-adds of floats
             depth_loop=VnniLoop(),
             flips_in_copy=True,
             depthwise=tuple(VnniForm(channels, rescale) for channels in (64, 32, 16)),
@@ -398,7 +397,7 @@ def integers(width: int, *, vnni: bool) -> Integers:
         element=DType.I16,
         load_w=f"{p}_cvtepi8_epi16({half_load}(reinterpret_cast<const {half}*>({{0}})))",
         dot=f"{p}_add_epi32({{0}}, {p}_madd_epi16({{1}}, {{2}}))",
-        dots_per_cycle=1.0,
+        dots_per_fma=0.5,
         dot_instructions=2.0,
         depthwise=(PairForm(512, rescale, None), PairForm(256, rescale, None))
         if width == 512
