@@ -6,33 +6,158 @@ import hashlib
 import textwrap
 from collections.abc import Mapping, Sequence
 
+from mdlc.codegen.code import C_TYPES
+from mdlc.codegen.cpp.format import COLUMNS, format_cpp
 from mdlc.codegen.plan.plan import Plan, Port
+from mdlc.compiler.types import DType, Layout, TensorType
+
+MAT_TYPES = {
+    DType.F32: "kFloat32",
+    DType.F16: "kFloat16",
+    DType.U8: "kUint8",
+    DType.I8: "kInt8",
+    DType.I32: "kInt32",
+    DType.I64: "kInt64",
+    DType.BOOL: "kBool",
+    DType.F64: "kFloat64",
+    DType.I16: "kInt16",
+    DType.U16: "kUint16",
+    DType.U32: "kUint32",
+    DType.U64: "kUint64",
+}
+
+
+# Where lines of the comment at the top of a header are broken.
+_MANUAL_WIDTH = 82
+_EXAMPLE_WIDTH = 95
 
 
 def manual(rows: Sequence[tuple[str, str]], plan: Plan, notes: Mapping[str, str]) -> list[str]:
-    """The table at the top of a header, in lines that clang-format has no reason to refill.
+    """The table at the top of a header.
 
     Args:
         rows: labels and texts, which those of the inputs and outputs follow.
         notes: on the expected input, by its name.
     """
-    whole = list(rows)
+    table = list(rows)
     for port in plan.inputs:
-        note = notes.get(port.name)
-        whole.append(("in", f"{_described(port)}{'; ' + note if note else ''}"))
-    whole += [("out", _described(port)) for port in plan.outputs]
+        table.append(("input", f"{_described(port)}; {notes.get(port.name) or _OWN_VALUES}"))
+    table += [("output", _described(port)) for port in plan.outputs]
     lines = []
-    for label, text in whole:
-        wrapped = textwrap.wrap(text, 82, break_long_words=False, break_on_hyphens=False)
+    for label, text in table:
+        wrapped = textwrap.wrap(text, _MANUAL_WIDTH, break_long_words=False, break_on_hyphens=False)
         for number, line in enumerate(wrapped or [""]):
             lines.append(f"{'' if number else label:<11}{line}".rstrip())
     return lines
 
 
+_OWN_VALUES = "the values that the model takes: mdlc adds no normalisation"
+
+
 def _described(port: Port) -> str:
-    height, width, channels = port.dims
-    size = f"height {height}, width {width}, channels {channels}"
-    return f"{port.identifier}: {port.type.dtype.value}, {size}"
+    onnx_name = "" if port.name == port.identifier else f" ({quoted(port.name)} in the model)"
+    mat = " x ".join(map(str, port.dims))
+    return (
+        f"{port.identifier}{onnx_name}: {_element(port.type.dtype)} {shape_text(port.type)}, "
+        f"in memory {memory_order(port.type)}; a Mat of {mat}"
+    )
+
+
+def _element(dtype: DType) -> str:
+    """An element type as an app engineer says it."""
+    special = {DType.F16: "half (its bits as uint16_t)", DType.BOOL: "bool (a byte, 0 or 1)"}
+    return special.get(dtype, C_TYPES[dtype].removeprefix("std::"))
+
+
+def shape_text(tensor: TensorType) -> str:
+    """The ONNX shape: 1x3x224x224; a scalar's is "scalar"."""
+    return "x".join(map(str, tensor.shape)) or "scalar"
+
+
+def memory_order(tensor: TensorType) -> str:
+    """How a tensor's elements follow each other in memory, in words."""
+    lengths = [length for length in tensor.physical_shape if length != 1]
+    if len(lengths) <= 1:
+        return _counted(tensor.size, "value")
+    if tensor.rank != 4:
+        return f"{'x'.join(map(str, tensor.physical_shape))} as in ONNX, the last axis contiguous"
+    images, channels, height, width = tensor.shape
+    if channels == 1:
+        one = f"{_counted(height, 'row')} of {_counted(width, 'value')}"
+    elif tensor.layout is Layout.NHWC:
+        one = (
+            f"{_counted(height, 'row')} of {_counted(width, 'pixel')}, "
+            f"each {channels} channels side by side"
+        )
+    else:
+        one = (
+            f"{channels} planes one after the other, "
+            f"each {_counted(height, 'row')} of {_counted(width, 'value')}"
+        )
+    return one if images == 1 else f"{images} images one after the other, each {one}"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def example(plan: Plan, weights: str) -> list[str]:
+    """A program that uses the class, in lines; it compiles as it stands.
+
+    Args:
+        weights: what `Init` is given, as C++.
+    """
+    ports = (*plan.inputs, *plan.outputs)
+    name = plan.name
+    body = []
+    for port in ports:
+        data = f"{port.identifier}_data"
+        dims = ", ".join(map(str, port.dims))
+        kind = f"{name}::Mat::{MAT_TYPES[port.type.dtype]}"
+        body.append(f"std::vector<{C_TYPES[port.type.dtype]}> {data}({port.type.size});")
+        body.append(f"{name}::Mat {port.identifier}_mat({data}.data(), {dims}, {kind});")
+    mats = ", ".join(f"{port.identifier}_mat" for port in ports)
+    text = "\n".join(
+        [
+            "#include <cstdint>",
+            "#include <cstdio>",
+            "#include <vector>",
+            "",
+            f'#include "{name}.h"',
+            "",
+            "int main() {",
+            *body,
+            f"{name} network;",
+            f"int error = network.Init({weights});",
+            f"if (error == {name}::kOk) error = network.infer({mats});",
+            f"if (error != {name}::kOk) std::puts({name}::ErrorText(error));",
+            f"return error == {name}::kOk ? 0 : 1;",
+            "}",
+        ]
+    )
+    return format_cpp(text, columns=_EXAMPLE_WIDTH).splitlines()
+
+
+def quoted(name: str) -> str:
+    """An ONNX name inside a comment: printable, and never broken into two lines."""
+    shown = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+    return f'"{"".join(shown)}"'.replace(" ", _NO_BREAK)
+
+
+# Lines are not broken here. (A comment's line must not end with a name's backslash.)
+_NO_BREAK = "\N{NO-BREAK SPACE}"
+
+
+def wrap(text: str, width: int) -> list[str]:
+    """A text in lines of at most `width`, words being whole."""
+    lines = textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
+    return [line.replace(_NO_BREAK, " ") for line in lines]
+
+
+def comment(text: str, indent: int = 2) -> str:
+    """A documentation comment of any length, its lines no longer than those of emitted code."""
+    margin = f"{' ' * indent}/// "
+    return "\n".join(f"{margin}{line}" for line in wrap(text, COLUMNS - len(margin)))
 
 
 def port_entry(port: Port) -> dict[str, object]:
@@ -44,6 +169,7 @@ def port_entry(port: Port) -> dict[str, object]:
         "shape": list(port.type.shape),
         "dtype": port.type.dtype.value,
         "layout": port.type.layout.value,
+        "memory": memory_order(port.type),
         "mat": {"height": height, "width": width, "channels": channels},
     }
 

@@ -6,12 +6,22 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from mdlc.codegen.code import C_TYPES, Function, Microkernel
-from mdlc.codegen.cpp.class_text import bytes_literal, file_entries, manual, port_entry, stacked
+from mdlc.codegen.cpp.class_text import (
+    MAT_TYPES,
+    bytes_literal,
+    comment,
+    example,
+    file_entries,
+    manual,
+    port_entry,
+    stacked,
+)
 from mdlc.codegen.cpp.format import format_cpp
 from mdlc.codegen.cpp.functions import Functions, layer_function
+from mdlc.codegen.cpp.layer_text import describe
 from mdlc.codegen.cpp.row_fusion import arguments, chain_code
 from mdlc.codegen.cpp.weights_decoder import weights_decoder
 from mdlc.codegen.isa.base import Isa
@@ -20,24 +30,7 @@ from mdlc.codegen.plan import weights_file
 from mdlc.codegen.plan.arena import lower_bound
 from mdlc.codegen.plan.plan import ALIGNMENT, CLASS_MEMBERS, SOURCE_NAMES, Plan, Port
 from mdlc.codegen.templates import render
-from mdlc.compiler.ops.conv2d import Conv2D
 from mdlc.compiler.types import DType
-
-MAT_TYPES = {
-    DType.F32: "kFloat32",
-    DType.F16: "kFloat16",
-    DType.U8: "kUint8",
-    DType.I8: "kInt8",
-    DType.I32: "kInt32",
-    DType.I64: "kInt64",
-    DType.BOOL: "kBool",
-    DType.F64: "kFloat64",
-    DType.I16: "kInt16",
-    DType.U16: "kUint16",
-    DType.U32: "kUint32",
-    DType.U64: "kUint64",
-}
-
 
 _THREADS = {"atomic", "condition_variable", "mutex", "thread"}
 
@@ -109,7 +102,14 @@ def emit(
         "weights": weights,
     }
     header = format_cpp(
-        render("cpp/header.h.j2", **context, manual=_manual(plan, info, embed_weights))
+        render(
+            "cpp/header.h.j2",
+            **context,
+            manual=_manual(plan, info, embed_weights),
+            example=example(plan, "nullptr" if embed_weights else f'"{plan.name}.weights"'),
+            comment=comment,
+        ),
+        reflow=False,
     )
     microkernels = ordered(codes, functions.texts, plan.isa)
     source = render(
@@ -136,7 +136,7 @@ def emit(
         payload_bytes="kPayloadBytes" if plan.encoded else f"{plan.name}::kWeightBytes",
         payload_bytes_number=len(weights) - weights_file.HEADER_BYTES,
         digest=bytes_literal(plan.digest()[:16]),
-        target=bytes_literal(plan.isa.name.encode().ljust(16, b"\0")),
+        target=plan.isa.name,
         alignment=ALIGNMENT,
         weights_literal=bytes_literal(weights) if embed_weights else "",
         at=_at,
@@ -290,28 +290,6 @@ def _members(plan: Plan) -> tuple[list[Struct], list[Member]]:
 
 def _braces(values: Sequence[int]) -> str:
     return "{" + ", ".join(map(str, values)) + "}"
-
-
-def describe(step: Step) -> str:
-    """A layer in a few words: its ONNX name, what it computes and fuses, its work, and how."""
-    node = step.node
-    activation, residual = getattr(node.op, "activation", None), getattr(node.op, "residual", False)
-    fused = ["the sum with another layer"] if residual else []
-    fused += [str(activation)] if activation is not None else []
-    bare = replace(node.op, activation=None) if activation else node.op  # type: ignore[call-arg]
-    bare = replace(bare, residual=False) if residual else bare  # type: ignore[call-arg]
-    what = str(bare)
-    if isinstance(node.op, Conv2D):
-        what = what.replace("Conv2D(", f"Conv2D {'x'.join(map(str, node.inputs[1].shape[2:]))} (")
-    what = what.replace(" ()", "")
-    name = f"{node.name}: " if node.name else ""
-    with_ = f", fused: {' and '.join(fused)}" if fused else ""
-    macs = node.op.cost([s.type for s in node.inputs], node.type).macs
-    work = f" {macs / 1e6:.2f} M MAC." if macs >= 5000 else ""
-    first = step.inputs[0] if step.inputs else step.output
-    source, target = ("x".join(map(str, dims(v))) for v in (first, step.output))
-    how = f"{step.kernel.name}, {step.schedule}"
-    return f"{name}{what}{with_}; {source} -> {target}.{work} {how}."
 
 
 def _manual(plan: Plan, info: Info, embed: bool) -> list[str]:

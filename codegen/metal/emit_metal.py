@@ -9,9 +9,17 @@ from typing import Any
 
 from mdlc.codegen.code import C_TYPES
 from mdlc.codegen.cpp import emit as emit_cpp
-from mdlc.codegen.cpp.class_text import bytes_literal, manual, stacked
-from mdlc.codegen.cpp.emit import MAT_TYPES, Info, describe, dims
+from mdlc.codegen.cpp.class_text import (
+    MAT_TYPES,
+    bytes_literal,
+    comment,
+    example,
+    manual,
+    stacked,
+)
+from mdlc.codegen.cpp.emit import Info, dims
 from mdlc.codegen.cpp.format import format_cpp
+from mdlc.codegen.cpp.layer_text import describe
 from mdlc.codegen.isa.base import Isa
 from mdlc.codegen.kernel import Step, View
 from mdlc.codegen.metal.backend import PROCESSOR
@@ -179,9 +187,11 @@ def emit(
         "header_bytes": weights_file.HEADER_BYTES,
         "format_version": weights_file.VERSION,
         "digest": bytes_literal(plan.digest()[:16]),
-        "target": bytes_literal(plan.backend.name.encode().ljust(16, b"\0")),
+        "target": plan.backend.name,
         "stacked": stacked,
         "manual": _manual(plan, info),
+        "example": example(plan, f'"{plan.name}.weights"'),
+        "comment": comment,
     }
     metal = render(
         "metal/kernels.metal.j2",
@@ -191,7 +201,7 @@ def emit(
     )
     files = {
         f"{plan.name}.metal": format_cpp(metal).encode(),
-        f"{plan.name}.h": format_cpp(render("metal/header.h.j2", **context)).encode(),
+        f"{plan.name}.h": format_cpp(render("metal/header.h.j2", **context), reflow=False).encode(),
         f"{plan.name}.cpp": format_cpp(render("metal/source.cpp.j2", **context)).encode(),
         f"{plan.name}.weights": weights,
     }

@@ -19,7 +19,7 @@ import numpy as np
 import platformdirs
 
 from mdlc.codegen.code import C_TYPES
-from mdlc.codegen.cpp.emit import MAT_TYPES
+from mdlc.codegen.cpp.class_text import MAT_TYPES
 from mdlc.codegen.cpp.format import format_cpp
 from mdlc.codegen.isa.host import host_cpu_flags, host_isa
 from mdlc.codegen.isa.registry import isas

@@ -125,7 +125,7 @@ class Plan:
             return ""
         first, last = (self.steps[i].name for i in (chain.first, chain.last))
         rows = f"{chain.rows} row{'s' if chain.rows > 1 else ''}"
-        return f"computed from {first} to {last} in bands of {rows}"
+        return f"row-fused from {first} to {last}, in bands of {rows}"
 
     @property
     def hidden(self) -> frozenset[str]:

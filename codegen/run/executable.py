@@ -15,7 +15,8 @@ import numpy as np
 import platformdirs
 
 from mdlc.codegen.code import C_TYPES
-from mdlc.codegen.cpp.emit import MAT_TYPES, Info, emit
+from mdlc.codegen.cpp.class_text import MAT_TYPES
+from mdlc.codegen.cpp.emit import Info, emit
 from mdlc.codegen.cpp.format import format_cpp
 from mdlc.codegen.kernel import View
 from mdlc.codegen.plan.plan import Plan

@@ -20,7 +20,8 @@ from pathlib import Path
 import numpy as np
 
 from mdlc.codegen.code import C_TYPES
-from mdlc.codegen.cpp.emit import MAT_TYPES, emit
+from mdlc.codegen.cpp.class_text import MAT_TYPES
+from mdlc.codegen.cpp.emit import emit
 from mdlc.codegen.cpp.format import format_cpp
 from mdlc.codegen.isa.base import Isa
 from mdlc.codegen.kernel import Schedule, Step, View

@@ -114,8 +114,8 @@ void CopyOut(const void* from, const Block::Mat& mat, std::size_t rows, std::siz
 // -------------------------------------------------------------------- weights
 
 constexpr std::size_t kHeaderBytes = 64;
-constexpr unsigned char kMagic[8] = {'M', 'D', 'L', 'C', 'W', 'T', 'S', 0};
-constexpr unsigned char kTarget[16] = {109, 101, 116, 97, 108, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
+constexpr char kMagic[8] = "MDLCWTS";
+constexpr char kTarget[16 + 1] = "metal";  // zeros up to 16 bytes
 constexpr unsigned char kPlan[16] = {228, 114, 59,  204, 97,  210, 57, 248,
                                      28,  42,  183, 69,  184, 113, 24, 12};
 
@@ -147,7 +147,7 @@ int Check(const unsigned char* file, std::size_t count) {
   if (count < kHeaderBytes) return Block::kFileTruncated;
   if (std::memcmp(file, kMagic, sizeof(kMagic)) != 0) return Block::kFileForeign;
   if (Load32(file + 8) != 1U || Load32(file + 12) != kHeaderBytes) return Block::kFileVersion;
-  if (std::memcmp(file + 16, kTarget, sizeof(kTarget)) != 0) return Block::kOtherTarget;
+  if (std::memcmp(file + 16, kTarget, 16) != 0) return Block::kOtherTarget;
   if (std::memcmp(file + 32, kPlan, sizeof(kPlan)) != 0) return Block::kOtherModel;
   if (Load32(file + 60) != Crc32(file, 60)) return Block::kFileCorrupt;
   if (count != kHeaderBytes + Block::kWeightBytes) return Block::kFileTruncated;

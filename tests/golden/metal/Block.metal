@@ -6,8 +6,10 @@
 //   target     metal (half-precision GPU kernels for iOS and macOS, with a C++ and a Swift class)
 //   work       0.05 million multiply-adds, 4 layers
 //   memory     about 4096 bytes of textures, 2880 bytes of weights
-//   in         image: f32, height 16, width 16, channels 3
-//   out        logits: f32, height 1, width 1, channels 10
+//   input      image: float 1x3x16x16, in memory 16 rows of 16 pixels, each 3 channels side by
+//              side; a Mat of 16 x 16 x 3; the values that the model takes: mdlc adds no
+//              normalisation
+//   output     logits: float 1x10, in memory 10 values; a Mat of 1 x 1 x 10
 //
 // Tensors are texture arrays, four channels to a slice (the layout of MPSImage); lanes behind the
 // last channel hold finite values of no meaning. Weights lie in one buffer, in the order that each

@@ -6,8 +6,9 @@
 //   target     metal (half-precision GPU kernels for iOS and macOS, with a C++ and a Swift class)
 //   work       0.01 million multiply-adds, 1 layers
 //   memory     about 4096 bytes of textures, 0 bytes of weights
-//   in         x: f32, height 1, width 1, channels 1001
-//   out        y: f32, height 1, width 1, channels 1001
+//   input      x: float 1x1001, in memory 1001 values; a Mat of 1 x 1 x 1001; the values that the
+//              model takes: mdlc adds no normalisation
+//   output     y: float 1x1001, in memory 1001 values; a Mat of 1 x 1 x 1001
 //
 // Tensors are texture arrays, four channels to a slice (the layout of MPSImage); lanes behind the
 // last channel hold finite values of no meaning. Weights lie in one buffer, in the order that each

@@ -6,8 +6,11 @@
 //   target     metal (half-precision GPU kernels for iOS and macOS, with a C++ and a Swift class)
 //   work       140.55 million multiply-adds, 3 layers
 //   memory     about 788480 bytes of textures, 150784 bytes of weights
-//   in         x: f32, height 56, width 55, channels 64
-//   out        y: f32, height 56, width 55, channels 64
+//   input      x: float 1x64x56x55, in memory 56 rows of 55 pixels, each 64 channels side by
+//              side; a Mat of 56 x 55 x 64; the values that the model takes: mdlc adds no
+//              normalisation
+//   output     y: float 1x64x56x55, in memory 56 rows of 55 pixels, each 64 channels side by
+//              side; a Mat of 56 x 55 x 64
 //
 // Tensors are texture arrays, four channels to a slice (the layout of MPSImage); lanes behind the
 // last channel hold finite values of no meaning. Weights lie in one buffer, in the order that each

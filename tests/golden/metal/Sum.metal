@@ -6,9 +6,12 @@
 //   target     metal (half-precision GPU kernels for iOS and macOS, with a C++ and a Swift class)
 //   work       0.00 million multiply-adds, 1 layers
 //   memory     about 6144 bytes of textures, 0 bytes of weights
-//   in         a: f32, height 6, width 7, channels 24
-//   in         b: f32, height 6, width 7, channels 24
-//   out        y: f32, height 6, width 7, channels 24
+//   input      a: float 1x24x6x7, in memory 6 rows of 7 pixels, each 24 channels side by side; a
+//              Mat of 6 x 7 x 24; the values that the model takes: mdlc adds no normalisation
+//   input      b: float 1x24x6x7, in memory 6 rows of 7 pixels, each 24 channels side by side; a
+//              Mat of 6 x 7 x 24; the values that the model takes: mdlc adds no normalisation
+//   output     y: float 1x24x6x7, in memory 6 rows of 7 pixels, each 24 channels side by side; a
+//              Mat of 6 x 7 x 24
 //
 // Tensors are texture arrays, four channels to a slice (the layout of MPSImage); lanes behind the
 // last channel hold finite values of no meaning. Weights lie in one buffer, in the order that each

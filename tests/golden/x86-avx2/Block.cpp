@@ -544,13 +544,13 @@ constexpr std::size_t kPw = 8192;       // 4096 bytes; pw .. pooled
 constexpr std::size_t kPooled = 0;      // 64 bytes; pooled .. logits_2
 constexpr std::size_t kLogits = 64;     // 40 bytes; logits_2 .. output
 constexpr std::size_t kScratch = 4096;  // 3520 bytes; stem .. stem
-static_assert(kImage % 64 == 0 && kImage + 3072 <= Block::kArenaBytes, "");
-static_assert(kStem % 64 == 0 && kStem + 4096 <= Block::kArenaBytes, "");
-static_assert(kDw % 64 == 0 && kDw + 4096 <= Block::kArenaBytes, "");
-static_assert(kPw % 64 == 0 && kPw + 4096 <= Block::kArenaBytes, "");
-static_assert(kPooled % 64 == 0 && kPooled + 64 <= Block::kArenaBytes, "");
-static_assert(kLogits % 64 == 0 && kLogits + 40 <= Block::kArenaBytes, "");
-static_assert(kScratch % 64 == 0 && kScratch + 3520 <= Block::kArenaBytes, "");
+static_assert(kImage % 64 == 0 && kImage + 3072 <= Block::kArenaBytes);
+static_assert(kStem % 64 == 0 && kStem + 4096 <= Block::kArenaBytes);
+static_assert(kDw % 64 == 0 && kDw + 4096 <= Block::kArenaBytes);
+static_assert(kPw % 64 == 0 && kPw + 4096 <= Block::kArenaBytes);
+static_assert(kPooled % 64 == 0 && kPooled + 64 <= Block::kArenaBytes);
+static_assert(kLogits % 64 == 0 && kLogits + 40 <= Block::kArenaBytes);
+static_assert(kScratch % 64 == 0 && kScratch + 3520 <= Block::kArenaBytes);
 
 bool Fits(const Block::Mat& mat, int height, int width, int channels, Block::Mat::Type type,
           std::size_t row) {
@@ -581,8 +581,8 @@ void CopyOut(const unsigned char* from, const Block::Mat& mat, std::size_t rows,
 // -------------------------------------------------------------------- weights
 
 constexpr std::size_t kHeaderBytes = 64;
-constexpr unsigned char kMagic[8] = {'M', 'D', 'L', 'C', 'W', 'T', 'S', 0};
-constexpr unsigned char kTarget[16] = {120, 56, 54, 45, 97, 118, 120, 50, 0, 0, 0, 0, 0, 0, 0, 0};
+constexpr char kMagic[8] = "MDLCWTS";
+constexpr char kTarget[16 + 1] = "x86-avx2";  // zeros up to 16 bytes
 constexpr unsigned char kPlan[16] = {41,  216, 160, 70,  67, 62, 33,  73,
                                      241, 223, 163, 228, 93, 23, 252, 133};
 
@@ -627,7 +627,7 @@ int Check(const unsigned char* file, std::size_t count) {
   if (count < kHeaderBytes) return Block::kFileTruncated;
   if (std::memcmp(file, kMagic, sizeof(kMagic)) != 0) return Block::kFileForeign;
   if (Load32(file + 8) != 1U || Load32(file + 12) != kHeaderBytes) return Block::kFileVersion;
-  if (std::memcmp(file + 16, kTarget, sizeof(kTarget)) != 0) return Block::kOtherTarget;
+  if (std::memcmp(file + 16, kTarget, 16) != 0) return Block::kOtherTarget;
   if (std::memcmp(file + 32, kPlan, sizeof(kPlan)) != 0) return Block::kOtherModel;
   if (Load32(file + 60) != Crc32(file, 60)) return Block::kFileCorrupt;
   if (count != kHeaderBytes + Block::kWeightBytes) return Block::kFileTruncated;

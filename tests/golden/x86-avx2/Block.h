@@ -7,16 +7,31 @@
 //   flags      -mavx2 -mfma
 //   work       0.05 million multiply-adds, 5 layers
 //   memory     12288 bytes of working memory, 4608 bytes of weights
-//   in         image: f32, height 16, width 16, channels 3
-//   out        logits: f32, height 1, width 1, channels 10
+//   input      image: float 1x3x16x16, in memory 16 rows of 16 pixels, each 3 channels side by
+//              side; a Mat of 16 x 16 x 3; the values that the model takes: mdlc adds no
+//              normalisation
+//   output     logits: float 1x10, in memory 10 values; a Mat of 1 x 1 x 10
 //
-// Rows hold pixels side by side, a pixel its channels side by side (interleaved, as a camera or
-// OpenCV gives them). Use:
+// The three lengths of a Mat (height, width, channels) are the last two axes in memory and, as
+// its height, all axes before them. An example:
 //
-//   Block network;
-//   int error = network.Init("Block.weights");
-//   if (error == Block::kOk) error = network.infer(image, logits);
-//   if (error != Block::kOk) puts(Block::ErrorText(error));
+//   #include <cstdint>
+//   #include <cstdio>
+//   #include <vector>
+//
+//   #include "Block.h"
+//
+//   int main() {
+//     std::vector<float> image_data(768);
+//     Block::Mat image_mat(image_data.data(), 16, 16, 3, Block::Mat::kFloat32);
+//     std::vector<float> logits_data(10);
+//     Block::Mat logits_mat(logits_data.data(), 1, 1, 10, Block::Mat::kFloat32);
+//     Block network;
+//     int error = network.Init("Block.weights");
+//     if (error == Block::kOk) error = network.infer(image_mat, logits_mat);
+//     if (error != Block::kOk) std::puts(Block::ErrorText(error));
+//     return error == Block::kOk ? 0 : 1;
+//   }
 //
 // An instance computes one inference at a time; instances are independent of each other. Nothing
 // throws; infer does not allocate or lock.
@@ -69,6 +84,7 @@ class Block {
     }
   };
 
+  /// The lengths of a tensor's Mat.
   struct Shape {
     int height;
     int width;
@@ -118,7 +134,7 @@ class Block {
   static constexpr std::size_t kWeightBytes = 4608;
 
   Input input{{16, 16, 3}};
-  /// logits: Dense(); 1x1x16 -> 1x1x10. conv_direct, direct 1x16 block 1.
+  /// Dense; 1x16 -> 1x10; kernel conv_direct (direct 1x16 block 1). Tensor "logits".
   Convolution logits_2{{1, 1, 16}, {1, 1, 10}};
 
   Block() = default;
@@ -130,22 +146,22 @@ class Block {
   int Init(const char* modelpath);
 
   /// One inference. Returns kOk or an Error; on an error the outputs are untouched.
-  int infer(Mat& image_mat, Mat& logits_mat);
+  int infer(Mat& image, Mat& logits);
 
   /// A sentence for an Error.
   static const char* ErrorText(int error);
 
  private:
-  /// stem: Conv2D 3x3 (stride=(2, 2), pads=(1, 1, 1, 1)), fused: Clip(low=0.0, high=6.0); 16x16x3
-  /// -> 8x8x16. 0.03 M MAC. conv_direct, direct 4x16 block 8.
+  /// Conv2D 3x3, stride 2, padding 1, then Clip (low 0, high 6); 1x3x16x16 -> 1x16x8x8; 0.03
+  /// million multiply-adds; kernel conv_direct (direct 4x16 block 8). Tensor "stem".
   Convolution stem{{16, 16, 3}, {8, 8, 16}};
-  /// dw: Conv2D 3x3 (pads=(1, 1, 1, 1), groups=16), fused: Clip(low=0.0, high=6.0); 8x8x16 ->
-  /// 8x8x16. 0.01 M MAC. conv_depthwise, rows 8x8.
+  /// Conv2D 3x3, padding 1, groups 16, then Clip (low 0, high 6); 1x16x8x8 -> 1x16x8x8; 0.01
+  /// million multiply-adds; kernel conv_depthwise (rows 8x8). Tensor "dw".
   ConvolutionDepthWise dw{{8, 8, 16}, {8, 8, 16}};
-  /// pw: Conv2D 1x1, fused: the sum with another layer; 8x8x16 -> 8x8x16. 0.02 M MAC. conv_direct,
-  /// direct 6x16 block 6.
+  /// Conv2D 1x1, plus a residual; 1x16x8x8 -> 1x16x8x8; 0.02 million multiply-adds; kernel
+  /// conv_direct (direct 6x16 block 6). Tensor "pw".
   Convolution pw{{8, 8, 16}, {8, 8, 16}};
-  /// pooled: Reduce(kind='mean', axes=(2, 3)); 8x8x16 -> 1x1x16. reduce, reduce.
+  /// Reduce, kind mean, axes (2, 3); 1x16x8x8 -> 1x16x1x1; kernel reduce. Tensor "pooled".
   [[maybe_unused]] Reduction pooled{{8, 8, 16}, {1, 1, 16}};
 
   template <class T>
