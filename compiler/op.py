@@ -91,6 +91,13 @@ class Op:
         for name in cls.__dict__.get("onnx", ()):
             Op.importers[name] = cls
 
+    @property
+    def words(self) -> str:
+        """The operator as comments in emitted text name it."""
+        from mdlc.compiler.words import in_words
+
+        return in_words(self)
+
     @classmethod
     def from_onnx(cls, n: OnnxNode) -> Node | Sequence[Node]:
         """The nodes for an ONNX node's outputs, in order.

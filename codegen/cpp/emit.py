@@ -25,7 +25,7 @@ from mdlc.codegen.cpp.layer_text import describe
 from mdlc.codegen.cpp.row_fusion import arguments, chain_code
 from mdlc.codegen.cpp.weights_decoder import weights_decoder
 from mdlc.codegen.isa.base import Isa
-from mdlc.codegen.kernel import Step, View
+from mdlc.codegen.kernel import View
 from mdlc.codegen.plan import weights_file
 from mdlc.codegen.plan.arena import lower_bound
 from mdlc.codegen.plan.plan import ALIGNMENT, CLASS_MEMBERS, SOURCE_NAMES, Plan, Port

@@ -55,7 +55,7 @@ where = i;
         shape = "x".join(map(str, source.physical_shape))
         name = f"arg{op.kind}_{shape}_axis{source.physical_axis(op.axis)}"
         loops = nest([dim.count for dim in dims], body)
-        return step.function(name, loops, comment=[f"{op}"])
+        return step.function(name, loops, comment=[op.words])
 
 
 KERNELS = (ArgReduceKernel(),)

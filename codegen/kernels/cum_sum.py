@@ -62,7 +62,7 @@ for ({loop}) {{
         if node.type.dtype is not DType.F32:
             name += f"_{node.type.dtype.value}"
         loops = nest([dim.count for dim in dims], body)
-        return step.function(name, loops, comment=[f"{op}"])
+        return step.function(name, loops, comment=[op.words])
 
 
 KERNELS = (CumSumKernel(),)

@@ -63,7 +63,7 @@ at = at < 0 ? 0 : (at >= {length} ? {length - 1} : at);"""
         return step.function(
             name,
             nest([outer, count], lookup, copy),
-            comment=[f"{op}"],
+            comment=[op.words],
             inputs=[word for word, source in runtime if source.constant is None],
             includes=("cstdint", "cstring"),
         )

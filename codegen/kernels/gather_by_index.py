@@ -50,7 +50,7 @@ class GatherByIndexKernel(Kernel):
         return step.function(
             name,
             body,
-            comment=[f"{op}"],
+            comment=[op.words],
             inputs=runtime_of(node, _NAMES),
             needs=(nearest_index(),),
             includes=("cstdint", "cstring"),

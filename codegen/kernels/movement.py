@@ -237,7 +237,7 @@ class Movement(Kernel):
         return step.function(
             name,
             *parts,
-            comment=[f"{node.op}"],
+            comment=[node.op.words],
             inputs=[
                 word
                 for word, source in zip(names, node.inputs, strict=True)

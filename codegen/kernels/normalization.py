@@ -98,7 +98,7 @@ class NormalizationKernel(Kernel):
         return step.function(
             name,
             nest(loops, head, body),
-            comment=[f"{op}"],
+            comment=[op.words],
             inputs=("all_x",),
             output="all_y",
             includes=("cmath",),
@@ -138,7 +138,7 @@ y[c] = x[c] * {power};
 x += {channels};
 y += {channels};
 }}"""
-        return step.function(name, text, comment=[f"{op}"], includes=("cmath",))
+        return step.function(name, text, comment=[op.words], includes=("cmath",))
 
 
 KERNELS = (LrnKernel(), NormalizationKernel())

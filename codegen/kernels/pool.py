@@ -225,7 +225,7 @@ class Pool(Kernel):
                     calls.append(Call(tile.microkernel(isa), (source, target), numbers))
                 loops = [images, down.count, across.count]
                 lines.append(nest(loops, calls, shared=True))
-        return step.function(self._function_name(node), *lines, comment=[f"{op}"])
+        return step.function(self._function_name(node), *lines, comment=[op.words])
 
     @staticmethod
     def _function_name(node: Node) -> str:
@@ -288,7 +288,7 @@ class Pool(Kernel):
                 arguments.append(at("y", out, first * y.pitch))
                 call = Call(row, tuple(arguments), numbers)
                 lines.append(nest([images, down.count, across.count], call, shared=True))
-        return step.function(self._function_name(node), *lines, comment=[f"{op}"])
+        return step.function(self._function_name(node), *lines, comment=[op.words])
 
     @staticmethod
     def _runs(

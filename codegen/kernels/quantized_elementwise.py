@@ -54,7 +54,7 @@ class _Rows(Kernel):
     def _emit(step: Step, name: str, dims: Sequence[Dim], call: Call,
               inputs: Sequence[str] = ("x",)) -> Function:  # fmt: skip
         loops = nest([dim.count for dim in dims], call, shared=True)
-        return step.function(name, loops, comment=[f"{step.node.op}"], inputs=inputs)
+        return step.function(name, loops, comment=[step.node.op.words], inputs=inputs)
 
 
 class Quantize(_Rows):

@@ -102,7 +102,7 @@ class BytePool(Kernel):
         kh, kw = window.kernel
         stride = f"s{window.stride[0]}" if window.stride != (1, 1) else ""
         name = f"{kind}{kh}x{kw}{stride}_{height}x{width}x{channels}"
-        return step.function(name, *lines, comment=[f"{node.op}"])
+        return step.function(name, *lines, comment=[node.op.words])
 
 
 class ByteMaxPool(BytePool):

@@ -65,7 +65,7 @@ class ByteSoftmax(Kernel):
         kinds = node.inputs[0].type.dtype.value + op.dtype.value
         name = f"qsoftmax_{shape}_axis{node.type.physical_axis(op.axis)}_{kinds}"
         loops = nest([dim.count for dim in dims], call, shared=True)
-        return step.function(name, loops, comment=[f"{op}"], includes=("cstdint",))
+        return step.function(name, loops, comment=[op.words], includes=("cstdint",))
 
 
 def _row(kind: str, tabled: bool) -> Microkernel:

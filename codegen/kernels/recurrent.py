@@ -232,7 +232,7 @@ class _Emit:
             lines,
             loop_cases("tile", cases, shared=True),
             comment=[
-                f"{op}",
+                op.words,
                 f"{self.count} steps of {self.batch} sequences, {self.hidden} units, "
                 f"{self.rows} x {self.vectors * self.isa.lanes} at once.",
             ],

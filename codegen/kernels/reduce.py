@@ -141,7 +141,7 @@ class ReduceKernel(Kernel):
         return step.function(
             name,
             body,
-            comment=[f"{op}"],
+            comment=[op.words],
             needs=microkernels,
             includes=("cmath", "limits") if source.dtype is DType.F32 else ("cstdint", "limits"),
         )

@@ -65,7 +65,7 @@ class ScatterKernel(Kernel):
             "_".join(marks),
             f"if (y != x) std::memcpy(y, x, {x.nbytes});",
             body,
-            comment=[f"{op}"],
+            comment=[op.words],
             inputs=runtime_of(node, _NAMES),
             needs=(index_or_none(),),
             includes=("cstdint", "cstring"),

@@ -66,7 +66,7 @@ class SoftmaxKernel(Kernel):
             row = softmax_microkernel(isa, op.log, tail)
             places = (offset(base, (outer, "i0", length)) for base in ("x", "y"))
             loops = nest([outer], Call(row, tuple(places), (length,)), shared=True)
-            return step.function(name, loops, comment=[f"{op}"])
+            return step.function(name, loops, comment=[op.words])
         result = "x[j] - top - log_total" if op.log else "std::exp(x[j] - top) * scale"
         loop = f"for (int j = 0; j < {length * inner}; j += {inner}) {{\n"
         final = "const float log_total = std::log(total);" if op.log else (
@@ -90,7 +90,7 @@ float total = 0.0F;
         return step.function(
             name,
             nest([outer, inner], body, shared=True),
-            comment=[f"{op}"],
+            comment=[op.words],
             inputs=("all_x",),
             output="all_y",
             includes=("cmath",),

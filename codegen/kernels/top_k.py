@@ -76,7 +76,7 @@ class TopKKernel(Kernel):
             name,
             "std::int32_t* order = reinterpret_cast<std::int32_t*>(scratch);",
             nest([dim.count for dim in dims], call, copy),
-            comment=[f"{op}"],
+            comment=[op.words],
             scratch=True,
         )
 

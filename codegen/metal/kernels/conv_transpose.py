@@ -158,7 +158,8 @@ class ConvTransposeKernel(ComputeKernel):
         size = f"{x.height}x{x.width}x{x.channels}_to_{y.height}x{y.width}x{y.channels}"
         name = f"deconv{kh}x{kw}_s{max(op.stride)}_{size}{suffix(node)}"
         text = (
-            f"// {op}\n// A block of {sh}x{sw} pixels by 4 channels a thread. Weights: output "
+            f"// {op.words}\n"
+            f"// A block of {sh}x{sw} pixels by 4 channels a thread. Weights: output "
             f"channel, row, column, input channel.\n"
             f"{declaration(name, textures, buffers)} {{\n{guard(grid)}" + "\n".join(lines) + "\n}\n"
         )

@@ -142,7 +142,7 @@ def _code(
     if own.element == "int":
         name += "_int"
     head = declaration(name, [*textures, (own.element, "write", "y")], buffers)
-    text = f"// {node.op}\n{head} {{\n{guard(grid)}{body}\n}}\n"
+    text = f"// {node.op.words}\n{head} {{\n{guard(grid)}{body}\n}}\n"
     return ComputeCode(name, text, grid=grid, group=group_for(grid), helpers=helpers)
 
 

@@ -125,7 +125,7 @@ class NormalizationKernel(ComputeKernel):
             extra=group_arguments(lines),
             position=False,
         )
-        text = f"// {op}\n{head} {{\n" + "\n".join(lines) + "\n}\n"
+        text = f"// {op.words}\n{head} {{\n" + "\n".join(lines) + "\n}\n"
         return ComputeCode(
             name,
             text,

@@ -101,7 +101,7 @@ class PoolKernel(ComputeKernel):
         taps = window.kernel[0] * window.kernel[1] * node.type.size
         buffers = [("device const float", key) for key in step.weights]
         head = declaration(name, [(x.element, "read", "x"), (y.element, "write", "y")], buffers)
-        text = f"// {op}\n{head} {{\n{guard(grid)}" + "\n".join(lines) + "\n}\n"
+        text = f"// {op.words}\n{head} {{\n{guard(grid)}" + "\n".join(lines) + "\n}\n"
         work = Work(taps, 0) if largest else Work(0, taps)
         return ComputeCode(name, text, grid=grid, group=group_for(grid), work=work)
 

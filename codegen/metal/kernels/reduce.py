@@ -148,7 +148,7 @@ class ReduceKernel(ComputeKernel):
             lines.append(f"y.write(result, position.xy, {layer(own)});")
         textures = [(x.element, "read", "x"), (own.element, "write", "y")]
         text = (
-            f"// {op}\n{declaration(name, textures, [])} {{\n{guard(grid)}"
+            f"// {op.words}\n{declaration(name, textures, [])} {{\n{guard(grid)}"
             + "\n".join(lines)
             + "\n}\n"
         )
@@ -205,7 +205,9 @@ class ReduceKernel(ComputeKernel):
             position=False,
         )
         text = (
-            f"// {op}: a group of threads for each texel.\n{head} {{\n" + "\n".join(lines) + "\n}\n"
+            f"// {op.words}: a group of threads for each texel.\n{head} {{\n"
+            + "\n".join(lines)
+            + "\n}\n"
         )
         grid = (own.width * GROUP, own.height, own.layers)
         return ComputeCode(
@@ -301,7 +303,7 @@ class ArgReduceKernel(ComputeKernel):
         lines.append(f"y.write(result, position.xy, {layer(own)});")
         name = f"arg{op.kind}_{x.label}_axis{x.type.physical_axis(op.axis)}"
         head = declaration(name, [(kind, "read", "x"), ("int", "write", "y")], [])
-        text = f"// {op}\n{head} {{\n{guard(grid)}" + "\n".join(lines) + "\n}\n"
+        text = f"// {op.words}\n{head} {{\n{guard(grid)}" + "\n".join(lines) + "\n}\n"
         work = Work(0, node.inputs[0].type.size)
         return ComputeCode(name, text, grid=grid, group=group_for(grid), work=work)
 
@@ -347,7 +349,7 @@ class CumSumKernel(ComputeKernel):
         lines.append(f"y.write(result, position.xy, {layer(own)});")
         name = f"cumsum_{own.label}_axis{own.type.physical_axis(op.axis)}"
         head = declaration(name, [(x.element, "read", "x"), (own.element, "write", "y")], [])
-        text = f"// {op}\n{head} {{\n{guard(grid)}" + "\n".join(lines) + "\n}\n"
+        text = f"// {op.words}\n{head} {{\n{guard(grid)}" + "\n".join(lines) + "\n}\n"
         work = Work(0, node.type.size * length // 2)
         return ComputeCode(name, text, grid=grid, group=group_for(grid), work=work)
 
@@ -394,7 +396,7 @@ class LrnKernel(ComputeKernel):
         lines.append(f"y.write({own.element}4(result), position.xy, {layer(own)});")
         name = f"lrn{op.size}_{own.label}"
         head = declaration(name, [(x.element, "read", "x"), (own.element, "write", "y")], [])
-        text = f"// {op}\n{head} {{\n{guard(grid)}" + "\n".join(lines) + "\n}\n"
+        text = f"// {op.words}\n{head} {{\n{guard(grid)}" + "\n".join(lines) + "\n}\n"
         work = Work(0, node.type.size * (op.size + 10))
         return ComputeCode(name, text, grid=grid, group=group_for(grid), work=work)
 

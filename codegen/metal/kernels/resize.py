@@ -108,7 +108,7 @@ class ResizeKernel(ComputeKernel):
         textures = [(x.element, "read", "x"), (y.element, "write", "y")]
         name = f"resize{ty}x{tx}_{x.height}x{x.width}x{x.channels}_to_{y.height}x{y.width}"
         text = (
-            f"// {node.op}: {ty}x{tx} taps.\n{declaration(name, textures, buffers)} {{\n"
+            f"// {node.op.words}: {ty}x{tx} taps.\n{declaration(name, textures, buffers)} {{\n"
             f"{guard(grid)}" + "\n".join(lines) + "\n}\n"
         )
         work = Work(0, ty * tx * node.type.size if factors else 0)

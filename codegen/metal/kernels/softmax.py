@@ -156,7 +156,9 @@ class SoftmaxKernel(ComputeKernel):
             position=False,
         )
         text = (
-            f"// {op}: a group of threads for each pixel.\n{head} {{\n" + "\n".join(lines) + "\n}\n"
+            f"// {op.words}: a group of threads for each pixel.\n{head} {{\n"
+            + "\n".join(lines)
+            + "\n}\n"
         )
         return ComputeCode(
             name,
@@ -173,7 +175,7 @@ class SoftmaxKernel(ComputeKernel):
     ) -> ComputeCode:
         name = f"{'log_' if op.log else ''}softmax_{y.label}{end}"
         head = declaration(name, [(x.element, "read", "x"), (y.element, "write", "y")], [])
-        text = f"// {op}\n{head} {{\n{guard(grid)}" + "\n".join(lines) + "\n}\n"
+        text = f"// {op.words}\n{head} {{\n{guard(grid)}" + "\n".join(lines) + "\n}\n"
         work = Work(0, 12 * y.images * y.height * y.width * y.channels)
         return ComputeCode(name, text, grid=grid, group=group_for(grid), work=work)
 

@@ -901,7 +901,7 @@ void conv1x1_8x8x16_to_16_add(const float* weights, const float* bias, const flo
   gemm_add_f32_4x16_neon<16, 16, 16, 16>(x + 960, weights, bias, residual + 960, y + 960);
 }
 
-// Reduce(kind='mean', axes=(2, 3))
+// Reduce, kind mean, axes (2, 3)
 void reduce_mean_1x8x8x16_over_12(const float* x, float* y) {
   const float* row = x;
   float* out = y;

@@ -141,7 +141,7 @@ kernel void separable3x3_8x8x16_to_16_clip_0_6_add(
   y.write(half4(sum3), position.xy, 3);
 }
 
-// Reduce(kind='mean', axes=(2, 3))
+// Reduce, kind mean, axes (2, 3)
 kernel void reduce_mean_8x8x16_to_1x1x16(texture2d_array<half, access::read> x [[texture(0)]],
                                          texture2d_array<half, access::write> y [[texture(1)]],
                                          uint3 position [[thread_position_in_grid]]) {

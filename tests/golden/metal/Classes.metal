@@ -36,7 +36,7 @@ kernel void read_f32_1x1x1001(texture2d_array<half, access::write> y [[texture(0
   y.write(value, position.xy, position.z);
 }
 
-// Softmax(axis=1): a group of threads for each pixel.
+// Softmax, axis 1: a group of threads for each pixel.
 kernel void softmax_1x1x1001(texture2d_array<half, access::read> x [[texture(0)]],
                              texture2d_array<half, access::write> y [[texture(1)]],
                              threadgroup float4* shared [[threadgroup(0)]],

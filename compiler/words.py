@@ -1,0 +1,80 @@
+"""An operator in words, for comments in emitted text: MaxPool2D 3x3, stride 2, padding 1."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from mdlc.compiler.window import Window
+
+# Attributes that name themselves otherwise, and those that say nothing to a reader of the header.
+_WORDS = {
+    "pads": "padding",
+    "dtype": "to",
+    "ceil_mode": "rounded up",
+    "x_zero": "input zero point",
+    "y_zero": "output zero point",
+    "x_scale": "input scale",
+    "y_scale": "output scale",
+    "a_zero": "zero point of the first input",
+    "b_zero": "zero point of the second input",
+}
+# Longer lists (a value for every channel) are counted.
+_LONGEST_LIST = 8
+
+
+def in_words(op: Any, size: str = "") -> str:
+    """An operator with the attributes that are not as usual.
+
+    Args:
+        size: of its filter.
+    """
+    head = type(op).__name__
+    words = list(attributes(op))
+    window = next((f for f in vars(op).values() if isinstance(f, Window)), None)
+    size = size or ("x".join(map(str, window.kernel)) if window else "")
+    return ", ".join([f"{head} {size}".rstrip(), *words])
+
+
+def attributes(what: Any) -> Iterator[str]:
+    """The attributes of an operator, or of a part of one, that differ from their defaults."""
+    for field in dataclasses.fields(what):
+        value = getattr(what, field.name)
+        hidden = field.name in ("kernel", "residual", "activation")
+        if hidden or value is None or value == field.default:
+            continue
+        if isinstance(value, Window):
+            yield from attributes(value)
+            continue
+        label = _WORDS.get(field.name, field.name.replace("_", " "))
+        if value is True:
+            yield label
+        elif value is False:
+            yield f"no {label}"
+        elif dataclasses.is_dataclass(value):
+            inner = list(attributes(value))
+            yield f"{label} {type(value).__name__}{' (' + ', '.join(inner) + ')' if inner else ''}"
+        else:
+            yield f"{label} {_value(field.name, value)}"
+
+
+def _value(name: str, value: Any) -> str:
+    if isinstance(value, enum.Enum):
+        return str(value.value)
+    if isinstance(value, float):
+        return f"{value:g}" if math.isfinite(value) else ("infinity" if value > 0 else "-infinity")
+    if isinstance(value, tuple):
+        if len(value) > _LONGEST_LIST:
+            return f"of {len(value)} values"
+        if len(value) > 1 and len(set(value)) == 1 and name in ("stride", "pads", "dilation"):
+            return _value(name, value[0])
+        if name in ("stride", "dilation"):
+            return "x".join(map(str, value))
+        listed = ", ".join(_value("", each) for each in value)
+        if name == "pads" and len(value) == 4:
+            return f"({listed}) at top, left, bottom, right"
+        return f"({listed})"
+    return str(value)
