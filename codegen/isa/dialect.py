@@ -87,7 +87,8 @@ class Dialect:
         spell: format strings of the hooks. Always: load(p), store(p, v), set1(x), and the
             primitives of compiler/expr.py; `fma`(a, b, c) is a * b + c. Where the ISA has it:
             prefetch(p), a statement that brings a cache line nearer; store_sum(p, v), the store
-            that goes best with multiply-adds before and behind it.
+            that goes best with multiply-adds before and behind it; hold, a statement before which
+            no load from behind it is moved, where compilers load so far ahead that they spill.
         helpers: C++ functions that spellings call, by name; emitted where they are called.
         dtype: the element type; element: its C++ type in memory.
         lane_fma: `v = lane_fma(acc, b, a, lane)`: acc + b * a[lane], where the ISA has it, else

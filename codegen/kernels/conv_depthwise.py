@@ -6,13 +6,11 @@ and tiles at the borders simply lack those taps.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from mdlc.codegen.code import Call, Function, Loop, Microkernel, Value, body, offset
+from mdlc.codegen.code import Call, Function, Loop, Value, body, offset
 from mdlc.codegen.gemm.loops import pack_per_channel
 from mdlc.codegen.gemm.runs import Run, group_runs, inside_taps
 from mdlc.codegen.gemm.split import split_evenly
@@ -20,110 +18,11 @@ from mdlc.codegen.isa.base import KernelIsa
 from mdlc.codegen.kernel import Kernel, Schedule, Step
 from mdlc.codegen.templates import render
 from mdlc.codegen.threads import loop
+from mdlc.codegen.tiles.depthwise import DepthwiseTile
 from mdlc.codegen.tiles.epilogue import Epilogue
-from mdlc.codegen.tiles.partial_vector import load_part, store_part
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.conv2d import Conv2D
 from mdlc.compiler.types import Array
-
-
-@dataclass(frozen=True)
-class DepthwiseTile:
-    """Neighbouring output pixels of one row.
-
-    Attributes:
-        pixels: how many; rows: filter rows inside the input; kernel, height: filter columns and
-            all filter rows; stride, dilation: horizontal.
-        left, right: input columns of the tile that lie outside the image.
-        part: channels of the one vector computed; 0: a loop over whole vectors.
-    """
-
-    pixels: int
-    rows: int
-    kernel: int
-    height: int
-    stride: int
-    dilation: int
-    left: int = 0
-    right: int = 0
-    part: int = 0
-
-    @property
-    def span(self) -> int:
-        """Input columns that the tile covers."""
-        return (self.pixels - 1) * self.stride + (self.kernel - 1) * self.dilation + 1
-
-    def uses(self) -> dict[int, list[tuple[int, int]]]:
-        """For each input column inside the image, the (pixel, tap) pairs that read it."""
-        found: dict[int, list[tuple[int, int]]] = {}
-        for pixel, tap in itertools.product(range(self.pixels), range(self.kernel)):
-            column = pixel * self.stride + tap * self.dilation
-            if self.left <= column < self.span - self.right:
-                found.setdefault(column, []).append((pixel, tap))
-        return dict(sorted(found.items()))
-
-    def name(self, isa: KernelIsa, epilogue: Epilogue) -> str:
-        """Such as dwconv3x3s2_relu6_f32_8_left1_neon."""
-        stem = f"dwconv{self.height}x{self.kernel}"
-        stem += f"s{self.stride}" if self.stride > 1 else ""
-        stem += f"d{self.dilation}" if self.dilation > 1 else ""
-        stem += f"{epilogue.suffix}_{isa.kind}_{self.pixels}"
-        stem += f"_rows{self.rows}" if self.rows != self.height else ""
-        stem += f"_left{self.left}" if self.left else ""
-        stem += f"_right{self.right}" if self.right else ""
-        stem += f"_part{self.part}" if self.part else ""
-        return f"{stem}_{isa.suffix}"
-
-    def template_parameters(self, epilogue: Epilogue) -> list[str]:
-        """Names of the compile-time integers, in order."""
-        names = [] if self.part else ["kVectors"]
-        columns = self.uses()
-        if columns and self.rows > 1:
-            names.append("kRowStep")
-        if len(columns) > 1:
-            names.append("kPixelStep")
-        if self.pixels > 1:
-            names.append("kOutStep")
-            names += ["kResidualStep"] if epilogue.residual else []
-        return names
-
-    def microkernel(self, isa: KernelIsa, epilogue: Epilogue) -> Microkernel:
-        """The C++ of the tile."""
-        activation = epilogue.function(isa)
-        loaded, stored = load_part(isa, self.part), store_part(isa, self.part)
-        needs = [activation] if activation else []
-        if self.part:
-            needs += [helper for helper in (loaded.helper, stored.helper) if helper]
-        uses = self.uses()
-        reads = bool(uses) and self.rows > 0
-        read = [*(["x", "w"] if reads else []), *epilogue.arguments]
-        begun: dict[int, list[int]] = {}  # each pixel's first product: column and tap
-        if reads:
-            for place, pairs in uses.items():
-                for pixel, tap in pairs:
-                    begun.setdefault(pixel, [place, tap])
-        column = f"p * {self.stride} + k * {self.dilation}"
-        formula = f"bias[c] + sum(x[row][{column}][c] * w[row][k][c])"
-        text = render(
-            "cpp/kernels/depthwise_tile.j2",
-            formula=f"y[p][c] = {epilogue.formula(formula)}",
-            isa=isa,
-            tile=self,
-            name=self.name(isa, epilogue),
-            params=self.template_parameters(epilogue),
-            arguments=isa.arguments(read),
-            columns=list(uses),
-            uses=uses,
-            begun={pixel: begun.get(pixel) for pixel in range(self.pixels)},
-            used_taps=sorted({tap for pairs in uses.values() for _, tap in pairs}),
-            clipped=self.left or self.right,
-            epilogue=epilogue,
-            activation=activation.name if activation else "",
-            load_part=loaded.spell,
-            store_part=stored.spell,
-            weights_step=self.height * self.kernel * isa.lanes,
-        )
-        return Microkernel(self.name(isa, epilogue), text, tuple(needs))
 
 
 class ConvDepthwise(Kernel):
@@ -251,12 +150,14 @@ class ConvDepthwise(Kernel):
             for remainder in widths:
                 tile = self._tile(node, taps, tiles.kind, remainder)
                 skipped = vectors * isa.lanes if remainder else 0
-                names = tile.template_parameters(epilogue)
-                numbers = tuple(values[n] for n in names)
-                column = tiles.first * op.stride[1] - op.pads[1] + min(tile.uses(), default=0)
+                parameters = tile.template_parameters(epilogue)
+                numbers = tuple({**values, **tile.numbers}[n] for n in parameters)
+                column = tiles.first * op.stride[1] - op.pads[1] + tile.left
                 line = rows.first * op.stride[0] - op.pads[0] + first_tap * op.dilation[0]
                 arguments: list[Value] = []
-                if tile.uses() and taps:
+                if not (tile.uses() and taps):
+                    arguments += ["x", "weights"]  # which it does not read
+                else:
                     arguments.append(
                         offset(
                             "x",

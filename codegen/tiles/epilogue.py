@@ -42,12 +42,12 @@ class Epilogue:
         used = {"bias": self.bias, "slope": self.slope, "residual": self.residual}
         return [name for name, read in used.items() if read]
 
-    def formula(self, accumulated: str) -> str:
-        """The epilogue around a scalar formula, for comments."""
-        text = f"{accumulated} + residual[p][n]" if self.residual else accumulated
+    def formula(self, accumulated: str, index: str = "n") -> str:
+        """The epilogue around a scalar formula, for comments; `index` is the channel's."""
+        text = f"{accumulated} + residual[p][{index}]" if self.residual else accumulated
         if self.activation is None:
             return text
-        return f"{self.stem}({text}{', slope[n]' if self.slope else ''})"
+        return f"{self.stem}({text}{f', slope[{index}]' if self.slope else ''})"
 
     def function(self, isa: Dialect) -> Microkernel | None:
         """The activation as a function on vectors."""

@@ -17,7 +17,7 @@ class Part:
     helper: Microkernel | None = None
 
 
-def load_part(isa: Dialect, count: int) -> Part:
+def load_part(isa: Dialect, count: int | str) -> Part:
     """`spell(pointer)`: a vector whose first `count` lanes are read, the others zero."""
     if "load_part" in isa.spell:
         return Part(lambda pointer: isa.op("load_part", pointer, count))
@@ -34,7 +34,7 @@ inline {isa.vector} {name}(const {isa.element}* p) {{
     return Part(lambda pointer: f"{name}<{count}>({pointer})", helper)
 
 
-def store_part(isa: Dialect, count: int) -> Part:
+def store_part(isa: Dialect, count: int | str) -> Part:
     """`spell(pointer, vector)`: writes the first `count` lanes."""
     if "store_part" in isa.spell:
         return Part(lambda pointer, vector: isa.op("store_part", pointer, vector, count))

@@ -30,6 +30,7 @@ FLOAT = Dialect(
     ),
     spell={
         "load": "vld1q_f32({0})",
+        "hold": 'asm volatile("" ::: "memory");',
         "store": "vst1q_f32({0}, {1})",
         "set1": "vdupq_n_f32({0})",
         "add": "vaddq_f32({0}, {1})",

@@ -41,6 +41,7 @@ HALF = Dialect(
     bias_last=True,
     spell={
         "load": "vreinterpretq_f16_u16(vld1q_u16({0}))",
+        "hold": 'asm volatile("" ::: "memory");',
         "store": "vst1q_u16({0}, vreinterpretq_u16_f16({1}))",
         "set1": "vdupq_n_f16(static_cast<float16_t>({0}))",
         "broadcast": "vreinterpretq_f16_u16(vld1q_dup_u16({0} + {1}))",

@@ -3,8 +3,6 @@
 
 #include <cstring>
 #include <new>
-#include <cmath>
-#include <limits>
 
 #include <arm_neon.h>
 
@@ -24,22 +22,6 @@
 namespace {
 
 // ---------------------------------------------------------------- microkernels
-
-// padded[y][c] = x[y - kLeft][c], zero outside: a row of an NHWC image with a border.
-template <int kColumns, int kChannels, int kPitch, int kLeft, int kPaddedWidth>
-inline void pad_row_f32(const float* x, float* padded) {
-  std::memset(padded, 0, sizeof(float) * kLeft * kChannels);
-  float* to = padded + kLeft * kChannels;
-  if (kPitch == kChannels) {
-    std::memcpy(to, x, sizeof(float) * kColumns * kChannels);
-  } else {
-    for (int j = 0; j < kColumns; ++j) {
-      std::memcpy(to + j * kChannels, x + j * kPitch, sizeof(float) * kChannels);
-    }
-  }
-  std::memset(to + kColumns * kChannels, 0,
-              sizeof(float) * (kPaddedWidth - kLeft - kColumns) * kChannels);
-}
 
 // y = min(max(x, low), high); infinite bounds are absent ones. low = 0.0. high = 6.0.
 inline float32x4_t clip_0_6_f32_neon(float32x4_t x) {
@@ -218,239 +200,102 @@ inline void conv_clip_0_6_f32_4x16_tail1_neon(const float* a, const float* b, co
   vst1q_f32(y + 3 * kOutStep + 12, clip_0_6_f32_neon(acc3_3));
 }
 
-// y[p][c] = clip_0_6(bias[c] + sum(x[row][p * 1 + k * 1][c] * w[row][k][c]))
-// Tile: 8 pixels of a row, 2x3 taps, input columns 1 to 8 inside; x: NHWC, at the first such
-// column; w: [c / 4][tap][4].
-template <int kVectors, int kRowStep, int kPixelStep, int kOutStep>
-inline void dwconv3x3_clip_0_6_f32_8_rows2_left1_right1_neon(const float* x, const float* w,
-                                                             const float* bias, float* y) {
-  for (int c = 0; c < kVectors; ++c) {
-    float32x4_t acc0 = vld1q_f32(bias);
-    float32x4_t acc1 = acc0;
-    float32x4_t acc2 = acc0;
-    float32x4_t acc3 = acc0;
-    float32x4_t acc4 = acc0;
-    float32x4_t acc5 = acc0;
-    float32x4_t acc6 = acc0;
-    float32x4_t acc7 = acc0;
-    {
-      const float* p = x;
-      const float32x4_t w0 = vld1q_f32(w + 0);
-      const float32x4_t w1 = vld1q_f32(w + 4);
-      const float32x4_t w2 = vld1q_f32(w + 8);
-      const float32x4_t x1 = vld1q_f32(p);
-      acc0 = vfmaq_f32(acc0, x1, w1);
-      acc1 = vfmaq_f32(acc1, x1, w0);
-      const float32x4_t x2 = vld1q_f32(p + 1 * kPixelStep);
-      acc0 = vfmaq_f32(acc0, x2, w2);
-      acc1 = vfmaq_f32(acc1, x2, w1);
-      acc2 = vfmaq_f32(acc2, x2, w0);
-      const float32x4_t x3 = vld1q_f32(p + 2 * kPixelStep);
-      acc1 = vfmaq_f32(acc1, x3, w2);
-      acc2 = vfmaq_f32(acc2, x3, w1);
-      acc3 = vfmaq_f32(acc3, x3, w0);
-      const float32x4_t x4 = vld1q_f32(p + 3 * kPixelStep);
-      acc2 = vfmaq_f32(acc2, x4, w2);
-      acc3 = vfmaq_f32(acc3, x4, w1);
-      acc4 = vfmaq_f32(acc4, x4, w0);
-      const float32x4_t x5 = vld1q_f32(p + 4 * kPixelStep);
-      acc3 = vfmaq_f32(acc3, x5, w2);
-      acc4 = vfmaq_f32(acc4, x5, w1);
-      acc5 = vfmaq_f32(acc5, x5, w0);
-      const float32x4_t x6 = vld1q_f32(p + 5 * kPixelStep);
-      acc4 = vfmaq_f32(acc4, x6, w2);
-      acc5 = vfmaq_f32(acc5, x6, w1);
-      acc6 = vfmaq_f32(acc6, x6, w0);
-      const float32x4_t x7 = vld1q_f32(p + 6 * kPixelStep);
-      acc5 = vfmaq_f32(acc5, x7, w2);
-      acc6 = vfmaq_f32(acc6, x7, w1);
-      acc7 = vfmaq_f32(acc7, x7, w0);
-      const float32x4_t x8 = vld1q_f32(p + 7 * kPixelStep);
-      acc6 = vfmaq_f32(acc6, x8, w2);
-      acc7 = vfmaq_f32(acc7, x8, w1);
+// padded[y][c] = x[y - kLeft][c], zero outside: a row of an NHWC image with a border.
+template <int kColumns, int kChannels, int kPitch, int kLeft, int kPaddedWidth>
+inline void pad_row_f32(const float* x, float* padded) {
+  std::memset(padded, 0, sizeof(float) * kLeft * kChannels);
+  float* to = padded + kLeft * kChannels;
+  if (kPitch == kChannels) {
+    std::memcpy(to, x, sizeof(float) * kColumns * kChannels);
+  } else {
+    for (int j = 0; j < kColumns; ++j) {
+      std::memcpy(to + j * kChannels, x + j * kPitch, sizeof(float) * kChannels);
     }
-    {
-      const float* p = x + 1 * kRowStep;
-      const float32x4_t w0 = vld1q_f32(w + 12);
-      const float32x4_t w1 = vld1q_f32(w + 16);
-      const float32x4_t w2 = vld1q_f32(w + 20);
-      const float32x4_t x1 = vld1q_f32(p);
-      acc0 = vfmaq_f32(acc0, x1, w1);
-      acc1 = vfmaq_f32(acc1, x1, w0);
-      const float32x4_t x2 = vld1q_f32(p + 1 * kPixelStep);
-      acc0 = vfmaq_f32(acc0, x2, w2);
-      acc1 = vfmaq_f32(acc1, x2, w1);
-      acc2 = vfmaq_f32(acc2, x2, w0);
-      const float32x4_t x3 = vld1q_f32(p + 2 * kPixelStep);
-      acc1 = vfmaq_f32(acc1, x3, w2);
-      acc2 = vfmaq_f32(acc2, x3, w1);
-      acc3 = vfmaq_f32(acc3, x3, w0);
-      const float32x4_t x4 = vld1q_f32(p + 3 * kPixelStep);
-      acc2 = vfmaq_f32(acc2, x4, w2);
-      acc3 = vfmaq_f32(acc3, x4, w1);
-      acc4 = vfmaq_f32(acc4, x4, w0);
-      const float32x4_t x5 = vld1q_f32(p + 4 * kPixelStep);
-      acc3 = vfmaq_f32(acc3, x5, w2);
-      acc4 = vfmaq_f32(acc4, x5, w1);
-      acc5 = vfmaq_f32(acc5, x5, w0);
-      const float32x4_t x6 = vld1q_f32(p + 5 * kPixelStep);
-      acc4 = vfmaq_f32(acc4, x6, w2);
-      acc5 = vfmaq_f32(acc5, x6, w1);
-      acc6 = vfmaq_f32(acc6, x6, w0);
-      const float32x4_t x7 = vld1q_f32(p + 6 * kPixelStep);
-      acc5 = vfmaq_f32(acc5, x7, w2);
-      acc6 = vfmaq_f32(acc6, x7, w1);
-      acc7 = vfmaq_f32(acc7, x7, w0);
-      const float32x4_t x8 = vld1q_f32(p + 7 * kPixelStep);
-      acc6 = vfmaq_f32(acc6, x8, w2);
-      acc7 = vfmaq_f32(acc7, x8, w1);
-    }
-    vst1q_f32(y, clip_0_6_f32_neon(acc0));
-    vst1q_f32(y + 1 * kOutStep, clip_0_6_f32_neon(acc1));
-    vst1q_f32(y + 2 * kOutStep, clip_0_6_f32_neon(acc2));
-    vst1q_f32(y + 3 * kOutStep, clip_0_6_f32_neon(acc3));
-    vst1q_f32(y + 4 * kOutStep, clip_0_6_f32_neon(acc4));
-    vst1q_f32(y + 5 * kOutStep, clip_0_6_f32_neon(acc5));
-    vst1q_f32(y + 6 * kOutStep, clip_0_6_f32_neon(acc6));
-    vst1q_f32(y + 7 * kOutStep, clip_0_6_f32_neon(acc7));
-    x += 4;
-    w += 36;
-    bias += 4;
-    y += 4;
+  }
+  std::memset(to + kColumns * kChannels, 0,
+              sizeof(float) * (kPaddedWidth - kLeft - kColumns) * kChannels);
+}
+
+// to[i] = the vector at from + i * kStep, for i and those behind it.
+template <int i, int kStep, int kCount>
+[[gnu::always_inline]] inline void depthwise_load_f32_neon(float32x4_t (&to)[kCount],
+                                                           const float* from) {
+  to[i] = vld1q_f32(from + i * kStep);
+  if constexpr (i + 1 < kCount) depthwise_load_f32_neon<i + 1, kStep>(to, from);
+}
+
+// acc[p] += x * w[k] for the pixel p that has the column at its tap k, for k and the taps behind
+// it.
+template <int k, int kColumn, int kStride, int kDilation, int kPixels, int kTaps>
+[[gnu::always_inline]] inline void depthwise_taps_f32_neon(float32x4_t (&acc)[kPixels],
+                                                           float32x4_t x,
+                                                           const float32x4_t (&w)[kTaps]) {
+  constexpr int kStart = kColumn - k * kDilation;
+  constexpr int p = kStart / kStride;
+  if constexpr (kStart >= 0 && kStart % kStride == 0 && p < kPixels) {
+    acc[p] = vfmaq_f32(acc[p], x, w[k]);
+  }
+  if constexpr (k + 1 < kTaps)
+    depthwise_taps_f32_neon<k + 1, kColumn, kStride, kDilation>(acc, x, w);
+}
+
+// The products of input column kColumn, which lies at x and was loaded before, and of those behind
+// it.
+template <int kColumn, int kEnd, int kStride, int kDilation, int kPixelStep, int kPixels, int kTaps>
+[[gnu::always_inline]] inline void depthwise_columns_f32_neon(float32x4_t (&acc)[kPixels],
+                                                              const float* x, float32x4_t column,
+                                                              const float32x4_t (&w)[kTaps]) {
+  // Loads from further on would take the accumulators' registers.
+  asm volatile("" ::: "memory");
+  if constexpr (kColumn + 1 < kEnd) {
+    const float32x4_t next = vld1q_f32(x + kPixelStep);
+    depthwise_taps_f32_neon<0, kColumn, kStride, kDilation>(acc, column, w);
+    depthwise_columns_f32_neon<kColumn + 1, kEnd, kStride, kDilation, kPixelStep>(
+        acc, x + kPixelStep, next, w);
+  } else {
+    depthwise_taps_f32_neon<0, kColumn, kStride, kDilation>(acc, column, w);
   }
 }
 
-// y[p][c] = clip_0_6(bias[c] + sum(x[row][p * 1 + k * 1][c] * w[row][k][c]))
-// Tile: 8 pixels of a row, 3x3 taps, input columns 1 to 8 inside; x: NHWC, at the first such
-// column; w: [c / 4][tap][4].
-template <int kVectors, int kRowStep, int kPixelStep, int kOutStep>
-inline void dwconv3x3_clip_0_6_f32_8_left1_right1_neon(const float* x, const float* w,
-                                                       const float* bias, float* y) {
+// The products of kRows filter rows of kTaps taps, with input columns kLeft to kEnd - 1 of the
+// tile.
+template <int kRows, int kTaps, int kLeft, int kEnd, int kStride, int kDilation, int kRowStep,
+          int kPixelStep, int kPixels>
+[[gnu::always_inline]] inline void depthwise_rows_f32_neon(float32x4_t (&acc)[kPixels],
+                                                           const float* x, const float* w) {
+  float32x4_t taps[kTaps];
+  depthwise_load_f32_neon<0, 4>(taps, w);
+  depthwise_columns_f32_neon<kLeft, kEnd, kStride, kDilation, kPixelStep>(acc, x, vld1q_f32(x),
+                                                                          taps);
+  if constexpr (kRows > 1)
+    depthwise_rows_f32_neon<kRows - 1, kTaps, kLeft, kEnd, kStride, kDilation, kRowStep,
+                            kPixelStep>(acc, x + kRowStep, w + kTaps * 4);
+}
+
+// y[p][c] = clip_0_6(acc[p]), for p and the pixels behind it.
+template <int p, int kOutStep, int kPixels>
+[[gnu::always_inline]] inline void depthwise_store_clip_0_6_f32_neon(float32x4_t (&acc)[kPixels],
+                                                                     float* y) {
+  vst1q_f32(y + p * kOutStep, clip_0_6_f32_neon(acc[p]));
+  if constexpr (p + 1 < kPixels) depthwise_store_clip_0_6_f32_neon<p + 1, kOutStep>(acc, y);
+}
+
+// y[p][c] = clip_0_6(bias[c] + sum(x[row][p + k][c] * w[row][k][c]))
+// Tile: kPixels pixels of a row, kRows filter rows; of the input columns that it covers, the first
+// kLeft and the last kRight lie outside the image.
+//
+// x: NHWC, at the first column and row inside; w: [c / 4][9][4], at the first row inside.
+template <int kPixels, int kRows, int kLeft, int kRight, int kVectors, int kRowStep, int kPixelStep,
+          int kOutStep>
+inline void dwconv3x3_clip_0_6_f32_neon(const float* x, const float* w, const float* bias,
+                                        float* y) {
+  constexpr int kEnd = kPixels - 1 + 3 - kRight;
   for (int c = 0; c < kVectors; ++c) {
-    float32x4_t acc0 = vld1q_f32(bias);
-    float32x4_t acc1 = acc0;
-    float32x4_t acc2 = acc0;
-    float32x4_t acc3 = acc0;
-    float32x4_t acc4 = acc0;
-    float32x4_t acc5 = acc0;
-    float32x4_t acc6 = acc0;
-    float32x4_t acc7 = acc0;
-    {
-      const float* p = x;
-      const float32x4_t w0 = vld1q_f32(w + 0);
-      const float32x4_t w1 = vld1q_f32(w + 4);
-      const float32x4_t w2 = vld1q_f32(w + 8);
-      const float32x4_t x1 = vld1q_f32(p);
-      acc0 = vfmaq_f32(acc0, x1, w1);
-      acc1 = vfmaq_f32(acc1, x1, w0);
-      const float32x4_t x2 = vld1q_f32(p + 1 * kPixelStep);
-      acc0 = vfmaq_f32(acc0, x2, w2);
-      acc1 = vfmaq_f32(acc1, x2, w1);
-      acc2 = vfmaq_f32(acc2, x2, w0);
-      const float32x4_t x3 = vld1q_f32(p + 2 * kPixelStep);
-      acc1 = vfmaq_f32(acc1, x3, w2);
-      acc2 = vfmaq_f32(acc2, x3, w1);
-      acc3 = vfmaq_f32(acc3, x3, w0);
-      const float32x4_t x4 = vld1q_f32(p + 3 * kPixelStep);
-      acc2 = vfmaq_f32(acc2, x4, w2);
-      acc3 = vfmaq_f32(acc3, x4, w1);
-      acc4 = vfmaq_f32(acc4, x4, w0);
-      const float32x4_t x5 = vld1q_f32(p + 4 * kPixelStep);
-      acc3 = vfmaq_f32(acc3, x5, w2);
-      acc4 = vfmaq_f32(acc4, x5, w1);
-      acc5 = vfmaq_f32(acc5, x5, w0);
-      const float32x4_t x6 = vld1q_f32(p + 5 * kPixelStep);
-      acc4 = vfmaq_f32(acc4, x6, w2);
-      acc5 = vfmaq_f32(acc5, x6, w1);
-      acc6 = vfmaq_f32(acc6, x6, w0);
-      const float32x4_t x7 = vld1q_f32(p + 6 * kPixelStep);
-      acc5 = vfmaq_f32(acc5, x7, w2);
-      acc6 = vfmaq_f32(acc6, x7, w1);
-      acc7 = vfmaq_f32(acc7, x7, w0);
-      const float32x4_t x8 = vld1q_f32(p + 7 * kPixelStep);
-      acc6 = vfmaq_f32(acc6, x8, w2);
-      acc7 = vfmaq_f32(acc7, x8, w1);
-    }
-    {
-      const float* p = x + 1 * kRowStep;
-      const float32x4_t w0 = vld1q_f32(w + 12);
-      const float32x4_t w1 = vld1q_f32(w + 16);
-      const float32x4_t w2 = vld1q_f32(w + 20);
-      const float32x4_t x1 = vld1q_f32(p);
-      acc0 = vfmaq_f32(acc0, x1, w1);
-      acc1 = vfmaq_f32(acc1, x1, w0);
-      const float32x4_t x2 = vld1q_f32(p + 1 * kPixelStep);
-      acc0 = vfmaq_f32(acc0, x2, w2);
-      acc1 = vfmaq_f32(acc1, x2, w1);
-      acc2 = vfmaq_f32(acc2, x2, w0);
-      const float32x4_t x3 = vld1q_f32(p + 2 * kPixelStep);
-      acc1 = vfmaq_f32(acc1, x3, w2);
-      acc2 = vfmaq_f32(acc2, x3, w1);
-      acc3 = vfmaq_f32(acc3, x3, w0);
-      const float32x4_t x4 = vld1q_f32(p + 3 * kPixelStep);
-      acc2 = vfmaq_f32(acc2, x4, w2);
-      acc3 = vfmaq_f32(acc3, x4, w1);
-      acc4 = vfmaq_f32(acc4, x4, w0);
-      const float32x4_t x5 = vld1q_f32(p + 4 * kPixelStep);
-      acc3 = vfmaq_f32(acc3, x5, w2);
-      acc4 = vfmaq_f32(acc4, x5, w1);
-      acc5 = vfmaq_f32(acc5, x5, w0);
-      const float32x4_t x6 = vld1q_f32(p + 5 * kPixelStep);
-      acc4 = vfmaq_f32(acc4, x6, w2);
-      acc5 = vfmaq_f32(acc5, x6, w1);
-      acc6 = vfmaq_f32(acc6, x6, w0);
-      const float32x4_t x7 = vld1q_f32(p + 6 * kPixelStep);
-      acc5 = vfmaq_f32(acc5, x7, w2);
-      acc6 = vfmaq_f32(acc6, x7, w1);
-      acc7 = vfmaq_f32(acc7, x7, w0);
-      const float32x4_t x8 = vld1q_f32(p + 7 * kPixelStep);
-      acc6 = vfmaq_f32(acc6, x8, w2);
-      acc7 = vfmaq_f32(acc7, x8, w1);
-    }
-    {
-      const float* p = x + 2 * kRowStep;
-      const float32x4_t w0 = vld1q_f32(w + 24);
-      const float32x4_t w1 = vld1q_f32(w + 28);
-      const float32x4_t w2 = vld1q_f32(w + 32);
-      const float32x4_t x1 = vld1q_f32(p);
-      acc0 = vfmaq_f32(acc0, x1, w1);
-      acc1 = vfmaq_f32(acc1, x1, w0);
-      const float32x4_t x2 = vld1q_f32(p + 1 * kPixelStep);
-      acc0 = vfmaq_f32(acc0, x2, w2);
-      acc1 = vfmaq_f32(acc1, x2, w1);
-      acc2 = vfmaq_f32(acc2, x2, w0);
-      const float32x4_t x3 = vld1q_f32(p + 2 * kPixelStep);
-      acc1 = vfmaq_f32(acc1, x3, w2);
-      acc2 = vfmaq_f32(acc2, x3, w1);
-      acc3 = vfmaq_f32(acc3, x3, w0);
-      const float32x4_t x4 = vld1q_f32(p + 3 * kPixelStep);
-      acc2 = vfmaq_f32(acc2, x4, w2);
-      acc3 = vfmaq_f32(acc3, x4, w1);
-      acc4 = vfmaq_f32(acc4, x4, w0);
-      const float32x4_t x5 = vld1q_f32(p + 4 * kPixelStep);
-      acc3 = vfmaq_f32(acc3, x5, w2);
-      acc4 = vfmaq_f32(acc4, x5, w1);
-      acc5 = vfmaq_f32(acc5, x5, w0);
-      const float32x4_t x6 = vld1q_f32(p + 5 * kPixelStep);
-      acc4 = vfmaq_f32(acc4, x6, w2);
-      acc5 = vfmaq_f32(acc5, x6, w1);
-      acc6 = vfmaq_f32(acc6, x6, w0);
-      const float32x4_t x7 = vld1q_f32(p + 6 * kPixelStep);
-      acc5 = vfmaq_f32(acc5, x7, w2);
-      acc6 = vfmaq_f32(acc6, x7, w1);
-      acc7 = vfmaq_f32(acc7, x7, w0);
-      const float32x4_t x8 = vld1q_f32(p + 7 * kPixelStep);
-      acc6 = vfmaq_f32(acc6, x8, w2);
-      acc7 = vfmaq_f32(acc7, x8, w1);
-    }
-    vst1q_f32(y, clip_0_6_f32_neon(acc0));
-    vst1q_f32(y + 1 * kOutStep, clip_0_6_f32_neon(acc1));
-    vst1q_f32(y + 2 * kOutStep, clip_0_6_f32_neon(acc2));
-    vst1q_f32(y + 3 * kOutStep, clip_0_6_f32_neon(acc3));
-    vst1q_f32(y + 4 * kOutStep, clip_0_6_f32_neon(acc4));
-    vst1q_f32(y + 5 * kOutStep, clip_0_6_f32_neon(acc5));
-    vst1q_f32(y + 6 * kOutStep, clip_0_6_f32_neon(acc6));
-    vst1q_f32(y + 7 * kOutStep, clip_0_6_f32_neon(acc7));
+    float32x4_t acc[kPixels];
+    depthwise_load_f32_neon<0, 0>(acc, bias);
+    if constexpr (kRows > 0 && kLeft < kEnd)
+      depthwise_rows_f32_neon<kRows, 3, kLeft, kEnd, 1, 1, kRowStep, kPixelStep>(acc, x, w);
+    depthwise_store_clip_0_6_f32_neon<0, kOutStep>(acc, y);
     x += 4;
     w += 36;
     bias += 4;
@@ -883,12 +728,12 @@ void conv3x3s2_16x16x3_to_16_clip_0_6(const float* weights, const float* bias, c
 
 // rows 8x4: weights packed as [channels / 4][tap][4].
 void dwconv3x3_8x8x16_clip_0_6(const float* weights, const float* bias, const float* x, float* y) {
-  dwconv3x3_clip_0_6_f32_8_rows2_left1_right1_neon<4, 128, 16, 16>(x, weights + 12, bias, y);
+  dwconv3x3_clip_0_6_f32_neon<8, 2, 1, 1, 4, 128, 16, 16>(x, weights + 12, bias, y);
   for (int row = 0; row < 6; ++row) {
-    dwconv3x3_clip_0_6_f32_8_left1_right1_neon<4, 128, 16, 16>(x + row * 128, weights, bias,
-                                                               y + row * 128 + 128);
+    dwconv3x3_clip_0_6_f32_neon<8, 3, 1, 1, 4, 128, 16, 16>(x + row * 128, weights, bias,
+                                                            y + row * 128 + 128);
   }
-  dwconv3x3_clip_0_6_f32_8_rows2_left1_right1_neon<4, 128, 16, 16>(x + 768, weights, bias, y + 896);
+  dwconv3x3_clip_0_6_f32_neon<8, 2, 1, 1, 4, 128, 16, 16>(x + 768, weights, bias, y + 896);
 }
 
 // direct 5x16 block 5: weights packed as [channels / 16][depth][16].

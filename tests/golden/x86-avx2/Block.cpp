@@ -3,8 +3,6 @@
 
 #include <cstring>
 #include <new>
-#include <cmath>
-#include <limits>
 
 #include <immintrin.h>
 
@@ -24,22 +22,6 @@
 namespace {
 
 // ---------------------------------------------------------------- microkernels
-
-// padded[y][c] = x[y - kLeft][c], zero outside: a row of an NHWC image with a border.
-template <int kColumns, int kChannels, int kPitch, int kLeft, int kPaddedWidth>
-inline void pad_row_f32(const float* x, float* padded) {
-  std::memset(padded, 0, sizeof(float) * kLeft * kChannels);
-  float* to = padded + kLeft * kChannels;
-  if (kPitch == kChannels) {
-    std::memcpy(to, x, sizeof(float) * kColumns * kChannels);
-  } else {
-    for (int j = 0; j < kColumns; ++j) {
-      std::memcpy(to + j * kChannels, x + j * kPitch, sizeof(float) * kChannels);
-    }
-  }
-  std::memset(to + kColumns * kChannels, 0,
-              sizeof(float) * (kPaddedWidth - kLeft - kColumns) * kChannels);
-}
 
 // y = min(max(x, low), high); infinite bounds are absent ones. low = 0.0. high = 6.0.
 inline __m256 clip_0_6_f32_avx2(__m256 x) {
@@ -91,239 +73,99 @@ inline void conv_clip_0_6_f32_4x16_avx2(const float* a, const float* b, const fl
   _mm256_storeu_ps(y + 3 * kOutStep + 8, clip_0_6_f32_avx2(acc3_1));
 }
 
-// y[p][c] = clip_0_6(bias[c] + sum(x[row][p * 1 + k * 1][c] * w[row][k][c]))
-// Tile: 8 pixels of a row, 2x3 taps, input columns 1 to 8 inside; x: NHWC, at the first such
-// column; w: [c / 8][tap][8].
-template <int kVectors, int kRowStep, int kPixelStep, int kOutStep>
-inline void dwconv3x3_clip_0_6_f32_8_rows2_left1_right1_avx2(const float* x, const float* w,
-                                                             const float* bias, float* y) {
-  for (int c = 0; c < kVectors; ++c) {
-    __m256 acc0 = _mm256_loadu_ps(bias);
-    __m256 acc1 = acc0;
-    __m256 acc2 = acc0;
-    __m256 acc3 = acc0;
-    __m256 acc4 = acc0;
-    __m256 acc5 = acc0;
-    __m256 acc6 = acc0;
-    __m256 acc7 = acc0;
-    {
-      const float* p = x;
-      const __m256 w0 = _mm256_loadu_ps(w + 0);
-      const __m256 w1 = _mm256_loadu_ps(w + 8);
-      const __m256 w2 = _mm256_loadu_ps(w + 16);
-      const __m256 x1 = _mm256_loadu_ps(p);
-      acc0 = _mm256_fmadd_ps(x1, w1, acc0);
-      acc1 = _mm256_fmadd_ps(x1, w0, acc1);
-      const __m256 x2 = _mm256_loadu_ps(p + 1 * kPixelStep);
-      acc0 = _mm256_fmadd_ps(x2, w2, acc0);
-      acc1 = _mm256_fmadd_ps(x2, w1, acc1);
-      acc2 = _mm256_fmadd_ps(x2, w0, acc2);
-      const __m256 x3 = _mm256_loadu_ps(p + 2 * kPixelStep);
-      acc1 = _mm256_fmadd_ps(x3, w2, acc1);
-      acc2 = _mm256_fmadd_ps(x3, w1, acc2);
-      acc3 = _mm256_fmadd_ps(x3, w0, acc3);
-      const __m256 x4 = _mm256_loadu_ps(p + 3 * kPixelStep);
-      acc2 = _mm256_fmadd_ps(x4, w2, acc2);
-      acc3 = _mm256_fmadd_ps(x4, w1, acc3);
-      acc4 = _mm256_fmadd_ps(x4, w0, acc4);
-      const __m256 x5 = _mm256_loadu_ps(p + 4 * kPixelStep);
-      acc3 = _mm256_fmadd_ps(x5, w2, acc3);
-      acc4 = _mm256_fmadd_ps(x5, w1, acc4);
-      acc5 = _mm256_fmadd_ps(x5, w0, acc5);
-      const __m256 x6 = _mm256_loadu_ps(p + 5 * kPixelStep);
-      acc4 = _mm256_fmadd_ps(x6, w2, acc4);
-      acc5 = _mm256_fmadd_ps(x6, w1, acc5);
-      acc6 = _mm256_fmadd_ps(x6, w0, acc6);
-      const __m256 x7 = _mm256_loadu_ps(p + 6 * kPixelStep);
-      acc5 = _mm256_fmadd_ps(x7, w2, acc5);
-      acc6 = _mm256_fmadd_ps(x7, w1, acc6);
-      acc7 = _mm256_fmadd_ps(x7, w0, acc7);
-      const __m256 x8 = _mm256_loadu_ps(p + 7 * kPixelStep);
-      acc6 = _mm256_fmadd_ps(x8, w2, acc6);
-      acc7 = _mm256_fmadd_ps(x8, w1, acc7);
+// padded[y][c] = x[y - kLeft][c], zero outside: a row of an NHWC image with a border.
+template <int kColumns, int kChannels, int kPitch, int kLeft, int kPaddedWidth>
+inline void pad_row_f32(const float* x, float* padded) {
+  std::memset(padded, 0, sizeof(float) * kLeft * kChannels);
+  float* to = padded + kLeft * kChannels;
+  if (kPitch == kChannels) {
+    std::memcpy(to, x, sizeof(float) * kColumns * kChannels);
+  } else {
+    for (int j = 0; j < kColumns; ++j) {
+      std::memcpy(to + j * kChannels, x + j * kPitch, sizeof(float) * kChannels);
     }
-    {
-      const float* p = x + 1 * kRowStep;
-      const __m256 w0 = _mm256_loadu_ps(w + 24);
-      const __m256 w1 = _mm256_loadu_ps(w + 32);
-      const __m256 w2 = _mm256_loadu_ps(w + 40);
-      const __m256 x1 = _mm256_loadu_ps(p);
-      acc0 = _mm256_fmadd_ps(x1, w1, acc0);
-      acc1 = _mm256_fmadd_ps(x1, w0, acc1);
-      const __m256 x2 = _mm256_loadu_ps(p + 1 * kPixelStep);
-      acc0 = _mm256_fmadd_ps(x2, w2, acc0);
-      acc1 = _mm256_fmadd_ps(x2, w1, acc1);
-      acc2 = _mm256_fmadd_ps(x2, w0, acc2);
-      const __m256 x3 = _mm256_loadu_ps(p + 2 * kPixelStep);
-      acc1 = _mm256_fmadd_ps(x3, w2, acc1);
-      acc2 = _mm256_fmadd_ps(x3, w1, acc2);
-      acc3 = _mm256_fmadd_ps(x3, w0, acc3);
-      const __m256 x4 = _mm256_loadu_ps(p + 3 * kPixelStep);
-      acc2 = _mm256_fmadd_ps(x4, w2, acc2);
-      acc3 = _mm256_fmadd_ps(x4, w1, acc3);
-      acc4 = _mm256_fmadd_ps(x4, w0, acc4);
-      const __m256 x5 = _mm256_loadu_ps(p + 4 * kPixelStep);
-      acc3 = _mm256_fmadd_ps(x5, w2, acc3);
-      acc4 = _mm256_fmadd_ps(x5, w1, acc4);
-      acc5 = _mm256_fmadd_ps(x5, w0, acc5);
-      const __m256 x6 = _mm256_loadu_ps(p + 5 * kPixelStep);
-      acc4 = _mm256_fmadd_ps(x6, w2, acc4);
-      acc5 = _mm256_fmadd_ps(x6, w1, acc5);
-      acc6 = _mm256_fmadd_ps(x6, w0, acc6);
-      const __m256 x7 = _mm256_loadu_ps(p + 6 * kPixelStep);
-      acc5 = _mm256_fmadd_ps(x7, w2, acc5);
-      acc6 = _mm256_fmadd_ps(x7, w1, acc6);
-      acc7 = _mm256_fmadd_ps(x7, w0, acc7);
-      const __m256 x8 = _mm256_loadu_ps(p + 7 * kPixelStep);
-      acc6 = _mm256_fmadd_ps(x8, w2, acc6);
-      acc7 = _mm256_fmadd_ps(x8, w1, acc7);
-    }
-    _mm256_storeu_ps(y, clip_0_6_f32_avx2(acc0));
-    _mm256_storeu_ps(y + 1 * kOutStep, clip_0_6_f32_avx2(acc1));
-    _mm256_storeu_ps(y + 2 * kOutStep, clip_0_6_f32_avx2(acc2));
-    _mm256_storeu_ps(y + 3 * kOutStep, clip_0_6_f32_avx2(acc3));
-    _mm256_storeu_ps(y + 4 * kOutStep, clip_0_6_f32_avx2(acc4));
-    _mm256_storeu_ps(y + 5 * kOutStep, clip_0_6_f32_avx2(acc5));
-    _mm256_storeu_ps(y + 6 * kOutStep, clip_0_6_f32_avx2(acc6));
-    _mm256_storeu_ps(y + 7 * kOutStep, clip_0_6_f32_avx2(acc7));
-    x += 8;
-    w += 72;
-    bias += 8;
-    y += 8;
+  }
+  std::memset(to + kColumns * kChannels, 0,
+              sizeof(float) * (kPaddedWidth - kLeft - kColumns) * kChannels);
+}
+
+// to[i] = the vector at from + i * kStep, for i and those behind it.
+template <int i, int kStep, int kCount>
+[[gnu::always_inline]] inline void depthwise_load_f32_avx2(__m256 (&to)[kCount],
+                                                           const float* from) {
+  to[i] = _mm256_loadu_ps(from + i * kStep);
+  if constexpr (i + 1 < kCount) depthwise_load_f32_avx2<i + 1, kStep>(to, from);
+}
+
+// acc[p] += x * w[k] for the pixel p that has the column at its tap k, for k and the taps behind
+// it.
+template <int k, int kColumn, int kStride, int kDilation, int kPixels, int kTaps>
+[[gnu::always_inline]] inline void depthwise_taps_f32_avx2(__m256 (&acc)[kPixels], __m256 x,
+                                                           const __m256 (&w)[kTaps]) {
+  constexpr int kStart = kColumn - k * kDilation;
+  constexpr int p = kStart / kStride;
+  if constexpr (kStart >= 0 && kStart % kStride == 0 && p < kPixels) {
+    acc[p] = _mm256_fmadd_ps(x, w[k], acc[p]);
+  }
+  if constexpr (k + 1 < kTaps)
+    depthwise_taps_f32_avx2<k + 1, kColumn, kStride, kDilation>(acc, x, w);
+}
+
+// The products of input column kColumn, which lies at x and was loaded before, and of those behind
+// it.
+template <int kColumn, int kEnd, int kStride, int kDilation, int kPixelStep, int kPixels, int kTaps>
+[[gnu::always_inline]] inline void depthwise_columns_f32_avx2(__m256 (&acc)[kPixels],
+                                                              const float* x, __m256 column,
+                                                              const __m256 (&w)[kTaps]) {
+  if constexpr (kColumn + 1 < kEnd) {
+    const __m256 next = _mm256_loadu_ps(x + kPixelStep);
+    depthwise_taps_f32_avx2<0, kColumn, kStride, kDilation>(acc, column, w);
+    depthwise_columns_f32_avx2<kColumn + 1, kEnd, kStride, kDilation, kPixelStep>(
+        acc, x + kPixelStep, next, w);
+  } else {
+    depthwise_taps_f32_avx2<0, kColumn, kStride, kDilation>(acc, column, w);
   }
 }
 
-// y[p][c] = clip_0_6(bias[c] + sum(x[row][p * 1 + k * 1][c] * w[row][k][c]))
-// Tile: 8 pixels of a row, 3x3 taps, input columns 1 to 8 inside; x: NHWC, at the first such
-// column; w: [c / 8][tap][8].
-template <int kVectors, int kRowStep, int kPixelStep, int kOutStep>
-inline void dwconv3x3_clip_0_6_f32_8_left1_right1_avx2(const float* x, const float* w,
-                                                       const float* bias, float* y) {
+// The products of kRows filter rows of kTaps taps, with input columns kLeft to kEnd - 1 of the
+// tile.
+template <int kRows, int kTaps, int kLeft, int kEnd, int kStride, int kDilation, int kRowStep,
+          int kPixelStep, int kPixels>
+[[gnu::always_inline]] inline void depthwise_rows_f32_avx2(__m256 (&acc)[kPixels], const float* x,
+                                                           const float* w) {
+  __m256 taps[kTaps];
+  depthwise_load_f32_avx2<0, 8>(taps, w);
+  depthwise_columns_f32_avx2<kLeft, kEnd, kStride, kDilation, kPixelStep>(acc, x,
+                                                                          _mm256_loadu_ps(x), taps);
+  if constexpr (kRows > 1)
+    depthwise_rows_f32_avx2<kRows - 1, kTaps, kLeft, kEnd, kStride, kDilation, kRowStep,
+                            kPixelStep>(acc, x + kRowStep, w + kTaps * 8);
+}
+
+// y[p][c] = clip_0_6(acc[p]), for p and the pixels behind it.
+template <int p, int kOutStep, int kPixels>
+[[gnu::always_inline]] inline void depthwise_store_clip_0_6_f32_avx2(__m256 (&acc)[kPixels],
+                                                                     float* y) {
+  _mm256_storeu_ps(y + p * kOutStep, clip_0_6_f32_avx2(acc[p]));
+  if constexpr (p + 1 < kPixels) depthwise_store_clip_0_6_f32_avx2<p + 1, kOutStep>(acc, y);
+}
+
+// y[p][c] = clip_0_6(bias[c] + sum(x[row][p + k][c] * w[row][k][c]))
+// Tile: kPixels pixels of a row, kRows filter rows; of the input columns that it covers, the first
+// kLeft and the last kRight lie outside the image.
+//
+// x: NHWC, at the first column and row inside; w: [c / 8][9][8], at the first row inside.
+template <int kPixels, int kRows, int kLeft, int kRight, int kVectors, int kRowStep, int kPixelStep,
+          int kOutStep>
+inline void dwconv3x3_clip_0_6_f32_avx2(const float* x, const float* w, const float* bias,
+                                        float* y) {
+  constexpr int kEnd = kPixels - 1 + 3 - kRight;
   for (int c = 0; c < kVectors; ++c) {
-    __m256 acc0 = _mm256_loadu_ps(bias);
-    __m256 acc1 = acc0;
-    __m256 acc2 = acc0;
-    __m256 acc3 = acc0;
-    __m256 acc4 = acc0;
-    __m256 acc5 = acc0;
-    __m256 acc6 = acc0;
-    __m256 acc7 = acc0;
-    {
-      const float* p = x;
-      const __m256 w0 = _mm256_loadu_ps(w + 0);
-      const __m256 w1 = _mm256_loadu_ps(w + 8);
-      const __m256 w2 = _mm256_loadu_ps(w + 16);
-      const __m256 x1 = _mm256_loadu_ps(p);
-      acc0 = _mm256_fmadd_ps(x1, w1, acc0);
-      acc1 = _mm256_fmadd_ps(x1, w0, acc1);
-      const __m256 x2 = _mm256_loadu_ps(p + 1 * kPixelStep);
-      acc0 = _mm256_fmadd_ps(x2, w2, acc0);
-      acc1 = _mm256_fmadd_ps(x2, w1, acc1);
-      acc2 = _mm256_fmadd_ps(x2, w0, acc2);
-      const __m256 x3 = _mm256_loadu_ps(p + 2 * kPixelStep);
-      acc1 = _mm256_fmadd_ps(x3, w2, acc1);
-      acc2 = _mm256_fmadd_ps(x3, w1, acc2);
-      acc3 = _mm256_fmadd_ps(x3, w0, acc3);
-      const __m256 x4 = _mm256_loadu_ps(p + 3 * kPixelStep);
-      acc2 = _mm256_fmadd_ps(x4, w2, acc2);
-      acc3 = _mm256_fmadd_ps(x4, w1, acc3);
-      acc4 = _mm256_fmadd_ps(x4, w0, acc4);
-      const __m256 x5 = _mm256_loadu_ps(p + 4 * kPixelStep);
-      acc3 = _mm256_fmadd_ps(x5, w2, acc3);
-      acc4 = _mm256_fmadd_ps(x5, w1, acc4);
-      acc5 = _mm256_fmadd_ps(x5, w0, acc5);
-      const __m256 x6 = _mm256_loadu_ps(p + 5 * kPixelStep);
-      acc4 = _mm256_fmadd_ps(x6, w2, acc4);
-      acc5 = _mm256_fmadd_ps(x6, w1, acc5);
-      acc6 = _mm256_fmadd_ps(x6, w0, acc6);
-      const __m256 x7 = _mm256_loadu_ps(p + 6 * kPixelStep);
-      acc5 = _mm256_fmadd_ps(x7, w2, acc5);
-      acc6 = _mm256_fmadd_ps(x7, w1, acc6);
-      acc7 = _mm256_fmadd_ps(x7, w0, acc7);
-      const __m256 x8 = _mm256_loadu_ps(p + 7 * kPixelStep);
-      acc6 = _mm256_fmadd_ps(x8, w2, acc6);
-      acc7 = _mm256_fmadd_ps(x8, w1, acc7);
-    }
-    {
-      const float* p = x + 1 * kRowStep;
-      const __m256 w0 = _mm256_loadu_ps(w + 24);
-      const __m256 w1 = _mm256_loadu_ps(w + 32);
-      const __m256 w2 = _mm256_loadu_ps(w + 40);
-      const __m256 x1 = _mm256_loadu_ps(p);
-      acc0 = _mm256_fmadd_ps(x1, w1, acc0);
-      acc1 = _mm256_fmadd_ps(x1, w0, acc1);
-      const __m256 x2 = _mm256_loadu_ps(p + 1 * kPixelStep);
-      acc0 = _mm256_fmadd_ps(x2, w2, acc0);
-      acc1 = _mm256_fmadd_ps(x2, w1, acc1);
-      acc2 = _mm256_fmadd_ps(x2, w0, acc2);
-      const __m256 x3 = _mm256_loadu_ps(p + 2 * kPixelStep);
-      acc1 = _mm256_fmadd_ps(x3, w2, acc1);
-      acc2 = _mm256_fmadd_ps(x3, w1, acc2);
-      acc3 = _mm256_fmadd_ps(x3, w0, acc3);
-      const __m256 x4 = _mm256_loadu_ps(p + 3 * kPixelStep);
-      acc2 = _mm256_fmadd_ps(x4, w2, acc2);
-      acc3 = _mm256_fmadd_ps(x4, w1, acc3);
-      acc4 = _mm256_fmadd_ps(x4, w0, acc4);
-      const __m256 x5 = _mm256_loadu_ps(p + 4 * kPixelStep);
-      acc3 = _mm256_fmadd_ps(x5, w2, acc3);
-      acc4 = _mm256_fmadd_ps(x5, w1, acc4);
-      acc5 = _mm256_fmadd_ps(x5, w0, acc5);
-      const __m256 x6 = _mm256_loadu_ps(p + 5 * kPixelStep);
-      acc4 = _mm256_fmadd_ps(x6, w2, acc4);
-      acc5 = _mm256_fmadd_ps(x6, w1, acc5);
-      acc6 = _mm256_fmadd_ps(x6, w0, acc6);
-      const __m256 x7 = _mm256_loadu_ps(p + 6 * kPixelStep);
-      acc5 = _mm256_fmadd_ps(x7, w2, acc5);
-      acc6 = _mm256_fmadd_ps(x7, w1, acc6);
-      acc7 = _mm256_fmadd_ps(x7, w0, acc7);
-      const __m256 x8 = _mm256_loadu_ps(p + 7 * kPixelStep);
-      acc6 = _mm256_fmadd_ps(x8, w2, acc6);
-      acc7 = _mm256_fmadd_ps(x8, w1, acc7);
-    }
-    {
-      const float* p = x + 2 * kRowStep;
-      const __m256 w0 = _mm256_loadu_ps(w + 48);
-      const __m256 w1 = _mm256_loadu_ps(w + 56);
-      const __m256 w2 = _mm256_loadu_ps(w + 64);
-      const __m256 x1 = _mm256_loadu_ps(p);
-      acc0 = _mm256_fmadd_ps(x1, w1, acc0);
-      acc1 = _mm256_fmadd_ps(x1, w0, acc1);
-      const __m256 x2 = _mm256_loadu_ps(p + 1 * kPixelStep);
-      acc0 = _mm256_fmadd_ps(x2, w2, acc0);
-      acc1 = _mm256_fmadd_ps(x2, w1, acc1);
-      acc2 = _mm256_fmadd_ps(x2, w0, acc2);
-      const __m256 x3 = _mm256_loadu_ps(p + 2 * kPixelStep);
-      acc1 = _mm256_fmadd_ps(x3, w2, acc1);
-      acc2 = _mm256_fmadd_ps(x3, w1, acc2);
-      acc3 = _mm256_fmadd_ps(x3, w0, acc3);
-      const __m256 x4 = _mm256_loadu_ps(p + 3 * kPixelStep);
-      acc2 = _mm256_fmadd_ps(x4, w2, acc2);
-      acc3 = _mm256_fmadd_ps(x4, w1, acc3);
-      acc4 = _mm256_fmadd_ps(x4, w0, acc4);
-      const __m256 x5 = _mm256_loadu_ps(p + 4 * kPixelStep);
-      acc3 = _mm256_fmadd_ps(x5, w2, acc3);
-      acc4 = _mm256_fmadd_ps(x5, w1, acc4);
-      acc5 = _mm256_fmadd_ps(x5, w0, acc5);
-      const __m256 x6 = _mm256_loadu_ps(p + 5 * kPixelStep);
-      acc4 = _mm256_fmadd_ps(x6, w2, acc4);
-      acc5 = _mm256_fmadd_ps(x6, w1, acc5);
-      acc6 = _mm256_fmadd_ps(x6, w0, acc6);
-      const __m256 x7 = _mm256_loadu_ps(p + 6 * kPixelStep);
-      acc5 = _mm256_fmadd_ps(x7, w2, acc5);
-      acc6 = _mm256_fmadd_ps(x7, w1, acc6);
-      acc7 = _mm256_fmadd_ps(x7, w0, acc7);
-      const __m256 x8 = _mm256_loadu_ps(p + 7 * kPixelStep);
-      acc6 = _mm256_fmadd_ps(x8, w2, acc6);
-      acc7 = _mm256_fmadd_ps(x8, w1, acc7);
-    }
-    _mm256_storeu_ps(y, clip_0_6_f32_avx2(acc0));
-    _mm256_storeu_ps(y + 1 * kOutStep, clip_0_6_f32_avx2(acc1));
-    _mm256_storeu_ps(y + 2 * kOutStep, clip_0_6_f32_avx2(acc2));
-    _mm256_storeu_ps(y + 3 * kOutStep, clip_0_6_f32_avx2(acc3));
-    _mm256_storeu_ps(y + 4 * kOutStep, clip_0_6_f32_avx2(acc4));
-    _mm256_storeu_ps(y + 5 * kOutStep, clip_0_6_f32_avx2(acc5));
-    _mm256_storeu_ps(y + 6 * kOutStep, clip_0_6_f32_avx2(acc6));
-    _mm256_storeu_ps(y + 7 * kOutStep, clip_0_6_f32_avx2(acc7));
+    __m256 acc[kPixels];
+    depthwise_load_f32_avx2<0, 0>(acc, bias);
+    if constexpr (kRows > 0 && kLeft < kEnd)
+      depthwise_rows_f32_avx2<kRows, 3, kLeft, kEnd, 1, 1, kRowStep, kPixelStep>(acc, x, w);
+    depthwise_store_clip_0_6_f32_avx2<0, kOutStep>(acc, y);
     x += 8;
     w += 72;
     bias += 8;
@@ -498,12 +340,12 @@ void conv3x3s2_16x16x3_to_16_clip_0_6(const float* weights, const float* bias, c
 
 // rows 8x8: weights packed as [channels / 8][tap][8].
 void dwconv3x3_8x8x16_clip_0_6(const float* weights, const float* bias, const float* x, float* y) {
-  dwconv3x3_clip_0_6_f32_8_rows2_left1_right1_avx2<2, 128, 16, 16>(x, weights + 24, bias, y);
+  dwconv3x3_clip_0_6_f32_avx2<8, 2, 1, 1, 2, 128, 16, 16>(x, weights + 24, bias, y);
   for (int row = 0; row < 6; ++row) {
-    dwconv3x3_clip_0_6_f32_8_left1_right1_avx2<2, 128, 16, 16>(x + row * 128, weights, bias,
-                                                               y + row * 128 + 128);
+    dwconv3x3_clip_0_6_f32_avx2<8, 3, 1, 1, 2, 128, 16, 16>(x + row * 128, weights, bias,
+                                                            y + row * 128 + 128);
   }
-  dwconv3x3_clip_0_6_f32_8_rows2_left1_right1_avx2<2, 128, 16, 16>(x + 768, weights, bias, y + 896);
+  dwconv3x3_clip_0_6_f32_avx2<8, 2, 1, 1, 2, 128, 16, 16>(x + 768, weights, bias, y + 896);
 }
 
 // direct 6x16 block 6: weights packed as [channels / 16][depth][16].
