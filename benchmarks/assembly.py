@@ -8,17 +8,20 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mdlc.codegen.code import Function, Microkernel
 from mdlc.codegen.cpp.emit import ordered
 from mdlc.codegen.cpp.functions import layer_function
-from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.isa.base import Isa, KernelIsa
 from mdlc.codegen.plan.plan import Plan
+from mdlc.codegen.tiles.depthwise import DepthwiseTile
 
-FMA = re.compile(r"\t(?:fmla|vfn?madd\d+ps)\b")
+FMA = re.compile(r"^\t?(?:fmla|vfn?madd\d+ps)\b", re.M)
+# How microkernels spell it, in C++ and in assembly.
+WRITTEN = re.compile(r"\bvfmaq_\w+\(|\b_mm\d*_fmadd_ps\(|\bfmla ")
 
 
 @dataclass(frozen=True)
@@ -29,10 +32,13 @@ class Probe:
     numbers: str
     parameters: str
 
-    @property
-    def fmas(self) -> int:
-        """Multiply-adds of one step: accumulators, or (depthwise) uses of one filter row."""
-        return len(set(re.findall(r"\bacc\d+(?:_\d+)?\b", self.microkernel.text)))
+    def fmas(self, isa: KernelIsa) -> int:
+        """Multiply-adds in its assembly where no loop is unrolled: of its loops and around them."""
+        tile = DepthwiseTile.called(self.microkernel.name, _numbers(self.numbers))
+        if tile is None:
+            return len(WRITTEN.findall(repeated(self.microkernel.text)))
+        begun = {pixel for pairs in tile.uses().values() for pixel, _ in pairs}
+        return tile.multiply_adds - (len(begun) if isa.bias_last and tile.rows else 0)
 
     def code(self, number: int) -> str:
         """A function that calls it with these numbers."""
@@ -41,6 +47,20 @@ class Probe:
         return (
             f"__attribute__((flatten)) void probe{number}({self.parameters}) {{ {call}({names}); }}"
         )
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(number) for number in text.split(",") if number]
+
+
+def repeated(text: str) -> str:
+    """Assembly with what stands between .rept and .endr as often as the assembler has it."""
+    return re.sub(
+        r"^([ \t\"]*)\.rept (\d+)([^\n]*\n)(.*?)^[ \t\"]*\.endr[^\n]*\n",
+        lambda found: found[4] * int(found[2]),
+        text,
+        flags=re.M | re.S,
+    )
 
 
 def layers(plan: Plan) -> list[Function]:
@@ -55,16 +75,25 @@ def probes(codes: Iterable[Function]) -> Iterator[Probe]:
         for call in code.calls:
             tile = call.function
             assert isinstance(tile, Microkernel)
-            if tile in seen or not re.match("gemm|conv|dwconv", tile.name):
+            if not re.match("gemm|conv|dwconv", tile.name):
                 continue
-            seen.add(tile)
+            kind = tile.name, DepthwiseTile.called(tile.name, call.numbers)
+            if kind in seen:
+                continue
+            seen.add(kind)
             signature = re.search(rf"void {tile.name}\(([^)]*)\)", tile.text)
             assert signature
             yield Probe(tile, ", ".join(map(str, call.numbers)), signature[1])
 
 
-def assembly(isa: Isa, found: list[Probe], compiler: list[str], folder: Path) -> dict[int, str]:
-    """The text of every probe's function."""
+def assembly(
+    isa: Isa, found: list[Probe], compiler: list[str], folder: Path, flags: Sequence[str] = ()
+) -> dict[int, str]:
+    """The text of every probe's function, by its index.
+
+    Args:
+        flags: further ones for the compiler.
+    """
     tiles = [probe.microkernel for probe in found]
     codes = [Function("", (), (), (), needs=tuple(tiles))]
     parts = [
@@ -85,6 +114,7 @@ def assembly(isa: Isa, found: list[Probe], compiler: list[str], folder: Path) ->
         "-std=c++17",
         "-O2",
         *isa.toolchain.flags,
+        *flags,
         "-S",
         str(source),
         "-o",
@@ -93,7 +123,7 @@ def assembly(isa: Isa, found: list[Probe], compiler: list[str], folder: Path) ->
     subprocess.run(command, check=True)
     functions = re.split(r"^probe(\d+):", target.read_text(), flags=re.M)
     return {
-        int(number): re.split(r"\.size\s+probe|-- End function", text)[0]
+        int(number): repeated(re.split(r"\.size\s+probe|-- End function", text)[0])
         for number, text in zip(functions[1::2], functions[2::2], strict=True)
     }
 
@@ -104,7 +134,7 @@ def innermost_loops(text: str) -> list[str]:
     where = {m[1]: i for i, line in enumerate(lines) if (m := re.match(r"(\.?\w+):", line))}
     found = []
     for end, line in enumerate(lines):
-        branch = re.match(r"\t(?:b\.\w+|b|cbn?z|tbn?z|j\w+)\s+.*?(\.?\w+)\s*$", line)
+        branch = re.match(r"\t?(?:b\.?\w*|cbn?z|tbn?z|j\w+)\s+.*?(\.?\w+)\s*$", line)
         start = where.get(branch[1].rstrip("b")) if branch else None
         if start is None and branch and branch[1] == "1b":
             start = max((i for i in range(end) if lines[i].strip() == "1:"), default=None)

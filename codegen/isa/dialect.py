@@ -87,8 +87,8 @@ class Dialect:
         spell: format strings of the hooks. Always: load(p), store(p, v), set1(x), and the
             primitives of compiler/expr.py; `fma`(a, b, c) is a * b + c. Where the ISA has it:
             prefetch(p), a statement that brings a cache line nearer; store_sum(p, v), the store
-            that goes best with multiply-adds before and behind it; hold, a statement before which
-            no load from behind it is moved, where compilers load so far ahead that they spill.
+            that goes best with multiply-adds before and behind it; hold(), before which no
+            load from behind it is moved, where compilers load so far ahead that they spill.
         helpers: C++ functions that spellings call, by name; emitted where they are called.
         dtype: the element type; element: its C++ type in memory.
         lane_fma: `v = lane_fma(acc, b, a, lane)`: acc + b * a[lane], where the ISA has it, else
@@ -154,6 +154,11 @@ class Dialect:
     def store_sum(self, pointer: object, value: object) -> str:
         """The same where sums of products are written, multiply-adds before and behind it."""
         return self.op("store_sum" if "store_sum" in self.spell else "store", pointer, value)
+
+    @property
+    def hold(self) -> str:
+        """A statement behind which loads stay that stand behind it, or ""."""
+        return f"{self.spell['hold']};" if "hold" in self.spell else ""
 
     def set1(self, scalar: object) -> str:
         """A vector with all lanes equal to a scalar expression."""

@@ -16,7 +16,6 @@ from mdlc.codegen.gemm.runs import Run, group_runs, inside_taps
 from mdlc.codegen.gemm.split import split_evenly
 from mdlc.codegen.isa.base import KernelIsa
 from mdlc.codegen.kernel import Kernel, Schedule, Step
-from mdlc.codegen.templates import render
 from mdlc.codegen.threads import loop
 from mdlc.codegen.tiles.depthwise import DepthwiseTile
 from mdlc.codegen.tiles.epilogue import Epilogue

@@ -9,6 +9,8 @@ pixels stay in registers.
 from __future__ import annotations
 
 import itertools
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mdlc.codegen.code import Microkernel
@@ -69,6 +71,21 @@ class DepthwiseTile:
         """Of vectors, for one vector of channels."""
         return self.rows * sum(len(pairs) for pairs in self.uses().values())
 
+    @staticmethod
+    def called(name: str, numbers: Sequence[int]) -> DepthwiseTile | None:
+        """The tile that a call of a microkernel computes, if it is one.
+
+        Args:
+            name: of the microkernel; numbers: the template arguments of the call.
+        """
+        found = re.match(r"dwconv(\d+)x(\d+)(?:s(\d+))?(?:d(\d+))?_", name)
+        if found is None:
+            return None
+        height, kernel, stride, dilation = (int(number or 1) for number in found.groups())
+        pixels, rows, left, right, last = numbers[:5]
+        part = last if "_part_" in name else 0
+        return DepthwiseTile(pixels, rows, kernel, height, stride, dilation, left, right, part)
+
     def name(self, isa: KernelIsa, epilogue: Epilogue) -> str:
         """Such as dwconv3x3s2_relu6_f32_neon."""
         stem = f"dwconv{self.height}x{self.kernel}"
@@ -89,10 +106,8 @@ class DepthwiseTile:
         """The C++ of the tile and of all others of its function."""
         sums, end = self._sums(isa), self._end(isa, epilogue)
         read = ["x", "w", *epilogue.arguments]
-        column = " + ".join(
-            ["p" if self.stride == 1 else f"p * {self.stride}"]
-            + ["k" if self.dilation == 1 else f"k * {self.dilation}"]
-        )
+        pixel = "p" if self.stride == 1 else f"p * {self.stride}"
+        column = f"{pixel} + k" if self.dilation == 1 else f"{pixel} + k * {self.dilation}"
         formula = f"bias[c] + sum(x[row][{column}][c] * w[row][k][c])"
         text = render(
             "cpp/kernels/depthwise_tile.j2",

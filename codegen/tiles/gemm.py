@@ -131,6 +131,7 @@ class Tile:
             yield f"const {isa.vector} a{r} = {isa.load(f'{self._pixel(r)} + k')};"
         for lane in range(isa.lanes):
             yield "{"
+            yield isa.hold
             yield from self._load_b(isa)
             for v in range(self.vectors):
                 for r in range(self.rows):
@@ -139,6 +140,7 @@ class Tile:
         yield "}"
         for step in range(self.tail):
             yield "{"
+            yield isa.hold
             yield from self._load_b(isa)
             for r in range(self.rows):
                 last = isa.broadcast(self._pixel(r), f"kRun - {self.tail - step}")

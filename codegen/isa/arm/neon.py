@@ -7,6 +7,17 @@ from mdlc.codegen.isa.cores import AARCH64
 from mdlc.codegen.isa.dialect import Dialect, FromBytes
 from mdlc.compiler.types import DType
 
+# gcc schedules before it allocates registers, and would have sums spilled for loads far ahead.
+HOLD_LOADS = {
+    "hold_loads": """// Keeps gcc from loading ahead what stands behind it, into registers of sums.
+inline void hold_loads() {
+#if !defined(__clang__)
+  asm volatile("" ::: "memory");
+#endif
+}
+"""
+}
+
 FLOAT = Dialect(
     suffix="neon",
     lanes=4,
@@ -28,9 +39,10 @@ FLOAT = Dialect(
             for half in (f"vmovl_u16(vget_low_u16({part}))", f"vmovl_high_u16({part})")
         ),
     ),
+    helpers=HOLD_LOADS,
     spell={
         "load": "vld1q_f32({0})",
-        "hold": 'asm volatile("" ::: "memory");',
+        "hold": "hold_loads()",
         "store": "vst1q_f32({0}, {1})",
         "set1": "vdupq_n_f32({0})",
         "add": "vaddq_f32({0}, {1})",

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from mdlc.codegen.isa.arm.neon import FLOAT, TOOLCHAIN
+from mdlc.codegen.isa.arm.neon import FLOAT, HOLD_LOADS, TOOLCHAIN
 from mdlc.codegen.isa.arm.neon import ISA as NEON
 from mdlc.codegen.isa.arm.panels import HALVES
 from mdlc.codegen.isa.dialect import Dialect
@@ -39,9 +39,10 @@ HALF = Dialect(
     scalar=_ONE,
     longest_sum=64,
     bias_last=True,
+    helpers=HOLD_LOADS,
     spell={
         "load": "vreinterpretq_f16_u16(vld1q_u16({0}))",
-        "hold": 'asm volatile("" ::: "memory");',
+        "hold": "hold_loads()",
         "store": "vst1q_u16({0}, vreinterpretq_u16_f16({1}))",
         "set1": "vdupq_n_f16(static_cast<float16_t>({0}))",
         "broadcast": "vreinterpretq_f16_u16(vld1q_dup_u16({0} + {1}))",

@@ -3,6 +3,8 @@
 
 #include <cstring>
 #include <new>
+#include <cmath>
+#include <limits>
 
 #include <arm_neon.h>
 
@@ -22,6 +24,29 @@
 namespace {
 
 // ---------------------------------------------------------------- microkernels
+
+// Keeps gcc from loading ahead what stands behind it, into registers of sums.
+inline void hold_loads() {
+#if !defined(__clang__)
+  asm volatile("" ::: "memory");
+#endif
+}
+
+// padded[y][c] = x[y - kLeft][c], zero outside: a row of an NHWC image with a border.
+template <int kColumns, int kChannels, int kPitch, int kLeft, int kPaddedWidth>
+inline void pad_row_f32(const float* x, float* padded) {
+  std::memset(padded, 0, sizeof(float) * kLeft * kChannels);
+  float* to = padded + kLeft * kChannels;
+  if (kPitch == kChannels) {
+    std::memcpy(to, x, sizeof(float) * kColumns * kChannels);
+  } else {
+    for (int j = 0; j < kColumns; ++j) {
+      std::memcpy(to + j * kChannels, x + j * kPitch, sizeof(float) * kChannels);
+    }
+  }
+  std::memset(to + kColumns * kChannels, 0,
+              sizeof(float) * (kPaddedWidth - kLeft - kColumns) * kChannels);
+}
 
 // y = min(max(x, low), high); infinite bounds are absent ones. low = 0.0. high = 6.0.
 inline float32x4_t clip_0_6_f32_neon(float32x4_t x) {
@@ -62,6 +87,7 @@ inline void conv_clip_0_6_f32_4x16_tail1_neon(const float* a, const float* b, co
       const float32x4_t a2 = vld1q_f32(p + 2 * kPixelStep + k);
       const float32x4_t a3 = vld1q_f32(p + 3 * kPixelStep + k);
       {
+        hold_loads();
         const float32x4_t b0 = vld1q_f32(b + 0);
         const float32x4_t b1 = vld1q_f32(b + 4);
         const float32x4_t b2 = vld1q_f32(b + 8);
@@ -85,6 +111,7 @@ inline void conv_clip_0_6_f32_4x16_tail1_neon(const float* a, const float* b, co
         acc3_3 = vfmaq_laneq_f32(acc3_3, b3, a3, 0);
       }
       {
+        hold_loads();
         const float32x4_t b0 = vld1q_f32(b + 0);
         const float32x4_t b1 = vld1q_f32(b + 4);
         const float32x4_t b2 = vld1q_f32(b + 8);
@@ -108,6 +135,7 @@ inline void conv_clip_0_6_f32_4x16_tail1_neon(const float* a, const float* b, co
         acc3_3 = vfmaq_laneq_f32(acc3_3, b3, a3, 1);
       }
       {
+        hold_loads();
         const float32x4_t b0 = vld1q_f32(b + 0);
         const float32x4_t b1 = vld1q_f32(b + 4);
         const float32x4_t b2 = vld1q_f32(b + 8);
@@ -131,6 +159,7 @@ inline void conv_clip_0_6_f32_4x16_tail1_neon(const float* a, const float* b, co
         acc3_3 = vfmaq_laneq_f32(acc3_3, b3, a3, 2);
       }
       {
+        hold_loads();
         const float32x4_t b0 = vld1q_f32(b + 0);
         const float32x4_t b1 = vld1q_f32(b + 4);
         const float32x4_t b2 = vld1q_f32(b + 8);
@@ -155,6 +184,7 @@ inline void conv_clip_0_6_f32_4x16_tail1_neon(const float* a, const float* b, co
       }
     }
     {
+      hold_loads();
       const float32x4_t b0 = vld1q_f32(b + 0);
       const float32x4_t b1 = vld1q_f32(b + 4);
       const float32x4_t b2 = vld1q_f32(b + 8);
@@ -200,22 +230,6 @@ inline void conv_clip_0_6_f32_4x16_tail1_neon(const float* a, const float* b, co
   vst1q_f32(y + 3 * kOutStep + 12, clip_0_6_f32_neon(acc3_3));
 }
 
-// padded[y][c] = x[y - kLeft][c], zero outside: a row of an NHWC image with a border.
-template <int kColumns, int kChannels, int kPitch, int kLeft, int kPaddedWidth>
-inline void pad_row_f32(const float* x, float* padded) {
-  std::memset(padded, 0, sizeof(float) * kLeft * kChannels);
-  float* to = padded + kLeft * kChannels;
-  if (kPitch == kChannels) {
-    std::memcpy(to, x, sizeof(float) * kColumns * kChannels);
-  } else {
-    for (int j = 0; j < kColumns; ++j) {
-      std::memcpy(to + j * kChannels, x + j * kPitch, sizeof(float) * kChannels);
-    }
-  }
-  std::memset(to + kColumns * kChannels, 0,
-              sizeof(float) * (kPaddedWidth - kLeft - kColumns) * kChannels);
-}
-
 // to[i] = the vector at from + i * kStep, for i and those behind it.
 template <int i, int kStep, int kCount>
 [[gnu::always_inline]] inline void depthwise_load_f32_neon(float32x4_t (&to)[kCount],
@@ -245,8 +259,7 @@ template <int kColumn, int kEnd, int kStride, int kDilation, int kPixelStep, int
 [[gnu::always_inline]] inline void depthwise_columns_f32_neon(float32x4_t (&acc)[kPixels],
                                                               const float* x, float32x4_t column,
                                                               const float32x4_t (&w)[kTaps]) {
-  // Loads from further on would take the accumulators' registers.
-  asm volatile("" ::: "memory");
+  hold_loads();
   if constexpr (kColumn + 1 < kEnd) {
     const float32x4_t next = vld1q_f32(x + kPixelStep);
     depthwise_taps_f32_neon<0, kColumn, kStride, kDilation>(acc, column, w);
@@ -289,7 +302,7 @@ template <int kPixels, int kRows, int kLeft, int kRight, int kVectors, int kRowS
           int kOutStep>
 inline void dwconv3x3_clip_0_6_f32_neon(const float* x, const float* w, const float* bias,
                                         float* y) {
-  constexpr int kEnd = kPixels - 1 + 3 - kRight;
+  constexpr int kEnd = kPixels + 2 - kRight;
   for (int c = 0; c < kVectors; ++c) {
     float32x4_t acc[kPixels];
     depthwise_load_f32_neon<0, 0>(acc, bias);
@@ -340,6 +353,7 @@ inline void gemm_add_f32_5x16_neon(const float* a, const float* b, const float* 
     const float32x4_t a3 = vld1q_f32(p + 3 * kPixelStep + k);
     const float32x4_t a4 = vld1q_f32(p + 4 * kPixelStep + k);
     {
+      hold_loads();
       const float32x4_t b0 = vld1q_f32(b + 0);
       const float32x4_t b1 = vld1q_f32(b + 4);
       const float32x4_t b2 = vld1q_f32(b + 8);
@@ -367,6 +381,7 @@ inline void gemm_add_f32_5x16_neon(const float* a, const float* b, const float* 
       acc4_3 = vfmaq_laneq_f32(acc4_3, b3, a4, 0);
     }
     {
+      hold_loads();
       const float32x4_t b0 = vld1q_f32(b + 0);
       const float32x4_t b1 = vld1q_f32(b + 4);
       const float32x4_t b2 = vld1q_f32(b + 8);
@@ -394,6 +409,7 @@ inline void gemm_add_f32_5x16_neon(const float* a, const float* b, const float* 
       acc4_3 = vfmaq_laneq_f32(acc4_3, b3, a4, 1);
     }
     {
+      hold_loads();
       const float32x4_t b0 = vld1q_f32(b + 0);
       const float32x4_t b1 = vld1q_f32(b + 4);
       const float32x4_t b2 = vld1q_f32(b + 8);
@@ -421,6 +437,7 @@ inline void gemm_add_f32_5x16_neon(const float* a, const float* b, const float* 
       acc4_3 = vfmaq_laneq_f32(acc4_3, b3, a4, 2);
     }
     {
+      hold_loads();
       const float32x4_t b0 = vld1q_f32(b + 0);
       const float32x4_t b1 = vld1q_f32(b + 4);
       const float32x4_t b2 = vld1q_f32(b + 8);
@@ -522,6 +539,7 @@ inline void gemm_add_f32_4x16_neon(const float* a, const float* b, const float* 
     const float32x4_t a2 = vld1q_f32(p + 2 * kPixelStep + k);
     const float32x4_t a3 = vld1q_f32(p + 3 * kPixelStep + k);
     {
+      hold_loads();
       const float32x4_t b0 = vld1q_f32(b + 0);
       const float32x4_t b1 = vld1q_f32(b + 4);
       const float32x4_t b2 = vld1q_f32(b + 8);
@@ -545,6 +563,7 @@ inline void gemm_add_f32_4x16_neon(const float* a, const float* b, const float* 
       acc3_3 = vfmaq_laneq_f32(acc3_3, b3, a3, 0);
     }
     {
+      hold_loads();
       const float32x4_t b0 = vld1q_f32(b + 0);
       const float32x4_t b1 = vld1q_f32(b + 4);
       const float32x4_t b2 = vld1q_f32(b + 8);
@@ -568,6 +587,7 @@ inline void gemm_add_f32_4x16_neon(const float* a, const float* b, const float* 
       acc3_3 = vfmaq_laneq_f32(acc3_3, b3, a3, 1);
     }
     {
+      hold_loads();
       const float32x4_t b0 = vld1q_f32(b + 0);
       const float32x4_t b1 = vld1q_f32(b + 4);
       const float32x4_t b2 = vld1q_f32(b + 8);
@@ -591,6 +611,7 @@ inline void gemm_add_f32_4x16_neon(const float* a, const float* b, const float* 
       acc3_3 = vfmaq_laneq_f32(acc3_3, b3, a3, 2);
     }
     {
+      hold_loads();
       const float32x4_t b0 = vld1q_f32(b + 0);
       const float32x4_t b1 = vld1q_f32(b + 4);
       const float32x4_t b2 = vld1q_f32(b + 8);
@@ -667,6 +688,7 @@ inline void gemm_f32_1x10_neon(const float* a, const float* b, const float* bias
   for (int k = 0; k < kRun; k += 4) {
     const float32x4_t a0 = vld1q_f32(p + k);
     {
+      hold_loads();
       const float32x4_t b0 = vld1q_f32(b + 0);
       const float32x4_t b1 = vld1q_f32(b + 4);
       const float32x4_t b2 = vld1q_f32(b + 8);
@@ -676,6 +698,7 @@ inline void gemm_f32_1x10_neon(const float* a, const float* b, const float* bias
       acc0_2 = vfmaq_laneq_f32(acc0_2, b2, a0, 0);
     }
     {
+      hold_loads();
       const float32x4_t b0 = vld1q_f32(b + 0);
       const float32x4_t b1 = vld1q_f32(b + 4);
       const float32x4_t b2 = vld1q_f32(b + 8);
@@ -685,6 +708,7 @@ inline void gemm_f32_1x10_neon(const float* a, const float* b, const float* bias
       acc0_2 = vfmaq_laneq_f32(acc0_2, b2, a0, 1);
     }
     {
+      hold_loads();
       const float32x4_t b0 = vld1q_f32(b + 0);
       const float32x4_t b1 = vld1q_f32(b + 4);
       const float32x4_t b2 = vld1q_f32(b + 8);
@@ -694,6 +718,7 @@ inline void gemm_f32_1x10_neon(const float* a, const float* b, const float* bias
       acc0_2 = vfmaq_laneq_f32(acc0_2, b2, a0, 2);
     }
     {
+      hold_loads();
       const float32x4_t b0 = vld1q_f32(b + 0);
       const float32x4_t b1 = vld1q_f32(b + 4);
       const float32x4_t b2 = vld1q_f32(b + 8);

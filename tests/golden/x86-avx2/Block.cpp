@@ -3,6 +3,8 @@
 
 #include <cstring>
 #include <new>
+#include <cmath>
+#include <limits>
 
 #include <immintrin.h>
 
@@ -22,6 +24,22 @@
 namespace {
 
 // ---------------------------------------------------------------- microkernels
+
+// padded[y][c] = x[y - kLeft][c], zero outside: a row of an NHWC image with a border.
+template <int kColumns, int kChannels, int kPitch, int kLeft, int kPaddedWidth>
+inline void pad_row_f32(const float* x, float* padded) {
+  std::memset(padded, 0, sizeof(float) * kLeft * kChannels);
+  float* to = padded + kLeft * kChannels;
+  if (kPitch == kChannels) {
+    std::memcpy(to, x, sizeof(float) * kColumns * kChannels);
+  } else {
+    for (int j = 0; j < kColumns; ++j) {
+      std::memcpy(to + j * kChannels, x + j * kPitch, sizeof(float) * kChannels);
+    }
+  }
+  std::memset(to + kColumns * kChannels, 0,
+              sizeof(float) * (kPaddedWidth - kLeft - kColumns) * kChannels);
+}
 
 // y = min(max(x, low), high); infinite bounds are absent ones. low = 0.0. high = 6.0.
 inline __m256 clip_0_6_f32_avx2(__m256 x) {
@@ -71,22 +89,6 @@ inline void conv_clip_0_6_f32_4x16_avx2(const float* a, const float* b, const fl
   _mm256_storeu_ps(y + 2 * kOutStep + 8, clip_0_6_f32_avx2(acc2_1));
   _mm256_storeu_ps(y + 3 * kOutStep + 0, clip_0_6_f32_avx2(acc3_0));
   _mm256_storeu_ps(y + 3 * kOutStep + 8, clip_0_6_f32_avx2(acc3_1));
-}
-
-// padded[y][c] = x[y - kLeft][c], zero outside: a row of an NHWC image with a border.
-template <int kColumns, int kChannels, int kPitch, int kLeft, int kPaddedWidth>
-inline void pad_row_f32(const float* x, float* padded) {
-  std::memset(padded, 0, sizeof(float) * kLeft * kChannels);
-  float* to = padded + kLeft * kChannels;
-  if (kPitch == kChannels) {
-    std::memcpy(to, x, sizeof(float) * kColumns * kChannels);
-  } else {
-    for (int j = 0; j < kColumns; ++j) {
-      std::memcpy(to + j * kChannels, x + j * kPitch, sizeof(float) * kChannels);
-    }
-  }
-  std::memset(to + kColumns * kChannels, 0,
-              sizeof(float) * (kPaddedWidth - kLeft - kColumns) * kChannels);
 }
 
 // to[i] = the vector at from + i * kStep, for i and those behind it.
@@ -159,7 +161,7 @@ template <int kPixels, int kRows, int kLeft, int kRight, int kVectors, int kRowS
           int kOutStep>
 inline void dwconv3x3_clip_0_6_f32_avx2(const float* x, const float* w, const float* bias,
                                         float* y) {
-  constexpr int kEnd = kPixels - 1 + 3 - kRight;
+  constexpr int kEnd = kPixels + 2 - kRight;
   for (int c = 0; c < kVectors; ++c) {
     __m256 acc[kPixels];
     depthwise_load_f32_avx2<0, 0>(acc, bias);
