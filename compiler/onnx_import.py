@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import onnx
 
 import mdlc.compiler.ops  # noqa: F401  (fills the registry)
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Graph, Node
+from mdlc.compiler.onnx_control import CONTROL, ControlNode, Value
+from mdlc.compiler.onnx_fold import fold, folded
+from mdlc.compiler.onnx_functions import function_body, has_function
 from mdlc.compiler.onnx_inputs import check_declared, import_inputs
 from mdlc.compiler.onnx_load import (
     EXPORT_AGAIN,
@@ -24,17 +26,15 @@ from mdlc.compiler.onnx_load import (
     load_model,
     names_read,
     node_label,
-    opset_of,
+    opsets_of,
     ordered_nodes,
 )
 from mdlc.compiler.onnx_node import OnnxNode
 from mdlc.compiler.onnx_schema import check_node
+from mdlc.compiler.onnx_sequences import ALSO_SEQUENCES, SEQUENCES
 from mdlc.compiler.onnx_tensors import attributes_of, check_shape, initializers
 from mdlc.compiler.op import Op
 from mdlc.compiler.ops.constant import constant
-
-# Constants above this size are not folded at import (a pass may still fold them).
-LARGEST_FOLDED_BYTES = 64 << 20
 
 
 def import_model(source: Source, *, shapes: Mapping[str, Sequence[int]] | None = None) -> Graph:
@@ -62,16 +62,29 @@ def _import_graph(
     model: onnx.ModelProto, folder: Path | None, shapes: Mapping[str, Sequence[int]], name: str
 ) -> Graph:
     proto = model.graph
-    check_operators(proto.node, Op.importers)
-    importer = _Importer(opset_of(model) or 0, folder)
+    importer = _Importer(opsets_of(model), folder)
+    importer.check_operators(proto.node)
     nodes = ordered_nodes(proto)
-    values = importer.weights(proto, nodes)
+    values: dict[str, Value] = {}
+    values.update(importer.weights(proto, nodes))
     weights = {tensor.name for tensor in proto.initializer}
     inputs = import_inputs([i for i in proto.input if i.name not in weights], shapes)
     values.update((node.name, node) for node in inputs)
-    outputs = importer.run(nodes, proto, values)
-    check_declared(proto, weights, values)
-    return Graph(tuple(inputs), tuple(outputs), tuple(o.name for o in proto.output), name)
+    importer.run(nodes, values)
+    outputs = [_tensor(value, o.name) for value, o in
+               zip(importer.outputs(proto, values), proto.output, strict=True)]  # fmt: skip
+    tensors = {key: value for key, value in values.items() if isinstance(value, Node)}
+    check_declared(proto, weights, tensors)
+    # What has no elements is known: nothing is handed over at run time.
+    given = [node for node in inputs if node.constant is None]
+    return Graph(tuple(given), tuple(outputs), tuple(o.name for o in proto.output), name)
+
+
+def _tensor(value: Value, output: str) -> Node:
+    if isinstance(value, Node):
+        return value
+    raise MdlcError("is a sequence, not a tensor", node=f"output {output!r}",
+                    hint="export the model with tensors only")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -79,12 +92,26 @@ class _Importer:
     """Imports nodes of one model.
 
     Attributes:
-        opset: version of the ONNX operator set.
+        opsets: versions of the operator sets by domain.
         folder: where external data lies, if there is a folder.
     """
 
-    opset: int
+    opsets: Mapping[str, int]
     folder: Path | None
+
+    def check_operators(self, nodes: Sequence[onnx.NodeProto]) -> None:
+        """Raises one MdlcError that names every operator that is missing, with its nodes."""
+        check_operators(nodes, self.knows)
+
+    def knows(self, proto: onnx.NodeProto) -> bool:
+        """Whether an operator can be imported, by itself or as a function of others."""
+        key = importer_key(proto)
+        return (
+            key in Op.importers
+            or key in CONTROL
+            or key in SEQUENCES
+            or has_function(proto, self.opsets)
+        )
 
     def weights(self, graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> dict[str, Node]:
         """The initialisers that are used."""
@@ -93,19 +120,16 @@ class _Importer:
         found = initializers(graph, self.folder, used)
         return {name: constant(value, name) for name, value in found}
 
-    def run(
-        self, nodes: Sequence[onnx.NodeProto], graph: onnx.GraphProto, values: dict[str, Node]
-    ) -> list[Node]:
-        """Imports nodes in order into `values`; returns the graph's outputs."""
+    def run(self, nodes: Sequence[onnx.NodeProto], values: dict[str, Value]) -> None:
+        """Imports nodes in order into `values`."""
         for proto in nodes:
-            made = (
-                self.branch(proto, values)
-                if importer_key(proto) == "If"
-                else self.node(proto, values)
-            )
-            for name, node in zip(proto.output, made, strict=False):
+            made = self.value(proto, values)
+            for name, value in zip(proto.output, made, strict=False):
                 if name:
-                    values[name] = node
+                    values[name] = value
+
+    def outputs(self, graph: onnx.GraphProto, values: Mapping[str, Value]) -> list[Value]:
+        """What the outputs of a graph stand for."""
         for output in graph.output:
             if output.name not in values:
                 raise MdlcError("is not computed by the operators that mdlc has",
@@ -113,41 +137,88 @@ class _Importer:
                                 hint="cut the model before it")  # fmt: skip
         return [values[output.name] for output in graph.output]
 
-    def branch(self, proto: onnx.NodeProto, values: Mapping[str, Node]) -> list[Node]:
-        """The outputs of the branch that an If takes, its condition being a constant."""
-        where = describe(proto)
-        condition = values.get(proto.input[0]) if proto.input else None
-        known = condition.constant if condition is not None else None
-        if known is None or known.size != 1:
-            raise MdlcError("its condition is computed at run time", node=where,
-                            hint="export the model without control flow, or fix dimensions "
-                            "with --shape")  # fmt: skip
-        attributes = attributes_of(proto, self.folder, where)
-        body = attributes.get("then_branch" if bool(known.reshape(-1)[0]) else "else_branch")
-        if not isinstance(body, onnx.GraphProto) or len(body.output) != len(proto.output):
-            raise MdlcError("its branches are ill-formed", node=where, hint=EXPORT_AGAIN)
-        check_operators(body.node, Op.importers)
+    def body(self, graph: onnx.GraphProto, values: Mapping[str, Value]) -> list[Value]:
+        """The outputs of a subgraph among the tensors around it."""
+        self.check_operators(graph.node)
         # Names that the body makes hide those around it.
-        own = {output for node in body.node for output in node.output}
-        scope = {name: node for name, node in values.items() if name not in own}
-        nodes = ordered_nodes(body, scope)
-        scope.update(self.weights(body, nodes))
-        return self.run(nodes, body, scope)
+        own = {output for node in graph.node for output in node.output}
+        scope = {name: value for name, value in values.items() if name not in own}
+        hidden = {tensor.name for tensor in graph.initializer}
+        nodes = ordered_nodes(graph, scope.keys() - hidden)
+        scope.update(self.weights(graph, nodes))
+        self.run(nodes, scope)
+        return self.outputs(graph, scope)
 
-    def node(self, proto: onnx.NodeProto, values: Mapping[str, Node]) -> list[Node]:
-        """The nodes for the outputs of an ONNX node, folded where they can be."""
-        where = describe(proto)
-        inputs: list[Node | None] = []
+    def fold(self, node: Node) -> Node:
+        """A node that was made here, evaluated where its inputs are constants."""
+        return fold(node)
+
+    def value(self, proto: onnx.NodeProto, values: Mapping[str, Value]) -> Sequence[Value]:
+        """What the outputs of a node stand for."""
+        inputs: list[Value | None] = []
         for name in proto.input:
             if name and name not in values:
                 raise MdlcError(f"reads the tensor {name!r}, an output that mdlc does not compute",
-                                node=where, hint="cut the model before it")  # fmt: skip
+                                node=describe(proto), hint="cut the model before it")  # fmt: skip
             inputs.append(values[name] if name else None)
-        while inputs and inputs[-1] is None:
-            inputs.pop()
+        key = importer_key(proto)
+        special = CONTROL.get(key) or SEQUENCES.get(key)
+        if any(isinstance(value, tuple) for value in inputs):
+            special = special or ALSO_SEQUENCES.get(key)
+            if special is None:
+                raise MdlcError("reads a sequence", node=describe(proto),
+                                hint="export the model with tensors only")  # fmt: skip
+        if special is not None:
+            opset = self.opsets[""]
+            return special(ControlNode(proto, inputs, values, self, opset, self.folder))
+        tensors = [value if isinstance(value, Node) else None for value in inputs]
+        while tensors and tensors[-1] is None:
+            tensors.pop()
+        if key not in Op.importers:
+            return self.function(proto, tensors)
+        try:
+            return self.node(proto, tensors)
+        except MdlcError as error:
+            # Some forms of an operator are imported only as the function that it is.
+            if not has_function(proto, self.opsets):
+                raise
+            try:
+                return self.function(proto, tensors)
+            except MdlcError:
+                raise error from None
+
+    def function(self, proto: onnx.NodeProto, inputs: Sequence[Node | None]) -> list[Value]:
+        """The outputs of a node by the operators that it stands for."""
+        where = describe(proto)
+        try:
+            body = function_body(proto, inputs, self.opsets)
+        except MdlcError:
+            raise
+        except Exception as error:  # whatever the onnx package makes of damaged nodes
+            raise MdlcError("its attributes and inputs do not fit", node=where,
+                            hint=EXPORT_AGAIN) from error  # fmt: skip
+        if body is None:
+            raise MdlcError("its inputs and attributes are not supported", node=where,
+                            hint="export the model with simpler operators")  # fmt: skip
+        inner = _Importer(body.opsets, None)
+        inner.check_operators(body.nodes)
+        values: dict[str, Value] = {
+            name: node for name, node in zip(proto.input, inputs, strict=False) if node is not None
+        }
+        inner.run(body.nodes, values)
+        missing = [name for name in proto.output if name and name not in values]
+        if missing:
+            raise MdlcError(f"its output {missing[0]!r} is not supported", node=where,
+                            hint="cut the model before it")  # fmt: skip
+        return [values[name] if name else () for name in proto.output]
+
+    def node(self, proto: onnx.NodeProto, inputs: list[Node | None]) -> list[Node]:
+        """The nodes for the outputs of an ONNX node, folded where they can be."""
+        where = describe(proto)
         attributes = attributes_of(proto, self.folder, where)
+        opset = self.opsets.get(proto.domain, 1)
         n = OnnxNode(
-            proto.op_type, self.opset, inputs, tuple(proto.output), attributes, node_label(proto)
+            proto.op_type, opset, inputs, tuple(proto.output), attributes, node_label(proto)
         )
         if proto.domain in ONNX_DOMAINS:
             check_node(n, proto)
@@ -156,7 +227,7 @@ class _Importer:
             found = [made] if isinstance(made, Node) else list(made)
             for node in found:
                 check_shape(node.shape, where, allow_empty=True)
-            return _folded(found, inputs)
+            return folded(found, inputs)
         except MdlcError as error:
             if error.node and error.node.startswith("node "):
                 raise
@@ -178,25 +249,3 @@ def _shown(n: OnnxNode) -> str:
         if isinstance(value, int | float | str | list)
     )
     return f"inputs {inputs or 'none'}{attributes}"
-
-
-def _folded(nodes: list[Node], inputs: Sequence[Node | None]) -> list[Node]:
-    """The nodes that one ONNX node became, evaluated where all their inputs are constants."""
-    known = {node for node in inputs if node is not None}
-    done: dict[Node, Node] = {}
-
-    def fold(node: Node) -> Node:
-        if node in known or not node.inputs:
-            return node
-        if node not in done:
-            result = node.with_inputs(fold(source) for source in node.inputs)
-            values = [source.constant for source in result.inputs]
-            fold_it = result.type.nbytes <= LARGEST_FOLDED_BYTES and result.op.foldable
-            if fold_it and all(value is not None for value in values):
-                with np.errstate(all="ignore"):
-                    value = result.op.reference(*(v for v in values if v is not None))
-                result = constant(np.asarray(value), node.name)
-            done[node] = result
-        return done[node]
-
-    return [fold(node) for node in nodes]

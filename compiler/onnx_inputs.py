@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
+import numpy as np
 import onnx
 
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Node
 from mdlc.compiler.onnx_load import EXPORT_AGAIN, printable
 from mdlc.compiler.onnx_tensors import check_shape, element_type
+from mdlc.compiler.ops.constant import constant
 from mdlc.compiler.ops.input import graph_input
 
 OPEN_SIZE = 224  # what hints propose for an open dimension
@@ -19,7 +21,7 @@ def import_inputs(
     protos: Sequence[onnx.ValueInfoProto], shapes: Mapping[str, Sequence[int]]
 ) -> list[Node]:
     """Input nodes; open dimensions come from `shapes`, through a dimension's name also from
-    another input's, and an open first dimension is 1.
+    another input's, and an open first dimension is 1. An input without elements is a constant.
 
     Raises:
         MdlcError: an input is no tensor, stays open, or `shapes` do not fit.
@@ -36,8 +38,12 @@ def import_inputs(
         where = f"input {proto.name!r}"
         dtype = element_type(_tensor(proto, where).elem_type, where)
         shape = given[proto.name] if proto.name in given else _static(proto, named)
-        check_shape(shape, where)
-        inputs.append(graph_input(proto.name, shape, dtype))
+        check_shape(shape, where, allow_empty=True)
+        inputs.append(
+            graph_input(proto.name, shape, dtype)
+            if 0 not in shape
+            else constant(np.empty(shape, dtype.numpy), proto.name)
+        )
     return inputs
 
 

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
 import networkx as nx
 import onnx
 import onnx.inliner
+import onnx.version_converter
 from google.protobuf.message import DecodeError, Message  # type: ignore[import-untyped]
 
 from mdlc.compiler.errors import MdlcError
 
 Source: TypeAlias = "str | os.PathLike[str] | bytes | onnx.ModelProto"
 
+# What the importers read; older models are converted.
 OLDEST_OPSET = 7
 ONNX_DOMAINS = ("", "ai.onnx")
 # Local functions that call each other can stand for exponentially many nodes.
@@ -43,7 +45,8 @@ def load_model(source: Source) -> tuple[onnx.ModelProto, Path | None]:
         model, folder = _parse(_read(path), name), path.parent
     _check_model(model, name)
     _check_names(model, name)
-    return (_inlined(model, name) if model.functions else model), folder
+    model = _inlined(model, name) if model.functions else model
+    return (_converted(model, name) if (opset_of(model) or 0) < OLDEST_OPSET else model), folder
 
 
 def _read(path: Path) -> bytes:
@@ -82,9 +85,9 @@ def _check_model(model: onnx.ModelProto, name: str) -> None:
     if opset is None:
         raise MdlcError("the model uses no operator set of the ONNX domain", node=name,
                         hint="export it with standard operators")  # fmt: skip
-    if not OLDEST_OPSET <= opset <= newest:
+    if not 1 <= opset <= newest:
         raise MdlcError(f"operator set {opset} is not supported", node=name,
-                        hint=f"export it with one from {OLDEST_OPSET} to {newest}")  # fmt: skip
+                        hint=f"export it with one from 1 to {newest}")  # fmt: skip
     if not model.graph.output:
         raise MdlcError("the model has no outputs", node=name, hint=EXPORT_AGAIN)
     for what, values in (("input", model.graph.input), ("output", model.graph.output)):
@@ -112,7 +115,18 @@ def _check_names(model: onnx.ModelProto, where: str) -> None:
 
 def opset_of(model: onnx.ModelProto) -> int | None:
     """Version of the default operator set."""
-    versions = [o.version for o in model.opset_import if o.domain in ONNX_DOMAINS]
+    return opset_of_imports(model.opset_import)
+
+
+def opsets_of(model: onnx.ModelProto) -> dict[str, int]:
+    """Versions of all operator sets by domain; both names of the default one are there."""
+    found = {o.domain: int(o.version) for o in model.opset_import}
+    return {**found, **dict.fromkeys(ONNX_DOMAINS, opset_of(model) or 0)}
+
+
+def opset_of_imports(imports: Iterable[onnx.OperatorSetIdProto]) -> int | None:
+    """Version of the default operator set among those that a model or function imports."""
+    versions = [o.version for o in imports if o.domain in ONNX_DOMAINS]
     return int(max(versions)) if versions else None
 
 
@@ -122,7 +136,7 @@ def _inlined(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
     calls = nx.MultiDiGraph()
     calls.add_nodes_from(bodies)
     for key, function in bodies.items():
-        for node in _all_nodes(function.node):
+        for node in subgraph_nodes(function.node):
             if (node.domain, node.op_type) in bodies:
                 calls.add_edge(key, (node.domain, node.op_type))
     try:
@@ -133,7 +147,7 @@ def _inlined(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
     sizes: dict[tuple[str, str], int] = {}
     for key in reversed(order):
         sizes[key] = len(bodies[key].node) + sum(sizes[used] for _, used in calls.out_edges(key))
-    total = sum(sizes.get((n.domain, n.op_type), 1) for n in _all_nodes(model.graph.node))
+    total = sum(sizes.get((n.domain, n.op_type), 1) for n in subgraph_nodes(model.graph.node))
     if total > MOST_INLINED_NODES:
         raise MdlcError(f"its local functions stand for {total} nodes", node=name,
                         hint=f"at most {MOST_INLINED_NODES} are supported")  # fmt: skip
@@ -144,12 +158,34 @@ def _inlined(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
                         hint="export it without functions") from error  # fmt: skip
 
 
+def _converted(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
+    """A model of an old operator set in the oldest that the importers read."""
+    listed = onnx.ModelProto()
+    listed.CopyFrom(model)
+    # As these operator sets have it; files do not always.
+    names = {value.name for value in model.graph.input}
+    listed.graph.input.extend(
+        onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+        for tensor in model.graph.initializer
+        if tensor.name not in names
+    )
+    try:
+        return onnx.version_converter.convert_version(listed, OLDEST_OPSET)
+    except Exception as error:  # the C++ converter raises what it likes
+        raise MdlcError(
+            f"operator set {opset_of(model)} of the model is older than {OLDEST_OPSET}, and the "
+            "onnx package does not convert it",
+            node=name,
+            hint=f"export it with operator set {OLDEST_OPSET} or newer",
+        ) from error
+
+
 def subgraphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
     """The bodies of a control-flow node."""
     return [a.g for a in node.attribute if a.type == onnx.AttributeProto.GRAPH]
 
 
-def _all_nodes(nodes: Iterable[onnx.NodeProto]) -> list[onnx.NodeProto]:
+def subgraph_nodes(nodes: Iterable[onnx.NodeProto]) -> list[onnx.NodeProto]:
     """Nodes and those of their subgraphs."""
     found = list(nodes)
     for node in found:  # grows while it is walked
@@ -163,7 +199,7 @@ def names_read(node: onnx.NodeProto) -> set[str]:
     names = {name for name in node.input if name}
     for body in subgraphs(node):
         names.update(output.name for output in body.output)
-        for inner in _all_nodes(body.node):
+        for inner in subgraph_nodes(body.node):
             names.update(name for name in inner.input if name)
             names.update(o.name for g in subgraphs(inner) for o in g.output)
     return names
@@ -231,14 +267,16 @@ def importer_key(node: onnx.NodeProto) -> str:
     return str(node.op_type) if own else f"{node.domain}.{node.op_type}"
 
 
-def check_operators(nodes: Sequence[onnx.NodeProto], known: Mapping[str, object]) -> None:
+def check_operators(
+    nodes: Sequence[onnx.NodeProto], known: Callable[[onnx.NodeProto], bool]
+) -> None:
     """Raises one MdlcError that names every operator that is missing, with its nodes."""
     missing: dict[str, list[str]] = {}
     hints: dict[str, None] = {}
     for node in nodes:
-        name = importer_key(node)
-        if name in known or name == "If":
+        if known(node):
             continue
+        name = importer_key(node)
         missing.setdefault(printable(name), []).append(node_label(node))
         hints[_hint(node)] = None
     if not missing:
@@ -252,14 +290,8 @@ def check_operators(nodes: Sequence[onnx.NodeProto], known: Mapping[str, object]
 
 
 def _hint(node: onnx.NodeProto) -> str:
-    name = node.op_type
     if "training" in node.domain:
         return "export the model for inference, not for training"
     if node.domain not in ONNX_DOMAINS:
         return f"export the model with standard operators, without those of {node.domain!r}"
-    if name in ("Loop", "Scan", "SequenceMap"):
-        return "unroll loops when exporting"
-    if name.startswith(("Sequence", "Optional")) or name in ("ConcatFromSequence",
-                                                             "SplitToSequence"):  # fmt: skip
-        return "export the model with tensors instead of sequences and optionals"
     return "export the model without them, or cut it before them"
