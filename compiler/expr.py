@@ -68,6 +68,8 @@ PRIMITIVES: dict[str, int] = {
     # Scalar only: no vector form is emitted.
     "sin": 1, "cos": 1, "tan": 1, "asin": 1, "acos": 1, "atan": 1, "sinh": 1, "cosh": 1,
     "asinh": 1, "acosh": 1, "atanh": 1, "mod": 2, "fmod": 2, "trunc_div": 2,
+    # Integers only; a shift by more bits than there are leaves 0, or the sign.
+    "bit_and": 2, "bit_or": 2, "bit_xor": 2, "bit_not": 1, "shift_left": 2, "shift_right": 2,
 }  # fmt: skip
 
 

@@ -14,7 +14,9 @@ LARGEST_FOLDED_BYTES = 64 << 20
 
 
 def fold(node: Node) -> Node:
-    """The node, or the constant that it is."""
+    """The node, or the constant that it is; what has no elements is always one."""
+    if node.type.size == 0 and node.constant is None:
+        return constant(np.empty(node.shape, node.type.dtype.numpy), node.name)
     if not node.inputs or not node.op.foldable or node.type.nbytes > LARGEST_FOLDED_BYTES:
         return node
     values = [source.constant for source in node.inputs]

@@ -40,7 +40,7 @@ def has_function(proto: onnx.NodeProto, opsets: Mapping[str, int]) -> bool:
 
 def _is_microsoft(proto: onnx.NodeProto) -> bool:
     # ONNX Runtime's optimiser puts this one operator of its own into ONNX's domain.
-    return proto.domain == DOMAIN or proto.op_type == "SimplifiedLayerNormalization"
+    return bool(proto.domain == DOMAIN or proto.op_type == "SimplifiedLayerNormalization")
 
 
 @cache

@@ -82,6 +82,9 @@ def _import_graph(
 
 def _tensor(value: Value, output: str) -> Node:
     if isinstance(value, Node):
+        if value.type.size == 0:
+            raise MdlcError(f"has no elements: {value.type}", node=f"output {output!r}",
+                            hint="cut the model before it")  # fmt: skip
         return value
     raise MdlcError("is a sequence, not a tensor", node=f"output {output!r}",
                     hint="export the model with tensors only")  # fmt: skip

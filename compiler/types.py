@@ -138,7 +138,8 @@ class TensorType:
     def to_logical(self, array: Array) -> Array:
         """An array in memory order rearranged to the logical shape."""
         axes = self.layout.axes(self.rank)
-        return np.ascontiguousarray(array.reshape(self.physical_shape).transpose(np.argsort(axes)))
+        logical = array.reshape(self.physical_shape).transpose(np.argsort(axes))
+        return np.ascontiguousarray(logical).reshape(self.shape)  # rank 0 became 1
 
     def with_shape(self, shape: Sequence[int]) -> TensorType:
         """The same type with another shape."""

@@ -117,7 +117,7 @@ def chain_code(steps: Sequence[Step], chain: Chain, isa: Isa) -> Function:
 def arguments(steps: Sequence[Step]) -> list[View]:
     """The views that a chain's function takes behind the weights, without scratch memory."""
     residuals = [view for step in steps for view in step.inputs[1:]]
-    return [steps[0].inputs[0], *residuals, *(step.output for step in steps)]
+    return [*steps[0].inputs[:1], *residuals, *(step.output for step in steps)]
 
 
 def _bands(layers: Sequence[_Layer], runs: Sequence[Bands], isa: Isa) -> Body:

@@ -1,4 +1,4 @@
-"""CumSum: one pass along the axis."""
+"""CumSum and CumProd: one pass along the axis."""
 
 from __future__ import annotations
 
@@ -46,18 +46,19 @@ class CumSumKernel(Kernel):
         loop = (
             f"int i = {length - 1}; i >= 0; --i" if op.reverse else f"int i = 0; i < {length}; ++i"
         )
-        steps = [f"total += from{x_at};", f"to{y_at} = total;"]
+        steps = [f"total {'*' if op.product else '+'}= from{x_at};", f"to{y_at} = total;"]
         if op.exclusive:
             steps.reverse()
         lines = "\n".join(steps)
         body = f"""const {kind}* from = {pointer("x", dims, 0)};
 {kind}* to = {pointer("y", dims, 1)};
-{kind} total = 0;
+{kind} total = {1 if op.product else 0};
 for ({loop}) {{
 {lines}
 }}"""
         shape = "x".join(map(str, node.type.physical_shape))
-        name = f"cumsum_{shape}_axis{node.type.physical_axis(op.axis)}"
+        name = "cumprod" if op.product else "cumsum"
+        name += f"_{shape}_axis{node.type.physical_axis(op.axis)}"
         name += ("_exclusive" if op.exclusive else "") + ("_reverse" if op.reverse else "")
         if node.type.dtype is not DType.F32:
             name += f"_{node.type.dtype.value}"

@@ -227,4 +227,13 @@ _INTEGER = {
     "abs": "({0} < 0 ? -{0} : {0})",
     "mod": "((({0} % {1}) + {1}) % {1})",
     "fmod": "({0} % {1})",
+    "bit_and": "({0} & {1})",
+    "bit_or": "({0} | {1})",
+    "bit_xor": "({0} ^ {1})",
+    "bit_not": "(~{0})",
+    # What is outside of 0 to the width less one shifts everything out; signs stay.
+    "shift_left": "(static_cast<std::uint64_t>({1}) > 63 ? 0"
+    " : static_cast<std::uint64_t>({0}) << {1})",
+    "shift_right": "(static_cast<std::uint64_t>({1}) < sizeof({0}) * 8 ? {0} >> {1}"
+    " : {0} >> (sizeof({0}) * 8 - 1) >> 1)",
 }

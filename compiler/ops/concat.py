@@ -29,6 +29,8 @@ class Concat(Op):
     def from_onnx(cls, n: OnnxNode) -> Node:
         axis = normalize_axis(n.attr("axis"), len(n.input(0).shape))
         inputs = [n.input(i) for i in range(len(n.inputs))]
+        # Parts without elements add nothing.
+        inputs = [x for x in inputs if x.type.size] or inputs[:1]
         return inputs[0] if len(inputs) == 1 else n.make(cls(axis), *inputs)
 
     def infer(self, *inputs: TensorType) -> TensorType:

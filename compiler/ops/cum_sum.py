@@ -1,4 +1,4 @@
-"""CumSum: running sums along an axis."""
+"""CumSum and CumProd: running sums and products along an axis."""
 
 from __future__ import annotations
 
@@ -17,19 +17,21 @@ from mdlc.compiler.types import Array, TensorType
 
 @dataclass(frozen=True)
 class CumSum(Op):
-    """y[i] = x[0] + ... + x[i] along `axis`.
+    """y[i] = x[0] + ... + x[i] along `axis`, or x[0] * ... * x[i].
 
     Attributes:
         exclusive: without x[i] itself. reverse: from the last element down.
+        product: products instead of sums.
 
-    Source: ONNX specification, operator CumSum.
+    Sources: ONNX specification, operators CumSum and CumProd.
     """
 
     axis: int
     exclusive: bool = False
     reverse: bool = False
+    product: bool = False
 
-    onnx: ClassVar[tuple[str, ...]] = ("CumSum",)
+    onnx: ClassVar[tuple[str, ...]] = ("CumSum", "CumProd")
     layout_rule: ClassVar[LayoutRule] = LayoutRule.FOLLOWS
 
     @classmethod
@@ -42,6 +44,7 @@ class CumSum(Op):
                 normalize_axis(int(axis.item()), len(x.shape)),
                 bool(n.attr("exclusive", 0)),
                 bool(n.attr("reverse", 0)),
+                n.op_type == "CumProd",
             ),
             x,
         )
@@ -60,19 +63,21 @@ class CumSum(Op):
     def reference(self, *inputs: Array) -> Array:
         x = np.flip(inputs[0], self.axis) if self.reverse else inputs[0]
         wide = x.astype(np.float64) if x.dtype.kind == "f" else x
-        y = np.cumsum(wide, self.axis, dtype=wide.dtype)
+        y = (np.cumprod if self.product else np.cumsum)(wide, self.axis, dtype=wide.dtype)
         if self.exclusive:
             y = np.roll(y, 1, self.axis)
             first = [slice(None)] * y.ndim
             first[self.axis] = slice(0, 1)
-            y[tuple(first)] = 0
+            y[tuple(first)] = 1 if self.product else 0
         y = np.flip(y, self.axis) if self.reverse else y
         return np.ascontiguousarray(y, dtype=inputs[0].dtype)
 
     def cost(self, inputs: Sequence[TensorType], output: TensorType) -> Cost:
         return Cost(output.size, inputs[0].nbytes + output.nbytes)
 
-    def to_onnx(self) -> OnnxForm:
+    def to_onnx(self) -> OnnxForm | None:
+        if self.product:  # newer than operator set 20
+            return None
         attributes = {"exclusive": int(self.exclusive), "reverse": int(self.reverse)}
         return "CumSum", attributes, (np.array(self.axis, np.int64),)
 
@@ -82,6 +87,8 @@ class CumSum(Op):
         whole = np.arange(-12, 12).reshape(2, 3, 4)
         return (
             Sample(cls(1), (x,), label="channels"),
+            Sample(cls(1, exclusive=True, product=True), (x,), label="products"),
+            Sample(cls(3, reverse=True, product=True), (x,), label="products_reverse"),
             Sample(cls(3, exclusive=True), (x,), label="exclusive"),
             Sample(cls(2, reverse=True), (x,), label="reverse"),
             Sample(cls(0, exclusive=True, reverse=True), (x,), label="batch_exclusive_reverse"),

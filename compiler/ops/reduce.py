@@ -149,7 +149,9 @@ class Reduce(Op):
         x = inputs[0]
         wide = x.astype(np.float64) if x.dtype.kind == "f" else x
         over: dict[str, Any] = {"axis": self.axes, "keepdims": self.keepdims}
-        if self.kind in ("max", "min", "prod", "sum", "mean"):
+        if self.kind in ("max", "min") and x.size == 0:
+            y = np.full(np.sum(x, **over).shape, _of_nothing(self.kind, x.dtype))
+        elif self.kind in ("max", "min", "prod", "sum", "mean"):
             y = getattr(np, self.kind)(wide, **over)
         elif self.kind == "l1":
             y = np.abs(wide).sum(**over)
@@ -188,3 +190,12 @@ class Reduce(Op):
                 for dtype in (np.int32, np.int64)
             ),
         )
+
+
+def _of_nothing(kind: str, dtype: np.dtype[Any]) -> Any:
+    """The extreme of no elements: what every other value exceeds."""
+    if dtype.kind == "b":
+        return kind == "min"
+    if dtype.kind == "f":
+        return np.inf if kind == "min" else -np.inf
+    return np.iinfo(dtype).max if kind == "min" else np.iinfo(dtype).min

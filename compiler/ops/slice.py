@@ -12,6 +12,7 @@ from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Node, make
 from mdlc.compiler.onnx_node import OnnxNode
 from mdlc.compiler.op import LayoutRule, OnnxForm, Op, Sample, normalize_axis, random_array
+from mdlc.compiler.ops.constant import constant
 from mdlc.compiler.types import Array, TensorType
 
 
@@ -62,9 +63,9 @@ class Slice(Op):
             if step == 0:
                 raise n.error(f"step 0 on axis {axis}")
             taken = range(x.shape[axis])[slice(int(start), int(end), int(step))]
-            if not taken:
-                raise n.error(f"nothing is left of axis {axis} of {x.type}")
             starts[axis], lengths[axis], strides[axis] = taken.start, len(taken), int(step)
+        if 0 in lengths:  # no elements: known
+            return constant(np.empty(lengths, x.type.dtype.numpy), n.outputs[0])
         return n.make(cls(tuple(starts), tuple(lengths), tuple(strides)), x)
 
     @classmethod
@@ -77,11 +78,13 @@ class Slice(Op):
             piece = -(-x.shape[axis] // count)
             sizes = [piece] * (count - 1) + [x.shape[axis] - piece * (count - 1)]
         lengths = [int(size) for size in sizes]
-        if sum(lengths) != x.shape[axis] or min(lengths) < 1 or len(lengths) < count:
+        if sum(lengths) != x.shape[axis] or min(lengths) < 0 or len(lengths) < count:
             raise n.error(f"pieces {lengths} do not make up axis {axis} of {x.type}")
         ends = np.cumsum(lengths).tolist()
         return [
             n.make(cls.along(x.shape, axis, end - length, length), x, output=i)
+            if length
+            else constant(np.empty((*x.shape[:axis], 0, *x.shape[axis + 1 :]), x.type.dtype.numpy))
             for i, (end, length) in enumerate(zip(ends, lengths, strict=True))
         ][:count]
 
@@ -95,7 +98,8 @@ class Slice(Op):
     def infer(self, *inputs: TensorType) -> TensorType:
         x = inputs[0]
         fits = len(self.starts) == len(self.lengths) == len(self.steps) == x.rank and all(
-            0 <= start < size and 0 <= start + (length - 1) * step < size and length > 0
+            length == 0
+            or (0 <= start < size and 0 <= start + (length - 1) * step < size and length > 0)
             for start, length, step, size in zip(
                 self.starts, self.lengths, self.steps, x.shape, strict=True
             )
