@@ -48,6 +48,7 @@ def isa() -> Isa:
         "narrow": _ROUND.format("{0}"),
         "neg": "_mm_xor_si128({0}, _mm_set1_epi16(static_cast<short>(0x8000)))",
         "abs": "_mm_and_si128({0}, _mm_set1_epi16(0x7FFF))",
+        "exp2_biased": "_mm_slli_epi16({0}, 10)",
         **{name: _by_float(FLOAT.spell[name], count) for name, count in _OPERATIONS.items()},
     }
     half = replace(

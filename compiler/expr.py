@@ -61,6 +61,9 @@ Operand = Expr | float | int
 PRIMITIVES: dict[str, int] = {
     "add": 2, "sub": 2, "mul": 2, "div": 2, "min": 2, "max": 2, "neg": 1, "abs": 1, "sqrt": 1,
     "fma": 3, "floor": 1, "ceil": 1, "round": 1, "exp2i": 1,
+    # 2 ** n of n + bias, where the sum's lowest bits are the exponent field of 2 ** n: 0 and
+    # infinity at its ends. The bias is 1.5 * 2 ** 23 + 127, in half precision 1.5 * 2 ** 10 + 15.
+    "exp2_biased": 1,
     "lt": 2, "le": 2, "eq": 2, "is_nan": 1, "and": 2, "or": 2, "xor": 2, "not": 1, "select": 3,
     # Expanded where the target has no instruction (codegen/tiles/vector_math.py); scalar targets
     # call the C library.

@@ -34,6 +34,7 @@ MEANING: dict[str, Callable[..., Array]] = {
     "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": _divide, "trunc_div": _divide,
     "min": np.minimum, "max": np.maximum, "neg": np.negative, "abs": np.abs, "sqrt": np.sqrt,
     "fma": lambda a, b, c: a * b + c, "floor": np.floor, "ceil": np.ceil, "round": np.rint,
+    "exp2_biased": lambda x: (x.astype(np.float32).view(np.uint32) << 23).view(np.float32),
     "exp2i": np.exp2, "lt": np.less, "le": np.less_equal, "eq": np.equal, "is_nan": np.isnan,
     "and": np.logical_and, "or": np.logical_or, "xor": np.logical_xor, "not": np.logical_not,
     "select": np.where, "exp": np.exp, "log": np.log, "tanh": np.tanh, "erf": _ERF,

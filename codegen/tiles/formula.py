@@ -14,7 +14,7 @@ import numpy as np
 from mdlc.codegen.code import Microkernel
 from mdlc.codegen.isa.dialect import Dialect
 from mdlc.codegen.isa.scalar import SCALAR
-from mdlc.codegen.tiles.vector_math import FORMULAS, FUNCTIONS
+from mdlc.codegen.tiles.vector_math import FORMULAS, FUNCTIONS, HALF_FUNCTIONS
 from mdlc.compiler.expr import Expr, input_, primitives_of
 from mdlc.compiler.op import Elementwise
 
@@ -123,9 +123,8 @@ def _narrow(expr: Expr, isa: Dialect) -> bool:
     """Whether a formula is computed in half precision, not in float between two conversions."""
     kinds = primitives_of(expr)
     roundings = sum(1 for kind in _operations(expr) if kind not in _EXACT)
-    return all(kind in isa.spell or kind in _EXACT for kind in kinds) and (
-        roundings <= MAX_ROUNDINGS
-    )
+    known = _EXACT | HALF_FUNCTIONS.keys()
+    return all(kind in isa.spell or kind in known for kind in kinds) and roundings <= MAX_ROUNDINGS
 
 
 def _operations(expr: Expr) -> list[str]:
@@ -156,9 +155,9 @@ def _widened(name: str, comment: str, wide: Microkernel, arity: int, isa: Dialec
 
 def math_function(kind: str, isa: Dialect) -> Microkernel:
     """exp, log, ... on vectors as a function, such as exp_f32_neon."""
-    return _function(
-        f"{kind}_{isa.kind}_{isa.suffix}", FORMULAS[kind], FUNCTIONS[kind](input_(0)), 1, isa
-    )
+    functions = HALF_FUNCTIONS if isa.as_float is not None else FUNCTIONS
+    name = f"{kind}_{isa.kind}_{isa.suffix}"
+    return _function(name, FORMULAS[kind], functions[kind](input_(0)), 1, isa)
 
 
 def element_function(op: Elementwise, isa: Dialect) -> Microkernel:
@@ -166,7 +165,8 @@ def element_function(op: Elementwise, isa: Dialect) -> Microkernel:
     inputs = [input_(i) for i in range(op.arity)]
     formula = op.expr(*inputs)
     alone = formula.kind in FUNCTIONS and formula.kind not in isa.spell
-    if isa.as_float is None and alone and formula.args == (inputs[0],):
+    native = isa.as_float is None or formula.kind in HALF_FUNCTIONS
+    if native and alone and formula.args == (inputs[0],):
         return math_function(formula.kind, isa)
     comment = re.sub(r"\s+", " ", (type(op).__doc__ or "").split(" Source:")[0]).strip()
     comment = re.sub(r"\bself\.", "", comment)

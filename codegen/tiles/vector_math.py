@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from mdlc.compiler.expr import Expr, Operand, call, less, maximum, minimum, select, wrap
 
@@ -87,9 +88,68 @@ def erf(x: Expr) -> Expr:
     return select(less(magnitude, 0.5), series * x, signed)
 
 
-def sigmoid(x: Expr) -> Expr:
-    """1 / (1 + e ** -x)."""
+def sigmoid_by_exp(x: Expr) -> Expr:
+    """1 / (1 + e ** -x), for targets that have exp."""
     return 1 / (call("exp", -x) + 1)
+
+
+@dataclass(frozen=True)
+class _Exponential:
+    """e ** -x = 2 ** n * e ** -r with n the integer nearest to -x / ln 2.
+
+    Attributes:
+        bias: see `exp2_biased` in compiler/expr.py.
+        low, high: bounds of x, beyond which 2 ** n is infinite, or 0, anyway.
+        ln2: ln 2 in two parts, the first of so few bits that n times it is exact.
+        coefficients: of (e ** -r - 1 + r) / r ** 2 for |r| up to ln 2 / 2 (minimax of the relative
+            error of e ** -r, by linear programming on a grid).
+    """
+
+    bias: float
+    low: float
+    high: float
+    ln2: tuple[float, float]
+    coefficients: tuple[float, ...]
+
+    def sigmoid(self, x: Expr) -> Expr:
+        """1 / (1 + e ** -x): the polynomial in pairs of terms, so that few wait for another."""
+        bounded = minimum(maximum(x, self.low), self.high)
+        biased = call("fma", bounded, -1 / math.log(2), self.bias)
+        n = biased - self.bias
+        r = call("fma", n, self.ln2[1], call("fma", n, self.ln2[0], bounded))
+        square = r * r
+        negative = [-c for c in self.coefficients]
+        series = call("fma", r, negative[-1], negative[-2])
+        for first, second in zip(negative[-4::-2], negative[-3::-2], strict=True):
+            series = call("fma", series, square, call("fma", r, second, first))
+        power = 1 - call("fma", series, square, r)
+        return 1 / (call("fma", power, call("exp2_biased", biased), 1))
+
+
+_FLOAT = _Exponential(
+    bias=1.5 * 2**23 + 127,
+    low=-88.8,
+    high=88.1,
+    ln2=(0.693359375, -2.12194440e-4),
+    coefficients=(0.4999917088, -0.1666715257, 0.04189892569, -0.008311567433),
+)
+_HALF = _Exponential(
+    bias=1.5 * 2**10 + 15,
+    low=-11.4,
+    high=10.7,
+    ln2=(0.69140625, 0.0017408),
+    coefficients=(0.50409467, -0.1666221636),
+)
+
+
+def sigmoid(x: Expr) -> Expr:
+    """1 / (1 + e ** -x) within 3e-7 of itself; 0 from -88.4 down, where it is below 1e-38."""
+    return _FLOAT.sigmoid(x)
+
+
+def sigmoid_half(x: Expr) -> Expr:
+    """1 / (1 + e ** -x) in half precision within 2 ULP; 0 from -10.75 down (off by 3e-5)."""
+    return _HALF.sigmoid(x)
 
 
 FUNCTIONS: dict[str, Callable[[Expr], Expr]] = {
@@ -99,10 +159,12 @@ FUNCTIONS: dict[str, Callable[[Expr], Expr]] = {
     "erf": erf,
     "sigmoid": sigmoid,
 }
+# Those that are computed in half precision where vectors are of halves; others in float.
+HALF_FUNCTIONS: dict[str, Callable[[Expr], Expr]] = {"sigmoid": sigmoid_half}
 FORMULAS = {
     "exp": "e ** x: 2 ** n times a polynomial of the rest (Cephes expf)",
     "log": "natural logarithm: exponent and a polynomial of the mantissa (Cephes logf)",
     "tanh": "hyperbolic tangent: a polynomial near 0, else by exp (Cephes tanhf)",
     "erf": "error function: a series near 0, else Abramowitz and Stegun 7.1.26",
-    "sigmoid": "1 / (1 + e ** -x)",
+    "sigmoid": "1 / (1 + e ** -x), the power as 2 ** n times a polynomial of the remainder",
 }

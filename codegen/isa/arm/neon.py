@@ -60,6 +60,7 @@ FLOAT = Dialect(
         "round": "vrndnq_f32({0})",
         "exp2i": "vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vcvtq_s32_f32({0}), "
         "vdupq_n_s32(127)), 23))",
+        "exp2_biased": "vreinterpretq_f32_u32(vshlq_n_u32(vreinterpretq_u32_f32({0}), 23))",
         "lt": "vcltq_f32({0}, {1})",
         "le": "vcleq_f32({0}, {1})",
         "eq": "vceqq_f32({0}, {1})",

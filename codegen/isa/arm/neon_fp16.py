@@ -62,6 +62,7 @@ HALF = Dialect(
         "floor": "vrndmq_f16({0})",
         "ceil": "vrndpq_f16({0})",
         "round": "vrndnq_f16({0})",
+        "exp2_biased": "vreinterpretq_f16_u16(vshlq_n_u16(vreinterpretq_u16_f16({0}), 10))",
         "lt": "vcltq_f16({0}, {1})",
         "le": "vcleq_f16({0}, {1})",
         "eq": "vceqq_f16({0}, {1})",

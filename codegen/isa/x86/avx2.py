@@ -41,6 +41,7 @@ FLOAT = Dialect(
         "round": "_mm256_round_ps({0}, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)",
         "exp2i": "_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32({0}), "
         "_mm256_set1_epi32(127)), 23))",
+        "exp2_biased": "_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256({0}), 23))",
         "lt": "_mm256_cmp_ps({0}, {1}, _CMP_LT_OQ)",
         "le": "_mm256_cmp_ps({0}, {1}, _CMP_LE_OQ)",
         "eq": "_mm256_cmp_ps({0}, {1}, _CMP_EQ_OQ)",

@@ -57,6 +57,8 @@ FLOAT = Dialect(
         "exp2i": "_mm512_castsi512_ps(_mm512_maskz_slli_epi32(0xFFFF, "
         "_mm512_add_epi32(_mm512_maskz_cvtps_epi32(0xFFFF, {0}), "
         "_mm512_set1_epi32(127)), 23))",
+        "exp2_biased": "_mm512_castsi512_ps(_mm512_maskz_slli_epi32(0xFFFF, "
+        "_mm512_castps_si512({0}), 23))",
         "lt": "_mm512_cmp_ps_mask({0}, {1}, _CMP_LT_OQ)",
         "le": "_mm512_cmp_ps_mask({0}, {1}, _CMP_LE_OQ)",
         "eq": "_mm512_cmp_ps_mask({0}, {1}, _CMP_EQ_OQ)",
