@@ -1,0 +1,77 @@
+"""Transcendental functions of emitted code against double precision: their stated bounds hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+import mdlc
+from mdlc.codegen.tiles.vector_math import sigmoid_half
+from mdlc.compiler.expr import Expr, input_
+from tests.onnx_models import model, node, value
+from tests.targets import FLOAT_TARGETS, HALF_TARGETS, require
+from tests.test_expr import MEANING
+
+Array = npt.NDArray[Any]
+
+
+def _sigmoid(x: Array) -> Array:
+    with np.errstate(over="ignore"):
+        return np.asarray(1 / (1 + np.exp(-x.astype(np.float64))))
+
+
+def _in_halves(expr: Expr, x: Array) -> Array:
+    """A formula on halves, every operation rounded once, as the instructions do."""
+    if expr.kind == "input":
+        return x
+    if expr.kind == "const":
+        return np.full_like(x, expr.value)
+    arguments = [_in_halves(arg, x) for arg in expr.args]
+    if expr.kind == "exp2_biased":
+        return (arguments[0].view(np.uint16) << 10).view(np.float16)
+    with np.errstate(all="ignore"):
+        exact = MEANING[expr.kind](*(a.astype(np.float64) for a in arguments))
+        return np.asarray(exact, np.float64).astype(np.float16)
+
+
+def test_sigmoid_of_all_halves() -> None:
+    every = np.arange(65536, dtype=np.uint16).view(np.float16)
+    x = every[np.isfinite(every)]
+    found = _in_halves(sigmoid_half(input_(0)), x)
+    exact = _sigmoid(x)
+    ulp = np.spacing(exact.astype(np.float16)).astype(np.float64)
+    inner = x > -10.7
+    assert (np.abs(found - exact) / ulp)[inner].max() <= 2
+    assert np.abs(found - exact)[~inner].max() <= 3e-5
+    with np.errstate(all="ignore"):
+        silu = _in_halves(input_(0) * sigmoid_half(input_(0)), x)
+    assert np.abs(silu - x * exact)[x < -1].max() <= 5e-4
+    ends = np.array([-np.inf, np.inf, np.nan], np.float16)
+    np.testing.assert_array_equal(_in_halves(sigmoid_half(input_(0)), ends), [0, 1, np.nan])
+
+
+@pytest.mark.parametrize("target", FLOAT_TARGETS)
+def test_sigmoid_of_floats(target: str) -> None:
+    require(target)
+    dense = np.linspace(-88, 88, 65531).astype(np.float32)
+    x = np.concatenate([dense, np.array([-200, 200, -np.inf, np.inf, np.nan], np.float32)])
+    proto = model([node("Sigmoid", "x", "y")], [value("x", (1, x.size))], [value("y", (1, x.size))])
+    found = mdlc.compile(proto, target).build()({"x": x[None]})["y"][0]
+    exact = _sigmoid(dense)
+    assert (np.abs(found[:-5] - exact) / exact).max() <= 3e-7
+    np.testing.assert_allclose(found[-5:], [0, 1, 0, 1, np.nan], atol=2e-38, rtol=0)
+
+
+@pytest.mark.parametrize("target", HALF_TARGETS)
+def test_emitted_halves_are_those_of_the_formula(target: str) -> None:
+    require(target)
+    every = np.arange(65536, dtype=np.uint16).view(np.float16)
+    x = every[np.abs(every) < 1000].astype(np.float32)
+    proto = model([node("Sigmoid", "x", "s"), node("Relu", "s", "y")],
+                  [value("x", (1, x.size))], [value("y", (1, x.size))])  # fmt: skip
+    found = mdlc.compile(proto, target, precision="fp16").build()({"x": x[None]})["y"][0]
+    expected = _in_halves(sigmoid_half(input_(0)), x.astype(np.float16))
+    np.testing.assert_array_equal(found.astype(np.float16), expected)
