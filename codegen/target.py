@@ -21,7 +21,7 @@ from mdlc.codegen.plan import lowering
 from mdlc.codegen.plan.plan import Plan
 from mdlc.codegen.run import toolchain
 from mdlc.codegen.run.executable import Executable
-from mdlc.compiler.errors import MdlcError
+from mdlc.compiler.errors import MdlcError, choose
 
 
 @dataclass(frozen=True)
@@ -126,6 +126,18 @@ def targets() -> dict[str, Target]:
     return found
 
 
+# What people call a target whose name they do not know, for the hint.
+_CALLED = {
+    "aarch64": "arm-neon", "android": "arm-neon", "arm": "arm-neon", "arm64": "arm-neon",
+    "armv8": "arm-neon", "raspberrypi": "arm-neon",
+    "avx": "x86-avx2", "amd64": "x86-avx2", "x86": "x86-avx2", "x86-64": "x86-avx2",
+    "x86_64": "x86-avx2",
+    "gpu": "metal", "ios": "metal", "macos": "metal",
+    "c++": "generic", "cpp": "generic", "scalar": "generic",
+    "cpu": "host", "native": "host",
+}  # fmt: skip
+
+
 def find_target(name: str) -> Target:
     """The target of a name; `host` is the best instruction set that this machine runs.
 
@@ -137,9 +149,9 @@ def find_target(name: str) -> Target:
         return known[host_isa(isas().values()).name]
     if name not in known:
         raise MdlcError(
-            f"unknown target {name!r}",
+            f"there is no target {name!r}",
             node="--target",
-            hint=f"choose one of {', '.join(known)}, host",
+            hint=choose(name, (*known, "host"), _CALLED.get(name.lower())),
         )
     return known[name]
 

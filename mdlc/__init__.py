@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mdlc.api import CompiledModel, compile
     from mdlc.compiler.errors import MdlcError
+    from mdlc.options import CompileOptions
     from mdlc.precision.quantize import Quantize
     from mdlc.version import __version__
 
-__all__ = ["CompiledModel", "MdlcError", "Quantize", "__version__", "compile"]
+__all__ = ["CompileOptions", "CompiledModel", "MdlcError", "Quantize", "__version__", "compile"]
 
 # In a checkout the other folders of the package lie beside this one; without this line,
 # `python -m mdlc` there would need an editable install.
@@ -20,6 +21,7 @@ if not (Path(__file__).parent / "codegen").is_dir():
     __path__.append(str(Path(__file__).parent.parent))
 
 _HOMES = {
+    "CompileOptions": "mdlc.options",
     "CompiledModel": "mdlc.api",
     "MdlcError": "mdlc.compiler.errors",
     "Quantize": "mdlc.precision.quantize",

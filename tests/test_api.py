@@ -184,7 +184,7 @@ def test_depfile_escapes() -> None:
         ({"model": 3}, "a int is no model"),
         ({"model": b"nonsense"}, "not an ONNX model"),
         ({"model": "absent.onnx"}, "absent.onnx: there is no such file"),
-        ({"model": DIGITS, "target": "z80"}, "--target: unknown target 'z80'; choose one of"),
+        ({"model": DIGITS, "target": "z80"}, "--target: there is no target 'z80'; choose one of"),
         ({"model": DIGITS, "name": "1st"}, "--name: '1st' is no C\\+\\+ class name"),
         ({"model": DIGITS, "name": "class"}, "no C\\+\\+ class name"),
         ({"model": DIGITS, "shapes": {"x": (1,)}}, "--shape: the model has no input 'x'"),

@@ -111,10 +111,10 @@ def test_missing_operators_are_all_named(capsys: Captured, tmp_path: Path) -> No
     ("arguments", "told"),
     [
         (("absent.onnx",), "absent.onnx: there is no such file"),
-        ((DIGITS, "--target", "z80"), "unknown target 'z80'"),
+        ((DIGITS, "--target", "z80"), "there is no target 'z80'"),
         ((DIGITS, "--name", "a-b"), "no C++ class name"),
         ((DIGITS, "--shape", "image"), "write --shape input=1,3,224,224"),
-        ((DIGITS, "--shape", "image=1,1,-2,2"), "is no shape"),
+        ((DIGITS, "--shape", "image=1,1,-2,2"), "is not a shape"),
         ((DIGITS, "--shape", "image=1,1,9,9"), "which the model fixes at 32"),
         ((DIGITS, "--mean", "1,2"), "--mean: 2 values for 1 channels"),
         ((DIGITS, "--input-format", "yuv"), "yuv"),

@@ -160,7 +160,7 @@ def _grouped(path: Path) -> None:
         (["MODEL", "--prune-channels", "0.5", "--test", "HIGH"], "labels go from 0 to 10"),
         (["MODEL", "--prune-channels", "0.5", "--labels", "x.csv"], "labels need inputs"),
         (["MODEL", "--encodings", "int3"], "'int3' is no encoding"),
-        (["MODEL", "--weights-encoding", "auto"], "auto and a size belong together"),
+        (["MODEL", "--weights-encoding", "auto"], "auto needs a size to fit into"),
     ],
 )
 def test_bad_input_is_told_in_a_sentence(

@@ -112,7 +112,7 @@ def test_nothing_asked_nothing_changed() -> None:
 @pytest.mark.parametrize(
     ("shape", "elem_type", "options", "told"),
     [
-        ((1, 3, 5, 6), TensorProto.FLOAT, {"input_format": "yuv"}, "unknown input format"),
+        ((1, 3, 5, 6), TensorProto.FLOAT, {"input_format": "yuv"}, "there is no input format"),
         ((1, 3, 5, 6), TensorProto.FLOAT, {"channel_order": "brg"}, "channel order"),
         ((1, 3, 5, 6), TensorProto.FLOAT, {"std": (0.0,)}, "is zero"),
         ((1, 3, 5, 6), TensorProto.FLOAT, {"mean": (float("nan"),)}, "not finite"),

@@ -201,7 +201,7 @@ def test_verify_counts_answers(folder: Path, capsys: pytest.CaptureFixture[str])
 
 BAD = {
     "no inputs": (["--quantize", "int8"], "give --calibrate a folder"),
-    "no quantize": (["--calibrate", "x.npz"], "--calibrate: means nothing without --quantize"),
+    "no quantize": (["--calibrate", "x.npz"], "--calibrate: needs --quantize"),
     "missing": (["--quantize", "int8", "--calibrate", "nowhere"], "no such file or folder"),
     "layer": (
         ["--quantize", "int8", "--calibrate", "{set}", "--keep-float", "nothing"],
@@ -209,11 +209,11 @@ BAD = {
     ),
     "budget": (
         ["--quantize", "int8", "--calibrate", "{set}", "--accuracy-drop", "-1"],
-        "--accuracy-drop: -1 points",
+        "--accuracy-drop: -1 is out of range",
     ),
     "labels": (
         ["--quantize", "int8", "--calibrate", "{set}", "--labels", "x.csv"],
-        "--labels: nothing is counted",
+        "--labels: labels are only used to count lost answers",
     ),
     "table": (["--quantize", "int8", "--calibrate", "{table}"], "is no calibration table"),
     "zeros": (["--quantize", "int8", "--calibrate", "{zeros}"], "nothing but zeros"),
@@ -253,9 +253,9 @@ def test_bad_input_is_one_sentence_and_nothing_is_written(
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
-        ({"calibration": "median"}, "no calibration method"),
+        ({"calibration": "median"}, "there is no calibration 'median'"),
         ({"rounding": "up"}, "no rounding 'up'"),
-        ({"calibrate": "t.json", "accuracy_drop": 1.0}, "holds no inputs"),
+        ({"calibrate": "t.json", "accuracy_drop": 1.0}, "holds no pictures"),
     ],
 )
 def test_bad_requests_of_the_library(fields: dict[str, object], reason: str) -> None:

@@ -479,8 +479,8 @@ def test_auto_meets_the_size_with_less_error_where_there_is_room() -> None:
     [
         (["--weights-encoding", "int4"], "'int4' is no encoding"),
         (["--weights-encoding", "clustered:9"], "'clustered:9' is no encoding"),
-        (["--weights-encoding", "auto"], "auto and a size belong together"),
-        (["--max-size", "5000"], "auto and a size belong together"),
+        (["--weights-encoding", "auto"], "auto needs a size to fit into"),
+        (["--max-size", "5000"], "only --weights-encoding auto uses it"),
         (["--weights-encoding", "auto", "--max-size", "100"], "in the smallest encoding"),
     ],
 )

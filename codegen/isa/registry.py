@@ -9,7 +9,7 @@ from mdlc.codegen import isa as package
 from mdlc.codegen.isa.base import Isa
 from mdlc.codegen.isa.cores import CORES, Core
 from mdlc.codegen.isa.host import host_isa
-from mdlc.compiler.errors import MdlcError
+from mdlc.compiler.errors import MdlcError, choose
 
 
 def isas() -> dict[str, Isa]:
@@ -34,9 +34,9 @@ def find_isa(name: str) -> Isa:
         return host_isa(known.values())
     if name not in known:
         raise MdlcError(
-            f"unknown target {name!r}",
+            f"there is no target {name!r}",
             node="--target",
-            hint=f"choose one of {', '.join(known)}, host",
+            hint=choose(name, (*known, "host")),
         )
     return known[name]
 

@@ -8,11 +8,11 @@ import click
 
 from mdlc.checks.benchmark import Benchmark, benchmark
 from mdlc.commands.console import byte_count, count, err, out, progress, table
-from mdlc.commands.options import ModelOptions, model_options
+from mdlc.commands.options import GroupedCommand, Job, takes_model
 
 
-@click.command("bench")
-@model_options()
+@click.command("bench", cls=GroupedCommand)
+@takes_model()
 @click.option(
     "--repeats",
     type=click.IntRange(1),
@@ -21,14 +21,14 @@ from mdlc.commands.options import ModelOptions, model_options
     help="Inferences; medians are shown.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-def command(options: ModelOptions, repeats: int, as_json: bool) -> None:
+def command(job: Job, repeats: int, as_json: bool) -> None:
     """Build MODEL and time it on this machine, layer by layer.
 
     Shows GFLOP/s and the share of the peak of one core, which is measured in the same run with
     the target's multiply-adds, and the bytes of arena, weights and code.
     """
-    compiled = options.compile()
-    with progress(options.verbose) as tell:
+    compiled = job.compile()
+    with progress(job.verbose) as tell:
         tell("building and timing")
         found = benchmark(compiled, repeats)
     if as_json:

@@ -7,12 +7,13 @@ from pathlib import Path
 import click
 
 from mdlc.commands.console import byte_count, count, err, out
-from mdlc.commands.options import ModelOptions, model_options
+from mdlc.commands.options import GroupedCommand, Job, takes_model
+from mdlc.option import Group
 from mdlc.output import depfile, write_file
 
 
-@click.command("compile")
-@model_options()
+@click.command("compile", cls=GroupedCommand)
+@takes_model(frozenset(Group))
 @click.option(
     "-o",
     "--output",
@@ -22,31 +23,27 @@ from mdlc.output import depfile, write_file
     help="Folder for the files; made where missing. Default: here.",
 )
 @click.option(
-    "--embed-weights",
-    is_flag=True,
-    help="Put the weights into the C++ text; there is no separate file then.",
-)
-@click.option(
     "--depfile",
     "dependencies",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
     help="Also write a dependency file for Make, Ninja or CMake.",
 )
-def command(options: ModelOptions, output: Path, dependencies: Path | None) -> None:
+def command(job: Job, output: Path, dependencies: Path | None) -> None:
     """Compile MODEL (.onnx, or .pt2 where torch is installed) to a C++ class.
 
     Writes the header, the source, the weights, a JSON manifest, an example main and a
     CMakeLists.txt, and prints their paths.
     """
-    compiled = options.compile()
+    compiled = job.compile()
     paths = compiled.write(output)
     if dependencies is not None:
-        write_file(dependencies, depfile(paths, [*compiled.model.files, *options.tuned]))
+        read = [*compiled.model.files, *(job.options.tables or ())]
+        write_file(dependencies, depfile(paths, read))
     console = out()
     for path in paths:
         console.print(str(path), soft_wrap=True)
-    if options.verbose:
+    if job.verbose:
         err().print(str(compiled.report()))
     if console.is_terminal:
         plan = compiled.plan

@@ -9,18 +9,19 @@ import click
 
 from mdlc.codegen.weights.encoding import parse_encoding
 from mdlc.commands.console import out, progress, table
-from mdlc.commands.options import ModelOptions, model_options, parse_shapes
+from mdlc.commands.options import GroupedCommand, Job, takes_model
 from mdlc.compiler.errors import MdlcError
 from mdlc.compress.compression import METHODS, Compressed, Recipe, compress
 from mdlc.compress.ledger import write_ledger
 from mdlc.inputs.samples import Samples, load_samples
+from mdlc.option import Group
 from mdlc.output import write_file
 
 DEFAULT = "raw"
 
 
-@click.command("compress")
-@model_options(low_precision=False)
+@click.command("compress", cls=GroupedCommand)
+@takes_model({Group.TARGET, Group.INPUT, Group.CODE, Group.WEIGHTS, Group.SCHEDULES, Group.PASSES})
 @click.option(
     "--prune-channels",
     type=float,
@@ -55,7 +56,7 @@ DEFAULT = "raw"
 )
 @click.option(
     "--calibrate",
-    "calibration_data",  # ModelOptions has a field calibrate, for --quantize
+    "calibration_data",
     type=click.Path(path_type=Path),
     metavar="DIR|NPZ",
     help="Inputs to fit to: a folder of pictures or an NPZ file. Labels are not used.",
@@ -118,7 +119,7 @@ DEFAULT = "raw"
     "Default: MODEL.compress here.",
 )
 def command(
-    options: ModelOptions,
+    job: Job,
     prune_channels: float | None,
     target_macs: float | None,
     prune_weights: float | None,
@@ -142,16 +143,8 @@ def command(
     listed = [text for text in (encodings or "").split(",") if text]
     for text in listed:
         parse_encoding(text)
-    if options.weights_encoding != DEFAULT:
-        if options.weights_encoding != "auto":
-            parse_encoding(options.weights_encoding)
-        listed.append(options.weights_encoding)
-    if (options.max_size is not None) != (options.weights_encoding == "auto"):
-        raise MdlcError(
-            "auto and a size belong together",
-            node="--max-size",
-            hint="write --weights-encoding auto --max-size BYTES",
-        )
+    if job.options.weights_encoding != DEFAULT:
+        listed.append(job.options.weights_encoding)
     if labels is not None and test is None:
         raise MdlcError("labels need inputs", node="--labels", hint="give --test DIR")
     recipe = Recipe(
@@ -161,15 +154,15 @@ def command(
         channel_multiple,
         skip_layer,
         tuple(listed),
-        options.max_size,
+        job.options.max_size,
         seed,
         prune_weights,
         parse_block(block),
     )
-    with progress(options.verbose) as tell:
+    with progress(job.verbose) as tell:
         found = _run(
-            options, recipe, calibration_data, calibrate_limit, test, test_limit, labels,
-            label_offset, work or Path(f"{options.model.stem}.compress"), tell,
+            job, recipe, calibration_data, calibrate_limit, test, test_limit, labels,
+            label_offset, work or Path(f"{job.model.stem}.compress"), tell,
         )  # fmt: skip
     console = out()
     ledger = found.ledger
@@ -206,7 +199,7 @@ def parse_block(text: str) -> int:
 
 
 def _run(
-    options: ModelOptions,
+    job: Job,
     recipe: Recipe,
     calibrate: Path | None,
     calibrate_limit: int,
@@ -217,9 +210,7 @@ def _run(
     work: Path,
     tell: object,
 ) -> Compressed:
-    from dataclasses import replace
-
-    plain = replace(options, weights_encoding=DEFAULT, max_size=None)
+    plain = job.changed(weights_encoding=DEFAULT, max_size=None)
     compiled = plain.compile()
 
     def samples(
@@ -230,22 +221,12 @@ def _run(
         return load_samples(path, compiled.graph, compiled.how, flag, limit=limit, labels=csv)
 
     return compress(
-        options.model,
+        job.model,
         recipe,
         work=work,
         calibration=samples(calibrate, "--calibrate", calibrate_limit, None),
         test=samples(test, "--test", test_limit, labels),
         label_offset=label_offset,
-        options={
-            "target": options.target,
-            "name": options.name,
-            "shapes": parse_shapes(options.shape),
-            "mean": options.mean,
-            "std": options.std,
-            "input_format": options.input_format,
-            "channel_order": options.channel_order,
-            "threads": options.threads,
-            "embed_weights": options.embed_weights,
-        },
+        options=plain.options,
         progress=tell,  # type: ignore[arg-type]
     )

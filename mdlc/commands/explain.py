@@ -8,14 +8,14 @@ from mdlc.api import CompiledModel
 from mdlc.codegen.kernel import candidates
 from mdlc.codegen.target import target_of
 from mdlc.commands.console import count, out, table
-from mdlc.commands.options import ModelOptions, model_options
+from mdlc.commands.options import GroupedCommand, Job, takes_model
 from mdlc.compiler.errors import MdlcError
 
 _SHOWN = 5
 
 
-@click.command("explain")
-@model_options()
+@click.command("explain", cls=GroupedCommand)
+@takes_model()
 @click.option(
     "--layer",
     "wanted",
@@ -23,13 +23,13 @@ _SHOWN = 5
     help="Only this layer, by its name in the emitted class or in the model.",
 )
 @click.option("--all", "everything", is_flag=True, help="All candidates, not the best five.")
-def command(options: ModelOptions, wanted: str | None, everything: bool) -> None:
+def command(job: Job, wanted: str | None, everything: bool) -> None:
     """Print the kernels and schedules that were candidates for each layer of MODEL.
 
     The cost is the estimated number of cycles on one core; the winner is marked. Where a table
     of `mdlc tune` decided, its figures stand beside the estimates.
     """
-    compiled = options.compile()
+    compiled = job.compile()
     backend, tuned = compiled.plan.backend, compiled.tuned
     steps = [
         (number, step)

@@ -7,15 +7,16 @@ from pathlib import Path
 import click
 
 from mdlc.commands.console import count, out, table
-from mdlc.commands.options import ModelOptions, model_options
+from mdlc.commands.options import GroupedCommand, Job, takes_model
 from mdlc.compiler.ir import Graph, Node
 from mdlc.drawing import svg
 from mdlc.inspection import graph_at_stage
+from mdlc.option import Group
 from mdlc.output import write_file
 
 
-@click.command("inspect")
-@model_options(schedules=False, low_precision=False)
+@click.command("inspect", cls=GroupedCommand)
+@takes_model({Group.INPUT, Group.PASSES})
 @click.option(
     "--stage",
     metavar="PASS",
@@ -28,13 +29,13 @@ from mdlc.output import write_file
     metavar="FILE",
     help="Also draw it to this file.",
 )
-def command(options: ModelOptions, stage: str | None, picture: Path | None) -> None:
+def command(job: Job, stage: str | None, picture: Path | None) -> None:
     """Print the layers of MODEL with their shapes, multiply-adds and parameters.
 
     A stage is the name of a pass, such as lower_batch_norm; what the last one, assign_layout,
     leaves is what code is made from.
     """
-    graph = graph_at_stage(options, stage)
+    graph = graph_at_stage(job.model, job.options, stage)
     if picture is not None:
         write_file(picture, svg(graph).encode())
     shown = table("layer", "operator", "output", "MAC", "parameters", right=("MAC", "parameters"))

@@ -1,12 +1,12 @@
-"""Options that several commands share, and how they become a call of the library."""
+"""Options of `compile` as flags of the command line, in groups, and the call that they make."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import MISSING, Field, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
@@ -14,18 +14,14 @@ from click.shell_completion import CompletionItem
 import mdlc
 from mdlc.codegen.target import targets
 from mdlc.commands.console import progress
-from mdlc.commands.quantization import (
-    quantization_of,
-    quantization_options,
-    tell_half_precision,
-    write_quantization,
-)
+from mdlc.commands.quantization import tell_half_precision, write_quantization
 from mdlc.compiler.errors import MdlcError
-from mdlc.inputs.preprocess import INPUT_FORMATS
+from mdlc.option import Group, Option, options_of
+from mdlc.options import CompileOptions
 
-P = ParamSpec("P")
-T = TypeVar("T")
 Command = Callable[..., Any]
+# What concerns every command that compiles and goes on with what came of it.
+COMPILING = frozenset(Group) - {Group.FILES}
 
 
 class TargetType(click.ParamType[str]):
@@ -40,234 +36,92 @@ class TargetType(click.ParamType[str]):
         return [CompletionItem(n) for n in (*targets(), "host") if n.startswith(incomplete)]
 
 
+class Grouped(click.Option):
+    """An option that the help shows under the heading of its group."""
+
+    def __init__(self, *args: Any, heading: str, **rest: Any) -> None:
+        super().__init__(*args, **rest)
+        self.heading = heading
+
+
+class GroupedCommand(click.Command):
+    """A command whose help has a section for each group of options, its own first."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the sections."""
+        sections: dict[str, list[tuple[str, str]]] = {"Options": []}
+        for group in Group:
+            sections[group.value] = []
+        for parameter in self.get_params(ctx):
+            if isinstance(parameter, click.Argument):
+                continue
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                heading = parameter.heading if isinstance(parameter, Grouped) else "Options"
+                sections[heading].append(record)
+        for heading, records in sections.items():
+            if records:
+                with formatter.section(heading):
+                    formatter.write_dl(records)
+
+
 @dataclass(frozen=True)
-class ModelOptions:
-    """The options that say what is compiled, and how."""
+class Job:
+    """What a command is asked to compile.
+
+    Attributes:
+        verbose: say what is being done.
+        calibration_table, quantization_report: where these are written, if anywhere.
+    """
 
     model: Path
-    target: str
-    name: str | None
-    shape: tuple[str, ...]
-    mean: str | None
-    std: str | None
-    input_format: str | None
-    channel_order: str
-    dump: Path | None
-    check: bool
-    verbose: bool
-    core: str | None = None
-    threads: int = 1
-    embed_weights: bool = False
-    weights_encoding: str = "raw"
-    max_size: int | None = None
-    precision: str = "fp32"
-    quantize: str | None = None
-    calibrate: Path | None = None
-    calibration: str | None = None
-    per_tensor: bool = False
-    keep_float: tuple[str, ...] = ()
-    accuracy_drop: float | None = None
-    classes: Path | None = None
-    rounding: str | None = None
-    equalise: bool = False
-    placement: str | None = None
+    options: CompileOptions
+    verbose: bool = False
     calibration_table: Path | None = None
     quantization_report: Path | None = None
-    tuned: tuple[Path, ...] = ()
-    no_tuned: bool = False
-    fallback: str | None = None
 
-    def quantization(self) -> mdlc.Quantize | None:
-        """What is asked of low precision, if anything is.
-
-        Raises:
-            MdlcError: options that only it has are given without it, or it lacks its inputs.
-        """
-        return quantization_of(self)
+    def changed(self, **options: Any) -> Job:
+        """The same with other options."""
+        return replace(self, options=replace(self.options, **options))
 
     def compile(self) -> mdlc.CompiledModel:
-        """Calls the library, with progress on stderr; writes what low precision leaves."""
-        if self.tuned and self.no_tuned:
-            raise MdlcError("contradicts --tuned", node="--no-tuned", hint="give one of the two")
+        """Calls the library, with progress on stderr; writes what quantization leaves."""
         with progress(self.verbose) as tell:
-            compiled = mdlc.compile(
-                self.model,
-                self.target,
-                name=self.name,
-                shapes=parse_shapes(self.shape),
-                mean=self.mean,
-                std=self.std,
-                input_format=self.input_format,
-                channel_order=self.channel_order,
-                core=self.core,
-                threads=self.threads,
-                tuned=self.tuned or (() if self.no_tuned else None),
-                embed_weights=self.embed_weights,
-                weights_encoding=self.weights_encoding,
-                max_size=self.max_size,
-                quantize=self.quantization(),
-                fallback=self.fallback,
-                precision=self.precision,
-                calibrate=None if self.quantize else self.calibrate,
-                dump=self.dump,
-                check=self.check,
-                progress=tell,
-            )
-            write_quantization(self, compiled)
+            compiled = mdlc.compile(self.model, self.options, progress=tell)
+            write_quantization(compiled, self.calibration_table, self.quantization_report)
             tell_half_precision(compiled)
         return compiled
 
 
-def parse_shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
-    """Shapes by input name from texts such as input=1,3,224,224.
-
-    Raises:
-        MdlcError: one is not of that form.
-    """
-    shapes: dict[str, tuple[int, ...]] = {}
-    for text in texts:
-        name, _, dims = text.rpartition("=")
-        try:
-            shape = tuple(int(dim) for dim in dims.replace("x", ",").split(","))
-        except ValueError:
-            shape = ()
-        if not name or not shape or min(shape) < 1:
-            raise MdlcError(
-                f"{text!r} is no shape", node="--shape", hint="write --shape input=1,3,224,224"
-            )
-        shapes[name] = shape
-    return shapes
-
-
-def model_options(
-    default_target: str = "host",
-    *,
-    schedules: bool = True,
-    low_precision: bool = True,
-    labels: bool = True,
-) -> Callable[[Command], Command]:
-    """Adds MODEL and the options of ModelOptions, which the command gets as `options`.
-
-    Args:
-        schedules: whether the command has a use for chosen schedules.
-        low_precision: whether it computes, so that --quantize means something.
-        labels: whether --labels is the CSV of low precision.
-    """
-    decorators = [
-        click.argument("model", type=click.Path(path_type=Path)),
-        click.option(
-            "-t",
-            "--target",
-            type=TargetType(),
-            default=default_target,
-            show_default=True,
-            help="What to compile for; see `mdlc targets`.",
-        ),
-        click.option(
-            "--name",
-            metavar="CLASS",
-            help="Name of the emitted class; the default is made of the file's name.",
-        ),
-        click.option(
-            "--shape",
-            multiple=True,
-            metavar="INPUT=DIMS",
-            help="Shape of an input with open dimensions, as input=1,3,224,224. "
-            "An open batch is 1 by itself. May be repeated.",
-        ),
-        click.option(
-            "--input-format",
-            type=click.Choice([*INPUT_FORMATS, "float"]),
-            help="What the caller's buffer holds: 8-bit pixels, row by row, or floats "
-            "in the network's own shape. Default: the network's input as it is.",
-        ),
-        click.option(
-            "--mean",
-            metavar="M[,M,M]",
-            help="Subtracted from the buffer's values (0..255 for 8-bit formats), one "
-            "number or one per channel of the network.",
-        ),
-        click.option("--std", metavar="S[,S,S]", help="Divides what is left after --mean."),
-        click.option(
-            "--channel-order",
-            type=click.Choice(["rgb", "bgr"]),
-            default="rgb",
-            show_default=True,
-            help="Order of channels that the network was trained on.",
-        ),
-        click.option(
-            "--core",
-            metavar="CORE",
-            help="Core of the target that schedules are chosen for; see `mdlc targets --cores`. "
-            "Default: what suits the target's processors in general.",
-        ),
-        click.option(
-            "--threads",
-            type=click.IntRange(1, 64),
-            default=1,
-            show_default=True,
-            help="Most threads that the emitted class computes on; Init may be told fewer.",
-        ),
-        click.option(
-            "--weights-encoding",
-            default="raw",
-            show_default=True,
-            metavar="ENCODING",
-            help="How weights are stored: raw, fp16, bf16, int8 or clustered:BITS (2 to 8), each "
-            "with +huffman or not; auto: the least error for --max-size. All but raw are "
-            "decoded by Init; arithmetic stays float32.",
-        ),
-        click.option(
-            "--max-size",
-            type=click.IntRange(1),
-            metavar="BYTES",
-            help="Most bytes of the weights file, for --weights-encoding auto.",
-        ),
-        click.option(
-            "--fallback",
-            type=click.Choice(["cpu"]),
-            help="Leave layers that a GPU target lacks to a C++ class, instead of refusing.",
-        ),
-        click.option(
-            "--dump",
-            type=click.Path(path_type=Path, file_okay=False),
-            metavar="DIR",
-            help="Write the graph after every pass to this folder, as text.",
-        ),
-        click.option(
-            "--check",
-            is_flag=True,
-            help="Run the network in NumPy before and after every pass and compare.",
-        ),
-        click.option("-v", "--verbose", is_flag=True, help="Say what is being done."),
+def takes_model(groups: Collection[Group] = COMPILING) -> Callable[[Command], Command]:
+    """Adds MODEL and the options of these groups, which the command gets as `job`."""
+    shown = {entry.flag: (name, entry) for name, entry in _entries() if entry.group in groups}
+    decorators: list[Callable[[Command], Command]] = [
+        click.argument("model", type=click.Path(path_type=Path))
     ]
-    if schedules:
-        decorators += [
-            click.option(
-                "--tuned",
-                multiple=True,
-                type=click.Path(path_type=Path, dir_okay=False),
-                metavar="FILE",
-                help="Choose schedules by this table of `mdlc tune` instead of the one that comes "
-                "with mdlc. May be repeated: later tables override.",
-            ),
-            click.option(
-                "--no-tuned",
-                is_flag=True,
-                help="Choose schedules by the cost model alone.",
-            ),
-        ]
-
-    if low_precision:
-        decorators += quantization_options(labels)
+    for name, entry in shown.values():
+        decorators.append(_flag(name, entry))
+        if entry.off is not None:
+            flag, help = entry.off
+            rest: dict[str, Any] = {"help": help, "cls": Grouped, "heading": entry.group.value}
+            decorators.append(click.option(flag, f"no_{name}", is_flag=True, **rest))
+    if Group.PRECISION in groups:
+        decorators += _QUANTIZATION_FILES
+    decorators.append(click.option("-v", "--verbose", is_flag=True, help="Say what is being done."))
 
     def decorate(function: Command) -> Command:
         @functools.wraps(function)
-        def gathered(**given: Any) -> Any:
-            fields = {
-                name: given.pop(name) for name in ModelOptions.__dataclass_fields__ if name in given
-            }
-            return function(options=ModelOptions(**fields), **given)
+        def gathered(model: Path, verbose: bool, **given: Any) -> Any:
+            asked = {name: given.pop(name) for name, _ in shown.values()}
+            for name, entry in shown.values():
+                if entry.off is not None and given.pop(f"no_{name}"):
+                    if asked[name]:
+                        reason, hint = f"contradicts {entry.flag}", "give one of the two"
+                        raise MdlcError(reason, node=entry.off[0], hint=hint)
+                    asked[name] = _EMPTY
+            files = {name: given.pop(name) for name in _FILE_NAMES if name in given}
+            options = _options(asked, {n: f for n, f in files.items() if f is not None})
+            return function(job=Job(model, options, verbose, **files), **given)
 
         command: Command = gathered
         for decorator in reversed(decorators):
@@ -275,3 +129,109 @@ def model_options(
         return command
 
     return decorate
+
+
+_EMPTY = object()
+_FILE_NAMES = ("calibration_table", "quantization_report")
+_QUANTIZATION_FILES = (
+    click.option(
+        "--calibration-table",
+        type=click.Path(path_type=Path, dir_okay=False),
+        metavar="FILE",
+        help="Write the ranges here, to be read, edited and given to --calibrate.",
+        cls=Grouped,
+        heading=Group.PRECISION.value,
+    ),
+    click.option(
+        "--quantization-report",
+        type=click.Path(path_type=Path, file_okay=False),
+        metavar="DIR",
+        help="Write figures of every layer here, and a plot of the ranges.",
+        cls=Grouped,
+        heading=Group.PRECISION.value,
+    ),
+)
+
+
+def _entries() -> Iterator[tuple[str, Option]]:
+    """All options by the names of their fields, with those nested in others."""
+    for field, entry in options_of(CompileOptions):
+        yield field.name, entry
+        if entry.nested is not None:
+            yield from ((inner.name, option) for inner, option in options_of(entry.nested))
+
+
+def _flag(name: str, entry: Option) -> Callable[[Command], Command]:
+    """A flag of click's for an option; None, False or () stand for the default."""
+    default = _defaults()[name]
+    rest: dict[str, Any] = {"help": entry.help}
+    if default is False:
+        rest["is_flag"] = True
+    elif name == "target":
+        rest["type"] = TargetType()
+    elif entry.choices:
+        rest["type"] = click.Choice(list(entry.choices))
+    elif entry.path is not None:
+        rest["type"] = click.Path(
+            path_type=Path, dir_okay=entry.path != "file", file_okay=entry.path != "folder"
+        )
+    elif entry.number is not None:
+        rest["type"] = entry.number
+    if default not in (None, False, ()):
+        rest["help"] += f"  [default: {default}]"
+    if entry.repeated:
+        rest["multiple"] = True
+    return click.option(
+        *entry.flags, name, metavar=entry.metavar, cls=Grouped, heading=entry.group.value, **rest
+    )
+
+
+def _defaults() -> dict[str, Any]:
+    every: dict[str, Any] = {}
+    nested = (entry.nested for _, entry in options_of(CompileOptions))
+    classes: list[type[Any]] = [CompileOptions, *(each for each in nested if each is not None)]
+    for cls in classes:
+        for field, _ in options_of(cls):
+            every.setdefault(field.name, None if field.default is MISSING else field.default)
+    return every
+
+
+def _options(asked: Mapping[str, Any], files: Mapping[str, Path]) -> CompileOptions:
+    """The options that the command line asks for.
+
+    Raises:
+        MdlcError: a value is bad, or an option is given without the one that it needs.
+    """
+    given = {n: v for n, v in asked.items() if v is not None and v is not False and v != ()}
+    given = {name: () if value is _EMPTY else value for name, value in given.items()}
+    for field, entry in options_of(CompileOptions):
+        if entry.nested is None:
+            continue
+        inner = [(f, option) for f, option in options_of(entry.nested)]
+        own = {f.name for f in fields(CompileOptions)}
+        if field.name in given:
+            _check_needed(inner, given, entry)
+            chosen = {f.name: given.pop(f.name) for f, _ in inner if f.name in given}
+            given[field.name] = entry.nested(**chosen)
+            continue
+        lone = [option.flag for f, option in inner if f.name in given and f.name not in own]
+        lone += [f"--{name.replace('_', '-')}" for name in files]
+        if lone:
+            raise MdlcError(
+                f"needs {entry.flag}",
+                node=lone[0],
+                hint=f"add {entry.flag} {entry.choices[0]}, or leave it out",
+            )
+    return CompileOptions(**given)
+
+
+def _check_needed(
+    inner: list[tuple[Field[Any], Option]], given: Mapping[str, Any], entry: Option
+) -> None:
+    for field, option in inner:
+        if field.default is MISSING and field.name not in given:
+            raise MdlcError(
+                "8-bit integers need the ranges of all tensors",
+                node=entry.flag,
+                hint=f"give {option.flag} a folder of some 64 pictures, or an NPZ file",
+            )

@@ -11,17 +11,18 @@ import numpy as np
 
 from mdlc.checks.verification import top_classes
 from mdlc.commands.console import out, progress
-from mdlc.commands.options import ModelOptions, model_options
+from mdlc.commands.options import COMPILING, GroupedCommand, Job, takes_model
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.types import Array
 from mdlc.inputs.pictures import load_inputs
+from mdlc.option import Group
 from mdlc.output import write_file
 
 FEWEST_CLASSES = 2
 
 
-@click.command("run")
-@model_options(labels=False)
+@click.command("run", cls=GroupedCommand)
+@takes_model(COMPILING - {Group.LABELS})
 @click.option(
     "-i",
     "--input",
@@ -44,15 +45,15 @@ FEWEST_CLASSES = 2
     metavar="FILE",
     help="Names of the classes, one a line.",
 )
-def command(options: ModelOptions, source: Path, output: Path | None, labels: Path | None) -> None:
+def command(job: Job, source: Path, output: Path | None, labels: Path | None) -> None:
     """Compile MODEL, build it, run it once and print the answer.
 
     ARM code runs in qemu-aarch64 where this machine is no ARM.
     """
     names = _labels(labels) if labels else None
-    compiled = options.compile()
+    compiled = job.compile()
     values = load_inputs(source, compiled.graph, compiled.how, "--input")
-    with progress(options.verbose) as tell:
+    with progress(job.verbose) as tell:
         tell("building")
         executable = compiled.build()
         tell("running")

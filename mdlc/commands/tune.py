@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -15,13 +14,14 @@ from rich.table import Column
 from mdlc.codegen.run.measure import find_machine
 from mdlc.codegen.target import target_of
 from mdlc.commands.console import count, err, out, table
-from mdlc.commands.options import ModelOptions, model_options
+from mdlc.commands.options import COMPILING, GroupedCommand, Job, takes_model
 from mdlc.compiler.errors import MdlcError
+from mdlc.option import Group
 from mdlc.tuning import REPEATS, TOP, TOP_COUNTED, Progress, Tuning, layers_of, tune
 
 
-@click.command("tune")
-@model_options(schedules=False)
+@click.command("tune", cls=GroupedCommand)
+@takes_model(COMPILING - {Group.SCHEDULES})
 @click.option(
     "--table",
     "path",
@@ -59,7 +59,7 @@ from mdlc.tuning import REPEATS, TOP, TOP_COUNTED, Progress, Tuning, layers_of, 
     help="Begin no further layers after so long; the same command goes on later.",
 )
 def command(
-    options: ModelOptions,
+    job: Job,
     path: Path | None,
     runner: str | None,
     push: str | None,
@@ -73,7 +73,7 @@ def command(
     small program and measured. The table is written after every layer, so that an interrupted
     run goes on where it stopped.
     """
-    compiled = replace(options, no_tuned=True).compile()
+    compiled = job.changed(tuned=()).compile()
     if not target_of(compiled.plan).timed:
         name = compiled.plan.backend.name
         raise MdlcError(
@@ -83,7 +83,7 @@ def command(
     isa = compiled.plan.isa
     layers = layers_of([compiled.plan])
     path = path or Path(f"{isa.name}.tuned.json")
-    with tuning_progress(options.verbose) as progress:
+    with tuning_progress(job.verbose) as progress:
         found = tune(
             layers,
             isa,

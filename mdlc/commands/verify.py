@@ -12,7 +12,7 @@ from mdlc.api import CompiledModel
 from mdlc.checks.integer_verification import accuracy, computes_in_bytes, integer_layers
 from mdlc.checks.verification import LayerErrors, verify
 from mdlc.commands.console import err, out, progress, table
-from mdlc.commands.options import ModelOptions, model_options
+from mdlc.commands.options import GroupedCommand, Job, takes_model
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.types import Array
 from mdlc.inputs.pictures import random_inputs
@@ -23,8 +23,8 @@ RANDOM_RUNS = 2
 INTEGER_RUNS = 3
 
 
-@click.command("verify")
-@model_options()
+@click.command("verify", cls=GroupedCommand)
+@takes_model()
 @click.option(
     "--inputs",
     type=click.Path(path_type=Path),
@@ -52,7 +52,7 @@ INTEGER_RUNS = 3
     help="Classes of --inputs (file,class), as the network counts them.",
 )
 def command(
-    options: ModelOptions,
+    job: Job,
     inputs: Path | None,
     limit: int,
     seed: int,
@@ -72,13 +72,13 @@ def command(
         raise MdlcError("nothing is counted", node="--input-labels", hint="add --quantized")
     if quantized and inputs is None:
         raise MdlcError("counts answers", node="--quantized", hint="give --inputs")
-    compiled = options.compile()
+    compiled = job.compile()
     if quantized or computes_in_bytes(compiled):
-        _integers(options, compiled, inputs, limit, seed)
+        _integers(job, compiled, inputs, limit, seed)
         if quantized:
-            _accuracy(options, compiled, inputs, input_labels)
+            _accuracy(job, compiled, inputs, input_labels)
         return
-    with progress(options.verbose) as tell:
+    with progress(job.verbose) as tell:
         tell("building and running")
         found = verify(compiled, _inputs(compiled, inputs, limit, seed))
     shown = table(
@@ -108,9 +108,9 @@ def command(
 
 
 def _integers(
-    options: ModelOptions, compiled: CompiledModel, inputs: Path | None, limit: int, seed: int
+    job: Job, compiled: CompiledModel, inputs: Path | None, limit: int, seed: int
 ) -> None:
-    with progress(options.verbose) as tell:
+    with progress(job.verbose) as tell:
         tell("building and running")
         few = itertools.islice(_inputs(compiled, inputs, limit, seed), INTEGER_RUNS)
         found = integer_layers(compiled, few)
@@ -141,12 +141,10 @@ def _integers(
     raise click.exceptions.Exit(1)
 
 
-def _accuracy(
-    options: ModelOptions, compiled: CompiledModel, source: Path | None, labels: Path | None
-) -> None:
+def _accuracy(job: Job, compiled: CompiledModel, source: Path | None, labels: Path | None) -> None:
     assert source is not None
     inputs = InputSet(compiled.graph, compiled.how, source, "--inputs")
-    with progress(options.verbose) as tell:
+    with progress(job.verbose) as tell:
         tell("counting answers")
         if labels is None:
             found = accuracy(compiled, inputs, None)

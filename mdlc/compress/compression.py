@@ -32,6 +32,8 @@ from mdlc.compress.ledger import Entry, Ledger, entry_from_json
 from mdlc.inputs.preprocess import model_values, picture_input
 from mdlc.inputs.samples import Samples
 from mdlc.inputs.sources import read_model
+from mdlc.naming import class_name
+from mdlc.options import CompileOptions, parse_shapes
 from mdlc.output import write_files
 from mdlc.passes.prune_channels import Pruned, filter_norms, prune_channels, prune_to_macs
 from mdlc.passes.prune_weights import check_pruning, prune_weights
@@ -98,7 +100,7 @@ class _Run:
     recipe: Recipe
     calibration: Samples | None
     test: Samples | None
-    options: Mapping[str, Any]
+    options: CompileOptions
     label_offset: int
     work: Path
     tell: Progress
@@ -113,7 +115,7 @@ def compress(
     calibration: Samples | None = None,
     test: Samples | None = None,
     label_offset: int = 0,
-    options: Mapping[str, Any] | None = None,
+    options: CompileOptions | Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> Compressed:
     """Compresses a network.
@@ -123,7 +125,7 @@ def compress(
         calibration: inputs for method reconstruct.
         test: inputs (with labels or not) for accuracy.
         label_offset: added to labels, 1 where class 0 is the background.
-        options: further arguments of mdlc.compile (target, mean, ...).
+        options: of mdlc.compile, those of the weights' encoding apart.
 
     Raises:
         MdlcError: the recipe does not fit the network or the samples.
@@ -134,7 +136,7 @@ def compress(
         recipe,
         calibration,
         test,
-        dict(options or {}),
+        options if isinstance(options, CompileOptions) else CompileOptions.of(None, options),
         label_offset,
         work,
         progress or (lambda text: None),
@@ -226,7 +228,8 @@ def _stage(run: _Run, name: str, key: str, make: Callable[[], Graph]) -> Path:
 
 def _graph(run: _Run, model: Path) -> Graph:
     """The network as trained, on the operators that pruning works on."""
-    graph = import_model(model, shapes=run.options.get("shapes"))
+    shapes = run.options.shapes
+    graph = import_model(model, shapes=None if shapes is None else parse_shapes(shapes))
     return optimise(graph, stop_after="remove_dead_channels")
 
 
@@ -286,15 +289,11 @@ def _sparse(run: _Run, path: Path) -> Graph:
 
 
 def _compiled(run: _Run, path: Path, encoding: str) -> CompiledModel:
-    options = dict(run.options)
-    options["weights_encoding"] = encoding
-    options["max_size"] = run.recipe.max_size if encoding == "auto" else None
-    options.setdefault("name", None)
-    if path != run.model and options["name"] is None:
-        from mdlc.naming import class_name
-
-        options["name"] = class_name(run.model.stem)
-    return compile(path, **options)
+    name = run.options.name
+    if path != run.model and name is None:
+        name = class_name(run.model.stem)
+    max_size = run.recipe.max_size if encoding == "auto" else None
+    return compile(path, run.options, name=name, weights_encoding=encoding, max_size=max_size)
 
 
 def _figures(run: _Run, stage: str, note: str, path: Path, encoding: str, key: str) -> Entry:

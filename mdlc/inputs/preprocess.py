@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from mdlc.compiler.errors import MdlcError
+from mdlc.compiler.errors import MdlcError, choose
 from mdlc.compiler.ir import Graph, Node, make
 from mdlc.compiler.ops.cast import Cast
 from mdlc.compiler.ops.constant import constant
@@ -49,13 +49,13 @@ class Preprocess:
         known = (*INPUT_FORMATS, "float")
         if self.input_format is not None and self.input_format not in known:
             raise MdlcError(
-                f"unknown input format {self.input_format!r}",
+                f"there is no input format {self.input_format!r}",
                 node="--input-format",
-                hint=f"choose one of {', '.join(known)}",
+                hint=choose(self.input_format, known),
             )
         if self.channel_order not in ("rgb", "bgr"):
             raise MdlcError(
-                f"unknown channel order {self.channel_order!r}",
+                f"there is no channel order {self.channel_order!r}",
                 node="--channel-order",
                 hint="choose rgb or bgr",
             )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass
 from pathlib import Path
+from typing import Any
 
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.types import Array
+from mdlc.option import Group, check_fields, option
 from mdlc.quantization.ranges import METHODS
 
 ROUNDINGS = ("adaptive", "corrected", "nearest")
@@ -15,66 +17,87 @@ PLACEMENTS = ("cost", "everywhere")
 DEFAULT_METHOD = "minmax"
 
 
+# One flag, of ranges of 8-bit integers and of half precision alike.
+CALIBRATE: dict[str, Any] = {
+    "metavar": "PICTURES|NPZ|TABLE",
+    "help": "A folder of pictures or an NPZ file to learn the ranges of all tensors from, or (for "
+    "--quantize) a table (.json) that --calibration-table kept.",
+}
+
+
+def _names(given: str | Sequence[str]) -> tuple[str, ...]:
+    """Names of layers; texts may have several, between commas."""
+    texts = [given] if isinstance(given, str) else given
+    return tuple(name for text in texts for name in text.split(",") if name)
+
+
+def _calibrate_words(given: Any) -> list[str]:
+    return ["--calibrate", Path(given).name] if isinstance(given, str | Path) else []
+
+
 @dataclass(frozen=True)
 class Quantize:
     """Compile to 8-bit integers.
 
-    Attributes:
-        calibrate: a folder of pictures, an NPZ file (arrays of one input, or of many along a
-            first axis), a calibration table (.json) that was kept, or the inputs themselves as
-            mappings from input name to array.
-        calibration: how ranges are chosen: minmax, percentile, entropy or mse.
-        per_tensor: one scale for all weights of a layer, not one for every output channel.
-        keep_float: layers that stay in float, by the tensor that they or their activation make.
-        accuracy_drop: most points of top-1 that may be lost; the compiler keeps the fewest
-            layers in float that it takes.
-        labels: CSV of the classes of the calibration set's inputs; without, the float network's
-            answers count as right.
-        rounding: adaptive (for the layer's output, with biases corrected), corrected (to
-            nearest, and biases take back what the mean moves) or nearest.
-        equalise: bring the channels between convolutions to ranges alike first.
-        placement: cost: layers that are estimated to be faster in float on the target, with the
-            transitions that it takes, stay there; everywhere: all layers that can be in integers.
+    Inputs to calibrate with may also be mappings from input name to array; an NPZ file has arrays
+    of one input, or of many along a first axis.
+
+    Raises:
+        MdlcError: a value that an option does not have, or two that contradict each other.
     """
 
-    calibrate: str | Path | Sequence[Mapping[str, Array]]
-    calibration: str = DEFAULT_METHOD
-    per_tensor: bool = False
-    keep_float: Sequence[str] = ()
-    accuracy_drop: float | None = None
-    labels: str | Path | None = None
-    rounding: str = ROUNDINGS[0]
-    equalise: bool = False
-    placement: str = "cost"
+    calibrate: str | Path | Sequence[Mapping[str, Array]] = option(
+        MISSING, "--calibrate", group=Group.PRECISION, convert=lambda given: given,
+        path="any", shows=_calibrate_words, **CALIBRATE,
+    )  # fmt: skip
+    calibration: str = option(
+        DEFAULT_METHOD, "--calibration", group=Group.PRECISION, choices=tuple(METHODS), always=True,
+        help="How ranges are chosen.",
+    )  # fmt: skip
+    per_tensor: bool = option(
+        False, "--per-tensor", group=Group.PRECISION,
+        help="One scale for all weights of a layer, instead of one for every channel.",
+    )  # fmt: skip
+    keep_float: Sequence[str] = option(
+        (), "--keep-float", group=Group.PRECISION, metavar="LAYER[,LAYER]", repeated=True,
+        convert=_names, shows=lambda names: ["--keep-float", ",".join(names)],
+        help="Layers that stay in float, as the report names them. May be repeated.",
+    )  # fmt: skip
+    accuracy_drop: float | None = option(
+        None, "--accuracy-drop", group=Group.PRECISION, metavar="POINTS", number=float,
+        bounds=(0, 100),
+        help="Most points of top-1 to lose: keeps the fewest layers in float that it takes.",
+    )  # fmt: skip
+    labels: str | Path | None = option(
+        None, "--labels", group=Group.LABELS, metavar="CSV", path="any",
+        help="Classes of the calibration pictures (file,class), for --accuracy-drop. Default: "
+        "the float network's answers.",
+    )  # fmt: skip
+    rounding: str = option(
+        ROUNDINGS[0], "--rounding", group=Group.PRECISION, choices=ROUNDINGS,
+        help="How weights are rounded: for the layer's output; to nearest, biases corrected; or "
+        "to nearest and nothing more.",
+    )  # fmt: skip
+    equalise: bool = option(
+        False, "--equalise", group=Group.PRECISION,
+        help="First bring channels between convolutions to similar ranges.",
+    )  # fmt: skip
+    placement: str = option(
+        PLACEMENTS[0], "--placement", group=Group.PRECISION, choices=PLACEMENTS,
+        help="Integers where the target is faster with them (cost), or everywhere.",
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
-        if self.calibration not in METHODS:
-            raise MdlcError(
-                f"there is no calibration method {self.calibration!r}",
-                node="--calibration",
-                hint=f"choose one of {', '.join(METHODS)}",
-            )
-        for option, given, known in (
-            ("rounding", self.rounding, ROUNDINGS),
-            ("placement", self.placement, PLACEMENTS),
-        ):
-            if given not in known:
-                raise MdlcError(
-                    f"there is no {option} {given!r}",
-                    node=f"--{option}",
-                    hint=f"choose one of {', '.join(known)}",
-                )
-        if self.accuracy_drop is not None and not 0 <= self.accuracy_drop <= 100:
-            raise MdlcError(
-                f"{self.accuracy_drop:g} points", node="--accuracy-drop", hint="choose 0 to 100"
-            )
+        check_fields(self)
         if self.labels is not None and self.accuracy_drop is None:
             raise MdlcError(
-                "nothing is counted", node="--labels", hint="give --accuracy-drop POINTS too"
+                "labels are only used to count lost answers",
+                node="--labels",
+                hint="give --accuracy-drop POINTS too",
             )
         if self.from_table and self.accuracy_drop is not None:
             raise MdlcError(
-                "a calibration table holds no inputs to count on",
+                "a calibration table holds no pictures to count answers on",
                 node="--accuracy-drop",
                 hint="give --calibrate the pictures",
             )
@@ -94,25 +117,3 @@ class Quantize:
     def from_table(self) -> bool:
         """Whether ranges are read from a table instead of measured."""
         return self.path is not None and self.path.suffix.lower() == ".json"
-
-    def words(self) -> list[str]:
-        """The options of the command line; folders are left out of the names of files."""
-        words = ["--quantize", "int8"]
-        if self.path is not None:
-            words += ["--calibrate", self.path.name]
-        words += ["--calibration", self.calibration]
-        if self.per_tensor:
-            words.append("--per-tensor")
-        if self.keep_float:
-            words += ["--keep-float", ",".join(self.keep_float)]
-        if self.accuracy_drop is not None:
-            words += ["--accuracy-drop", f"{self.accuracy_drop:g}"]
-        if self.labels is not None:
-            words += ["--labels", Path(self.labels).name]
-        if self.rounding != ROUNDINGS[0]:
-            words += ["--rounding", self.rounding]
-        if self.equalise:
-            words.append("--equalise")
-        if self.placement != "cost":
-            words += ["--placement", self.placement]
-        return words

@@ -157,4 +157,4 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert invoke([str(path), "-t", "metal", "-o", str(tmp_path / "no")]) == 2
     assert "--fallback cpu" in capsys.readouterr().err
     assert invoke([str(path), "-t", "generic", "--fallback", "cpu"]) == 2
-    assert "does not fall back" in capsys.readouterr().err
+    assert "has all layers on the processor already" in capsys.readouterr().err

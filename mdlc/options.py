@@ -1,0 +1,274 @@
+"""The options of `compile`: each one entry, read by the library, the command line and headers."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mdlc.codegen.target import Target, find_target
+from mdlc.codegen.weights.encoding import Encoding, parse_encoding
+from mdlc.compiler.errors import MdlcError
+from mdlc.inputs.preprocess import INPUT_FORMATS, Preprocess, parse_numbers
+from mdlc.naming import checked_class_name
+from mdlc.option import Group, check_fields, keywords, option, words
+from mdlc.precision.quantize import CALIBRATE, Quantize
+
+Numbers = str | float | Sequence[float] | None
+Shapes = Mapping[str, Sequence[int]] | Sequence[str] | None
+Tables = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None
+
+MAX_THREADS = 64
+PRECISIONS = ("fp32", "fp16", "bf16")
+
+
+def parse_shapes(given: Mapping[str, Sequence[int]] | Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Shapes by input name, also from texts such as input=1,3,224,224.
+
+    Raises:
+        MdlcError: one is not of that form.
+    """
+    if isinstance(given, Mapping):
+        return {name: tuple(shape) for name, shape in given.items()}
+    shapes: dict[str, tuple[int, ...]] = {}
+    for text in given:
+        name, _, dims = text.rpartition("=")
+        try:
+            shape = tuple(int(dim) for dim in dims.replace("x", ",").split(","))
+        except ValueError:
+            shape = ()
+        if not name or not shape or min(shape) < 1:
+            raise MdlcError(
+                f"{text!r} is not a shape", node="--shape", hint="write --shape input=1,3,224,224"
+            )
+        shapes[name] = shape
+    return shapes
+
+
+def _shape_words(shapes: Mapping[str, Sequence[int]]) -> list[str]:
+    every = sorted(shapes.items())
+    return [w for name, s in every for w in ("--shape", f"{name}={','.join(map(str, s))}")]
+
+
+def _paths(given: Tables) -> tuple[Path, ...]:
+    assert given is not None
+    return tuple(Path(p) for p in ([given] if isinstance(given, str | os.PathLike) else given))
+
+
+def _table_words(paths: Sequence[Path]) -> list[str]:
+    return [word for path in paths for word in ("--tuned", path.name)] or ["--no-tuned"]
+
+
+def _numbers(flag: str) -> dict[str, Any]:
+    """How an option of numbers between commas is kept and shown."""
+
+    def shows(values: Sequence[float]) -> list[str]:
+        return [f"{flag}={','.join(f'{value:g}' for value in values)}"] if values else []
+
+    return {"convert": lambda given: parse_numbers(given, flag), "shows": shows}
+
+
+@dataclass(frozen=True)
+class CompileOptions:
+    """How a network is compiled: what `mdlc.compile` takes as keywords, and the command line as
+    flags. An option is one entry here; what it does stands in its `help`.
+
+    Raises:
+        MdlcError: a value that an option does not have, or two that contradict each other.
+    """
+
+    target: str = option(
+        "host", "-t", "--target", group=Group.TARGET, always=True,
+        help="What to compile for; see `mdlc targets`. host is the best that this machine runs.",
+    )  # fmt: skip
+    name: str | None = option(
+        None, "--name", group=Group.CODE, metavar="CLASS",
+        convert=lambda name: checked_class_name(name) if name else None,
+        help="Name of the emitted class; the default is made of the file's name.",
+    )  # fmt: skip
+    shapes: Shapes = option(
+        None, "--shape", group=Group.INPUT, metavar="INPUT=DIMS", repeated=True,
+        convert=parse_shapes, shows=_shape_words,
+        help="Shape of an input with open dimensions, as input=1,3,224,224. An open batch is 1 "
+        "by itself. May be repeated.",
+    )  # fmt: skip
+    input_format: str | None = option(
+        None, "--input-format", group=Group.INPUT, choices=(*INPUT_FORMATS, "float"),
+        help="What the caller's buffer holds: 8-bit pixels, row by row, or floats in the "
+        "network's own shape. Default: the network's input as it is.",
+    )  # fmt: skip
+    mean: Numbers = option(
+        None, "--mean", group=Group.INPUT, metavar="M[,M,M]", **_numbers("--mean"),
+        help="Subtracted from the buffer's values (0..255 for 8-bit formats), one number or one "
+        "per channel of the network.",
+    )  # fmt: skip
+    std: Numbers = option(
+        None, "--std", group=Group.INPUT, metavar="S[,S,S]", **_numbers("--std"),
+        help="Divides what is left after --mean.",
+    )  # fmt: skip
+    channel_order: str = option(
+        "rgb", "--channel-order", group=Group.INPUT, choices=("rgb", "bgr"),
+        help="Order of channels that the network was trained on.",
+    )  # fmt: skip
+    core: str | None = option(
+        None, "--core", group=Group.TARGET, metavar="CORE",
+        help="Core of the target that schedules are chosen for; see `mdlc targets --cores`. "
+        "Default: what suits the target's processors in general.",
+    )  # fmt: skip
+    threads: int = option(
+        1, "--threads", group=Group.CODE, number=int, bounds=(1, MAX_THREADS),
+        help="Most threads that the emitted class computes on; Init may be told fewer. Results "
+        "do not depend on it.",
+    )  # fmt: skip
+    tuned: Tables = option(
+        None, "--tuned", group=Group.SCHEDULES, metavar="FILE", path="file", repeated=True,
+        off=("--no-tuned", "Choose schedules by the cost model alone."),
+        convert=_paths, shows=_table_words,
+        help="Choose schedules by this table of `mdlc tune` instead of the one that comes with "
+        "mdlc. May be repeated: later tables override.",
+    )  # fmt: skip
+    embed_weights: bool = option(
+        False, "--embed-weights", group=Group.FILES,
+        help="Put the weights into the C++ text; there is no separate file then.",
+    )  # fmt: skip
+    weights_encoding: str = option(
+        "raw", "--weights-encoding", group=Group.WEIGHTS, metavar="ENCODING",
+        help="How weights are stored: raw, fp16, bf16, int8 or clustered:BITS (2 to 8), each "
+        "with +huffman or not; auto: the least error for --max-size. All but raw are decoded by "
+        "Init; arithmetic stays float32.",
+    )  # fmt: skip
+    max_size: int | None = option(
+        None, "--max-size", group=Group.WEIGHTS, metavar="BYTES", number=int, bounds=(1, None),
+        help="Most bytes of the weights file, for --weights-encoding auto.",
+    )  # fmt: skip
+    fallback: str | None = option(
+        None, "--fallback", group=Group.CODE, choices=("cpu",),
+        help="Leave layers that a GPU target lacks to a C++ class, instead of refusing.",
+    )  # fmt: skip
+    quantize: Quantize | None = option(
+        None, "--quantize", group=Group.PRECISION, choices=("int8",), nested=Quantize,
+        shows=lambda quantize: ["--quantize", "int8", *words(quantize)],
+        help="Compute in 8-bit integers; needs --calibrate.",
+    )  # fmt: skip
+    precision: str = option(
+        "fp32", "--precision", group=Group.PRECISION, choices=PRECISIONS,
+        help="fp16: compute in half precision where the target does, else store weights in it; "
+        "bf16: store weights in the upper half of float32.",
+    )  # fmt: skip
+    calibrate: str | os.PathLike[str] | None = option(
+        None, "--calibrate", group=Group.PRECISION, path="any", **CALIBRATE
+    )
+    dump: str | os.PathLike[str] | None = option(
+        None, "--dump", group=Group.PASSES, metavar="DIR", path="folder", hidden=True,
+        help="Write the graph after every pass to this folder, as text.",
+    )  # fmt: skip
+    check: bool = option(
+        False, "--check", group=Group.PASSES, hidden=True,
+        help="Run the network in NumPy before and after every pass and compare.",
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        _ = self.preprocess  # raises what is wrong with it
+        if (self.weights_encoding == "auto") != (self.max_size is not None):
+            auto = self.weights_encoding == "auto"
+            raise MdlcError(
+                "auto needs a size to fit into" if auto else "only --weights-encoding auto uses it",
+                node="--weights-encoding" if auto else "--max-size",
+                hint="write --weights-encoding auto --max-size BYTES",
+            )
+        if self.weights_encoding != "auto":
+            parse_encoding(self.weights_encoding)
+        if self.precision != "fp32" and self.quantize is not None:
+            raise MdlcError(
+                "contradicts --quantize", node="--precision", hint="give one of the two"
+            )
+        if self.precision != "fp32" and self.weights_encoding != "raw":
+            raise MdlcError(
+                f"weights are stored as {self.precision} already",
+                node="--weights-encoding",
+                hint="leave it out, or --precision",
+            )
+
+    @classmethod
+    def of(
+        cls, given: CompileOptions | str | None = None, options: Mapping[str, Any] | None = None
+    ) -> CompileOptions:
+        """Options from an object or a target's name, and keywords that change some.
+
+        Raises:
+            MdlcError: see the class. TypeError: a keyword that is not known.
+        """
+        named = keywords(cls, options or {})
+        if isinstance(given, str):
+            if "target" in named:
+                raise TypeError("the target is given twice")
+            named["target"] = given
+        return replace(given, **named) if isinstance(given, CompileOptions) else cls(**named)
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """What stands in front of the network."""
+        mean, std = parse_numbers(self.mean, "--mean"), parse_numbers(self.std, "--std")
+        return Preprocess(self.input_format, mean, std, self.channel_order)
+
+    @property
+    def tables(self) -> tuple[Path, ...] | None:
+        """Tables of measured schedules; None for the one that comes with mdlc."""
+        return None if self.tuned is None else _paths(self.tuned)
+
+    def computes_half(self, target: Target) -> bool:
+        """Whether --precision fp16 changes what is computed, not only how weights are stored."""
+        return self.precision == "fp16" and target.narrows
+
+    def encoding(self, target: Target) -> Encoding | None:
+        """How weights are stored; None for auto."""
+        if self.precision != "fp32" and not self.computes_half(target):
+            return Encoding(self.precision)
+        return None if self.weights_encoding == "auto" else parse_encoding(self.weights_encoding)
+
+    def found_target(self) -> Target:
+        """The target and its core.
+
+        Raises:
+            MdlcError: there is none of the name, or it cannot do what is asked.
+        """
+        target = find_target(self.target)
+        self._check_target(target)
+        return target if self.core is None else target.with_core(self.core)
+
+    def _check_target(self, target: Target) -> None:
+        name = target.name
+        encodes = self.weights_encoding != "raw" or self.max_size is not None
+        for asked, able, flag, reason, hint in (
+            (self.embed_weights, target.embeds, "--embed-weights",
+             f"target {name} always has its weights in a file", "leave it out"),
+            (self.threads > 1, target.threads, "--threads",
+             f"target {name} computes on the GPU and has no threads of its own", "leave it out"),
+            (encodes, target.encodes, "--weights-encoding",
+             f"target {name} stores weights in the one form that its kernels read",
+             "leave --weights-encoding and --max-size out"),
+            (self.quantize is not None, target.integers, "--quantize",
+             f"target {name} has no 8-bit kernels", "leave it out, or choose another target"),
+            (self.fallback is not None, target.falls_back, "--fallback",
+             f"target {name} has all layers on the processor already",
+             "leave it out; it is for target metal"),
+            (self.precision != "fp32", target.encodes, "--precision",
+             f"target {name} computes in {'half precision' if target.half else 'float'}",
+             "leave it out; metal computes in half precision, metal+fp32 in float"),
+        ):  # fmt: skip
+            if asked and not able:
+                raise MdlcError(reason, node=flag, hint=hint)
+        if self.calibrate is not None and not self.computes_half(target):
+            raise MdlcError(
+                "needs --quantize, or --precision fp16 on a target that computes in half precision",
+                node="--calibrate",
+                hint="leave it out, or choose the target arm-neon+fp16",
+            )
+
+    def command_line(self, file_name: str, target: Target) -> str:
+        """The command that compiles a model with these options, as the emitted header shows it."""
+        return shlex.join(["mdlc", file_name, *words(replace(self, target=target.name))])
