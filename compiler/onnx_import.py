@@ -13,6 +13,7 @@ import mdlc.compiler.ops  # noqa: F401  (fills the registry)
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Graph, Node
 from mdlc.compiler.onnx_control import CONTROL, ControlNode, Value
+from mdlc.compiler.onnx_declared import Unsettled, choices, chosen, declared_shapes
 from mdlc.compiler.onnx_fold import fold, folded
 from mdlc.compiler.onnx_functions import function_body, has_function
 from mdlc.compiler.onnx_inputs import check_declared, import_inputs
@@ -28,6 +29,7 @@ from mdlc.compiler.onnx_load import (
     node_label,
     opsets_of,
     ordered_nodes,
+    without_unread,
 )
 from mdlc.compiler.onnx_node import OnnxNode
 from mdlc.compiler.onnx_schema import check_node
@@ -62,9 +64,9 @@ def _import_graph(
     model: onnx.ModelProto, folder: Path | None, shapes: Mapping[str, Sequence[int]], name: str
 ) -> Graph:
     proto = model.graph
-    importer = _Importer(opsets_of(model), folder)
+    importer = _Importer(opsets_of(model), folder, declared_shapes(proto))
     importer.check_operators(proto.node)
-    nodes = ordered_nodes(proto)
+    nodes = without_unread(ordered_nodes(proto), proto)
     values: dict[str, Value] = {}
     values.update(importer.weights(proto, nodes))
     weights = {tensor.name for tensor in proto.initializer}
@@ -97,10 +99,12 @@ class _Importer:
     Attributes:
         opsets: versions of the operator sets by domain.
         folder: where external data lies, if there is a folder.
+        declared: shapes that the model gives for tensors.
     """
 
     opsets: Mapping[str, int]
     folder: Path | None
+    declared: Mapping[str, tuple[int, ...]]
 
     def check_operators(self, nodes: Sequence[onnx.NodeProto]) -> None:
         """Raises one MdlcError that names every operator that is missing, with its nodes."""
@@ -147,7 +151,7 @@ class _Importer:
         own = {output for node in graph.node for output in node.output}
         scope = {name: value for name, value in values.items() if name not in own}
         hidden = {tensor.name for tensor in graph.initializer}
-        nodes = ordered_nodes(graph, scope.keys() - hidden)
+        nodes = without_unread(ordered_nodes(graph, scope.keys() - hidden), graph)
         scope.update(self.weights(graph, nodes))
         self.run(nodes, scope)
         return self.outputs(graph, scope)
@@ -180,7 +184,7 @@ class _Importer:
         if key not in Op.importers:
             return self.function(proto, tensors)
         try:
-            return self.node(proto, tensors)
+            return self.settled(proto, tensors)
         except MdlcError as error:
             # Some forms of an operator are imported only as the function that it is.
             if not has_function(proto, self.opsets):
@@ -203,7 +207,7 @@ class _Importer:
         if body is None:
             raise MdlcError("its inputs and attributes are not supported", node=where,
                             hint="export the model with simpler operators")  # fmt: skip
-        inner = _Importer(body.opsets, None)
+        inner = _Importer(body.opsets, None, self.declared)
         inner.check_operators(body.nodes)
         values: dict[str, Value] = {
             name: node for name, node in zip(proto.input, inputs, strict=False) if node is not None
@@ -215,14 +219,36 @@ class _Importer:
                             hint="cut the model before it")  # fmt: skip
         return [values[name] if name else () for name in proto.output]
 
+    def settled(self, proto: onnx.NodeProto, inputs: list[Node | None]) -> list[Node]:
+        """The nodes for the outputs of an ONNX node whose parameters may come at run time."""
+        found = None
+        if proto.domain in ONNX_DOMAINS:
+            attributes = attributes_of(proto, self.folder, describe(proto))
+            shapes = [self.declared.get(name) for name in proto.output]
+            found = choices(Unsettled(proto.op_type, self.opsets[""], inputs, shapes, attributes))
+        if found is None:
+            return self.node(proto, inputs)
+        results = []
+        for value in found.values:
+            given = list(inputs)
+            given[found.index] = constant(value)
+            results.append(self.node(proto, given))
+        parameter = inputs[found.index]
+        assert parameter is not None
+        return [
+            chosen(parameter, found, every, name)
+            for every, name in zip(zip(*results, strict=True), proto.output, strict=False)
+        ]
+
     def node(self, proto: onnx.NodeProto, inputs: list[Node | None]) -> list[Node]:
         """The nodes for the outputs of an ONNX node, folded where they can be."""
         where = describe(proto)
         attributes = attributes_of(proto, self.folder, where)
         opset = self.opsets.get(proto.domain, 1)
         n = OnnxNode(
-            proto.op_type, opset, inputs, tuple(proto.output), attributes, node_label(proto)
-        )
+            proto.op_type, opset, inputs, tuple(proto.output), attributes, node_label(proto),
+            [self.declared.get(name) for name in proto.output],
+        )  # fmt: skip
         if proto.domain in ONNX_DOMAINS:
             check_node(n, proto)
         try:

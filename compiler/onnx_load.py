@@ -261,6 +261,23 @@ def ordered_nodes(graph: onnx.GraphProto, outer: Collection[str] = ()) -> list[o
                         hint=EXPORT_AGAIN) from None  # fmt: skip
 
 
+def without_unread(nodes: Sequence[onnx.NodeProto], graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """The nodes of a graph without those further outputs of theirs that nothing reads."""
+    read = {output.name for output in graph.output}
+    for node in nodes:
+        read |= names_read(node)
+    found = []
+    for node in nodes:
+        kept = [name if not at or name in read else "" for at, name in enumerate(node.output)]
+        if kept != list(node.output):
+            copy = onnx.NodeProto()
+            copy.CopyFrom(node)
+            copy.output[:] = kept
+            node = copy
+        found.append(node)
+    return found
+
+
 def importer_key(node: onnx.NodeProto) -> str:
     """The operator's name in Op.importers: with its domain, where that is not ONNX's own."""
     own = node.domain in ONNX_DOMAINS

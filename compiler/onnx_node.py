@@ -23,6 +23,7 @@ class OnnxNode:
         outputs: names of the outputs; "" where one is not wanted.
         attributes: values as Python numbers, strings, lists and numpy arrays.
         name: what to call it in messages.
+        declared: shapes that the model gives for the outputs; None where it does not.
     """
 
     op_type: str
@@ -31,6 +32,7 @@ class OnnxNode:
     outputs: Sequence[str]
     attributes: Mapping[str, Any] = field(default_factory=dict)
     name: str = ""
+    declared: Sequence[tuple[int, ...] | None] = ()
 
     def error(self, reason: str, hint: str | None = None) -> MdlcError:
         """An error about this node, to raise."""

@@ -258,3 +258,82 @@ def test_old_operator_sets_are_converted() -> None:
     x = floats(1, 4)
     expected = np.maximum(x + np.float32([1, -2, 3, -4]), 0)
     np.testing.assert_array_equal(run(graph, {"x": x})["y"], expected)
+
+
+INTS = TensorProto.INT64
+
+
+@pytest.mark.parametrize("keeps", [0, 1])
+@pytest.mark.parametrize("axes", [[1], [-1], [0], [2]])
+def test_axes_at_run_time_choose_among_what_the_declared_shape_allows(
+    axes: list[int], keeps: int
+) -> None:
+    shape = [3, 3, 3]
+    shape[axes[0]] = 1
+    if not keeps:
+        shape = [3, 3]
+    proto = model([node("ReduceSum", "x axes", "y", keepdims=keeps)],
+                  [value("x", (3, 3, 3)), value("axes", (1,), INTS)],
+                  [value("y", shape)])  # fmt: skip
+    x = floats(3, 3, 3)
+    y = run(import_model(proto), {"x": x, "axes": np.array(axes)})["y"]
+    np.testing.assert_allclose(y, x.sum(axes[0], keepdims=bool(keeps)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("axes", [[0, 2], [-1, 0], [2, 1]])
+def test_several_axes_come_in_any_order(axes: list[int]) -> None:
+    proto = model([node("ReduceMax", "x axes", "y", keepdims=0)],
+                  [value("x", (3, 3, 3)), value("axes", (2,), INTS)],
+                  [value("y", (3,))], opset=18)  # fmt: skip
+    x = floats(3, 3, 3)
+    y = run(import_model(proto), {"x": x, "axes": np.array(axes)})["y"]
+    np.testing.assert_array_equal(y, x.max(tuple(axes)))
+
+
+def test_a_target_shape_at_run_time_is_the_declared_one() -> None:
+    proto = model([node("Reshape", "x shape", "y")],
+                  [value("x", (2, 6)), value("shape", (2,), INTS)],
+                  [value("y", (3, 4))])  # fmt: skip
+    graph = import_model(proto)
+    assert [i.name for i in graph.inputs] == ["x", "shape"]
+    x = floats(2, 6)
+    y = run(graph, {"x": x, "shape": np.array([3, 4])})["y"]
+    np.testing.assert_array_equal(y, x.reshape(3, 4))
+
+
+def test_a_target_shape_that_nothing_settles_is_refused() -> None:
+    proto = model([node("Reshape", "x shape", "y")],
+                  [value("x", (2, 6)), value("shape", (2,), INTS)],
+                  [value("y", ("a", "b"))])  # fmt: skip
+    with pytest.raises(MdlcError, match=r"'shape'.* must be a constant"):
+        import_model(proto)
+
+
+def test_outputs_that_nothing_reads_are_no_obstacle() -> None:
+    proto = model([node("MaxPool", "x", "y indices", kernel_shape=[2, 2])],
+                  [value("x", (1, 1, 4, 4))], [value("y", None)])  # fmt: skip
+    assert_as_onnxruntime(proto, import_model(proto))
+
+
+@pytest.mark.parametrize(
+    ("equation", "shapes"),
+    [
+        ("ij,jk->ik", [(3, 4), (4, 5)]),
+        ("bij,bjk->bki", [(2, 3, 4), (2, 4, 5)]),
+        ("...ij,...kj->...ik", [(1, 3, 4), (5, 6, 4)]),
+        ("bhid,bhjd->bhij", [(1, 2, 3, 4), (1, 2, 5, 4)]),
+        ("i,j->ij", [(3,), (4,)]),
+        ("ii->i", [(4, 4)]),
+        ("bii->b", [(2, 3, 3)]),
+        ("ij->ji", [(2, 3)]),
+        ("ij,ij->", [(2, 3), (2, 3)]),
+        ("ij,jk,kl->il", [(2, 3), (3, 4), (4, 5)]),
+        ("ijk,jl", [(2, 3, 4), (3, 5)]),
+    ],
+)
+def test_einsum(equation: str, shapes: list[tuple[int, ...]]) -> None:
+    names = "abc"[: len(shapes)]
+    proto = model([node("Einsum", " ".join(names), "y", equation=equation)],
+                  [value(n, s) for n, s in zip(names, shapes, strict=True)],
+                  [value("y", None)])  # fmt: skip
+    assert_as_onnxruntime(proto, import_model(proto))

@@ -10,8 +10,11 @@ import numpy as np
 from mdlc.compiler.ir import Node
 from mdlc.compiler.onnx_node import OnnxNode
 from mdlc.compiler.op import Op
+from mdlc.compiler.ops.add import Add
 from mdlc.compiler.ops.constant import constant
 from mdlc.compiler.ops.expand import Expand
+from mdlc.compiler.ops.mul import Mul
+from mdlc.compiler.ops.reshape import Reshape
 from mdlc.compiler.types import Array
 
 LONGEST_RANGE = 2**24
@@ -29,6 +32,8 @@ class Shape(Op):
     def from_onnx(cls, n: OnnxNode) -> Node:
         if n.op_type == "ConstantOfShape":
             return cls._constant_of_shape(n)
+        if n.op_type == "Range" and any(n.input(i).constant is None for i in range(3)):
+            return cls._range_at_run_time(n)
         value: Array = getattr(cls, f"_{n.op_type.lower()}")(n)
         return constant(value, name=n.outputs[0])
 
@@ -58,6 +63,17 @@ class Shape(Op):
         if delta == 0 or not (limit - start) / delta <= LONGEST_RANGE:
             raise n.error(f"a range from {start} to {limit} in steps of {delta} is absurd")
         return np.arange(start, limit, delta, dtype=n.const(0).dtype)
+
+    @staticmethod
+    def _range_at_run_time(n: OnnxNode) -> Node:
+        """A range whose length alone is known, from the shape that the model declares."""
+        start, delta = n.input(0), n.input(2)
+        shape = n.declared[0] if n.declared else None
+        if shape is None or len(shape) != 1:
+            raise n.error("its length is computed at run time", "export it with a fixed length")
+        place = constant(np.arange(shape[0]).astype(start.type.dtype.numpy))
+        steps = n.make(Mul(), place, n.make(Reshape((1,)), delta))
+        return n.make(Add(), n.make(Reshape((1,)), start), steps)
 
     @staticmethod
     def _nonzero(n: OnnxNode) -> Array:
