@@ -12,6 +12,7 @@ from abc import abstractmethod
 from collections.abc import Iterator
 
 from mdlc.codegen.isa.arm.int8_panels import DotPanels
+from mdlc.codegen.isa.assembly import repeat
 from mdlc.codegen.isa.int8 import DepthLoop
 from mdlc.codegen.isa.int8_result import Finish
 
@@ -56,11 +57,8 @@ class AArch64Loop(DepthLoop):
         if trips > unroll:
             body += ["ldr x17, [%[n], #8]", "1:"]
         if trips:
-            chunk = list(self._chunk(rows, vectors, 16, finish, flip)) * unroll
-            if trips > unroll:
-                chunk.insert(rows, "subs x17, x17, #1")
-                chunk.append("b.ne 1b")
-            body += chunk
+            chunk = repeat([list(self._chunk(rows, vectors, 16, finish, flip))] * unroll)
+            body += ["subs x17, x17, #1", *chunk, "b.ne 1b"] if trips > unroll else chunk
         if rest:
             body += self._chunk(rows, vectors, rest, finish, flip)
         if taps:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from mdlc.codegen.code import C_TYPES, Microkernel
 from mdlc.codegen.isa.arm import int8_gather as aarch64_byte_gather
+from mdlc.codegen.isa.assembly import repeat
 from mdlc.codegen.isa.int8_panels import BytePanels
 from mdlc.compiler.types import DType
 
@@ -50,11 +51,8 @@ class DotPanels(BytePanels):
         if trips > together:
             body += ["ldr x17, [%[n]]", "1:"]
         if trips:
-            chunk = list(_groups(rows, vectors, 4)) * together
-            if trips > together:
-                chunk.insert(2, "subs x17, x17, #1")
-                chunk.append("b.ne 1b")
-            body += chunk
+            chunk = repeat([list(_groups(rows, vectors, 4))] * together)
+            body += ["subs x17, x17, #1", *chunk, "b.ne 1b"] if trips > together else chunk
         body += _groups(rows, vectors, rest)
         names = [f"acc{r}_{v}" for r in range(rows) for v in range(vectors)]
         outputs = ", ".join(f'[{name}] "=&w"({name})' for name in names)

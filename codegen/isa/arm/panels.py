@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from mdlc.codegen.isa.assembly import repeat
+
 # Chunks of the depth in one trip of the loop. A chunk is 8 bytes of each pixel.
 CHUNKS = 4
 _PIXELS = 4  # that lie together in a panel
@@ -70,14 +72,16 @@ class Aarch64Panels:
             more = loop or rest > 0
             lines += self._chunk(rows, vectors, 0, following=more, first=True)
         if loop:
-            lines += ["mov w9, %w[trips]", "1:"]
-            for index in range(CHUNKS):
-                lines += self._chunk(rows, vectors, begun + index, following=True)
-                if index == 0:
-                    lines.append("subs w9, w9, #1")
-            lines.append("b.ne 1b")
-        for index in range(rest):
-            lines += self._chunk(rows, vectors, begun + index, following=index + 1 < rest)
+            trip = [
+                list(self._chunk(rows, vectors, begun + index, following=True))
+                for index in range(CHUNKS)
+            ]
+            lines += ["mov w9, %w[trips]", "1:", "subs w9, w9, #1", *repeat(trip), "b.ne 1b"]
+        behind = [
+            list(self._chunk(rows, vectors, begun + index, following=index + 1 < rest))
+            for index in range(rest)
+        ]
+        lines += repeat(behind)
         text = "\n".join(f'"{line}\\n"' for line in lines)
         outputs = [f'[acc{r}_{v}] "=&w"(acc{r}_{v})' for r in range(rows) for v in range(vectors)]
         inputs = ['[trips] "r"(trips)'] if loop else []
