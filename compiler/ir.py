@@ -22,12 +22,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """An operator applied to inputs. `name` is the ONNX tensor it came from: provenance only."""
+    """An operator applied to inputs.
+
+    Attributes:
+        name: the ONNX tensor whose value it has; provenance only.
+        origin: the ONNX node whose work it does (its name, or that of its first output). With
+            epilogues fused the value is the activation's, and the work still the convolution's.
+    """
 
     op: Op
     inputs: tuple[Node, ...]
     type: TensorType
     name: str = ""
+    origin: str = ""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -46,13 +53,15 @@ class Node:
         inputs = tuple(inputs)
         if inputs == self.inputs:
             return self
-        return make(self.op, *inputs, name=self.name, layout_of=self)
+        return make(self.op, *inputs, name=self.name, origin=self.origin, layout_of=self)
 
     def __repr__(self) -> str:
         return f"<{type(self.op).__name__} {self.name or hex(id(self))}: {self.type}>"
 
 
-def make(op: Op, *inputs: Node, name: str = "", layout_of: Node | None = None) -> Node:
+def make(
+    op: Op, *inputs: Node, name: str = "", origin: str = "", layout_of: Node | None = None
+) -> Node:
     """A node with its type inferred.
 
     Args:
@@ -67,7 +76,7 @@ def make(op: Op, *inputs: Node, name: str = "", layout_of: Node | None = None) -
         raise MdlcError(error.reason, node=error.node or name or None, hint=error.hint) from error
     if layout_of is not None and layout_of.type.rank == inferred.rank:
         inferred = inferred.with_layout(layout_of.type.layout)
-    return Node(op, inputs, inferred, name)
+    return Node(op, inputs, inferred, name, origin)
 
 
 @dataclass(frozen=True, eq=False)

@@ -76,6 +76,6 @@ class OnnxNode:
         """A node for output `output` of this ONNX node, named after it."""
         name = self.outputs[output] if output < len(self.outputs) else ""
         try:
-            return make(op, *inputs, name=name)
+            return make(op, *inputs, name=name, origin=self.name)
         except MdlcError as error:
             raise self.error(error.reason, error.hint) from error

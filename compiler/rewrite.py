@@ -206,7 +206,8 @@ def rewrite(graph: Graph, rules: Sequence[Rule], budget: Budget | None = None) -
     """Applies rules everywhere until none fires.
 
     Each sweep visits every node once, inputs first. A new node takes over the name of the one
-    that it stands for.
+    that it stands for, and the origin of the node whose operator it has: a convolution with its
+    activation fused is still the convolution.
 
     Raises:
         RuntimeError: the rules undo each other.
@@ -234,16 +235,18 @@ def _sweep(graph: Graph, rules: Sequence[Rule], budget: Budget) -> tuple[Graph, 
         for rule in rules:
             if budget.left == 0:
                 break
-            result = _try(rule, fresh, uses, order, budget)
-            if result is None:
+            found = _try(rule, fresh, uses, order, budget)
+            if found is None:
                 continue
+            result, origin = found
             fired += 1
             budget.spend()
             if result in uses:  # an existing node takes over the users of this one
                 uses[result] += count - 1
             else:
-                if result.name != fresh.name and fresh.name:
-                    result = replace(result, name=fresh.name)
+                name, origin = fresh.name or result.name, result.origin or origin
+                if (result.name, result.origin) != (name, origin):
+                    result = replace(result, name=name, origin=origin)
                 uses[result] = count
                 order[result] = len(order)
             return result
@@ -258,7 +261,8 @@ def _try(
     uses: Mapping[Node, int],
     order: Mapping[Node, int],
     budget: Budget,
-) -> Node | None:
+) -> tuple[Node, str] | None:
+    """What stands for the node, and the origin of it if it is new; None where nothing matches."""
     matcher = _Matcher(uses)
     for bound in matcher.match(rule.pattern, node, {}, 0):
         result = rule.handler(Match(node, bound, order))
@@ -268,7 +272,23 @@ def _try(
         if result.type.shape != node.type.shape or result.type.dtype is not node.type.dtype:
             raise RuntimeError(f"rule {rule.name} turns {node} into {result}")
         budget.note(Event(rule.name, node.name, True))
-        return result
+        return result, _origin(rule.pattern, node, bound, result)
     if matcher.depth > 0:
         budget.note(Event(rule.name, node.name, False, matcher.reason))
     return None
+
+
+def _origin(pattern: Pat, root: Node, bound: Mapping[str, Node], result: Node) -> str:
+    """The origin of the matched node that has the result's operator; the root's without one."""
+    inside = [root, *(bound[name] for name in _binds(pattern) if name in bound)]
+    same = [node for node in inside if type(node.op) is type(result.op) and node.origin]
+    return same[0].origin if same else root.origin
+
+
+def _binds(pattern: Pattern) -> Iterator[str]:
+    """The names of the nodes inside a match."""
+    if isinstance(pattern, Pat):
+        if pattern.bind:
+            yield pattern.bind
+        for inner in pattern.inputs:
+            yield from _binds(inner)

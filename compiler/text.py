@@ -3,7 +3,7 @@
     %x: f32[1,3,8,8] = Input() "input"
     %1: f32[4,3,1,1] = Random(7)
     %2: f32[4] = Full(0.5)
-    %3: f32[1,4,8,8]@nhwc = Conv2D(activation=Relu())(%x, %1, %2) "conv1"
+    %3: f32[1,4,8,8]@nhwc = Conv2D(activation=Relu())(%x, %1, %2) "relu1" from "conv1"
     return logits=%3
 
 Constants: `Constant([...])` inline, `Full(value)` where all elements are equal, `Data('digest')`
@@ -31,7 +31,8 @@ from mdlc.compiler.types import Array, DType, Layout, TensorType
 from mdlc.compiler.window import Window
 
 _LINE = re.compile(r"%(\w+): (\w+)\[([\d,]*)\](?:@(\w+))? = (.*)")
-_TAIL = re.compile(r'^(.*?)(?:\((%\w+(?:, %\w+)*)\))?(?: ("(?:[^"\\]|\\.)*"))?$')
+_STRING = r'("(?:[^"\\]|\\.)*")'
+_TAIL = re.compile(rf"^(.*?)(?:\((%\w+(?:, %\w+)*)\))?(?: {_STRING})??(?: from {_STRING})?$")
 _RETURNED = re.compile(r'("(?:[^"\\]|\\.)*"|\w+)=%(\w+)')
 _RETURN = re.compile(f"return {_RETURNED.pattern}(?:, {_RETURNED.pattern})*")
 
@@ -44,6 +45,7 @@ def print_graph(graph: Graph) -> str:
         names[node] = str(len(names))
         inputs = ", ".join(f"%{names[source]}" for source in node.inputs)
         name = " " + _quote(node.name) if node.name else ""
+        name += f" from {_quote(node.origin)}" if node.origin else ""
         op = "Input()" if isinstance(node.op, Input) else str(node.op)
         lines.append(f"%{names[node]}: {node.type} = {op}{f'({inputs})' if inputs else ''}{name}")
     returned = ", ".join(
@@ -120,8 +122,9 @@ def _node(
 ) -> Node:
     found = _TAIL.match(rest)
     assert found is not None
-    expression, operands, name = found.groups()
+    expression, operands, name, source = found.groups()
     label = ast.literal_eval(name) if name else ""
+    origin = ast.literal_eval(source) if source else ""
     keys = re.findall(r"%(\w+)", operands or "")
     for key in keys:
         if key not in nodes:
@@ -143,7 +146,7 @@ def _node(
         raise MdlcError(f"cannot parse {expression!r}: there is no {error}", node=where) from error
     except (SyntaxError, IndexError, TypeError, ValueError) as error:
         raise MdlcError(f"cannot parse {expression!r} ({error})", node=where) from error
-    return make(op, *(nodes[key] for key in keys), name=label)
+    return make(op, *(nodes[key] for key in keys), name=label, origin=origin)
 
 
 def _constant(head: str, value: object, kind: TensorType, data: Mapping[str, Array]) -> Array:
@@ -193,6 +196,6 @@ def difference(a: Graph, b: Graph) -> str | None:
 def _lines(graph: Graph) -> list[str]:
     """The graph as text without names, constants by value."""
     bare = graph.rebuild(
-        lambda old, fresh: fresh if old in graph.inputs else replace(fresh, name="")
+        lambda old, fresh: fresh if old in graph.inputs else replace(fresh, name="", origin="")
     )
     return print_graph(bare).splitlines()

@@ -224,6 +224,7 @@ def _smaller(node: Node, sources: list[Node], kept: Kept, constants: Mapping[Nod
         constant(bias[filters], node.inputs[2].name),
         *rest,
         name=node.name,
+        origin=node.origin,
     )
 
 

@@ -72,7 +72,7 @@ def accumulated(node: Node) -> Node:
         if isinstance(op, Conv2D)
         else QuantizedDense(x.zero_point, dtype=DType.I32)
     )
-    wide = make(fixed, x.node, *operands, name=node.name)
+    wide = make(fixed, x.node, *operands, name=node.name, origin=node.origin)
     steps = (scales * x.scale).astype(np.float32)
     zeros = np.zeros(len(steps), np.int32)
     return make(DequantizeLinear(axis), wide, constant(steps), constant(zeros))

@@ -107,7 +107,9 @@ def _with_bias(product: Node, bias: Node, whole: Node) -> Node | None:
         return None
     turned = _rearranged(make(Transpose((1, 0)), w))
     spread = np.broadcast_to(b.reshape(-1), (whole.shape[-1],)).astype(np.float32)
-    return make(Dense(), x, turned, constant(spread, bias.name), name=whole.name)
+    return make(
+        Dense(), x, turned, constant(spread, bias.name), name=whole.name, origin=product.origin
+    )
 
 
 def _widen_constants(graph: Graph) -> Graph:
@@ -116,6 +118,13 @@ def _widen_constants(graph: Graph) -> Graph:
         return fresh if value is None else constant(value, fresh.name)
 
     return graph.rebuild(visit)
+
+
+def _origin(node: Node) -> str:
+    """The origin of a float layer, that of its product where bounds follow it."""
+    while isinstance(node.op, Relu | Clip):
+        node = node.inputs[0]
+    return node.origin
 
 
 class _Lowering:
@@ -141,7 +150,11 @@ class _Lowering:
                     self._budget.note(Event("lower_quantized", old.name, True))
                     if result in self._seen:  # the same integers under another name
                         return result
-                    fresh = replace(result, name=old.name or result.name)
+                    fresh = replace(
+                        result,
+                        name=old.name or result.name,
+                        origin=result.origin or _origin(fresh.inputs[0]),
+                    )
         if isinstance(fresh.op, Conv2D | Dense | MatMul) and self._budget.left != 0:
             fresh = self._in_32_bits(old, fresh)
         self._seen.add(fresh)
@@ -156,7 +169,7 @@ class _Lowering:
         except (Declined, MdlcError):
             return fresh
         self._budget.spend()
-        return replace(result, name=fresh.name)
+        return replace(result, name=fresh.name, origin=result.origin or fresh.origin)
 
     def _is_rounded(self, node: Node) -> bool:
         """Whether a reader of a product makes 8-bit integers of it, perhaps with bounds."""

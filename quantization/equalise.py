@@ -81,7 +81,12 @@ def equalise(graph: Graph, peaks: Mapping[Node, Array] | None = None) -> Graph:
         w, b = (part.astype(np.float32) for part in weights[old])
         names = (old.inputs[1].name, old.inputs[2].name)
         return make(
-            fresh.op, fresh.inputs[0], constant(w, names[0]), constant(b, names[1]), name=old.name
+            fresh.op,
+            fresh.inputs[0],
+            constant(w, names[0]),
+            constant(b, names[1]),
+            name=old.name,
+            origin=old.origin,
         )
 
     return graph.rebuild(visit)

@@ -332,8 +332,10 @@ def _stored(plan: Plan) -> str:
 
 
 def _constant(name: str) -> str:
+    """conv2_1_dw gives kConv2_1Dw: numbers stay apart."""
     parts = [part for part in re.split(r"_+", name) if part]
-    return "k" + "".join(part[0].upper() + part[1:] for part in parts)
+    joined = "".join(f"_{part}" if part[0].isdigit() else part.capitalize() for part in parts)
+    return f"k{joined.removeprefix('_')}"
 
 
 def _offsets(plan: Plan) -> list[dict[str, object]]:

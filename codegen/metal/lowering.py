@@ -26,7 +26,7 @@ from mdlc.codegen.metal.split import (
 from mdlc.codegen.metal.views import assign_views, stored_in_float
 from mdlc.codegen.plan.arena import place
 from mdlc.codegen.plan.lowering import is_alias as keeps_memory
-from mdlc.codegen.plan.lowering import views_its_inputs
+from mdlc.codegen.plan.lowering import labels_of, views_its_inputs
 from mdlc.codegen.plan.plan import CLASS_MEMBERS, SOURCE_NAMES, Buffer, Names, Port, identifier
 from mdlc.codegen.plan.schedule_table import Tuned
 from mdlc.compiler.errors import MdlcError
@@ -85,7 +85,8 @@ def lower(
     for inner in absorbed:
         del choice[inner]
     wide = stored_in_float(order, metal)
-    views, textures = assign_views(folded, order, choice, aliases, wide)
+    labels = labels_of(order)
+    views, textures = assign_views(folded, order, choice, aliases, wide, labels)
     _check_sizes(order, views)
     names = _reserved_names(name, metal)
     sources = split.sources if split else graph.inputs
@@ -112,7 +113,7 @@ def lower(
         at.append(stages.get(node, 0))
         steps.append(
             Step(
-                names.unique(identifier(node.name or type(node.op).__name__)),
+                names.unique(labels[node]),
                 node,
                 kernel,
                 schedule,

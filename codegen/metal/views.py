@@ -12,7 +12,6 @@ from mdlc.codegen.kernel import Candidate, View
 from mdlc.codegen.metal.backend import Metal
 from mdlc.codegen.metal.bounds import may_overflow
 from mdlc.codegen.metal.image import LANES, Image
-from mdlc.codegen.plan.plan import identifier
 from mdlc.compiler.ir import Graph, Node
 from mdlc.compiler.ops.concat import Concat
 from mdlc.compiler.ops.slice import Slice
@@ -25,11 +24,13 @@ def assign_views(
     choice: Mapping[Node, Candidate],
     aliases: set[Node],
     wide: set[Node],
+    labels: Mapping[Node, str],
 ) -> tuple[dict[Node, View], list[tuple[str, View]]]:
     """A view for every node but the constants; name and whole view of every texture.
 
     Args:
         wide: nodes in textures of floats.
+        labels: what textures are called after the nodes that are made in them.
     """
     inside = _inside_concats(order, graph.users(), choice)
     textures: list[tuple[str, View]] = []
@@ -37,7 +38,7 @@ def assign_views(
 
     def fresh(node: Node) -> View:
         view = View(len(textures), 0, node.type, Image.of(node.type).slices, node in wide)
-        textures.append((identifier(node.name or type(node.op).__name__), view))
+        textures.append((labels[node], view))
         return view
 
     for node in order:

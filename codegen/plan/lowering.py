@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 from mdlc.codegen.isa.base import Isa
@@ -25,10 +25,10 @@ from mdlc.codegen.kernel import (
     seen_by,
 )
 from mdlc.codegen.plan.arena import place
+from mdlc.codegen.plan.layer_names import layer_names
 from mdlc.codegen.plan.plan import (
     ALIGNMENT,
     CLASS_MEMBERS,
-    SOURCE_NAMES,
     Buffer,
     Names,
     Plan,
@@ -90,20 +90,23 @@ def lower(
         for node in order
         if not isinstance(node.op, Input) and not is_alias(node)
     }
-    views, sizes = _assign_views(graph, order, choice)
+    labels = labels_of(order)
+    views, sizes = _assign_views(graph, order, choice, labels)
     structs = {kernel.layer for kernel in kernels()}
-    reserved = CLASS_MEMBERS | SOURCE_NAMES | structs | {name}
-    names = Names({taken.lower(): 1 for taken in reserved})
+    reserved = CLASS_MEMBERS | structs | {name}
+    # Inputs and outputs are parameters of infer, and several inputs are members, too.
+    ports = Names()
     inputs = tuple(
-        Port(node.name, names.unique(identifier(node.name or "input")), views[node])
+        Port(node.name, ports.unique(_input_name(node, len(graph.inputs), reserved)), views[node])
         for node in graph.inputs
     )
     outputs_ = tuple(
-        Port(onnx_name, names.unique(identifier(onnx_name)), views[node])
+        Port(onnx_name, ports.unique(identifier(onnx_name)), views[node])
         for onnx_name, node in zip(graph.output_names, graph.outputs, strict=True)
     )
-    for port in (*inputs, *outputs_):
-        names.unique(f"{port.identifier}_mat")  # the parameter of infer
+    reserved |= {f"{port.identifier}_mat" for port in (*inputs, *outputs_)}
+    reserved |= {port.identifier for port in inputs} if len(inputs) > 1 else {"input"}
+    names = Names.of_layers(reserved)
     steps: list[Step] = []
     for node in order:
         if node not in choice or views_its_inputs(node, views):
@@ -111,7 +114,7 @@ def lower(
         kernel, schedule, own = choice[node].kernel, choice[node].schedule, seen_by(node, isa)
         steps.append(
             Step(
-                names.unique(identifier(node.name or type(node.op).__name__)),
+                names.unique(labels[node]),
                 node,
                 kernel,
                 schedule,
@@ -133,6 +136,19 @@ def lower(
         name, isa, graph, inputs, outputs_, tuple(steps), (), 0, threads, chains=tuple(chains)
     )
     return _place(plan, sizes)
+
+
+def labels_of(order: Sequence[Node]) -> dict[Node, str]:
+    """What layers and inputs are called in emitted text, not yet unique."""
+    layers = [node for node in order if not isinstance(node.op, Input)]
+    inputs = [node for node in order if isinstance(node.op, Input)]
+    labels = dict(zip(layers, layer_names(layers), strict=True))
+    return labels | {node: identifier(node.name or "input") for node in inputs}
+
+
+def _input_name(node: Node, inputs: int, reserved: Collection[str]) -> str:
+    name = identifier(node.name or "input")
+    return f"{name}_input" if inputs > 1 and name in reserved else name
 
 
 def _chains(
@@ -210,7 +226,10 @@ def _choose(
 
 
 def _assign_views(
-    graph: Graph, order: Sequence[Node], choice: Mapping[Node, Candidate]
+    graph: Graph,
+    order: Sequence[Node],
+    choice: Mapping[Node, Candidate],
+    labels: Mapping[Node, str],
 ) -> tuple[dict[Node, View], list[tuple[str, int]]]:
     """A view for every node but the constants, and name and bytes of every buffer."""
     users = graph.users()
@@ -223,7 +242,7 @@ def _assign_views(
         if pitch:
             view = replace(view, pitch=pitch)
         nbytes = view.rows * view.pitch * node.type.dtype.size
-        sizes.append((identifier(node.name or type(node.op).__name__), nbytes))
+        sizes.append((labels[node], nbytes))
         return view
 
     for node in order:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from mdlc.codegen.isa.base import Backend, Isa
@@ -183,7 +183,7 @@ CPP_KEYWORDS = frozenset(
     private protected public register reinterpret_cast return short signed sizeof static
     static_assert static_cast struct switch template this thread_local throw true try
     typedef typeid typename union unsigned using virtual void volatile wchar_t while xor
-    xor_eq infer main std
+    xor_eq infer main std Mat
     """.split()  # noqa: SIM905
 )
 
@@ -213,14 +213,13 @@ SOURCE_NAMES = frozenset(
 
 
 def identifier(text: str) -> str:
-    """A readable C++ identifier from an ONNX name: the last path components, sanitised."""
+    """A C++ identifier for an input or output: the ONNX name's last two path components."""
     text = re.sub(r"(_output_\d+|:\d+)$", "", text)  # exporters number a node's outputs
     parts = [part for part in re.split(r"[/:;]+", text) if part]
-    name = "_".join(parts[-2:]) if parts else "layer"
-    name = re.sub(r"[^0-9A-Za-z]+", "_", name).strip("_") or "layer"
-    name = name[:48].rstrip("_")
+    name = "_".join(parts[-2:]) if parts else "tensor"
+    name = re.sub(r"[^0-9A-Za-z]+", "_", name).strip("_") or "tensor"
     if name[0].isdigit():
-        name = f"layer_{name}"
+        name = f"tensor_{name}"
     return f"{name}_" if name in CPP_KEYWORDS else name
 
 
@@ -229,9 +228,20 @@ class Names:
 
     def __init__(self, taken: Mapping[str, int] | None = None) -> None:
         self._taken = dict(taken or {})
+        self._reserved = frozenset(self._taken)
+        self._layer = ""
+
+    @classmethod
+    def of_layers(cls, reserved: Collection[str]) -> Names:
+        """Names for layers, which are in lower case: only such names can collide."""
+        names = cls({name: 1 for name in reserved if name == name.lower()})
+        names._layer = "_layer"
+        return names
 
     def unique(self, name: str) -> str:
         """The name itself, or with the first free number behind it."""
+        if self._layer and name in self._reserved | CPP_KEYWORDS:
+            name += self._layer
         key = name.lower()
         count = self._taken.get(key, 0) + 1
         self._taken[key] = count

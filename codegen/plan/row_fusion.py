@@ -245,7 +245,7 @@ def band_node(node: Node, part: Part) -> Node:
         shape = (images, node.shape[1], part.rows, node.shape[3])
         operands[-1] = make(Input(shape), layout_of=node.inputs[-1])
     banded = replace(op, pads=(part.top, left, part.bottom, right))
-    return make(banded, *operands, name=node.name, layout_of=node)
+    return make(banded, *operands, name=node.name, origin=node.origin, layout_of=node)
 
 
 def band_step(step: Step, part: Part) -> Step:

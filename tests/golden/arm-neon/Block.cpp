@@ -792,19 +792,19 @@ void dense_16_to_10(const float* weights, const float* bias, const float* x, flo
 // --------------------------------------------------------------------- memory
 
 // Where tensors lie in the arena: bytes from its start (size; first and last layer to touch it).
-constexpr std::size_t kImage = 7616;    // 3072 bytes; input .. stem
-constexpr std::size_t kStem = 0;        // 4096 bytes; stem .. pw
-constexpr std::size_t kDw = 4096;       // 4096 bytes; dw .. pw
-constexpr std::size_t kPw = 8192;       // 4096 bytes; pw .. pooled
-constexpr std::size_t kPooled = 0;      // 64 bytes; pooled .. logits_2
-constexpr std::size_t kLogits = 64;     // 40 bytes; logits_2 .. output
-constexpr std::size_t kScratch = 4096;  // 3520 bytes; stem .. stem
+constexpr std::size_t kImage = 7616;    // 3072 bytes; input .. stem_c
+constexpr std::size_t kStemC = 0;       // 4096 bytes; stem_c .. pw_c
+constexpr std::size_t kDwC = 4096;      // 4096 bytes; dw_c .. pw_c
+constexpr std::size_t kPwC = 8192;      // 4096 bytes; pw_c .. pool
+constexpr std::size_t kPool = 0;        // 64 bytes; pool .. fc7
+constexpr std::size_t kFc7 = 64;        // 40 bytes; fc7 .. output
+constexpr std::size_t kScratch = 4096;  // 3520 bytes; stem_c .. stem_c
 static_assert(kImage % 64 == 0 && kImage + 3072 <= Block::kArenaBytes);
-static_assert(kStem % 64 == 0 && kStem + 4096 <= Block::kArenaBytes);
-static_assert(kDw % 64 == 0 && kDw + 4096 <= Block::kArenaBytes);
-static_assert(kPw % 64 == 0 && kPw + 4096 <= Block::kArenaBytes);
-static_assert(kPooled % 64 == 0 && kPooled + 64 <= Block::kArenaBytes);
-static_assert(kLogits % 64 == 0 && kLogits + 40 <= Block::kArenaBytes);
+static_assert(kStemC % 64 == 0 && kStemC + 4096 <= Block::kArenaBytes);
+static_assert(kDwC % 64 == 0 && kDwC + 4096 <= Block::kArenaBytes);
+static_assert(kPwC % 64 == 0 && kPwC + 4096 <= Block::kArenaBytes);
+static_assert(kPool % 64 == 0 && kPool + 64 <= Block::kArenaBytes);
+static_assert(kFc7 % 64 == 0 && kFc7 + 40 <= Block::kArenaBytes);
 static_assert(kScratch % 64 == 0 && kScratch + 3520 <= Block::kArenaBytes);
 
 bool Fits(const Block::Mat& mat, int height, int width, int channels, Block::Mat::Type type,
@@ -838,8 +838,8 @@ void CopyOut(const unsigned char* from, const Block::Mat& mat, std::size_t rows,
 constexpr std::size_t kHeaderBytes = 64;
 constexpr char kMagic[8] = "MDLCWTS";
 constexpr char kTarget[16 + 1] = "arm-neon";  // zeros up to 16 bytes
-constexpr unsigned char kPlan[16] = {49,  42,  14, 231, 4,  35,  5,   163,
-                                     134, 215, 17, 41,  99, 138, 130, 153};
+constexpr unsigned char kPlan[16] = {118, 63, 220, 218, 88,  178, 17, 17,
+                                     40,  2,  126, 146, 171, 192, 66, 154};
 
 // Tables for CRC-32 (ISO 3309) eight bytes at a time.
 struct CrcTables {
@@ -957,14 +957,14 @@ int Block::Init(const char* modelpath) {
     return error;
   }
   const unsigned char* weights = mapped_ + kHeaderBytes;
-  stem.weights = reinterpret_cast<const float*>(weights + 0);
-  stem.bias = reinterpret_cast<const float*>(weights + 1728);
-  dw.weights = reinterpret_cast<const float*>(weights + 1792);
-  dw.bias = reinterpret_cast<const float*>(weights + 2368);
-  pw.weights = reinterpret_cast<const float*>(weights + 2432);
-  pw.bias = reinterpret_cast<const float*>(weights + 3456);
-  logits_2.weights = reinterpret_cast<const float*>(weights + 3520);
-  logits_2.bias = reinterpret_cast<const float*>(weights + 4288);
+  stem_c.weights = reinterpret_cast<const float*>(weights + 0);
+  stem_c.bias = reinterpret_cast<const float*>(weights + 1728);
+  dw_c.weights = reinterpret_cast<const float*>(weights + 1792);
+  dw_c.bias = reinterpret_cast<const float*>(weights + 2368);
+  pw_c.weights = reinterpret_cast<const float*>(weights + 2432);
+  pw_c.bias = reinterpret_cast<const float*>(weights + 3456);
+  fc7.weights = reinterpret_cast<const float*>(weights + 3520);
+  fc7.bias = reinterpret_cast<const float*>(weights + 4288);
   memory_ = static_cast<unsigned char*>(::operator new(kArenaBytes + 64, std::nothrow));
   if (memory_ == nullptr) {
     Release();
@@ -980,13 +980,14 @@ int Block::infer(Mat& image_mat, Mat& logits_mat) {
   if (!Fits(image_mat, 16, 16, 3, Mat::kFloat32, 192)) return kBadInput;
   if (!Fits(logits_mat, 1, 1, 10, Mat::kFloat32, 40)) return kBadOutput;
   CopyIn(image_mat, At<unsigned char>(kImage), 16, 192);
-  conv3x3s2_16x16x3_to_16_clip_0_6(stem.weights, stem.bias, At<float>(kImage), At<float>(kStem),
-                                   At<unsigned char>(kScratch));
-  dwconv3x3_8x8x16_clip_0_6(dw.weights, dw.bias, At<float>(kStem), At<float>(kDw));
-  conv1x1_8x8x16_to_16_add(pw.weights, pw.bias, At<float>(kDw), At<float>(kStem), At<float>(kPw));
-  reduce_mean_1x8x8x16_over_12(At<float>(kPw), At<float>(kPooled));
-  dense_16_to_10(logits_2.weights, logits_2.bias, At<float>(kPooled), At<float>(kLogits));
-  CopyOut(At<unsigned char>(kLogits), logits_mat, 1, 40);
+  conv3x3s2_16x16x3_to_16_clip_0_6(stem_c.weights, stem_c.bias, At<float>(kImage),
+                                   At<float>(kStemC), At<unsigned char>(kScratch));
+  dwconv3x3_8x8x16_clip_0_6(dw_c.weights, dw_c.bias, At<float>(kStemC), At<float>(kDwC));
+  conv1x1_8x8x16_to_16_add(pw_c.weights, pw_c.bias, At<float>(kDwC), At<float>(kStemC),
+                           At<float>(kPwC));
+  reduce_mean_1x8x8x16_over_12(At<float>(kPwC), At<float>(kPool));
+  dense_16_to_10(fc7.weights, fc7.bias, At<float>(kPool), At<float>(kFc7));
+  CopyOut(At<unsigned char>(kFc7), logits_mat, 1, 40);
   return kOk;
 }
 

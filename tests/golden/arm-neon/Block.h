@@ -134,7 +134,7 @@ class Block {
 
   Input input{{16, 16, 3}};
   /// Dense; 1x16 -> 1x10; kernel conv_direct (direct 1x12 block 1). Tensor "logits".
-  Convolution logits_2{{1, 1, 16}, {1, 1, 10}};
+  Convolution fc7{{1, 1, 16}, {1, 1, 10}};
 
   Block() = default;
   ~Block();
@@ -153,15 +153,15 @@ class Block {
  private:
   /// Conv2D 3x3, stride 2, padding 1, then Clip (low 0, high 6); 1x3x16x16 -> 1x16x8x8; 0.03
   /// million multiply-adds; kernel conv_direct (direct 4x16 block 8). Tensor "stem".
-  Convolution stem{{16, 16, 3}, {8, 8, 16}};
+  Convolution stem_c{{16, 16, 3}, {8, 8, 16}};
   /// Conv2D 3x3, padding 1, groups 16, then Clip (low 0, high 6); 1x16x8x8 -> 1x16x8x8; 0.01
   /// million multiply-adds; kernel conv_depthwise (rows 8x4). Tensor "dw".
-  ConvolutionDepthWise dw{{8, 8, 16}, {8, 8, 16}};
+  ConvolutionDepthWise dw_c{{8, 8, 16}, {8, 8, 16}};
   /// Conv2D 1x1, plus a residual; 1x16x8x8 -> 1x16x8x8; 0.02 million multiply-adds; kernel
   /// conv_direct (direct 5x16 block 5). Tensor "pw".
-  Convolution pw{{8, 8, 16}, {8, 8, 16}};
+  Convolution pw_c{{8, 8, 16}, {8, 8, 16}};
   /// Reduce, kind mean, axes (2, 3); 1x16x8x8 -> 1x16x1x1; kernel reduce. Tensor "pooled".
-  [[maybe_unused]] Reduction pooled{{8, 8, 16}, {1, 1, 16}};
+  [[maybe_unused]] Reduction pool{{8, 8, 16}, {1, 1, 16}};
 
   template <class T>
   T* At(std::size_t offset) {

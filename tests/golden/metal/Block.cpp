@@ -25,11 +25,11 @@ struct TextureSize {
 
 // All textures lie in one heap; those that are never in use at the same time share its memory.
 enum {
-  kTextureImage,   // 16 x 16 x 1 slices; input .. stem
-  kTextureStem,    // 8 x 8 x 4 slices; stem .. pw
-  kTexturePw,      // 8 x 8 x 4 slices; pw .. pooled
-  kTexturePooled,  // 1 x 1 x 4 slices; pooled .. logits_2
-  kTextureLogits,  // 1 x 1 x 3 slices; logits_2 .. output
+  kTextureImage,  // 16 x 16 x 1 slices; input .. stem_c
+  kTextureStemC,  // 8 x 8 x 4 slices; stem_c .. pw_c
+  kTexturePwC,    // 8 x 8 x 4 slices; pw_c .. pool_2
+  kTexturePool,   // 1 x 1 x 4 slices; pool_2 .. fc7
+  kTextureFc7,    // 1 x 1 x 3 slices; fc7 .. output
 };
 constexpr TextureSize kSizes[] = {
     {16, 16, 1, MTL::PixelFormatRGBA16Float, -1, 0}, {8, 8, 4, MTL::PixelFormatRGBA16Float, 0, 1},
@@ -116,8 +116,8 @@ void CopyOut(const void* from, const Block::Mat& mat, std::size_t rows, std::siz
 constexpr std::size_t kHeaderBytes = 64;
 constexpr char kMagic[8] = "MDLCWTS";
 constexpr char kTarget[16 + 1] = "metal";  // zeros up to 16 bytes
-constexpr unsigned char kPlan[16] = {228, 114, 59,  204, 97,  210, 57, 248,
-                                     28,  42,  183, 69,  184, 113, 24, 12};
+constexpr unsigned char kPlan[16] = {58,  198, 222, 141, 249, 61,  119, 84,
+                                     240, 237, 176, 189, 102, 116, 39,  18};
 
 std::uint32_t Load32(const unsigned char* p) {
   return p[0] | static_cast<std::uint32_t>(p[1]) << 8U | static_cast<std::uint32_t>(p[2]) << 16U |
@@ -343,14 +343,13 @@ int Block::Run(MTL::Texture* picture) {
   } else {
     Copy(encoder, 0, buffers_[0], kTextureImage, {2, 2, 1}, {8, 8, 1});
   }
-  Encode(encoder, stem, {kTextureImage, kTextureStem}, {stem.weights, stem.bias}, {1, 1, 4},
+  Encode(encoder, stem_c, {kTextureImage, kTextureStemC}, {stem_c.weights, stem_c.bias}, {1, 1, 4},
          {8, 8, 1});
-  Encode(encoder, pw, {kTextureStem, kTextureStem, kTexturePw},
-         {pw.filters, pw.filter_bias, pw.weights, pw.bias}, {1, 1, 1}, {8, 8, 1});
-  Encode(encoder, pooled, {kTexturePw, kTexturePooled}, {}, {1, 1, 1}, {4, 4, 4});
-  Encode(encoder, logits_2, {kTexturePooled, kTextureLogits}, {logits_2.weights, logits_2.bias},
-         {1, 1, 1}, {4, 4, 4});
-  Copy(encoder, 6, buffers_[1], kTextureLogits, {1, 1, 1}, {4, 4, 4});
+  Encode(encoder, pw_c, {kTextureStemC, kTextureStemC, kTexturePwC},
+         {pw_c.filters, pw_c.filter_bias, pw_c.weights, pw_c.bias}, {1, 1, 1}, {8, 8, 1});
+  Encode(encoder, pool_2, {kTexturePwC, kTexturePool}, {}, {1, 1, 1}, {4, 4, 4});
+  Encode(encoder, fc7, {kTexturePool, kTextureFc7}, {fc7.weights, fc7.bias}, {1, 1, 1}, {4, 4, 4});
+  Copy(encoder, 6, buffers_[1], kTextureFc7, {1, 1, 1}, {4, 4, 4});
   if (!Finish(commands, encoder)) return kGpuError;
   return kOk;
 }

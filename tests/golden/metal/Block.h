@@ -149,7 +149,7 @@ class Block {
 
   Input input{{16, 16, 3}};
   /// Dense; 1x16 -> 1x10; kernel convolution (direct 1x4). Tensor "logits".
-  Convolution logits_2{{{1, 1, 16}, {1, 1, 10}, 5}, 2496, 2880};
+  Convolution fc7{{{1, 1, 16}, {1, 1, 10}, 5}, 2496, 2880};
 
   Block() = default;
   ~Block();
@@ -174,12 +174,12 @@ class Block {
  private:
   /// Conv2D 3x3, stride 2, padding 1, then Clip (low 0, high 6); 1x3x16x16 -> 1x16x8x8; 0.03
   /// million multiply-adds; kernel convolution (direct 1x4). Tensor "stem".
-  Convolution stem{{{16, 16, 3}, {8, 8, 16}, 2}, 64, 1216};
+  Convolution stem_c{{{16, 16, 3}, {8, 8, 16}, 2}, 64, 1216};
   /// Conv2D 1x1, plus a residual; 1x16x8x8 -> 1x16x8x8; 0.02 million multiply-adds; kernel
   /// separable (fused 1x16). Tensor "pw".
-  ConvolutionSeparable pw{{{8, 8, 16}, {8, 8, 16}, 3}, 1280, 1856, 1920, 2432};
+  ConvolutionSeparable pw_c{{{8, 8, 16}, {8, 8, 16}, 3}, 1280, 1856, 1920, 2432};
   /// Reduce, kind mean, axes (2, 3); 1x16x8x8 -> 1x16x1x1; kernel reduce. Tensor "pooled".
-  Reduction pooled{{{8, 8, 16}, {1, 1, 16}, 4}};
+  Reduction pool_2{{{8, 8, 16}, {1, 1, 16}, 4}};
 
   static constexpr int kTextures = 5;
   static constexpr int kPipelines = 7;
