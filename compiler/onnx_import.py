@@ -24,12 +24,12 @@ from mdlc.compiler.onnx_load import (
     check_operators,
     describe,
     importer_key,
+    live_nodes,
     load_model,
     names_read,
     node_label,
     opsets_of,
     ordered_nodes,
-    without_unread,
 )
 from mdlc.compiler.onnx_node import OnnxNode
 from mdlc.compiler.onnx_schema import check_node
@@ -39,19 +39,26 @@ from mdlc.compiler.op import Op
 from mdlc.compiler.ops.constant import constant
 
 
-def import_model(source: Source, *, shapes: Mapping[str, Sequence[int]] | None = None) -> Graph:
+def import_model(
+    source: Source,
+    *,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    fixed: Mapping[str, float | Sequence[float]] | None = None,
+) -> Graph:
     """A graph of an ONNX model, with static shapes and shape arithmetic folded away.
 
     Args:
         source: a path, the file's bytes, or a parsed model.
         shapes: shapes of inputs by name; needed where dimensions are open. The first dimension,
             where open, is 1.
+        fixed: values of inputs by name, one for all elements or as many as there are: constants
+            of the graph from there on.
 
     Raises:
         MdlcError: the model is damaged or uses what mdlc does not have; see onnx_load.
     """
     model, folder = load_model(source)
-    return _import_graph(model, folder, shapes or {}, _name_of(source, model))
+    return _import_graph(model, folder, shapes or {}, fixed or {}, _name_of(source, model))
 
 
 def _name_of(source: Source, model: onnx.ModelProto) -> str:
@@ -61,16 +68,20 @@ def _name_of(source: Source, model: onnx.ModelProto) -> str:
 
 
 def _import_graph(
-    model: onnx.ModelProto, folder: Path | None, shapes: Mapping[str, Sequence[int]], name: str
+    model: onnx.ModelProto,
+    folder: Path | None,
+    shapes: Mapping[str, Sequence[int]],
+    fixed: Mapping[str, float | Sequence[float]],
+    name: str,
 ) -> Graph:
     proto = model.graph
     importer = _Importer(opsets_of(model), folder, declared_shapes(proto))
     importer.check_operators(proto.node)
-    nodes = without_unread(ordered_nodes(proto), proto)
+    nodes = live_nodes(ordered_nodes(proto), proto)
     values: dict[str, Value] = {}
     values.update(importer.weights(proto, nodes))
     weights = {tensor.name for tensor in proto.initializer}
-    inputs = import_inputs([i for i in proto.input if i.name not in weights], shapes)
+    inputs = import_inputs([i for i in proto.input if i.name not in weights], shapes, fixed)
     values.update((node.name, node) for node in inputs)
     importer.run(nodes, values)
     outputs = [_tensor(value, o.name) for value, o in
@@ -151,7 +162,7 @@ class _Importer:
         own = {output for node in graph.node for output in node.output}
         scope = {name: value for name, value in values.items() if name not in own}
         hidden = {tensor.name for tensor in graph.initializer}
-        nodes = without_unread(ordered_nodes(graph, scope.keys() - hidden), graph)
+        nodes = live_nodes(ordered_nodes(graph, scope.keys() - hidden), graph)
         scope.update(self.weights(graph, nodes))
         self.run(nodes, scope)
         return self.outputs(graph, scope)

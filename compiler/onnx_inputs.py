@@ -13,24 +13,30 @@ from mdlc.compiler.onnx_load import EXPORT_AGAIN, printable
 from mdlc.compiler.onnx_tensors import check_shape, element_type
 from mdlc.compiler.ops.constant import constant
 from mdlc.compiler.ops.input import graph_input
+from mdlc.compiler.types import Array, DType
 
 OPEN_SIZE = 224  # what hints propose for an open dimension
 
 
 def import_inputs(
-    protos: Sequence[onnx.ValueInfoProto], shapes: Mapping[str, Sequence[int]]
+    protos: Sequence[onnx.ValueInfoProto],
+    shapes: Mapping[str, Sequence[int]],
+    fixed: Mapping[str, float | Sequence[float]] | None = None,
 ) -> list[Node]:
     """Input nodes; open dimensions come from `shapes`, through a dimension's name also from
-    another input's, and an open first dimension is 1. An input without elements is a constant.
+    another input's, and an open first dimension is 1. An input without elements is a constant, and
+    so is one of `fixed`.
 
     Raises:
         MdlcError: an input is no tensor, stays open, or `shapes` do not fit.
     """
-    unknown = [name for name in shapes if name not in {p.name for p in protos}]
-    if unknown:
-        known = ", ".join(repr(p.name) for p in protos) or "none"
-        raise MdlcError(f"the model has no input {unknown[0]!r}", node="--shape",
-                        hint=f"its inputs are {known}")  # fmt: skip
+    fixed = fixed or {}
+    for option, names in (("--shape", shapes), ("--fix", fixed)):
+        unknown = [name for name in names if name not in {p.name for p in protos}]
+        if unknown:
+            known = ", ".join(repr(p.name) for p in protos) or "none"
+            raise MdlcError(f"the model has no input {unknown[0]!r}", node=option,
+                            hint=f"its inputs are {known}")  # fmt: skip
     named: dict[str, int] = {}
     given = {p.name: _given(p, shapes[p.name], named) for p in protos if p.name in shapes}
     inputs = []
@@ -39,12 +45,33 @@ def import_inputs(
         dtype = element_type(_tensor(proto, where).elem_type, where)
         shape = given[proto.name] if proto.name in given else _static(proto, named)
         check_shape(shape, where, allow_empty=True)
+        if proto.name in fixed:
+            inputs.append(constant(_fixed(proto.name, fixed[proto.name], shape, dtype), proto.name))
+            continue
         inputs.append(
             graph_input(proto.name, shape, dtype)
             if 0 not in shape
             else constant(np.empty(shape, dtype.numpy), proto.name)
         )
     return inputs
+
+
+def _fixed(
+    name: str, given: float | Sequence[float], shape: tuple[int, ...], dtype: DType
+) -> Array:
+    """The value of an input that is fixed."""
+    value = np.asarray(given)
+    size = int(np.prod(shape))
+    if value.size not in (1, size):
+        raise MdlcError(f"--fix gives {value.size} values for {size} elements",
+                        node=f"input {name!r}", hint="give one value, or one for each")  # fmt: skip
+    with np.errstate(all="ignore"):
+        made = value.astype(dtype.numpy)
+    same = np.array_equal(made.astype(np.float64), value.astype(np.float64), equal_nan=True)
+    if not same and not dtype.is_float:
+        raise MdlcError(f"--fix gives what {dtype.value} does not hold",
+                        node=f"input {name!r}", hint="give whole numbers in range")  # fmt: skip
+    return np.broadcast_to(made.reshape(-1), (size,)).reshape(shape)
 
 
 def _tensor(proto: onnx.ValueInfoProto, where: str) -> onnx.TypeProto.Tensor:

@@ -261,21 +261,28 @@ def ordered_nodes(graph: onnx.GraphProto, outer: Collection[str] = ()) -> list[o
                         hint=EXPORT_AGAIN) from None  # fmt: skip
 
 
-def without_unread(nodes: Sequence[onnx.NodeProto], graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    """The nodes of a graph without those further outputs of theirs that nothing reads."""
+def live_nodes(nodes: Sequence[onnx.NodeProto], graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """The nodes that a graph's outputs need, without outputs of theirs that nothing reads.
+
+    Args:
+        nodes: each after what it reads.
+    """
     read = {output.name for output in graph.output}
-    for node in nodes:
-        read |= names_read(node)
     found = []
-    for node in nodes:
-        kept = [name if not at or name in read else "" for at, name in enumerate(node.output)]
+    for node in reversed(nodes):
+        kept = [name if name in read else "" for name in node.output]
+        if not any(kept):
+            continue
+        read |= names_read(node)
+        # The first output stays: it gives the node its name.
+        kept[0] = node.output[0]
         if kept != list(node.output):
             copy = onnx.NodeProto()
             copy.CopyFrom(node)
             copy.output[:] = kept
             node = copy
         found.append(node)
-    return found
+    return found[::-1]
 
 
 def importer_key(node: onnx.NodeProto) -> str:

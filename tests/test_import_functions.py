@@ -337,3 +337,24 @@ def test_einsum(equation: str, shapes: list[tuple[int, ...]]) -> None:
                   [value(n, s) for n, s in zip(names, shapes, strict=True)],
                   [value("y", None)])  # fmt: skip
     assert_as_onnxruntime(proto, import_model(proto))
+
+
+def test_fixed_inputs_decide_which_branch_is_taken() -> None:
+    nodes = [node("Constant", "", "rate", value_int=16000), node("Equal", "sr rate", "flag")]
+    branches = {
+        "then_branch": body([node("Abs", "x", "a")], [], [value("a")]),
+        "else_branch": body([node("Concat", "x x", "a", axis=1)], [], [value("a", (1, 8))]),
+    }
+    proto = model([*nodes, node("If", "flag", "y", **branches)],
+                  [value("x"), value("sr", (), INTS)], [value("y", None)])  # fmt: skip
+    x = floats(1, 4)
+    graph = import_model(proto, fixed={"sr": 16000})
+    assert [i.name for i in graph.inputs] == ["x"]
+    np.testing.assert_array_equal(run(graph, {"x": x})["y"], np.abs(x))
+    assert import_model(proto, fixed={"sr": 8000}).outputs[0].shape == (1, 8)
+    with pytest.raises(MdlcError, match="its branches give different types"):
+        import_model(proto)
+    with pytest.raises(MdlcError, match="--fix gives what i64 does not hold"):
+        import_model(proto, fixed={"sr": 0.5})
+    with pytest.raises(MdlcError, match="no input 'rate'"):
+        import_model(proto, fixed={"rate": 1})
