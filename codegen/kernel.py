@@ -217,6 +217,11 @@ class AnyKernel(ABC, Generic[B]):
         inputs[1] = constant(np.ascontiguousarray(weights, np.float32), node.inputs[1].name)
         return self.pack(replace(node, inputs=tuple(inputs)), schedule, isa)
 
+    def loss(self, node: Node, schedule: Schedule, isa: B) -> float:
+        """What its algorithm may lose besides plain sums' rounding, of the largest sum of the
+        terms' magnitudes."""
+        return 0.0
+
     def filter_transform(self, node: Node, schedule: Schedule) -> Array | None:
         """The matrix G where `pack` packs G g G' of every filter g, not g itself.
 

@@ -115,6 +115,14 @@ class Op:
         """The meaning, in numpy, on logical arrays; the result has the inferred shape and dtype."""
         raise NotImplementedError(type(self).__name__)
 
+    def term_magnitudes(self, *inputs: Array) -> Array | None:
+        """What rounding errors of sums are relative to: the sums of the terms' magnitudes.
+
+        Before the activation, where there is one. None for an operator that is no sum of
+        products of its inputs.
+        """
+        return None
+
     def channel_map(
         self, inputs: Sequence[TensorType], output: TensorType
     ) -> tuple[Array | None, ...] | None:

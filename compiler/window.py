@@ -84,6 +84,29 @@ class Window:
         return result
 
 
+def filtered(patches: Array, weights: Array, groups: int) -> Array:
+    """Filters over windows: one matrix product for each tap, so that nothing is unfolded.
+
+    Args:
+        patches: [N, C, OH, OW, kH, kW], as `Window.patches` gives them.
+        weights: [M, C / groups, kH, kW].
+
+    Returns:
+        [N, M, OH, OW].
+    """
+    n, _, oh, ow, kh, kw = patches.shape
+    filters, per_group = weights.shape[:2]
+    total = np.zeros((n, groups, filters // groups, oh * ow), np.result_type(patches, weights))
+    taps = weights.reshape(groups, filters // groups, per_group, kh, kw)
+    for i in range(kh):
+        for j in range(kw):
+            x = patches[..., i, j].reshape(n, groups, per_group, oh * ow)
+            factors = np.ascontiguousarray(taps[..., i, j])
+            # Depthwise filters have no sum over channels, and matrix products of one column crawl.
+            total += factors * x if per_group == 1 else factors @ x
+    return total.reshape(n, filters, oh, ow)
+
+
 def resolve_auto_pad(
     n: OnnxNode,
     size: Sequence[int],

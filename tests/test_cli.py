@@ -195,7 +195,8 @@ def test_verify_names_the_first_layer_that_is_off(
     capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A bound that float32 cannot keep makes every layer that computes anything fail.
-    monkeypatch.setattr("mdlc.checks.compare.FLOAT_BOUND", 1e-12)
+    monkeypatch.setattr("mdlc.checks.verification.UNIT_F32", 1e-12)
+    monkeypatch.setattr("mdlc.checks.verification.CLOSE", 0.0)
     assert invoke(["verify", DIGITS]) == 1
     shown = capsys.readouterr()
     off = [line.split()[0] for line in shown.out.splitlines() if "OFF" in line]

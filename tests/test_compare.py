@@ -17,7 +17,6 @@ def f32(*values: float) -> np.ndarray:
 def test_equal_tensors() -> None:
     found = errors(f32(1, -2, math.nan, math.inf), f32(1, -2, math.nan, math.inf))
     assert (found.max_abs, found.max_rel, found.max_ulp, found.snr_db) == (0, 0, 0, math.inf)
-    assert found.ok
 
 
 def test_differences() -> None:
@@ -25,7 +24,6 @@ def test_differences() -> None:
     assert found.max_abs == 0.5
     assert found.max_rel == 0.125
     assert found.snr_db == pytest.approx(10 * math.log10(30 / 0.25))
-    assert not found.ok
 
 
 def test_units_in_the_last_place() -> None:
@@ -44,11 +42,10 @@ def test_units_in_the_last_place() -> None:
 def test_not_finite_is_off(actual: float, expected: float) -> None:
     found = errors(f32(actual, 1), f32(expected, 1))
     assert found.max_rel == math.inf
-    assert not found.ok
 
 
-def test_something_for_nothing_is_off() -> None:
-    assert not errors(f32(1e-9, 0), f32(0, 0)).ok
+def test_something_for_nothing() -> None:
+    assert errors(f32(1e-9, 0), f32(0, 0)).max_rel == math.inf
 
 
 def test_integers_are_counted() -> None:
@@ -56,15 +53,7 @@ def test_integers_are_counted() -> None:
     actual = expected.copy()
     actual[7] += 3
     found = errors(actual, expected)
-    assert (found.max_abs, found.max_rel, found.ok) == (3, 1 / 2000, True)
-    actual[8:20] += 1
-    assert not errors(actual, expected).ok
-
-
-def test_half_precision_has_its_own_bound() -> None:
-    expected = np.array([1, 2], np.float16)
-    assert errors(f32(1.01, 2), expected).ok
-    assert not errors(f32(1.1, 2), expected).ok
+    assert (found.max_abs, found.max_rel) == (3, 1 / 2000)
 
 
 def test_shapes_must_agree() -> None:

@@ -54,20 +54,53 @@ from mdlc.codegen.tiles.winograd import InputTile, OutputTile
 from mdlc.codegen.tiles.winograd_transform import LARGEST, transform
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.conv2d import Conv2D
-from mdlc.compiler.types import Array
+from mdlc.compiler.types import Array, DType
 
 _PLAIN = Epilogue(bias=False)
+# No output of a bounded activation is as large.
+LARGE = 1e6
 # Of its largest output, what a convolution may lose by its transform.
 MAX_LOSS = 1e-2
 
 
-def _outputs(taps: int, isa: KernelIsa) -> list[int]:
+# The same where an activation bounds the output and sums are larger: a filter that finds edges in
+# front of a ReLU6 has sums of hundreds, whose rounding errors are large beside 6.
+MAX_CLIPPED_LOSS = {DType.F32: 1e-4, DType.F16: 1e-1}
+# The largest of many sums, in standard deviations.
+_LARGEST_SUM = 4.0
+
+
+def _outputs(node: Node, isa: KernelIsa) -> list[int]:
     """Outputs of the tiles that lose little enough."""
-    return [
-        outputs
-        for outputs in range(2, LARGEST - taps + 2)
-        if transform(outputs, taps).error(isa.dtype) <= MAX_LOSS
-    ]
+    op = node.op
+    assert isinstance(op, Conv2D)
+    taps = -(-node.inputs[1].shape[2] // op.stride[0])
+    clipped = _clipped(node)
+    found = []
+    for outputs in range(2, LARGEST - taps + 2):
+        lost = transform(outputs, taps).error(isa.dtype)
+        most = MAX_CLIPPED_LOSS.get(isa.dtype, MAX_LOSS)
+        if lost <= MAX_LOSS and (clipped <= 1 or lost * clipped <= most):
+            found.append(outputs)
+    return found
+
+
+def _clipped(node: Node) -> float:
+    """The largest sum by the largest output that a bounded activation leaves of it.
+
+    For inputs of about 1, as normalisation makes them; 0 where the output is not bounded.
+    """
+    op, weights = node.op, node.inputs[1].constant
+    assert isinstance(op, Conv2D)
+    if op.activation is None or op.has_slope or weights is None:
+        return 0.0
+    ends = np.array([-LARGE, LARGE])
+    with np.errstate(all="ignore"):
+        bound = float(np.abs(op.activation.reference(ends)).max())
+    if not 0 < bound < LARGE / 10:
+        return 0.0
+    wide = weights.astype(np.float64).reshape(len(weights), -1)
+    return float(_LARGEST_SUM * np.sqrt((wide**2).sum(1)).max() / bound)
 
 
 class ConvWinograd(Kernel):
@@ -93,16 +126,15 @@ class ConvWinograd(Kernel):
             and stride <= 2
             and kernel[0] == kernel[1] > stride
             and -(-kernel[0] // stride) <= 5
-            and bool(_outputs(-(-kernel[0] // stride), isa))
+            and bool(_outputs(node, isa))
             and filters % isa.lanes == 0
         )
 
     def schedules(self, node: Node, isa: KernelIsa) -> Sequence[Schedule]:
         op = node.op
         assert isinstance(op, Conv2D)
-        taps = -(-node.inputs[1].shape[2] // op.stride[0])
         found = []
-        for outputs in _outputs(taps, isa):
+        for outputs in _outputs(node, isa):
             one = tiling(node, isa, outputs, 1)
             rows = one.rows
             row_bytes = (one.v_elements() + one.points * one.tiles * one.filters) * isa.bytes
@@ -118,6 +150,9 @@ class ConvWinograd(Kernel):
                     for s in schedules(product, isa)
                 ]
         return found
+
+    def loss(self, node: Node, schedule: Schedule, isa: KernelIsa) -> float:
+        return tiling_of(node, isa, schedule).transform.error(isa.dtype)
 
     @staticmethod
     def _flat(schedule: Schedule) -> Schedule:

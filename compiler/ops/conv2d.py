@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -17,7 +17,7 @@ from mdlc.compiler.ops.reshape import Reshape
 from mdlc.compiler.products import activated, activated_constant, constant_sums
 from mdlc.compiler.types import Array, DType, TensorType
 from mdlc.compiler.values import Values, plus, product
-from mdlc.compiler.window import Window, resolve_auto_pad
+from mdlc.compiler.window import Window, filtered, resolve_auto_pad
 
 
 @dataclass(frozen=True)
@@ -128,19 +128,19 @@ class Conv2D(Op):
             if self.shift:
                 x = x + np.array(self.shift, np.float32)[:, None, None]
             x = x.astype(w.dtype)
-        filters, per_group, kh, kw = w.shape
-        patches = self.window((kh, kw)).patches(x, 0.0)  # N, C, OH, OW, kH, kW
-        n, _, oh, ow = patches.shape[:4]
-        grouped = patches.reshape(n, self.groups, per_group, oh, ow, kh, kw)
-        weights = w.reshape(self.groups, filters // self.groups, per_group, kh, kw)
-        y = np.einsum("ngchwij,gmcij->ngmhw", grouped, weights, optimize=True)
-        y = y.reshape(n, filters, oh, ow) + b[None, :, None, None]
+        patches = self.window(w.shape[2:]).patches(x, 0.0)
+        y = filtered(patches, w, self.groups) + b[None, :, None, None]
         if self.residual:
             y = y + inputs[-1]
         if self.activation is not None:
             extra = (inputs[3][None, :, None, None],) if self.has_slope else ()
             y = self.activation.reference(y.astype(x.dtype), *extra)
         return np.asarray(y, x.dtype)
+
+    def term_magnitudes(self, *inputs: Array) -> Array:
+        operands = [*inputs[:3], *inputs[3 + self.has_slope :]]
+        shift = tuple(map(abs, self.shift))
+        return replace(self, activation=None, shift=shift).reference(*map(np.abs, operands))
 
     def value_bounds(self, node: Node, inputs: Sequence[Values]) -> Values:
         weights = node.inputs[1].constant

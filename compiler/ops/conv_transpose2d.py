@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -152,6 +152,10 @@ class ConvTranspose2D(Op):
             extra = (inputs[3][None, :, None, None],) if self.has_slope else ()
             y = self.activation.reference(y, *extra)
         return y
+
+    def term_magnitudes(self, *inputs: Array) -> Array:
+        operands = [*inputs[:3], *inputs[3 + self.has_slope :]]
+        return replace(self, activation=None).reference(*map(np.abs, operands))
 
     def value_bounds(self, node: Node, inputs: Sequence[Values]) -> Values:
         weights = node.inputs[1].constant

@@ -84,6 +84,10 @@ class Dense(Op):
         y = (x @ w.T + b).astype(x.dtype)
         return y if self.activation is None else self.activation.reference(y, *inputs[3:])
 
+    def term_magnitudes(self, *inputs: Array) -> Array:
+        operands = [*inputs[:3], *inputs[3 + self.has_slope :]]
+        return replace(self, activation=None).reference(*map(np.abs, operands))
+
     def value_bounds(self, node: Node, inputs: Sequence[Values]) -> Values:
         weights = node.inputs[1].constant
         if weights is None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from mdlc.compiler.expr import Expr, call
 from mdlc.compiler.op import Elementwise, Sample, unary_sample
+from mdlc.compiler.ops.erf import erf
 from mdlc.compiler.types import Array
 
 
@@ -37,7 +38,7 @@ class Gelu(Elementwise):
             inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)
             y = 0.5 * x * (1 + np.tanh(inner))
         else:
-            y = 0.5 * x * (1 + np.vectorize(math.erf, otypes=[np.float64])(x / math.sqrt(2)))
+            y = 0.5 * x * (1 + erf(x / math.sqrt(2)))
         return np.asarray(y, inputs[0].dtype)
 
     @classmethod

@@ -60,6 +60,9 @@ class MatMul(Op):
         result: Array = inputs[0] @ inputs[1]
         return result
 
+    def term_magnitudes(self, *inputs: Array) -> Array:
+        return self.reference(*map(np.abs, inputs))
+
     def value_bounds(self, node: Node, inputs: Sequence[Values]) -> Values:
         a, b = (each.together() for each in inputs)
         depth = node.inputs[0].shape[-1]

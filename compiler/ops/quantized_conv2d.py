@@ -13,7 +13,7 @@ from mdlc.compiler.fixed_point import fixed_point, limits, rescale, saturate
 from mdlc.compiler.op import Cost, LayoutRule, Op, Sample
 from mdlc.compiler.ops.quantized_add import QuantizedAdd
 from mdlc.compiler.types import Array, DType, TensorType
-from mdlc.compiler.window import Window
+from mdlc.compiler.window import Window, filtered
 
 
 @dataclass(frozen=True)
@@ -80,15 +80,10 @@ class QuantizedConv2D(Op):
 
     def reference(self, *inputs: Array) -> Array:
         x, w, b = inputs[:3]
-        filters, per_group, kh, kw = w.shape
-        patches = self.window((kh, kw)).patches(x, self.x_zero)  # N, C, OH, OW, kH, kW
-        n, _, oh, ow = patches.shape[:4]
-        grouped = patches.reshape(n, self.groups, per_group, oh, ow, kh, kw)
-        weights = w.reshape(self.groups, filters // self.groups, per_group, kh, kw)
         # Sums below 2^53 are exact in float64, where BLAS is fast.
-        y = np.einsum("ngchwij,gmcij->ngmhw", grouped.astype(np.float64),
-                      weights.astype(np.float64), optimize=True)  # fmt: skip
-        total = y.reshape(n, filters, oh, ow).astype(np.int64) + b[:, None, None]
+        patches = self.window(w.shape[2:]).patches(x.astype(np.float64), self.x_zero)
+        y = filtered(patches, w.astype(np.float64), self.groups)
+        total = y.astype(np.int64) + b[:, None, None]
         scales = (v[:, None, None] for v in inputs[3 : self.operands])
         result = finish(self, total, *scales)
         return self.addition.reference(result, inputs[-1]) if self.addition else result
