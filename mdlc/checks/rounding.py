@@ -22,7 +22,7 @@ from mdlc.compiler.types import Array, DType
 # Half the distance of two neighbours, relative to them.
 UNIT_F32, UNIT_F16 = 2.0**-24, 2.0**-11
 # A sum of K terms may lose START + BY_ROOT * sqrt(K) units of the sum of their magnitudes.
-START, BY_ROOT = 8.0, 2.0
+START, BY_ROOT = 8.0, 3.0
 # Functions on vectors are polynomials that lose a few units.
 FUNCTION = 8.0
 # Share of integers that may be one step off: the float behind them was near a tie.

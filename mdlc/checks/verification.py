@@ -251,7 +251,7 @@ class _Layers:
         step = self.steps.get(node)
         if step is None:
             return 0.0
-        return step.kernel.loss(node, step.schedule, step.seen(self.plan.isa))
+        return step.kernel.loss(node, step.schedule, step.seen(self.plan.backend))
 
     def add(self, run: Run) -> None:
         """Takes one more run into account."""
@@ -269,16 +269,16 @@ class _Layers:
             self._import(run)
 
     def _class(self, run: Run, expected: Mapping[str, Array]) -> None:
-        graph, hidden = self.compiled.graph, self.plan.hidden
+        graph = self.compiled.graph
         given = {
             node: run.traced[step.name]
             for node, step in self.steps.items()
-            if step.name not in hidden
+            if step.name in run.traced
         }
         local = Local(graph, run.inputs, given, self.unit, self.loss)
         for node, step in self.steps.items():
-            if step.name in hidden:
-                self.notes[step.name] = "computed in bands with the next layer, never whole"
+            if node not in given:
+                self.notes[step.name] = "never whole in memory: judged through what reads it"
                 continue
             found, tensor = given[node], expected.get(node.name)
             self._judged(step.name, found, local, node)
