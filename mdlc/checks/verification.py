@@ -229,12 +229,20 @@ class _Layers:
         self.model = (
             compiled.graph if self.plan.encoded else preprocess(compiled.imported, compiled.how)
         )
-        self.steps = {step.node: step for step in self.plan.steps}
         self.named = last_of_name(self.model)
-        self.last = {node for node in last_of_name(compiled.graph).values()}
+        own = last_of_name(compiled.graph)
+        self.last = set(own.values())
+        # GPU plans have nodes of their own, under the names of the graph's.
+        inside = set(compiled.graph.order())
+        self.steps = {
+            step.node if step.node in inside else own[step.node.name]: step
+            for step in self.plan.steps
+            if step.node in inside or step.node.name in own
+        }
         self.reference = Reference(compiled, [step.node.name for step in self.plan.steps])
         self.half = target_of(self.plan).half
-        self.in_half = {step.node for step in self.plan.half_steps}
+        steps = () if target_of(self.plan).half else self.plan.half_steps
+        self.in_half = {step.node for step in steps}
         self.worst: dict[str, Errors] = {}
         self.runtime: dict[str, float] = {}
         self.excess: dict[str, float] = {}
@@ -251,7 +259,7 @@ class _Layers:
         step = self.steps.get(node)
         if step is None:
             return 0.0
-        return step.kernel.loss(node, step.schedule, step.seen(self.plan.backend))
+        return step.kernel.loss(step.node, step.schedule, step.seen(self.plan.backend))
 
     def add(self, run: Run) -> None:
         """Takes one more run into account."""
@@ -374,7 +382,7 @@ class _Layers:
         def layer(key: str, step: str, tensor: str, kind: str) -> LayerErrors:
             return LayerErrors(
                 step, tensor, kind, self.worst.get(key), self.runtime.get(tensor),
-                self.excess.get(key, 0.0), self.faults.get(key, ""), self.notes.get(key, ""),
+                self.excess.get(key, 0.0), self.faults.get(key, ""), self.notes.get(key, "" if key in self.excess or key in self.worst else "not looked at"),
             )  # fmt: skip
 
         layers = tuple(
