@@ -35,7 +35,7 @@ def erf(x: Array) -> Array:
     total = np.zeros_like(step)
     for n in range(_TERMS, 0, -1):
         total = (total + derivatives[n][index]) * step / n
-    return total + derivatives[0][index]
+    return np.asarray(total + derivatives[0][index])
 
 
 @dataclass(frozen=True)

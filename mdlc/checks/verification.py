@@ -380,10 +380,17 @@ class _Layers:
         """The outcome."""
 
         def layer(key: str, step: str, tensor: str, kind: str) -> LayerErrors:
+            seen = key in self.excess or key in self.worst
             return LayerErrors(
-                step, tensor, kind, self.worst.get(key), self.runtime.get(tensor),
-                self.excess.get(key, 0.0), self.faults.get(key, ""), self.notes.get(key, "" if key in self.excess or key in self.worst else "not looked at"),
-            )  # fmt: skip
+                step,
+                tensor,
+                kind,
+                self.worst.get(key),
+                self.runtime.get(tensor),
+                self.excess.get(key, 0.0),
+                self.faults.get(key, ""),
+                self.notes.get(key, "" if seen else "not looked at"),
+            )
 
         layers = tuple(
             layer(step.name, step.name, step.node.name, type(step.node.op).__name__)
