@@ -13,6 +13,7 @@ import pytest
 
 import mdlc
 from tests.emitted_code import block_model
+from tests.test_header import several_model
 
 GOLDEN = Path(__file__).parent / "golden"
 NAMES = ("Block.h", "Block.cpp", "main.cpp", "CMakeLists.txt")
@@ -42,3 +43,17 @@ def test_text_is_as_reviewed(target: str) -> None:
             old.splitlines(), new.splitlines(), f"{target}/{name}", "now", lineterm=""
         )
     assert not changes, "\n".join([*changes[:200], "renew with UPDATE_GOLDEN=1 if it is right"])
+
+
+def test_header_of_a_detector_is_as_reviewed() -> None:
+    """Several inputs and outputs of several types, under long names."""
+    model = several_model("detector/")
+    files = mdlc.compile(model, "arm-neon", name="Detector", threads=2).files()
+    new = _without_version(files["Detector.h"].decode())
+    path = GOLDEN / "arm-neon" / "Detector.h"
+    if os.environ.get("UPDATE_GOLDEN"):
+        path.write_text(new)
+    changes = list(
+        difflib.unified_diff(path.read_text().splitlines(), new.splitlines(), lineterm="")
+    )
+    assert not changes, "\n".join([*changes, "renew with UPDATE_GOLDEN=1 if it is right"])
