@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +21,7 @@ from mdlc.compiler.onnx_import import import_model
 from mdlc.inputs.preprocess import INPUT_FORMATS, Preprocess, preprocess
 from mdlc.inputs.sources import Model, read_model
 from mdlc.naming import class_name
-from mdlc.options import CompileOptions, parse_shapes
+from mdlc.options import CompileOptions, parse_fixed, parse_shapes
 from mdlc.output import write_files
 from mdlc.pipeline import stages
 from mdlc.precision.fp16 import HalfPrecision
@@ -47,6 +47,7 @@ class CompiledModel:
         low_precision: calibration table, report and budget, where it was quantised.
         tuned: the tables that the schedules were chosen by.
         half_precision: why layers compute in half precision or do not, where that was asked.
+        fixed: values of inputs that are constants.
     """
 
     model: Model
@@ -59,6 +60,7 @@ class CompiledModel:
     low_precision: LowPrecision | None = None
     tuned: Tuned = field(default_factory=Tuned)
     half_precision: HalfPrecision | None = None
+    fixed: Mapping[str, float | Sequence[float]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -126,7 +128,8 @@ def compile(
     tell("reading the model")
     source = read_model(model, example_inputs)
     shapes = None if asked.shapes is None else parse_shapes(asked.shapes)
-    imported = import_model(source.path or source.onnx, shapes=shapes)
+    fixed = None if asked.fix is None else parse_fixed(asked.fix)
+    imported = import_model(source.path or source.onnx, shapes=shapes, fixed=fixed)
     tell("optimising the graph")
     network = preprocess(imported, how)
     low = None if asked.quantize is None else LowPrecision(asked.quantize, how, backend, tell)
@@ -169,8 +172,9 @@ def compile(
         {node.name: note for node in graph.inputs if (note := input_note(how))},
     )
     return CompiledModel(
-        source, imported, plan.graph, plan, how, info, asked.embed_weights, low, tuned, half
-    )
+        source, imported, plan.graph, plan, how, info, asked.embed_weights, low, tuned, half,
+        fixed or {},
+    )  # fmt: skip
 
 
 def input_note(how: Preprocess) -> str:

@@ -8,7 +8,7 @@ from mdlc.compiler.ir import Graph
 from mdlc.compiler.onnx_import import import_model
 from mdlc.inputs.preprocess import preprocess
 from mdlc.inputs.sources import read_model
-from mdlc.options import CompileOptions, parse_shapes
+from mdlc.options import CompileOptions, parse_fixed, parse_shapes
 from mdlc.pipeline import optimise
 
 
@@ -20,7 +20,9 @@ def graph_at_stage(model: Path, options: CompileOptions, stage: str | None) -> G
     """
     source = read_model(model)
     shapes = None if options.shapes is None else parse_shapes(options.shapes)
-    graph = preprocess(import_model(source.path or source.onnx, shapes=shapes), options.preprocess)
+    fixed = None if options.fix is None else parse_fixed(options.fix)
+    imported = import_model(source.path or source.onnx, shapes=shapes, fixed=fixed)
+    graph = preprocess(imported, options.preprocess)
     if stage is None:
         return graph
     dump = None if options.dump is None else Path(options.dump)

@@ -19,6 +19,7 @@ from mdlc.precision.quantize import CALIBRATE, Quantize
 
 Numbers = str | float | Sequence[float] | None
 Shapes = Mapping[str, Sequence[int]] | Sequence[str] | None
+Fixed = dict[str, float | Sequence[float]]
 Tables = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None
 
 MAX_THREADS = 64
@@ -46,6 +47,42 @@ def parse_shapes(given: Mapping[str, Sequence[int]] | Sequence[str]) -> dict[str
             )
         shapes[name] = shape
     return shapes
+
+
+def parse_fixed(given: Mapping[str, float | Sequence[float]] | Sequence[str]) -> Fixed:
+    """Values of inputs by name, also from texts such as sr=16000.
+
+    Raises:
+        MdlcError: one is not of that form.
+    """
+    if isinstance(given, Mapping):
+        return dict(given)
+    fixed: Fixed = {}
+    for text in given:
+        name, _, values = text.rpartition("=")
+        try:
+            numbers = tuple(_number(word) for word in values.split(","))
+        except ValueError:
+            numbers = ()
+        if not name or not numbers:
+            raise MdlcError(f"{text!r} is not a value", node="--fix", hint="write --fix sr=16000")
+        fixed[name] = numbers[0] if len(numbers) == 1 else numbers
+    return fixed
+
+
+def _number(word: str) -> float:
+    try:
+        return int(word)
+    except ValueError:
+        return float(word)
+
+
+def _fixed_words(fixed: Fixed) -> list[str]:
+    found: list[str] = []
+    for name, value in sorted(fixed.items()):
+        values = value if isinstance(value, Sequence) else (value,)
+        found += ["--fix", f"{name}={','.join(map(str, values))}"]
+    return found
 
 
 def _shape_words(shapes: Mapping[str, Sequence[int]]) -> list[str]:
@@ -94,6 +131,12 @@ class CompileOptions:
         convert=parse_shapes, shows=_shape_words,
         help="Shape of an input with open dimensions, as input=1,3,224,224. An open batch is 1 "
         "by itself. May be repeated.",
+    )  # fmt: skip
+    fix: Mapping[str, float | Sequence[float]] | Sequence[str] | None = option(
+        None, "--fix", group=Group.INPUT, metavar="INPUT=VALUE", repeated=True,
+        convert=parse_fixed, shows=_fixed_words,
+        help="Value of an input that never changes, as sr=16000: the class has no such input, and "
+        "what follows from it is computed now. May be repeated.",
     )  # fmt: skip
     input_format: str | None = option(
         None, "--input-format", group=Group.INPUT, choices=(*INPUT_FORMATS, "float"),

@@ -153,7 +153,20 @@ def _as_trained(compiled: CompiledModel) -> onnx.ModelProto:
     model = onnx.ModelProto()
     model.CopyFrom(onnx.load(path) if path else compiled.model.onnx)
     _fix_shapes(model, compiled)
+    _fix_values(model, compiled.fixed)
     return model
+
+
+def _fix_values(model: onnx.ModelProto, fixed: Mapping[str, float | Sequence[float]]) -> None:
+    """Gives inputs the values that mdlc compiled for, as defaults."""
+    for value in model.graph.input:
+        if value.name in fixed:
+            kind = value.type.tensor_type
+            shape = [dim.dim_value or 1 for dim in kind.shape.dim]
+            dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)
+            array = np.asarray(fixed[value.name], dtype)
+            full = np.broadcast_to(array.reshape(-1), (int(np.prod(shape)),)).reshape(shape)
+            model.graph.initializer.append(onnx.numpy_helper.from_array(full, value.name))
 
 
 def _fix_shapes(model: onnx.ModelProto, compiled: CompiledModel) -> None:
