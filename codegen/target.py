@@ -50,7 +50,7 @@ class Target:
     needs: Callable[[], tuple[str, str]]
     embeds: bool = True
     encodes: bool = True
-    integers: bool = True
+    int8: bool = True
     threads: bool = True
     unpacks: bool = True
     half: bool = False
@@ -115,7 +115,7 @@ def targets() -> dict[str, Target]:
             _metal_needs,
             embeds=False,
             encodes=False,
-            integers=False,
+            int8=False,
             threads=False,
             unpacks=False,
             half=not metal.in_float,

@@ -294,7 +294,7 @@ class CompileOptions:
             (encodes, target.encodes, "--weights-encoding",
              f"target {name} stores weights in the one form that its kernels read",
              "leave --weights-encoding and --max-size out"),
-            (self.quantize is not None, target.integers, "--quantize",
+            (self.quantize is not None, target.int8, "--quantize",
              f"target {name} has no 8-bit kernels", "leave it out, or choose another target"),
             (self.fallback is not None, target.falls_back, "--fallback",
              f"target {name} has all layers on the processor already",

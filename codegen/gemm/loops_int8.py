@@ -19,9 +19,9 @@ from mdlc.codegen.code import Body, Call, Microkernel, Pointer, Value
 from mdlc.codegen.gemm.loops import packed_length
 from mdlc.codegen.gemm.product_loops import Place, product_loops, row_panels
 from mdlc.codegen.gemm.shape import ChannelBlock, Product, Steps, channel_blocks, regions
-from mdlc.codegen.isa.base import KernelIsa, integers_of
-from mdlc.codegen.isa.int8 import SCALAR, Integers, is_wide, pack_fields
-from mdlc.codegen.isa.int8_result import Addition, Finish
+from mdlc.codegen.isa.base import KernelIsa, int8_of
+from mdlc.codegen.isa.int8 import SCALAR, Int8, needs_shift_left, pack_fields
+from mdlc.codegen.isa.int8_result import Addition, OutputStage
 from mdlc.codegen.kernel import Schedule
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.fixed_point import sum_multipliers
@@ -58,42 +58,55 @@ def for_bytes(isa: KernelIsa) -> KernelIsa:
     return isa if isa.int8 else isa.portable
 
 
-def finish_of(node: Node, integers: Integers) -> Finish:
+def output_stage(node: Node, int8: Int8) -> OutputStage:
     """What a QuantizedConv2D or QuantizedDense does with its accumulators."""
     op = node.op
     assert isinstance(op, QuantizedConv2D | QuantizedDense)
     source, weights = node.inputs[0].type.dtype, node.inputs[1].constant
-    addition = addition_of(node, integers)
-    least = bool(integers.adds_in_16_bits and weights is not None and weights.min() < -127)
+    addition = addition_of(node, int8)
+    has_min_weight = bool(int8.adds_in_16_bits and weights is not None and weights.min() < -127)
     if op.dtype is DType.I32:
-        return Finish(source, DType.I32, least=least)
+        return OutputStage(source, DType.I32, has_min_weight=has_min_weight)
     shift = node.inputs[4].constant
     assert shift is not None
-    return Finish(
+    return OutputStage(
         source,
         op.dtype,
         op.y_zero,
         op.low,
         op.high,
-        is_wide(shift, integers),
-        "rounding" in integers.fields,
-        least,
-        integers.rises and op.dtype is DType.I8 and op.y_zero == -128 and addition is None,
+        needs_shift_left(shift, int8),
+        "rounding" in int8.fields,
+        has_min_weight,
+        int8.narrowing_adds_zero_point
+        and op.dtype is DType.I8
+        and op.y_zero == -128
+        and addition is None,
         addition,
     )
 
 
-def addition_of(node: Node, integers: Integers) -> Addition | None:
+def addition_of(node: Node, int8: Int8) -> Addition | None:
     """The sum with another tensor that stands behind a convolution."""
     op = node.op
     if not isinstance(op, QuantizedConv2D) or op.addition is None:
         return None
     added = op.addition
     kind = node.inputs[-1].type.dtype
-    folded = "rounding" in integers.fields or integers is SCALAR
-    rising = integers.rises and added.dtype is DType.I8 and added.y_zero == -128
-    result = Finish(kind, added.dtype, added.y_zero, added.low, added.high, folded=folded,
-                    rising=rising, prefix="kSum")  # fmt: skip
+    zero_point_folded = "rounding" in int8.fields or int8 is SCALAR
+    narrowing_adds_zero_point = (
+        int8.narrowing_adds_zero_point and added.dtype is DType.I8 and added.y_zero == -128
+    )
+    result = OutputStage(
+        kind,
+        added.dtype,
+        added.y_zero,
+        added.low,
+        added.high,
+        zero_point_folded=zero_point_folded,
+        narrowing_adds_zero_point=narrowing_adds_zero_point,
+        prefix="kSum",
+    )
     ma, mb, shift = sum_multipliers(added.a_scale, added.b_scale)
     return Addition(kind, ma, mb, shift, added.b_zero, result)
 
@@ -147,18 +160,18 @@ def pack_weights(
 
 def pack_rescaling(node: Node, product: Product, isa: KernelIsa) -> Array:
     """Bias, and what rescaling needs, of every channel; groups start at whole vectors."""
-    integers = integers_of(isa)
-    finish = finish_of(node, integers)
-    total = corrected_bias(node, integers)
+    int8 = int8_of(isa)
+    stage = output_stage(node, int8)
+    total = corrected_bias(node, int8)
     multiplier, shift = np.zeros_like(total), np.full_like(total, 33)
-    if not finish.raw:
+    if not stage.int32_output:
         assert node.inputs[3].constant is not None
         assert node.inputs[4].constant is not None
         multiplier, shift = node.inputs[3].constant, node.inputs[4].constant
-    fields = integers.used_fields(finish)
+    fields = int8.used_fields(stage)
     return np.concatenate(
         [
-            pack_fields(fields, b, m, s, finish.zero, byte_lanes(isa))
+            pack_fields(fields, b, m, s, stage.zero, byte_lanes(isa))
             for b, m, s in zip(
                 *(v.reshape(product.groups, -1) for v in (total, multiplier, shift)), strict=True
             )
@@ -166,16 +179,16 @@ def pack_rescaling(node: Node, product: Product, isa: KernelIsa) -> Array:
     )
 
 
-def corrected_bias(node: Node, integers: Integers) -> Array:
+def corrected_bias(node: Node, int8: Int8) -> Array:
     """The bias as int64, less what flipping the activations adds to the sums."""
-    finish = finish_of(node, integers)
+    stage = output_stage(node, int8)
     weights, bias = node.inputs[1].constant, node.inputs[2].constant
     assert weights is not None
     assert bias is not None
     total = bias.astype(np.int64)
-    if integers.flips(finish.source):
+    if int8.flips(stage.source):
         sums = weights.astype(np.int64).reshape(weights.shape[0], -1).sum(1)
-        total = total + (128 if finish.source is DType.U8 else -128) * sums
+        total = total + (128 if stage.source is DType.U8 else -128) * sums
         total = (total + 2**31) % 2**32 - 2**31  # sums wrap around, and back
     return total
 
@@ -237,13 +250,13 @@ def run_length(node: Node, x_pitch: int, *, pad: bool) -> int:
     return byte_product(node, unit=1, x_pitch=x_pitch, y_pitch=1, pad=pad).run
 
 
-def without_gaps(product: Product, run: int, integers: Integers) -> Product | None:
+def without_gaps(product: Product, run: int, int8: Int8) -> Product | None:
     """The product as panels hold it whose runs are no whole groups: a first layer's.
 
     Args:
         run: its runs before they were rounded up.
     """
-    panels = integers.depth_loop.panels if integers.depth_loop else None
+    panels = int8.depth_loop.panels if int8.depth_loop else None
     if panels is None or product.groups > 1 or len(product.taps) != 1:
         return None
     ((taps, _),) = product.taps
@@ -282,7 +295,7 @@ def tile_schedules(
     Args:
         in_panels: the product as panels hold it, where that is another.
     """
-    loop = integers_of(isa).depth_loop
+    loop = int8_of(isa).depth_loop
     most = -(-product.channels // isa.lanes)
     found = set()
     for vectors in range(1, min(most, 8 if isa.lanes > 1 else 4) + 1):
@@ -326,7 +339,7 @@ def product_cycles(
     isa: KernelIsa,
     step: Callable[[int, int], float],
     group: int,
-    finish: float,
+    stage: float,
     copy: Callable[[int], float] = lambda rows: 0.0,
 ) -> float:
     """Estimated cycles on one core: of the arithmetic, or of streaming the weights if more.
@@ -336,7 +349,7 @@ def product_cycles(
         finish: cycles of rescaling and storing one vector.
         copy: cycles of copying 16 elements of so many pixels into a panel.
     """
-    total, together = 0.0, integers_of(isa).rows_at_once
+    total, together = 0.0, int8_of(isa).rows_at_once
     for region in regions(product, schedule):
         for chunk in region.chunks:
             each = once = 0.0
@@ -345,7 +358,7 @@ def product_cycles(
                 vectors = chunk.size * block.vectors
                 # Rows of a few bytes more than whole vectors are narrowed and stored in pieces.
                 pieces = 4 if block.part else 2 if block.vectors % together else 0
-                once += block.count * (8 + finish * vectors + pieces * chunk.size)
+                once += block.count * (8 + stage * vectors + pieces * chunk.size)
             copied = product.depth / 16 * copy(chunk.size) if schedule.panels else 0.0
             each = product.depth / group * each + once + copied
             total += region.count * region.rows * chunk.count * each
@@ -359,7 +372,7 @@ def copy_cycles(isa: KernelIsa) -> Callable[[int], float]:
     """Cycles of copying 16 elements of so many pixels into a panel."""
 
     def copy(rows: int) -> float:
-        loop = integers_of(isa).depth_loop
+        loop = int8_of(isa).depth_loop
         assert loop is not None
         assert loop.panels is not None
         return loop.panels.copy_instructions(rows) / isa.core.issue_width
@@ -369,8 +382,8 @@ def copy_cycles(isa: KernelIsa) -> Callable[[int], float]:
 
 def dot_cycles(isa: KernelIsa, *, panels: bool = False) -> Callable[[int, int], float]:
     """Cycles of one group of the depth, by rows and vectors."""
-    integers = integers_of(isa)
-    loop = integers.depth_loop
+    int8 = int8_of(isa)
+    loop = int8.depth_loop
 
     def step(rows: int, vectors: int) -> float:
         if panels:
@@ -378,15 +391,15 @@ def dot_cycles(isa: KernelIsa, *, panels: bool = False) -> Callable[[int, int], 
             assert loop.panels is not None
             started = (loop.panels.instructions(rows, vectors) + 2) / isa.core.issue_width
             busy = max(started, loop.panels.products(rows, vectors) / isa.dots_per_cycle)
-            return busy * integers.group / 16
+            return busy * int8.group / 16
         if loop:
             started = (loop.instructions(rows, vectors) + 2) / isa.core.issue_width
             busy = max(started, loop.products(rows, vectors) / isa.dots_per_cycle)
-            return busy * integers.group / 16
+            return busy * int8.group / 16
         dots = rows * vectors
         loads = vectors + rows
         other = 0.0 if isa.lanes == 1 else rows + 2.0
-        started = dots * integers.dot_instructions + loads + other / 2
+        started = dots * int8.dot_instructions + loads + other / 2
         return max(
             dots / isa.dots_per_cycle,
             loads / isa.loads_per_cycle,
@@ -401,7 +414,7 @@ def emit_product(
     product: Product,
     schedule: Schedule,
     isa: KernelIsa,
-    finish: Finish,
+    stage: OutputStage,
     tile: Callable[[int, ChannelBlock], ByteTile],
     x: str,
     fields: int,
@@ -423,7 +436,7 @@ def emit_product(
         "kOutStep": product.y.pixel,
         "kOtherStep": product.residual.pixel if product.residual else 0,
         "kDepth": product.depth,
-        **finish.parameters,
+        **stage.parameters,
     }
     if len(product.taps) == 1:
         numbers["kTaps"], numbers["kTapStep"] = product.taps[0]
@@ -437,7 +450,7 @@ def emit_product(
         return place.panel(row_panels(product, schedule, isa, place.region), product.depth)
 
     def copy_call(place: Place) -> Call:
-        loop = integers_of(isa).depth_loop
+        loop = int8_of(isa).depth_loop
         assert copy is not None
         assert loop is not None
         assert loop.panels is not None

@@ -13,8 +13,8 @@ from typing import Any
 
 from mdlc.codegen.isa.cores import Core
 from mdlc.codegen.isa.dialect import Dialect
-from mdlc.codegen.isa.int8 import SCALAR as SCALAR_INTEGERS
-from mdlc.codegen.isa.int8 import Integers
+from mdlc.codegen.isa.int8 import SCALAR as SCALAR_INT8
+from mdlc.codegen.isa.int8 import Int8
 from mdlc.codegen.isa.scalar import SCALAR
 from mdlc.compiler.types import DType, TensorType
 
@@ -79,7 +79,7 @@ class Isa(Backend):
     dialects: Mapping[DType, Dialect]
     core: Core
     toolchain: Toolchain = Toolchain()
-    int8: Integers | None = None
+    int8: Int8 | None = None
 
     @property
     def f32(self) -> Dialect:
@@ -120,7 +120,7 @@ class KernelIsa(Dialect):
     """
 
     core: Core
-    int8: Integers | None
+    int8: Int8 | None
     half: Dialect | None
 
     @cached_property
@@ -136,7 +136,7 @@ class KernelIsa(Dialect):
     @property
     def dots_per_cycle(self) -> float:
         """Dot products of 8-bit integers likewise."""
-        return self.fma_per_cycle * integers_of(self).dots_per_fma
+        return self.fma_per_cycle * int8_of(self).dots_per_fma
 
     @property
     def loads_per_cycle(self) -> float:
@@ -144,11 +144,11 @@ class KernelIsa(Dialect):
         return self.core.per_cycle(self.core.loads_per_cycle, self.lanes * self.bytes)
 
 
-def _seen(dialect: Dialect, core: Core, int8: Integers | None, half: Dialect | None) -> KernelIsa:
+def _seen(dialect: Dialect, core: Core, int8: Int8 | None, half: Dialect | None) -> KernelIsa:
     parts = {each.name: getattr(dialect, each.name) for each in fields(Dialect)}
     return KernelIsa(**parts, core=core, int8=int8, half=half)
 
 
-def integers_of(isa: KernelIsa) -> Integers:
+def int8_of(isa: KernelIsa) -> Int8:
     """How an ISA computes on 8-bit integers."""
-    return isa.int8 or SCALAR_INTEGERS
+    return isa.int8 or SCALAR_INT8

@@ -11,7 +11,7 @@ import numpy as np
 
 from mdlc.codegen.code import Microkernel
 from mdlc.codegen.isa.int8_panels import BytePanels
-from mdlc.codegen.isa.int8_result import Finish
+from mdlc.codegen.isa.int8_result import OutputStage
 from mdlc.compiler.fixed_point import limits
 from mdlc.compiler.types import Array, DType
 
@@ -20,7 +20,7 @@ class StoreBytes(Protocol):
     """Spells the storing of one row of rescaled vectors as bytes."""
 
     def __call__(
-        self, values: Sequence[str], where: str, finish: Finish, part: int, zero: str = "kZero"
+        self, values: Sequence[str], where: str, stage: OutputStage, part: int, zero: str = "kZero"
     ) -> tuple[list[str], list[Microkernel]]:
         """Statements, and helpers they need.
 
@@ -34,7 +34,7 @@ class StoreSums(Protocol):
     """Spells the storing of one row of rescaled vectors, bounded and added to other bytes."""
 
     def __call__(
-        self, values: Sequence[str], other: str, where: str, finish: Finish, part: int
+        self, values: Sequence[str], other: str, where: str, stage: OutputStage, part: int
     ) -> tuple[list[str], list[Microkernel]]:
         """Statements, which may declare names, and helpers they need.
 
@@ -69,7 +69,14 @@ class DepthLoop(ABC):
 
     @abstractmethod
     def code(
-        self, rows: int, vectors: int, run: int, taps: int, fields: int, finish: Finish, flip: bool
+        self,
+        rows: int,
+        vectors: int,
+        run: int,
+        taps: int,
+        fields: int,
+        stage: OutputStage,
+        flip: bool,
     ) -> str:
         """Statements that declare and set the accumulators, for a run inside loops over taps.
 
@@ -147,9 +154,9 @@ class DepthwiseForm(ABC):
     def instructions(self, taps: Taps) -> tuple[float, float]:
         """Instructions of loading a column, and of multiplying it."""
 
-    def load_scale(self, finish: Finish, part: int, integers: Integers) -> Iterator[str]:
+    def load_scale(self, stage: OutputStage, part: int, int8: Int8) -> Iterator[str]:
         """Statements before the pixels that load what rescaling needs."""
-        fields = integers.used_fields(finish)
+        fields = int8.used_fields(stage)
         lanes = self.channels // self.vectors
         for v in range(self.vectors):
             for index, name in enumerate(fields):
@@ -160,8 +167,8 @@ class DepthwiseForm(ABC):
                     yield f"const auto {name}{v} = {self.load.format(where)};"
 
     @abstractmethod
-    def finish(
-        self, pixel: int, where: str, finish: Finish, part: int, integers: Integers
+    def stage(
+        self, pixel: int, where: str, stage: OutputStage, part: int, int8: Int8
     ) -> tuple[list[str], list[Microkernel]]:
         """Statements that rescale and store a pixel's sums; `part`: of the channels (0: all)."""
 
@@ -171,7 +178,7 @@ def _no_sum(kind: DType) -> tuple[list[str], list[str]]:
 
 
 @dataclass(frozen=True)
-class Integers:
+class Int8:
     """Sums of products of 8-bit integers in vectors of 32-bit lanes, one lane a channel.
 
     Attributes:
@@ -185,9 +192,9 @@ class Integers:
         load_w: `w = load_w(p)`: a vector's weights.
         dot: `dot(acc, w, a)`, an expression.
         load, store, set1: of vectors of i32.
-        fields, wide_fields: the per-channel vectors that rescaling reads, behind the bias; see
-            `pack_fields`.
-        rescale, wide_rescale: helper functions (acc, fields...).
+        fields, shift_left_fields: the per-channel vectors that rescaling reads, behind the bias;
+            see `pack_fields`.
+        rescale, shift_left_rescale: helper functions (acc, fields...).
         store_bytes: see StoreBytes. store_sums: see StoreSums. add_bytes: see AddBytes.
         table_row: y[i] = table[x[i]] for kCount bytes, where there is more than a loop.
         rows_at_once: vectors of i32 that are best stored as bytes together.
@@ -204,7 +211,7 @@ class Integers:
         flips_in_copy: whether a product's activations are flipped in a copy of the input, not in
             the loop.
         adds_in_16_bits: whether products are added before they are widened.
-        rises: whether storing makes use of Finish.rising.
+        narrowing_adds_zero_point: whether storing makes use of that of OutputStage.
         depthwise: forms of depthwise convolutions, the one of most channels first.
     """
 
@@ -225,17 +232,17 @@ class Integers:
     table_row: Microkernel | None = None
     rows_at_once: int = 1
     flip: str = ""
-    wide_fields: tuple[str, ...] = ()
-    wide_rescale: Microkernel | None = None
+    shift_left_fields: tuple[str, ...] = ()
+    shift_left_rescale: Microkernel | None = None
     dots_per_fma: float = 1.0
     dot_instructions: float = 1.0
-    finish_instructions: float = 8.0
+    requantize_instructions: float = 8.0
     spell: Mapping[str, str] = field(default_factory=dict)
     byte_lanes: int = 1
     depthwise: tuple[DepthwiseForm, ...] = ()
     depth_loop: DepthLoop | None = None
     adds_in_16_bits: bool = False
-    rises: bool = False
+    narrowing_adds_zero_point: bool = False
     flips_in_copy: bool = False
     helpers: tuple[Microkernel, ...] = ()
 
@@ -261,22 +268,22 @@ class Integers:
         """Whether activations of a type are flipped."""
         return self.element in (DType.I8, DType.U8) and self.element is not source
 
-    def used_fields(self, finish: Finish) -> tuple[str, ...]:
+    def used_fields(self, stage: OutputStage) -> tuple[str, ...]:
         """The per-channel vectors of a product, bias first."""
-        if finish.raw:
+        if stage.int32_output:
             return ("bias",)
-        return ("bias", *(self.wide_fields if finish.wide else self.fields))
+        return ("bias", *(self.shift_left_fields if stage.shift_left else self.fields))
 
-    def rescaler(self, finish: Finish) -> Microkernel:
+    def rescaler(self, stage: OutputStage) -> Microkernel:
         """The function that rescales a vector."""
-        found = self.wide_rescale if finish.wide else self.rescale
+        found = self.shift_left_rescale if stage.shift_left else self.rescale
         assert found is not None
         return found
 
 
-def is_wide(shift: Array, integers: Integers) -> bool:
+def needs_shift_left(shift: Array, int8: Int8) -> bool:
     """Whether accumulators must be shifted up before the upper half of a product is taken."""
-    return bool(integers.wide_fields) and bool(np.any(shift < 33))
+    return bool(int8.shift_left_fields) and bool(np.any(shift < 33))
 
 
 def pack_fields(
@@ -323,11 +330,11 @@ inline std::int32_t rescale_i32_generic(std::int32_t total, std::int32_t multipl
 
 
 def _scalar_store(
-    values: Sequence[str], where: str, finish: Finish, part: int, zero: str = "kZero"
+    values: Sequence[str], where: str, stage: OutputStage, part: int, zero: str = "kZero"
 ) -> tuple[list[str], list[Microkernel]]:
-    bits, kind = limits(finish.target), "u8" if finish.target is DType.U8 else "i8"
-    low = f"{finish.prefix}Low" if finish.bounded[0] else str(bits[0])
-    high = f"{finish.prefix}High" if finish.bounded[1] else str(bits[1])
+    bits, kind = limits(stage.target), "u8" if stage.target is DType.U8 else "i8"
+    low = f"{stage.prefix}Low" if stage.bounded[0] else str(bits[0])
+    high = f"{stage.prefix}High" if stage.bounded[1] else str(bits[1])
     lines = []
     for v, value in enumerate(values):
         call = f"bound_{kind}({value}, {zero}, {low}, {high})"
@@ -340,11 +347,11 @@ SUM_START = "(1 << (kShift - 1)) + kSumZero * (1 << kShift) - kZero * kMa - kOth
 
 
 def _scalar_sums(
-    values: Sequence[str], other: str, where: str, finish: Finish, part: int
+    values: Sequence[str], other: str, where: str, stage: OutputStage, part: int
 ) -> tuple[list[str], list[Microkernel]]:
-    added = finish.addition
+    added = stage.addition
     assert added is not None
-    bound = scalar_bound(finish.target.value)
+    bound = scalar_bound(stage.target.value)
     lines = [f"constexpr int kStart = {SUM_START};"]
     for v, value in enumerate(values):
         first = f"{bound.name}({value}, kZero, kLow, kHigh)"
@@ -375,7 +382,7 @@ def scalar_rescale() -> Microkernel:
     return Microkernel("rescale_i32_generic", _SCALAR_RESCALE)
 
 
-SCALAR = Integers(
+SCALAR = Int8(
     vector="std::int32_t",
     group=1,
     element=None,
@@ -389,5 +396,5 @@ SCALAR = Integers(
     rescale=scalar_rescale(),
     store_bytes=_scalar_store,
     store_sums=_scalar_sums,
-    finish_instructions=10.0,
+    requantize_instructions=10.0,
 )

@@ -24,7 +24,7 @@ class Addition:
     mb: int
     shift: int
     zero: int
-    result: Finish
+    result: OutputStage
 
     @property
     def near(self) -> bool:
@@ -33,17 +33,17 @@ class Addition:
 
 
 @dataclass(frozen=True)
-class Finish:
+class OutputStage:
     """What happens to accumulators: rescaled, bounded and stored as 8 bits, or stored as they are.
 
     Attributes:
         source: the input's type; target: the output's (i32: accumulators are stored).
         zero: the output's zero point; low, high: its bounds.
-        wide: whether a factor is 1/4 or more, so that accumulators are first shifted up.
-        folded: whether the zero point is among the per-channel numbers.
-        least: whether a weight is -128, so that two products do not fit 16 bits.
-        rising: whether the zero point is the least byte (as behind a Relu) and is added by the
-            narrowing itself, where the instruction set has use for that.
+        shift_left: whether a factor is 1/4 or more, so that accumulators are first shifted up.
+        zero_point_folded: whether the zero point is among the per-channel numbers.
+        has_min_weight: whether a weight is -128, so that two products do not fit 16 bits.
+        narrowing_adds_zero_point: whether the zero point is the smallest byte (as behind a Relu)
+            and is added by the narrowing itself, where the instruction set has use for that.
         addition: what is added to the bytes before they are stored, or None.
         prefix: of the names of parameters.
     """
@@ -53,10 +53,10 @@ class Finish:
     zero: int = 0
     low: int = 0
     high: int = 0
-    wide: bool = False
-    folded: bool = False
-    least: bool = False
-    rising: bool = False
+    shift_left: bool = False
+    zero_point_folded: bool = False
+    has_min_weight: bool = False
+    narrowing_adds_zero_point: bool = False
     addition: Addition | None = None
     prefix: str = "k"
 
@@ -66,14 +66,14 @@ class Finish:
         return self.addition.result.target if self.addition else self.target
 
     @property
-    def raw(self) -> bool:
+    def int32_output(self) -> bool:
         """Whether accumulators are stored as they are."""
         return self.target is DType.I32
 
     @property
     def bounded(self) -> tuple[bool, bool]:
         """Whether low and high are narrower than the type."""
-        if self.raw:
+        if self.int32_output:
             return False, False
         low, high = limits(self.target)
         return self.low > low, self.high < high
@@ -86,9 +86,9 @@ class Finish:
             middle = f"_add_{'' if added.near else 'far_'}{added.kind.value}{added.result.suffix}"
         else:
             middle = f"{'_low' if low else ''}{'_high' if high else ''}"
-        middle += "_wide" if self.wide else ""
-        middle += "_least" if self.least else ""
-        middle += "_rising" if self.rising else ""
+        middle += "_shl" if self.shift_left else ""
+        middle += "_min_weight" if self.has_min_weight else ""
+        middle += "_narrowed_zp" if self.narrowing_adds_zero_point else ""
         return f"{middle}_{self.source.value}{self.target.value}"
 
     @property
@@ -101,13 +101,17 @@ class Finish:
             found |= {"kMa": added.ma, "kMb": added.mb, "kShift": added.shift}
             found |= {"kOtherZero": added.zero, "kSumZero": added.result.zero}
             return found | added.result.parameters
-        found = {} if self.raw or self.folded or self.rising else {f"{p}Zero": self.zero}
+        found = (
+            {}
+            if self.int32_output or self.zero_point_folded or self.narrowing_adds_zero_point
+            else {f"{p}Zero": self.zero}
+        )
         found |= {f"{p}Low": self.low} if low else {}
         return found | ({f"{p}High": self.high} if high else {})
 
     def formula(self, total: str) -> str:
         """The result around a scalar formula, for comments."""
-        if self.raw:
+        if self.int32_output:
             return total
         if self.addition:
             first = f"bound(rescale({total}) + kZero, kLow, kHigh)"
@@ -116,7 +120,13 @@ class Finish:
             low, high = self.addition.result.bounded
             text = f"max({text}, kSumLow)" if low else text
             return f"min({text}, kSumHigh)" if high else text
-        zero = "zero" if self.folded else "-128" if self.rising else "kZero"
+        zero = (
+            "zero"
+            if self.zero_point_folded
+            else "-128"
+            if self.narrowing_adds_zero_point
+            else "kZero"
+        )
         text = f"rescale({total}) + {zero}"
         low, high = self.bounded
         text = f"max({text}, kLow)" if low else text

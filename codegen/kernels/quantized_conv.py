@@ -14,9 +14,9 @@ from mdlc.codegen.gemm.loops_int8 import (
     copy_cycles,
     dot_cycles,
     emit_product,
-    finish_of,
     for_bytes,
     needs_border,
+    output_stage,
     pack_rescaling,
     pack_weights,
     padded_size,
@@ -27,7 +27,7 @@ from mdlc.codegen.gemm.loops_int8 import (
 )
 from mdlc.codegen.gemm.product_loops import panel_elements, thread_panels
 from mdlc.codegen.gemm.shape import ChannelBlock, Product
-from mdlc.codegen.isa.base import KernelIsa, integers_of
+from mdlc.codegen.isa.base import KernelIsa, int8_of
 from mdlc.codegen.kernel import Kernel, Schedule, Step
 from mdlc.codegen.tiles.gemm_int8 import DotTile, PanelDotTile
 from mdlc.codegen.tiles.padding_int8 import ByteBorder
@@ -63,12 +63,12 @@ class QuantizedConv(Kernel):
         return tile_schedules(product, for_bytes(isa), self._in_panels(node, product, isa))
 
     def cost(self, node: Node, schedule: Schedule, isa: KernelIsa) -> float:
-        integers, wide = integers_of(isa), for_bytes(isa)
-        finish = integers.finish_instructions / (isa.core.issue_width if isa.int8 else 2.0)
+        int8, byte_isa = int8_of(isa), for_bytes(isa)
+        stage = int8.requantize_instructions / (isa.core.issue_width if isa.int8 else 2.0)
         product = self._scheduled(node, schedule, isa)
-        step = dot_cycles(wide, panels=schedule.panels)
+        step = dot_cycles(byte_isa, panels=schedule.panels)
         found = product_cycles(
-            product, schedule, wide, step, integers.group, finish, copy_cycles(wide)
+            product, schedule, byte_isa, step, int8.group, stage, copy_cycles(byte_isa)
         )
         copied = self._border(node, node.inputs[0].shape[-1], isa) is not None
         return found + (node.inputs[0].type.size / 16 if copied else 0.0)
@@ -85,7 +85,7 @@ class QuantizedConv(Kernel):
         if schedule.panels and (order := self._order(node, isa)):
             zero = np.zeros((*matrix.shape[:1], 1, matrix.shape[2]), matrix.dtype)
             matrix, run = np.concatenate([matrix, zero], axis=1)[:, order], len(order)
-        groups = integers_of(isa).split(product.run)
+        groups = int8_of(isa).split(product.run)
         return {
             "weights": pack_weights(matrix, product, run, schedule, for_bytes(isa), groups),
             "scale": pack_rescaling(node, product, isa),
@@ -118,16 +118,16 @@ class QuantizedConv(Kernel):
         The last unless a filter row is packed alike as one run and as one for each pixel: how
         weights are packed must not depend on where the input lies.
         """
-        op, integers = node.op, integers_of(isa)
-        if needs_border(node) or integers.copies(node.inputs[0].type.dtype):
+        op, int8 = node.op, int8_of(isa)
+        if needs_border(node) or int8.copies(node.inputs[0].type.dtype):
             return True
         taps = node.inputs[1].shape[-1]
         if not isinstance(op, QuantizedConv2D) or taps == 1 or op.groups > 1:
             return False
-        channels, unit = node.inputs[0].shape[1], integers.unit
+        channels, unit = node.inputs[0].shape[1], int8.unit
         if channels % unit:
             return True
-        return integers.split(taps * channels) != integers.split(channels) * taps
+        return int8.split(taps * channels) != int8.split(channels) * taps
 
     def _product(
         self,
@@ -140,7 +140,7 @@ class QuantizedConv(Kernel):
         outputs = node.shape[1 if isinstance(node.op, QuantizedConv2D) else -1]
         return byte_product(
             node,
-            unit=integers_of(isa).unit,
+            unit=int8_of(isa).unit,
             x_pitch=x_pitch or self._pitch(node),
             y_pitch=y_pitch or outputs,
             pad=self._copies(node, isa),
@@ -155,7 +155,7 @@ class QuantizedConv(Kernel):
         """The product as panels hold it, where that is another: without gaps."""
         if not self._copies(node, isa):  # where weights go would depend on where the input lies
             return None
-        return without_gaps(product, self._run(node, isa), integers_of(isa))
+        return without_gaps(product, self._run(node, isa), int8_of(isa))
 
     def _scheduled(self, node: Node, schedule: Schedule, isa: KernelIsa) -> Product:
         """The product of a dense input as a schedule holds it."""
@@ -164,7 +164,7 @@ class QuantizedConv(Kernel):
 
     def _order(self, node: Node, isa: KernelIsa) -> list[int]:
         """The depth as panels without gaps hold it, -1 being padding; [] if there are none."""
-        product, loop = self._product(node, isa), integers_of(isa).depth_loop
+        product, loop = self._product(node, isa), int8_of(isa).depth_loop
         if self._in_panels(node, product, isa) is None or loop is None or loop.panels is None:
             return []
         return loop.panels.gathered(self._run(node, isa), product.taps[0][0])
@@ -173,10 +173,10 @@ class QuantizedConv(Kernel):
         if not self._copies(node, isa):
             return None
         op, x = node.op, node.inputs[0]
-        integers = integers_of(isa)
+        int8 = int8_of(isa)
         source = x.type.dtype
-        target = integers.element if integers.copies(source) and integers.element else source
-        flip = integers if integers.copies(source) and not integers.widens else None
+        target = int8.element if int8.copies(source) and int8.element else source
+        flip = int8 if int8.copies(source) and not int8.widens else None
         if isinstance(op, QuantizedDense):
             depth = x.shape[-1]
             size = (x.type.size // depth, 1)
@@ -197,14 +197,14 @@ class QuantizedConv(Kernel):
 
     def emit(self, step: Step, isa: KernelIsa) -> Function:
         node, x, y = step.node, step.inputs[0], step.output
-        integers = integers_of(isa)
-        finish = finish_of(node, integers)
-        added = finish.addition
+        int8 = int8_of(isa)
+        stage = output_stage(node, int8)
+        added = stage.addition
         product = self._product(node, isa, x.pitch, y.pitch, step.inputs[1].pitch if added else 0)
         border = self._border(node, x.pitch, isa)
 
-        loop, panels = integers.depth_loop, step.schedule.panels
-        flips = integers.flips(finish.source) and not integers.copies(finish.source)
+        loop, panels = int8.depth_loop, step.schedule.panels
+        flips = int8.flips(stage.source) and not int8.copies(stage.source)
         taps, pixel, run = product.taps, product.x.pixel, self._run(node, isa)
         gathered = self._in_panels(node, product, isa) if panels else None
         product = gathered or product
@@ -213,22 +213,22 @@ class QuantizedConv(Kernel):
             assert loop is not None
             assert loop.panels is not None
             if gathered:
-                return loop.panels.gather(rows, run, taps[0][0], pixel, finish.source, flips)
-            return loop.panels.copy(rows, product.run, len(taps), finish.source, flips)
+                return loop.panels.gather(rows, run, taps[0][0], pixel, stage.source, flips)
+            return loop.panels.copy(rows, product.run, len(taps), stage.source, flips)
 
         def tile(rows: int, block: ChannelBlock) -> DotTile | PanelDotTile:
             if panels:
-                return PanelDotTile(rows, block.vectors, block.part, product.depth, finish)
-            return DotTile(rows, block.vectors, block.part, len(product.taps), product.run, finish)
+                return PanelDotTile(rows, block.vectors, block.part, product.depth, stage)
+            return DotTile(rows, block.vectors, block.part, len(product.taps), product.run, stage)
 
         loops = emit_product(
             product,
             step.schedule,
             for_bytes(isa),
-            finish,
+            stage,
             tile,
             "padded" if border else "x",
-            len(integers.used_fields(finish)),
+            len(int8.used_fields(stage)),
             copy if panels else None,
             taps[0][1] if gathered else 0,
         )
@@ -246,7 +246,7 @@ class QuantizedConv(Kernel):
             function_name(node),
             scratch,
             Loop("image", images, body(border.code(image) if border else (), loops)),
-            comment=[f"{step.schedule}, depth in multiples of {integers.unit}."],
+            comment=[f"{step.schedule}, depth in multiples of {int8.unit}."],
             inputs=("x", "other")[: len(step.inputs)],
             scratch=bool(scratch),
             includes=("algorithm",) if border else (),

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from mdlc.codegen.code import C_TYPES, Body, Call, Function, Loop, Value, body, offset
-from mdlc.codegen.gemm.loops_int8 import READS_PAST, check_sums, corrected_bias, finish_of
+from mdlc.codegen.gemm.loops_int8 import READS_PAST, check_sums, corrected_bias, output_stage
 from mdlc.codegen.gemm.runs import Run, group_runs, inside_taps
 from mdlc.codegen.gemm.split import split_evenly
-from mdlc.codegen.isa.base import KernelIsa, integers_of
+from mdlc.codegen.isa.base import KernelIsa, int8_of
 from mdlc.codegen.isa.int8 import DepthwiseForm, Taps
 from mdlc.codegen.kernel import Kernel, Schedule, Step
 from mdlc.codegen.threads import loop
@@ -52,13 +52,13 @@ class QuantizedDepthwise(Kernel):
             return False
         if any(source.constant is None for source in node.inputs[1:]):
             return False
-        if not integers_of(isa).depthwise:
+        if not int8_of(isa).depthwise:
             return False
         return op.groups == node.inputs[0].shape[1] == node.shape[1]
 
     def schedules(self, node: Node, isa: KernelIsa) -> Sequence[Schedule]:
         most = min(node.shape[3], 8)
-        channels = integers_of(isa).depthwise[0].channels
+        channels = int8_of(isa).depthwise[0].channels
         sizes = {most, *(size for size in (2, 4, 7) if size < most)}
         return [Schedule("rows", (size, channels)) for size in sorted(sizes)]
 
@@ -69,21 +69,21 @@ class QuantizedDepthwise(Kernel):
         return Taps(kh, kw, node.op.stride[1], node.op.dilation[1])
 
     def cost(self, node: Node, schedule: Schedule, isa: KernelIsa) -> float:
-        integers, taps = integers_of(isa), self._taps(node)
+        int8, taps = int8_of(isa), self._taps(node)
         pixels = schedule.tile[0]
         span = (pixels - 1) * taps.stride + (taps.columns - 1) * taps.dilation + 1
         total = 0.0
         for blocks in self._blocks(node, isa):
             column, tap = blocks.form.instructions(taps)
-            finish = integers.finish_instructions / 2 * blocks.form.vectors
-            tile = span * column + pixels * (taps.columns * tap + finish) + 20
+            stage = int8.requantize_instructions / 2 * blocks.form.vectors
+            tile = span * column + pixels * (taps.columns * tap + stage) + 20
             total += blocks.count * tile / isa.core.issue_width
         return total * node.shape[0] * node.shape[2] * -(-node.shape[3] // pixels)
 
     def _blocks(self, node: Node, isa: KernelIsa) -> list[Blocks]:
         """Channels cut into blocks, of the widest forms first."""
-        integers, taps = integers_of(isa), self._taps(node)
-        fields = len(integers.used_fields(finish_of(node, integers)))
+        int8, taps = int8_of(isa), self._taps(node)
+        fields = len(int8.used_fields(output_stage(node, int8)))
         channels, first, weights, scale = node.shape[1], 0, 0, 0
         found = []
 
@@ -95,21 +95,21 @@ class QuantizedDepthwise(Kernel):
             weights += count * size
             scale += count * form.channels * fields
 
-        for form in integers.depthwise:
+        for form in int8.depthwise:
             count = (channels - first) // form.channels
             if count:
                 add(form, count)
         if first < channels:
-            add(integers.depthwise[-1], 1, channels - first)
+            add(int8.depthwise[-1], 1, channels - first)
         return found
 
     def pack(self, node: Node, schedule: Schedule, isa: KernelIsa) -> dict[str, Array]:
         check_sums(node)
-        integers = integers_of(isa)
-        finish = finish_of(node, integers)
+        int8 = int8_of(isa)
+        stage = output_stage(node, int8)
         filters = node.inputs[1].constant
         assert filters is not None
-        numbers = [corrected_bias(node, integers)]
+        numbers = [corrected_bias(node, int8)]
         numbers += [s.constant for s in node.inputs[3:] if s.constant is not None]
         weights, scale = [], []
         for blocks in self._blocks(node, isa):
@@ -118,8 +118,8 @@ class QuantizedDepthwise(Kernel):
                 end = start + (blocks.part or blocks.form.channels)
                 weights.append(blocks.form.pack(filters[start:end, 0]))
                 values = [v[start:end] for v in numbers]
-                fields = integers.used_fields(finish)
-                scale.append(pack_scale(blocks.form, fields, values, finish.zero))
+                fields = int8.used_fields(stage)
+                scale.append(pack_scale(blocks.form, fields, values, stage.zero))
         return {"weights": np.concatenate(weights), "scale": np.concatenate(scale)}
 
     @staticmethod
@@ -136,8 +136,8 @@ class QuantizedDepthwise(Kernel):
 
     def scratch(self, node: Node, schedule: Schedule, isa: KernelIsa) -> int:
         tile = DepthwiseTile(
-            integers_of(isa).depthwise[0], self._taps(node), schedule.tile[0], 0, 0, 0,
-            finish_of(node, integers_of(isa)),
+            int8_of(isa).depthwise[0], self._taps(node), schedule.tile[0], 0, 0, 0,
+            output_stage(node, int8_of(isa)),
         )  # fmt: skip
         assert isinstance(node.op, QuantizedConv2D)
         if not any(node.op.pads) and not self._reaches_out(node):
@@ -175,16 +175,16 @@ class QuantizedDepthwise(Kernel):
     def emit(self, step: Step, isa: KernelIsa) -> Function:
         node, y, op = step.node, step.output, step.node.op
         assert isinstance(op, QuantizedConv2D)
-        finish, taps = finish_of(node, integers_of(isa)), self._taps(node)
+        stage, taps = output_stage(node, int8_of(isa)), self._taps(node)
         images, channels, height, width = node.inputs[0].shape
         rows, columns = node.shape[2:]
         scratch = step.scratch is not None
         loops: list[Body] = []
-        values = {"kPixelStep": channels, "kOutStep": y.pitch, **finish.parameters}
+        values = {"kPixelStep": channels, "kOutStep": y.pitch, **stage.parameters}
 
         def call(down: Run, across: Run, blocks: Blocks) -> Call:
             pixels, left, right = across.kind
-            tile = DepthwiseTile(blocks.form, taps, pixels, left, right, blocks.part, finish)
+            tile = DepthwiseTile(blocks.form, taps, pixels, left, right, blocks.part, stage)
             numbers = tuple({**values, "kBlocks": blocks.count}[n] for n in tile.parameters())
             column = across.first * taps.stride - op.pads[1]
             arguments: list[Value] = []
@@ -224,7 +224,7 @@ class QuantizedDepthwise(Kernel):
                 for run in tile_runs
             ]
             loops.append(loop("row", down.count, tuple(calls), shared=True))
-        source = C_TYPES[finish.source]
+        source = C_TYPES[stage.source]
         kh, kw = node.inputs[1].shape[2:]
         stride = f"s{op.stride[0]}" if op.stride != (1, 1) else ""
         dilation = f"d{op.dilation[0]}" if op.dilation != (1, 1) else ""

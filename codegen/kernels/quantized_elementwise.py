@@ -9,10 +9,10 @@ import numpy as np
 from mdlc.codegen.code import C_TYPES, Call, Function, Microkernel, Value
 from mdlc.codegen.gemm.loops_int8 import READS_PAST
 from mdlc.codegen.gemm.strides import Dim, joined, logical_strides, nest, pointer
-from mdlc.codegen.isa.base import KernelIsa, integers_of
-from mdlc.codegen.isa.int8 import SCALAR as SCALAR_INTEGERS
+from mdlc.codegen.isa.base import KernelIsa, int8_of
+from mdlc.codegen.isa.int8 import SCALAR as SCALAR_INT8
 from mdlc.codegen.isa.int8 import scalar_bound
-from mdlc.codegen.isa.int8_result import Finish
+from mdlc.codegen.isa.int8_result import OutputStage
 from mdlc.codegen.kernel import Kernel, Schedule, Step
 from mdlc.compiler.fixed_point import limits, sum_multipliers
 from mdlc.compiler.ir import Node
@@ -134,35 +134,35 @@ def _row_loop(lanes: int, vectors: int, body: str, scalar: str) -> str:
 
 
 def _quantize_row(isa: KernelIsa, source: DType, target: DType, per_element: bool) -> Microkernel:
-    integers = isa.int8 or SCALAR_INTEGERS
+    int8 = isa.int8 or SCALAR_INT8
     low, high = limits(target)
     kind, c_type = target.value, C_TYPES[target]
     name = f"quantize_row{'_v' if per_element else ''}_{kind}_{isa.suffix}"
-    finish = Finish(DType.F32, target, low=low, high=high)
+    stage = OutputStage(DType.F32, target, low=low, high=high)
     at = "[i]" if per_element else ""
     scalar = f"y[i] = quantize_{kind}(x[i], scale{at}, zero);"
     body, needs = "", [_quantize_one(target)]
     if isa.int8:
-        lines, vectors = [], integers.rows_at_once
+        lines, vectors = [], int8.rows_at_once
         for v in range(vectors):
             where = f"i + {v * isa.lanes}" if v else "i"
             step = isa.load(f"scale + {where}") if per_element else isa.set1("scale")
             value = isa.op("div", isa.load(f"x + {where}"), step)
-            value = integers.spell["at_least"].format(value, isa.set1("least"))
-            value = isa.op("min", value, isa.set1("most"))
-            lines.append(f"const auto v{v} = {integers.spell['to_int'].format(value)};")
-        stored, helpers = integers.store_bytes(
-            [f"v{v}" for v in range(vectors)], "y + i", finish, 0, zero="zero"
+            value = int8.spell["at_least"].format(value, isa.set1("lower"))
+            value = isa.op("min", value, isa.set1("upper"))
+            lines.append(f"const auto v{v} = {int8.spell['to_int'].format(value)};")
+        stored, helpers = int8.store_bytes(
+            [f"v{v}" for v in range(vectors)], "y + i", stage, 0, zero="zero"
         )
         body, needs = "\n".join([*lines, *stored]), needs + helpers
     declared = "const float* scale" if per_element else "float scale"
     bounds = (
-        f"const float least = static_cast<float>({low} - zero);\n"
-        f"const float most = static_cast<float>({high} - zero);\n"
+        f"const float lower = static_cast<float>({low} - zero);\n"
+        f"const float upper = static_cast<float>({high} - zero);\n"
         if isa.int8
         else ""
     )
-    vectors = integers.rows_at_once if isa.int8 else 1
+    vectors = int8.rows_at_once if isa.int8 else 1
     loop = _row_loop(isa.lanes if isa.int8 else 1, vectors, body, scalar)
     text = (
         f"// y[i] = saturate(round_half_even(x[i] / scale{at}) + zero).\n"
@@ -177,12 +177,12 @@ def _quantize_one(target: DType) -> Microkernel:
     low, high = limits(target)
     name, c_type = f"quantize_{target.value}", C_TYPES[target]
     text = f"""\
-// saturate(round_half_even(x / scale) + zero); a NaN becomes the least.
+// saturate(round_half_even(x / scale) + zero); a NaN becomes the lower bound.
 inline {c_type} {name}(float x, float scale, int zero) {{
-  const float least = static_cast<float>({low} - zero);
-  const float most = static_cast<float>({high} - zero);
+  const float lower = static_cast<float>({low} - zero);
+  const float upper = static_cast<float>({high} - zero);
   const float steps = x / scale;
-  const float inside = steps > least ? (steps < most ? steps : most) : least;
+  const float inside = steps > lower ? (steps < upper ? steps : upper) : lower;
   return static_cast<{c_type}>(static_cast<int>(std::nearbyint(inside)) + zero);
 }}
 """
@@ -190,16 +190,16 @@ inline {c_type} {name}(float x, float scale, int zero) {{
 
 
 def _dequantize_row(isa: KernelIsa, source: DType, target: DType, per_element: bool) -> Microkernel:
-    integers = isa.int8 or SCALAR_INTEGERS
+    int8 = isa.int8 or SCALAR_INT8
     name = f"dequantize_row{'_v' if per_element else ''}_{source.value}_{isa.suffix}"
     at = "[i]" if per_element else ""
     scalar = f"y[i] = static_cast<float>(x[i] - zero) * scale{at};"
     body = ""
     if isa.int8:
         step = isa.load("scale + i") if per_element else isa.set1("scale")
-        spell = integers.spell
+        spell = int8.spell
         value = spell[f"load_{source.value}"].format("x + i")
-        value = spell["sub"].format(value, integers.set1.format("zero"))
+        value = spell["sub"].format(value, int8.set1.format("zero"))
         value = isa.op("mul", spell["to_float"].format(value), step)
         body = f"{isa.store('y + i', value)};"
     declared = "const float* scale" if per_element else "float scale"
@@ -209,7 +209,7 @@ def _dequantize_row(isa: KernelIsa, source: DType, target: DType, per_element: b
         f"inline void {name}(const {C_TYPES[source]}* x, {declared}, int zero, float* y) {{\n"
         f"{loop}\n}}\n"
     )
-    return Microkernel(name, text, integers.helpers if isa.int8 else ())
+    return Microkernel(name, text, int8.helpers if isa.int8 else ())
 
 
 class ByteAdd(_Rows):
@@ -233,41 +233,41 @@ class ByteAdd(_Rows):
         kinds = node.inputs[0].type.dtype, node.inputs[1].type.dtype
         vector = isa.int8 is not None and inner.strides == (1, 1, 1) and kinds[0] is kinds[1]
         outer = dims[:-1] if vector else dims
-        finish = Finish(kinds[0], op.dtype, op.y_zero, op.low, op.high)
-        row = _add_row(isa if vector else isa.portable, kinds, finish)
+        stage = OutputStage(kinds[0], op.dtype, op.y_zero, op.low, op.high)
+        row = _add_row(isa if vector else isa.portable, kinds, stage)
         ma, mb, shift = sum_multipliers(op.a_scale, op.b_scale)
         start = (1 << (shift - 1)) - op.a_zero * ma - op.b_zero * mb
-        numbers = [inner.count if vector else 1, ma, mb, start, shift, *finish.parameters.values()]
+        numbers = [inner.count if vector else 1, ma, mb, start, shift, *stage.parameters.values()]
         pointers = [pointer(name, outer, i) for i, name in enumerate(("x0", "x1", "y"))]
         call = Call(row, tuple(pointers), tuple(numbers))
         return self._emit(step, f"qadd_{_shape_name(node)}", outer, call, ("x0", "x1"))
 
 
-def _add_row(isa: KernelIsa, kinds: tuple[DType, DType], finish: Finish) -> Microkernel:
-    integers = isa.int8 or SCALAR_INTEGERS
+def _add_row(isa: KernelIsa, kinds: tuple[DType, DType], stage: OutputStage) -> Microkernel:
+    int8 = isa.int8 or SCALAR_INT8
     mixed = f"{kinds[1].value}" if kinds[0] is not kinds[1] else ""
-    name = f"add_row{finish.suffix}{mixed}_{isa.suffix}"
-    low, high = finish.bounded
-    bits = limits(finish.target)
+    name = f"add_row{stage.suffix}{mixed}_{isa.suffix}"
+    low, high = stage.bounded
+    bits = limits(stage.target)
     bounds = ("kLow" if low else str(bits[0])), ("kHigh" if high else str(bits[1]))
-    bound = scalar_bound(finish.target.value)
+    bound = scalar_bound(stage.target.value)
     scalar = (
         "const std::int32_t total = (a[i] * kMa + b[i] * kMb + kStart) >> kShift;\n"
         f"y[i] = {bound.name}(total, kZero, {bounds[0]}, {bounds[1]});"
     )
     body, needs, count = "", [bound], 1
     if isa.int8:
-        lines, values = integers.add_bytes(kinds[0])
-        stored, helpers = integers.store_bytes(values, "y + i", finish, 0)
+        lines, values = int8.add_bytes(kinds[0])
+        stored, helpers = int8.store_bytes(values, "y + i", stage, 0)
         body, needs, count = "\n".join([*lines, *stored]), needs + helpers, len(values)
     loop = _row_loop(isa.lanes if isa.int8 else 1, count, body, scalar)
-    parameters = ["kCount", "kMa", "kMb", "kStart", "kShift", *finish.parameters]
-    formula = finish.formula("").replace("rescale()", "((a[i] kMa + b[i] kMb + kStart) >> kShift)")
+    parameters = ["kCount", "kMa", "kMb", "kStart", "kShift", *stage.parameters]
+    formula = stage.formula("").replace("rescale()", "((a[i] kMa + b[i] kMb + kStart) >> kShift)")
     text = (
         f"// y[i] = {formula}.\n"
         f"template <{', '.join(f'int {p}' for p in parameters)}>\n"
         f"inline void {name}(const {C_TYPES[kinds[0]]}* a, const {C_TYPES[kinds[1]]}* b, "
-        f"{C_TYPES[finish.target]}* y) {{\n{loop}\n}}\n"
+        f"{C_TYPES[stage.target]}* y) {{\n{loop}\n}}\n"
     )
     return Microkernel(name, text, tuple(dict.fromkeys(needs)))
 
@@ -298,7 +298,7 @@ class ByteTable(_Rows):
         node = step.node
         dims = _loops(step)
         inner = dims[-1]
-        found = integers_of(isa)
+        found = int8_of(isa)
         vector = found.table_row is not None and inner.strides == (1, 1)
         outer = dims[:-1] if vector else dims
         row = found.table_row if vector and found.table_row else _TABLE_ROW

@@ -10,9 +10,9 @@ from mdlc.codegen.code import C_TYPES, Body, Call, Function, Microkernel, Pointe
 from mdlc.codegen.gemm.loops_int8 import READS_PAST
 from mdlc.codegen.gemm.runs import Run, group_runs, inside_taps
 from mdlc.codegen.gemm.strides import nest
-from mdlc.codegen.isa.base import KernelIsa, integers_of
-from mdlc.codegen.isa.int8 import SCALAR, Integers, pack_fields
-from mdlc.codegen.isa.int8_result import Finish
+from mdlc.codegen.isa.base import KernelIsa, int8_of
+from mdlc.codegen.isa.int8 import SCALAR, Int8, pack_fields
+from mdlc.codegen.isa.int8_result import OutputStage
 from mdlc.codegen.kernel import Kernel, Schedule, Step
 from mdlc.compiler.fixed_point import fixed_point, limits
 from mdlc.compiler.ir import Node
@@ -47,7 +47,7 @@ class BytePool(Kernel):
 
     def cost(self, node: Node, schedule: Schedule, isa: KernelIsa) -> float:
         kernel = self._window(node).kernel
-        lanes = integers_of(isa).byte_lanes if isa.int8 else 1
+        lanes = int8_of(isa).byte_lanes if isa.int8 else 1
         return node.type.size * kernel[0] * kernel[1] / max(lanes / 4, 1)
 
     @staticmethod
@@ -142,9 +142,9 @@ class ByteAveragePool(BytePool):
         op = step.node.op
         assert isinstance(op, QuantizedAveragePool2D)
         source = step.node.inputs[0].type.dtype
-        finish = Finish(source, op.dtype, op.y_zero, op.low, op.high)
-        row = _average_row(isa, finish)
-        numbers = tuple(finish.parameters.values())
+        stage = OutputStage(source, op.dtype, op.y_zero, op.low, op.high)
+        row = _average_row(isa, stage)
+        numbers = tuple(stage.parameters.values())
         return self._emit(step, "qaveragepool", row, numbers, True)
 
 
@@ -170,13 +170,13 @@ _PARAMETERS = ["kRows", "kColumns", "kRowStep", "kColumnStep", "kChannels"]
 
 
 def _max_row(isa: KernelIsa, kind: DType) -> Microkernel:
-    integers = isa.int8
+    int8 = isa.int8
     c_type, low = C_TYPES[kind], limits(kind)[0]
     at = _AT.removeprefix("x + ")
     scalar = _window_loops(c_type, str(low), f"x[{at}] > acc ? x[{at}] : acc") + "y[c] = acc;\n"
     body, lanes = "", 1
-    if integers:
-        spell, lanes = integers.spell, integers.byte_lanes
+    if int8:
+        spell, lanes = int8.spell, int8.byte_lanes
         load, name = spell[f"load_bytes_{kind.value}"], kind.value
         update = spell[f"max_{name}"].format("acc", load.format(_AT))
         body = _window_loops(spell[f"bytes_{name}"], load.format("x + c"), update)
@@ -191,10 +191,10 @@ def _max_row(isa: KernelIsa, kind: DType) -> Microkernel:
     return Microkernel(name, text)
 
 
-def _average_row(isa: KernelIsa, finish: Finish) -> Microkernel:
-    integers = isa.int8
-    kind = finish.source.value
-    stored, needs = SCALAR.store_bytes(["total"], "y + c", finish, 0)
+def _average_row(isa: KernelIsa, stage: OutputStage) -> Microkernel:
+    int8 = isa.int8
+    kind = stage.source.value
+    stored, needs = SCALAR.store_bytes(["total"], "y + c", stage, 0)
     at = _AT.removeprefix("x + ")
     rescale = SCALAR.rescale.name
     scalar = _window_loops("std::int32_t", "scale[0]", f"acc + x[{at}]")
@@ -202,26 +202,26 @@ def _average_row(isa: KernelIsa, finish: Finish) -> Microkernel:
     scalar += "\n".join(stored) + "\n"
     needs = [SCALAR.rescale, *needs]
     body, lanes, setup = "", 1, ""
-    if integers:
-        body, setup, more = _average_vectors(integers, finish, kind)
+    if int8:
+        body, setup, more = _average_vectors(int8, stage, kind)
         needs, lanes = needs + more, isa.lanes
-    name = f"averagepool{finish.suffix}_{isa.suffix}"
-    parameters = ", ".join(f"int {p}" for p in [*_PARAMETERS, *finish.parameters])
+    name = f"averagepool{stage.suffix}_{isa.suffix}"
+    parameters = ", ".join(f"int {p}" for p in [*_PARAMETERS, *stage.parameters])
     text = (
-        f"// y[c] = {finish.formula('scale[0] + sum of x[row][column][c]')} over the window,\n"
+        f"// y[c] = {stage.formula('scale[0] + sum of x[row][column][c]')} over the window,\n"
         f"// {lanes} channels at a time.\ntemplate <{parameters}>\n"
-        f"inline void {name}(const {C_TYPES[finish.source]}* x, const std::int32_t* scale, "
-        f"{C_TYPES[finish.target]}* y) {{\n{setup}{_channels(lanes, body, scalar)}\n}}\n"
+        f"inline void {name}(const {C_TYPES[stage.source]}* x, const std::int32_t* scale, "
+        f"{C_TYPES[stage.target]}* y) {{\n{setup}{_channels(lanes, body, scalar)}\n}}\n"
     )
     return Microkernel(name, text, tuple(dict.fromkeys(needs)))
 
 
 def _average_vectors(
-    integers: Integers, finish: Finish, kind: str
+    int8: Int8, stage: OutputStage, kind: str
 ) -> tuple[str, str, list[Microkernel]]:
     """Body, what stands before the loop, and helpers: rescaling is by the wide form, always."""
-    spell = integers.spell
-    rescale = integers.wide_rescale
+    spell = int8.spell
+    rescale = int8.shift_left_rescale
     assert rescale is not None
     names = {
         "multiplier": "scale[1]",
@@ -232,16 +232,16 @@ def _average_vectors(
         "down": "31 - scale[2] - left",
     }
     setup = "const int left = scale[2] < 33 ? 33 - scale[2] : 0;\n"
-    if "right" in integers.wide_fields:
+    if "right" in int8.shift_left_fields:
         setup += "const int right = scale[2] + left - 32;\n"
-    for field in integers.wide_fields:
-        setup += f"const auto v_{field} = {integers.set1.format(names[field])};\n"
+    for field in int8.shift_left_fields:
+        setup += f"const auto v_{field} = {int8.set1.format(names[field])};\n"
     update = spell["add"].format("acc", spell[f"load_{kind}"].format(_AT))
-    body = _window_loops(integers.vector, integers.set1.format("scale[0]"), update)
-    fields = ", ".join(f"v_{field}" for field in integers.wide_fields)
+    body = _window_loops(int8.vector, int8.set1.format("scale[0]"), update)
+    fields = ", ".join(f"v_{field}" for field in int8.shift_left_fields)
     body += f"const auto total = {rescale.name}(acc, {fields});\n"
-    stored, needs = integers.store_bytes(["total"], "y + c", finish, 0)
-    return body + "\n".join(stored) + "\n", setup, [rescale, *needs, *integers.helpers]
+    stored, needs = int8.store_bytes(["total"], "y + c", stage, 0)
+    return body + "\n".join(stored) + "\n", setup, [rescale, *needs, *int8.helpers]
 
 
 KERNELS = (ByteMaxPool(), ByteAveragePool())

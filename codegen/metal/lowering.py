@@ -46,7 +46,7 @@ DISPATCH_CYCLES = 13e3
 # Names that the host class and its source declare besides those of the C++ class.
 HOST_NAMES = frozenset(
     """
-    Compute Copy Dispatch Encode Encoder Fill Finish Interpolation Layer MTL NS Place Run
+    Compute Copy Dispatch Encode Encoder Fill OutputStage Interpolation Layer MTL NS Place Run
     Texture buffers_ commands device device_ encoder heap_ kGpuError kMatrixKernels kNoDevice
     kNoKernel kNoLibrary kPipelines kTextures library_ librarypath matrices_ pipelines_ queue_
     textures_ weights_

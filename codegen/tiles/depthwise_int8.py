@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from mdlc.codegen.code import C_TYPES, Microkernel
-from mdlc.codegen.isa.base import KernelIsa, integers_of
+from mdlc.codegen.isa.base import KernelIsa, int8_of
 from mdlc.codegen.isa.int8 import DepthwiseForm, Taps, pack_fields
-from mdlc.codegen.isa.int8_result import Finish
+from mdlc.codegen.isa.int8_result import OutputStage
 from mdlc.compiler.types import Array, DType
 
 
@@ -36,7 +36,7 @@ class DepthwiseTile:
     left: int
     right: int
     part: int
-    finish: Finish
+    stage: OutputStage
 
     @property
     def span(self) -> int:
@@ -59,7 +59,7 @@ class DepthwiseTile:
         stem = f"qdwconv{taps.rows}x{taps.columns}"
         stem += f"s{taps.stride}" if taps.stride > 1 else ""
         stem += f"d{taps.dilation}" if taps.dilation > 1 else ""
-        stem += f"{self.finish.suffix}_{self.pixels}x{self.form.name}"
+        stem += f"{self.stage.suffix}_{self.pixels}x{self.form.name}"
         stem += f"_left{self.left}" if self.left else ""
         stem += f"_right{self.right}" if self.right else ""
         stem += f"_part{self.part}" if self.part else ""
@@ -70,24 +70,24 @@ class DepthwiseTile:
         names = [] if self.part else ["kBlocks"]
         names += ["kPixelStep"] if self.span > 1 else []
         names += ["kOutStep"] if self.pixels > 1 else []
-        return names + list(self.finish.parameters)
+        return names + list(self.stage.parameters)
 
     def microkernel(self, isa: KernelIsa) -> Microkernel:
         """The C++ of the tile."""
-        form, finish, integers = self.form, self.finish, integers_of(isa)
-        fields = len(integers.used_fields(finish))
-        source = C_TYPES[finish.source]
+        form, stage, int8 = self.form, self.stage, int8_of(isa)
+        fields = len(int8.used_fields(stage))
+        source = C_TYPES[stage.source]
         rows = ", ".join(f"const {source}* x{r}" for r in range(self.taps.rows))
         outside = f", const {source}* outside" if self.left or self.right else ""
         lines: list[str] = [*form.load_weights(self.taps)]
-        lines += form.load_scale(finish, self.part, integers)
+        lines += form.load_scale(stage, self.part, int8)
         needs: list[Microkernel] = []
         uses = self.uses()
         first = {min(c for c, pairs in uses.items() if any(q == p for q, _ in pairs)): p
                  for p in range(self.pixels)}  # fmt: skip
         last = {max(c for c, pairs in uses.items() if any(q == p for q, _ in pairs)): p
                 for p in range(self.pixels)}  # fmt: skip
-        flip = integers.flips(finish.source) or (integers.widens and finish.source is DType.U8)
+        flip = int8.flips(stage.source) or (int8.widens and stage.source is DType.U8)
         for column, pairs in uses.items():
             out = column < self.left or column >= self.span - self.right
             addresses = [
@@ -103,21 +103,21 @@ class DepthwiseTile:
             if column in last:
                 pixel = last[column]
                 where = f"y + {pixel} * kOutStep" if pixel else "y"
-                stored, helpers = form.finish(pixel, where, finish, self.part, integers)
+                stored, helpers = form.stage(pixel, where, stage, self.part, int8)
                 lines += ["{", *stored, "}"]
                 needs += helpers
         step = [f"x{r} += {form.channels};" for r in range(self.taps.rows)]
         step += [f"b += {self.weight_bytes};", f"scale += {fields * form.channels};"]
         step += [f"y += {form.channels};"]
         body = lines if self.part else ["for (int c = 0; c < kBlocks; ++c) {", *lines, *step, "}"]
-        formula = finish.formula("bias[c] + sum(x[row][p * stride + k][c] * b[row][k][c])")
+        formula = stage.formula("bias[c] + sum(x[row][p * stride + k][c] * b[row][k][c])")
         text = (
             f"// y[p][c] = {formula}\n"
             f"// Tile: {self.pixels} pixels of a row, {form.channels} channels at a time; xR: the "
             f"rows of the window, at its first column.\n"
             f"template <{', '.join(f'int {p}' for p in self.parameters())}>\n"
             f"inline void {self.name(isa)}({rows}{outside}, const std::int8_t* b, "
-            f"const std::int32_t* scale, {C_TYPES[finish.target]}* y) {{\n"
+            f"const std::int32_t* scale, {C_TYPES[stage.target]}* y) {{\n"
             + "\n".join(body)
             + "\n}\n"
         )

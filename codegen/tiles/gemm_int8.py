@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mdlc.codegen.code import C_TYPES, Microkernel
-from mdlc.codegen.isa.base import KernelIsa, integers_of
-from mdlc.codegen.isa.int8 import Integers
+from mdlc.codegen.isa.base import KernelIsa, int8_of
+from mdlc.codegen.isa.int8 import Int8
 from mdlc.codegen.isa.int8_panels import BytePanels
-from mdlc.codegen.isa.int8_result import Finish
+from mdlc.codegen.isa.int8_result import OutputStage
 from mdlc.codegen.templates import render
 from mdlc.codegen.tiles.gemm_panels import panel_pitch
 
@@ -31,92 +31,92 @@ class DotTile:
     part: int
     taps: int
     run: int
-    finish: Finish
+    stage: OutputStage
 
     def name(self, isa: KernelIsa) -> str:
         """Such as qconv_i8i8_6x64_avx512vnni."""
         kind = ("qgemm", "qconv", "qconv2d")[self.taps]
         channels = self.vectors * isa.lanes - (isa.lanes - self.part if self.part else 0)
         tail = short = ""
-        if loop := integers_of(isa).depth_loop:  # its text depends on the depth
+        if loop := int8_of(isa).depth_loop:  # its text depends on the depth
             tail = f"_tail{self.run % 16}" if self.run % 16 else ""
             short = loop.tag(self.run)
-        return f"{kind}{self.finish.suffix}_{self.rows}x{channels}{tail}{short}_{isa.suffix}"
+        return f"{kind}{self.stage.suffix}_{self.rows}x{channels}{tail}{short}_{isa.suffix}"
 
     def parameters(self) -> list[str]:
         """Names of the compile-time integers, in order."""
         names = ["kRun"] if self.run else []
         names += ["kPixelStep", "kOutStep"] if self.rows > 1 else []
-        names += ["kOtherStep"] if self.rows > 1 and self.finish.addition else []
-        return names + TAPS[self.taps] + list(self.finish.parameters)
+        names += ["kOtherStep"] if self.rows > 1 and self.stage.addition else []
+        return names + TAPS[self.taps] + list(self.stage.parameters)
 
     def microkernel(self, isa: KernelIsa) -> Microkernel:
         """The C++ of the tile."""
-        integers = integers_of(isa)
-        finish = self.finish
+        int8 = int8_of(isa)
+        stage = self.stage
         taps = ["k", "tap][k", "tap_y][tap_x][k"][self.taps]
-        fields = integers.used_fields(finish)
-        ends, needs = finish_tile(self.rows, self.vectors, self.part, finish, isa)
-        element = integers.element if integers.copies(finish.source) else finish.source
+        fields = int8.used_fields(stage)
+        ends, needs = finish_tile(self.rows, self.vectors, self.part, stage, isa)
+        element = int8.element if int8.copies(stage.source) else stage.source
         assert element is not None
         text = render(
             "cpp/kernels/dot_tile.j2",
-            b_layout=self._layout(integers),
-            formula=f"y[p][n] = {finish.formula(f'bias[n] + sum(a[p][{taps}] * b[{taps}][n])')}",
+            b_layout=self._layout(int8),
+            formula=f"y[p][n] = {stage.formula(f'bias[n] + sum(a[p][{taps}] * b[{taps}][n])')}",
             tile=self,
             name=self.name(isa),
             params=self.parameters(),
-            integers=integers,
+            int8=int8,
             fields=fields,
             lanes=isa.lanes,
             element=C_TYPES[element],
-            result=C_TYPES[finish.output],
-            other=C_TYPES[finish.addition.kind] if finish.addition else "",
+            result=C_TYPES[stage.output],
+            other=C_TYPES[stage.addition.kind] if stage.addition else "",
             assembly=self._assembly(isa),
             depth=lambda: "\n".join(self._depth(isa)),
             ends="\n".join(ends),
         )
-        return Microkernel(self.name(isa), text, (*integers.helpers, *needs))
+        return Microkernel(self.name(isa), text, (*int8.helpers, *needs))
 
-    def _layout(self, integers: Integers) -> str:
-        groups = sorted(set(integers.split(self.run)), reverse=True)
+    def _layout(self, int8: Int8) -> str:
+        groups = sorted(set(int8.split(self.run)), reverse=True)
         return " and ".join(f"[depth / {g}][channel][{g}]" for g in groups)
 
     def _assembly(self, isa: KernelIsa) -> str:
         """The whole depth in assembly, or nothing."""
-        integers = integers_of(isa)
-        if integers.depth_loop is None:
+        int8 = int8_of(isa)
+        if int8.depth_loop is None:
             return ""
-        fields = len(integers.used_fields(self.finish))
-        return integers.depth_loop.code(
+        fields = len(int8.used_fields(self.stage))
+        return int8.depth_loop.code(
             self.rows,
             self.vectors,
             self.run,
             self.taps,
             fields,
-            self.finish,
-            integers.flips(self.finish.source) and not integers.copies(self.finish.source),
+            self.stage,
+            int8.flips(self.stage.source) and not int8.copies(self.stage.source),
         )
 
     def _depth(self, isa: KernelIsa) -> Iterator[str]:
         """The loop over the run; a row's activations are used up before the next one's come."""
-        integers = integers_of(isa)
-        size = isa.lanes * integers.group
-        step = "++k" if integers.group == 1 else f"k += {integers.group}"
+        int8 = int8_of(isa)
+        size = isa.lanes * int8.group
+        step = "++k" if int8.group == 1 else f"k += {int8.group}"
         yield f"for (int k = 0; k < kRun; {step}) {{"
         for v in range(self.vectors):
             where = f"b + {v * size}" if v else "b"
-            yield f"const auto w{v} = {integers.load_w.format(where)};"
+            yield f"const auto w{v} = {int8.load_w.format(where)};"
         yield f"b += {self.vectors * size};"
         for r in range(self.rows):
             where = f"p + {r} * kPixelStep + k" if r else "p + k"
-            value = integers.broadcast.format(where)
-            if integers.flips(self.finish.source):
-                value = integers.flip.format(value)
+            value = int8.broadcast.format(where)
+            if int8.flips(self.stage.source):
+                value = int8.flip.format(value)
             yield f"const auto a{r} = {value};"
             for v in range(self.vectors):
                 acc = f"acc{r}_{v}"
-                yield f"{acc} = {integers.dot.format(acc, f'w{v}', f'a{r}')};"
+                yield f"{acc} = {int8.dot.format(acc, f'w{v}', f'a{r}')};"
         yield "}"
 
 
@@ -133,27 +133,27 @@ class PanelDotTile:
     vectors: int
     part: int
     depth: int
-    finish: Finish
+    stage: OutputStage
 
     def name(self, isa: KernelIsa) -> str:
         """Such as qpanels_i8i8_8x12_even_neon."""
         channels = self.vectors * isa.lanes - (isa.lanes - self.part if self.part else 0)
         tag = _panels(isa).tag(self.depth)
-        return f"qpanels{self.finish.suffix}_{self.rows}x{channels}{tag}_{isa.suffix}"
+        return f"qpanels{self.stage.suffix}_{self.rows}x{channels}{tag}_{isa.suffix}"
 
     def parameters(self) -> list[str]:
         """Names of the compile-time integers, in order."""
         names = ["kDepth"] + (["kOutStep"] if self.rows > 1 else [])
-        names += ["kOtherStep"] if self.rows > 1 and self.finish.addition else []
-        return names + list(self.finish.parameters)
+        names += ["kOtherStep"] if self.rows > 1 and self.stage.addition else []
+        return names + list(self.stage.parameters)
 
     def microkernel(self, isa: KernelIsa) -> Microkernel:
         """The C++ of the tile."""
-        integers, finish = integers_of(isa), self.finish
-        fields = integers.used_fields(finish)
-        ends, needs = finish_tile(self.rows, self.vectors, self.part, finish, isa)
-        assert integers.element is not None
-        formula = finish.formula("bias[n] + sum(a[k][p] * b[k][n])")
+        int8, stage = int8_of(isa), self.stage
+        fields = int8.used_fields(stage)
+        ends, needs = finish_tile(self.rows, self.vectors, self.part, stage, isa)
+        assert int8.element is not None
+        formula = stage.formula("bias[n] + sum(a[k][p] * b[k][n])")
         pixels = panel_pitch(self.rows)
         text = render(
             "cpp/kernels/dot_tile.j2",
@@ -164,39 +164,39 @@ class PanelDotTile:
             params=self.parameters(),
             fields=fields,
             lanes=isa.lanes,
-            element=C_TYPES[integers.element],
-            result=C_TYPES[finish.output],
-            other=C_TYPES[finish.addition.kind] if finish.addition else "",
+            element=C_TYPES[int8.element],
+            result=C_TYPES[stage.output],
+            other=C_TYPES[stage.addition.kind] if stage.addition else "",
             assembly=_panels(isa).code(self.rows, self.vectors, self.depth, len(fields)),
             ends="\n".join(ends),
         )
-        return Microkernel(self.name(isa), text, (*integers.helpers, *needs))
+        return Microkernel(self.name(isa), text, (*int8.helpers, *needs))
 
 
 def _panels(isa: KernelIsa) -> BytePanels:
-    loop = integers_of(isa).depth_loop
+    loop = int8_of(isa).depth_loop
     assert loop is not None
     assert loop.panels is not None
     return loop.panels
 
 
 def finish_tile(
-    rows: int, vectors: int, part: int, finish: Finish, isa: KernelIsa
+    rows: int, vectors: int, part: int, stage: OutputStage, isa: KernelIsa
 ) -> tuple[list[str], list[Microkernel]]:
     """Statements that rescale and store accR_V, and the functions that they call.
 
     They read the per-channel vectors at `scale` and write to `y`, kOutStep from row to row; what
     is added is at `other`, kOtherStep from row to row.
     """
-    integers = integers_of(isa)
-    lanes, fields = isa.lanes, integers.used_fields(finish)
+    int8 = int8_of(isa)
+    lanes, fields = isa.lanes, int8.used_fields(stage)
     lines: list[str] = []
     needs: list[Microkernel] = []
 
     def target(r: int) -> str:
         return f"y + {r} * kOutStep" if r else "y"
 
-    if finish.raw:
+    if stage.int32_output:
         for r in range(rows):
             for v in range(vectors):
                 where = f"{target(r)}{f' + {v * lanes}' if v else ''}"
@@ -206,41 +206,41 @@ def finish_tile(
                     needs += [helper] if helper else []
                     lines.append(f"{spelled.format(where, value, part)};")
                 else:
-                    lines.append(f"{integers.store.format(where, value)};")
+                    lines.append(f"{int8.store.format(where, value)};")
         return lines, needs
-    rescale = integers.rescaler(finish)
+    rescale = int8.rescaler(stage)
     needs.append(rescale)
     for v in range(vectors):
         for index, name in enumerate(fields[1:], 1):
             offset = (v * len(fields) + index) * lanes
-            lines.append(f"const auto {name}{v} = {integers.load.format(f'scale + {offset}')};")
+            lines.append(f"const auto {name}{v} = {int8.load.format(f'scale + {offset}')};")
         names = ", ".join(f"{name}{v}" for name in fields[1:])
         for r in range(rows):
             lines.append(f"acc{r}_{v} = {rescale.name}(acc{r}_{v}, {names});")
     for r in range(rows):
         values = [f"acc{r}_{v}" for v in range(vectors)]
-        if finish.addition:
+        if stage.addition:
             other = f"other + {r} * kOtherStep" if r else "other"
-            stored, helpers = integers.store_sums(values, other, target(r), finish, part)
+            stored, helpers = int8.store_sums(values, other, target(r), stage, part)
             stored = ["{", *stored, "}"]
         else:
-            stored, helpers = integers.store_bytes(values, target(r), finish, part)
+            stored, helpers = int8.store_bytes(values, target(r), stage, part)
         lines += stored
         needs += helpers
     return lines, list(dict.fromkeys(needs))
 
 
 def _store_part(isa: KernelIsa, part: int) -> tuple[str, Microkernel | None]:
-    integers = integers_of(isa)
-    if "store_part" in integers.spell:
-        return integers.spell["store_part"], None
+    int8 = int8_of(isa)
+    if "store_part" in int8.spell:
+        return int8.spell["store_part"], None
     name = f"store_part_i32_{isa.suffix}"
     text = f"""\
 // Writes the first kCount lanes of v to p.
 template <int kCount>
-inline void {name}(std::int32_t* p, {integers.vector} v) {{
+inline void {name}(std::int32_t* p, {int8.vector} v) {{
   std::int32_t lanes[{isa.lanes}];
-  {integers.store.format("lanes", "v")};
+  {int8.store.format("lanes", "v")};
   std::memcpy(p, lanes, kCount * sizeof(std::int32_t));
 }}
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mdlc.codegen.code import C_TYPES, Body, Call, Microkernel, Pointer, body, offset
-from mdlc.codegen.isa.int8 import Integers
+from mdlc.codegen.isa.int8 import Int8
 from mdlc.codegen.threads import loop
 from mdlc.compiler.types import DType
 
@@ -48,7 +48,7 @@ class ByteBorder:
     fill: int
     source: DType
     target: DType
-    flip: Integers | None = None
+    flip: Int8 | None = None
 
     @property
     def elements(self) -> int:
@@ -95,10 +95,10 @@ class ByteBorder:
         )
         return Microkernel(self._name, text, (flip,) if flip else (), ("algorithm",))
 
-    def _flip_bytes(self, integers: Integers) -> Microkernel:
+    def _flip_bytes(self, int8: Int8) -> Microkernel:
         source, target = C_TYPES[self.source], C_TYPES[self.target]
-        lanes, spell = integers.byte_lanes, integers.spell
-        loaded = integers.flip.format(spell[f"load_bytes_{self.source.value}"].format("x + i"))
+        lanes, spell = int8.byte_lanes, int8.spell
+        loaded = int8.flip.format(spell[f"load_bytes_{self.source.value}"].format("x + i"))
         stored = spell[f"put_bytes_{self.source.value}"].format("to + i", loaded)
         name = f"flip_{self.source.value}{self.target.value}"
         text = f"""\

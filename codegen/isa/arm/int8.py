@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from mdlc.codegen.code import Microkernel
 from mdlc.codegen.isa.arm.int8_depthwise import DotForm, MultiplyForm
 from mdlc.codegen.isa.arm.int8_dot import DotLoop, MatrixLoop, MultiplyLoop
-from mdlc.codegen.isa.int8 import DepthLoop, DepthwiseForm, Integers
-from mdlc.codegen.isa.int8_result import Finish
+from mdlc.codegen.isa.int8 import DepthLoop, DepthwiseForm, Int8
+from mdlc.codegen.isa.int8_result import OutputStage
 from mdlc.compiler.types import DType
 
 RESCALE = Microkernel(
@@ -24,11 +24,11 @@ inline int32x4_t rescale_i32_neon(int32x4_t total, int32x4_t multiplier, int32x4
 }
 """,
 )
-WIDE_RESCALE = Microkernel(
-    "rescale_wide_i32_neon",
+SHIFT_LEFT_RESCALE = Microkernel(
+    "rescale_shl_i32_neon",
     """\
 // (total * 2^left * multiplier / 2^31 + 2^(-down - 1)) >> -down, the first shift saturating.
-inline int32x4_t rescale_wide_i32_neon(int32x4_t total, int32x4_t multiplier, int32x4_t down,
+inline int32x4_t rescale_shl_i32_neon(int32x4_t total, int32x4_t multiplier, int32x4_t down,
                                        int32x4_t left) {
   return vrshlq_s32(vqdmulhq_s32(vqshlq_s32(total, left), multiplier), down);
 }
@@ -125,25 +125,25 @@ def _groups(values: Sequence[str], part: int) -> Iterator[tuple[Sequence[str], i
 
 
 def _put(
-    words: Sequence[str], to: str, lanes: int, finish: Finish
+    words: Sequence[str], to: str, lanes: int, stage: OutputStage
 ) -> tuple[str, list[Microkernel]]:
     """One or two vectors of i16 (the zero point added, unless it rises) stored as bytes."""
-    unsigned = finish.target is DType.U8
+    unsigned = stage.target is DType.U8
     kind, narrow = ("u8", "vqmovun") if unsigned else ("s8", "vqmovn")
-    if finish.rising:
+    if stage.narrowing_adds_zero_point:
         # Saturated to 0 to 255, then 128 less: a flip of the sign.
         narrow = "vqmovun"
     text = f"{narrow}_s16({words[0]})"
     quad = "q" if len(words) > 1 else ""
     if quad:
         text = f"{narrow}_high_s16({text}, {words[1]})"
-    if finish.rising:
+    if stage.narrowing_adds_zero_point:
         text = f"vreinterpret{quad}_s8_u8(veor{quad}_u8({text}, vdup{quad}_n_u8(128)))"
-    low, high = finish.bounded
+    low, high = stage.bounded
     if low:
-        text = f"vmax{quad}_{kind}({text}, vdup{quad}_n_{kind}({finish.prefix}Low))"
+        text = f"vmax{quad}_{kind}({text}, vdup{quad}_n_{kind}({stage.prefix}Low))"
     if high:
-        text = f"vmin{quad}_{kind}({text}, vdup{quad}_n_{kind}({finish.prefix}High))"
+        text = f"vmin{quad}_{kind}({text}, vdup{quad}_n_{kind}({stage.prefix}High))"
     if lanes == (16 if quad else 8):
         return f"vst1{quad}_{kind}({to}, {text});", []
     if not quad:
@@ -154,17 +154,17 @@ def _put(
 
 
 def store_bytes(
-    values: Sequence[str], where: str, finish: Finish, part: int, zero: str = "kZero"
+    values: Sequence[str], where: str, stage: OutputStage, part: int, zero: str = "kZero"
 ) -> tuple[list[str], list[Microkernel]]:
     """See integers.StoreBytes; four vectors at a time, then two, then one."""
     lines: list[str] = []
     needs: list[Microkernel] = []
-    added: str | None = None if finish.rising else zero
+    added: str | None = None if stage.narrowing_adds_zero_point else zero
     if zero != "kZero":
         added = f"static_cast<std::int16_t>({zero})"
     for group, at, lanes in _groups(values, part):
         words = [_words(group[i : i + 2], added) for i in range(0, len(group), 2)]
-        line, helpers = _put(words, f"{where} + {at}" if at else where, lanes, finish)
+        line, helpers = _put(words, f"{where} + {at}" if at else where, lanes, stage)
         lines.append(line)
         needs += helpers
     return lines, needs
@@ -193,16 +193,16 @@ def _sum_words(own: str, theirs: str, *, pair: bool, near: bool) -> str:
 
 
 def store_sums(
-    values: Sequence[str], other: str, where: str, finish: Finish, part: int
+    values: Sequence[str], other: str, where: str, stage: OutputStage, part: int
 ) -> tuple[list[str], list[Microkernel]]:
     """See integers.StoreSums; products of 16 bits, both sides less their zero points."""
-    added = finish.addition
+    added = stage.addition
     assert added is not None
     result, kind = added.result, "u8" if added.kind is DType.U8 else "s8"
     lines = [
         "const int16x8_t factors = vsetq_lane_s16(kMb, vdupq_n_s16(kMa), 1);",
-        "const int16x8_t least = vdupq_n_s16(kLow - kZero);",
-        "const int16x8_t most = vdupq_n_s16(kHigh - kZero);",
+        "const int16x8_t lower = vdupq_n_s16(kLow - kZero);",
+        "const int16x8_t upper = vdupq_n_s16(kHigh - kZero);",
     ]
     needs: list[Microkernel] = []
     for number, (group, at, lanes) in enumerate(_groups(values, part)):
@@ -212,7 +212,7 @@ def store_sums(
         words = []
         for half in range(0, len(group), 2):
             own, theirs = f"own{number}_{half}", f"theirs{number}_{half}"
-            bounded = f"vmaxq_s16(vminq_s16({_words(group[half : half + 2], None)}, most), least)"
+            bounded = f"vmaxq_s16(vminq_s16({_words(group[half : half + 2], None)}, upper), lower)"
             lines.append(f"const int16x8_t {own} = {bounded};")
             if lanes == 16 and half:
                 less = f"vsubl_high_{kind}(other{number}, vdupq_n_{kind}(kOtherZero))"
@@ -227,7 +227,7 @@ def store_sums(
             lines.append(f"const int16x8_t {theirs} = {less};")
             pair = half + 1 < len(group)
             words.append(_sum_words(own, theirs, pair=pair, near=added.near))
-            if not result.rising:
+            if not result.narrowing_adds_zero_point:
                 words[-1] = f"vqaddq_s16({words[-1]}, vdupq_n_s16(kSumZero))"
         line, helpers = _put(words, to, lanes, result)
         lines.append(line)
@@ -276,10 +276,8 @@ SPELL = {
 }
 
 
-def _integers(
-    loop: DepthLoop, group: int, finish: float, forms: tuple[DepthwiseForm, ...]
-) -> Integers:
-    return Integers(
+def _integers(loop: DepthLoop, group: int, stage: float, forms: tuple[DepthwiseForm, ...]) -> Int8:
+    return Int8(
         vector="int32x4_t",
         group=group,
         element=DType.I8,
@@ -290,9 +288,9 @@ def _integers(
         store="vst1q_s32({0}, {1})",
         set1="vdupq_n_s32({0})",
         fields=("multiplier", "down"),
-        wide_fields=("multiplier", "down", "left"),
+        shift_left_fields=("multiplier", "down", "left"),
         rescale=RESCALE,
-        wide_rescale=WIDE_RESCALE,
+        shift_left_rescale=SHIFT_LEFT_RESCALE,
         store_bytes=store_bytes,
         store_sums=store_sums,
         add_bytes=add_bytes,
@@ -302,22 +300,22 @@ def _integers(
         spell=SPELL,
         depth_loop=loop,
         depthwise=forms,
-        rises=True,
+        narrowing_adds_zero_point=True,
         adds_in_16_bits=isinstance(loop, MultiplyLoop),
-        finish_instructions=finish,
+        requantize_instructions=stage,
     )
 
 
-def multiplies() -> Integers:
+def multiplies() -> Int8:
     """Products of 8 bits in 16, added in pairs to 32 (smull, smlal2, sadalp)."""
     return _integers(MultiplyLoop(), 8, 10.0, (MultiplyForm(),))
 
 
-def dot_products() -> Integers:
+def dot_products() -> Int8:
     """Products of four by four lanes (sdot)."""
     return _integers(DotLoop(), 4, 5.0, (DotForm(),))
 
 
-def matrix_products() -> Integers:
+def matrix_products() -> Int8:
     """Products of two pixels by two channels (smmla), and sdot for depthwise convolutions."""
     return _integers(MatrixLoop(), 8, 6.5, (DotForm(),))

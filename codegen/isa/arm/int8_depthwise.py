@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from mdlc.codegen.code import Microkernel
-from mdlc.codegen.isa.int8 import DepthwiseForm, Integers, Taps
-from mdlc.codegen.isa.int8_result import Finish
+from mdlc.codegen.isa.int8 import DepthwiseForm, Int8, Taps
+from mdlc.codegen.isa.int8_result import OutputStage
 from mdlc.compiler.types import Array
 
 
@@ -82,24 +82,24 @@ class DotForm(DepthwiseForm):
         groups = len(self._groups(taps.rows))
         return taps.rows + 2.0 * groups, 2.0 * groups
 
-    def finish(
-        self, pixel: int, where: str, finish: Finish, part: int, integers: Integers
+    def stage(
+        self, pixel: int, where: str, stage: OutputStage, part: int, int8: Int8
     ) -> tuple[list[str], list[Microkernel]]:
-        return finish_neon(self, pixel, where, finish, part, integers)
+        return requantize_neon(self, pixel, where, stage, part, int8)
 
 
-def finish_neon(
-    form: DepthwiseForm, pixel: int, where: str, finish: Finish, part: int, integers: Integers
+def requantize_neon(
+    form: DepthwiseForm, pixel: int, where: str, stage: OutputStage, part: int, int8: Int8
 ) -> tuple[list[str], list[Microkernel]]:
     """Rescales and stores the sums of vectors of four channels in order."""
-    rescale = integers.rescaler(finish)
+    rescale = int8.rescaler(stage)
     used = -(-part // 4) if part else form.vectors
     lines, values = [], []
     for v in range(used):
-        names = ", ".join(f"{name}{v}" for name in integers.used_fields(finish)[1:])
+        names = ", ".join(f"{name}{v}" for name in int8.used_fields(stage)[1:])
         lines.append(f"const auto z{v} = {rescale.name}(acc{pixel}_{v}, {names});")
         values.append(f"z{v}")
-    stored, needs = integers.store_bytes(values, where, finish, part % 4)
+    stored, needs = int8.store_bytes(values, where, stage, part % 4)
     return [*lines, *stored], [rescale, *needs]
 
 
@@ -138,7 +138,7 @@ class MultiplyForm(DepthwiseForm):
     def instructions(self, taps: Taps) -> tuple[float, float]:
         return 2.0 * taps.rows, 2.0 * taps.rows
 
-    def finish(
-        self, pixel: int, where: str, finish: Finish, part: int, integers: Integers
+    def stage(
+        self, pixel: int, where: str, stage: OutputStage, part: int, int8: Int8
     ) -> tuple[list[str], list[Microkernel]]:
-        return finish_neon(self, pixel, where, finish, part, integers)
+        return requantize_neon(self, pixel, where, stage, part, int8)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from mdlc.codegen.isa.arm.int8_panels import DotPanels
 from mdlc.codegen.isa.assembly import repeat
 from mdlc.codegen.isa.int8 import DepthLoop
-from mdlc.codegen.isa.int8_result import Finish
+from mdlc.codegen.isa.int8_result import OutputStage
 
 MAX_ROWS = 8  # their pointers are in x9 to x16
 
@@ -42,7 +42,14 @@ class AArch64Loop(DepthLoop):
         return f"_by{16 * unroll}" if trips > unroll else f"_run{16 * trips}"
 
     def code(
-        self, rows: int, vectors: int, run: int, taps: int, fields: int, finish: Finish, flip: bool
+        self,
+        rows: int,
+        vectors: int,
+        run: int,
+        taps: int,
+        fields: int,
+        stage: OutputStage,
+        flip: bool,
     ) -> str:
         """See DepthLoop. The last load of a run may read past it."""
         trips, rest = divmod(run, 16)
@@ -57,10 +64,10 @@ class AArch64Loop(DepthLoop):
         if trips > unroll:
             body += ["ldr x17, [%[n], #8]", "1:"]
         if trips:
-            chunk = repeat([list(self._chunk(rows, vectors, 16, finish, flip))] * unroll)
+            chunk = repeat([list(self._chunk(rows, vectors, 16, stage, flip))] * unroll)
             body += ["subs x17, x17, #1", *chunk, "b.ne 1b"] if trips > unroll else chunk
         if rest:
-            body += self._chunk(rows, vectors, rest, finish, flip)
+            body += self._chunk(rows, vectors, rest, stage, flip)
         if taps:
             body += ["ldr x17, [%[n], #24]", *_advance(rows), "subs x8, x8, #1", "b.ne 2b"]
         if taps == 2:
@@ -99,7 +106,7 @@ class AArch64Loop(DepthLoop):
 
     @abstractmethod
     def _chunk(
-        self, rows: int, vectors: int, elements: int, finish: Finish, flip: bool
+        self, rows: int, vectors: int, elements: int, stage: OutputStage, flip: bool
     ) -> Iterator[str]:
         """One load of each row, and what is made of `elements` of it."""
 
@@ -204,7 +211,7 @@ class DotLoop(AArch64Loop):
                 yield f"mov %[acc{r}_{v}].16b, %[acc0_{v}].16b"
 
     def _chunk(
-        self, rows: int, vectors: int, elements: int, finish: Finish, flip: bool
+        self, rows: int, vectors: int, elements: int, stage: OutputStage, flip: bool
     ) -> Iterator[str]:
         yield from self._loads(rows, vectors, flip)
         total = elements // 4 * vectors
@@ -256,7 +263,7 @@ class MatrixLoop(AArch64Loop):
             yield f"movi %[{name}].4s, #0"
 
     def _chunk(
-        self, rows: int, vectors: int, elements: int, finish: Finish, flip: bool
+        self, rows: int, vectors: int, elements: int, stage: OutputStage, flip: bool
     ) -> Iterator[str]:
         pairs, first = -(-rows // 2), 2 * -(-rows // 2)
         count = self._weights(rows, vectors) - flip
@@ -341,7 +348,7 @@ class MultiplyLoop(AArch64Loop):
                 yield f"movi v{self._sum(rows, vectors, r, c)}.4s, #0"
 
     def _chunk(
-        self, rows: int, vectors: int, elements: int, finish: Finish, flip: bool
+        self, rows: int, vectors: int, elements: int, stage: OutputStage, flip: bool
     ) -> Iterator[str]:
         yield from self._loads(rows, vectors, flip)
         size = elements if elements == 16 else 8
@@ -356,10 +363,10 @@ class MultiplyLoop(AArch64Loop):
                 sums = {t: self._sum(rows, vectors, r, 4 * v + c) for t, (r, c) in batch}
                 for t, (r, c) in batch:
                     yield f"smull v{t}.8h, v{r}.8b, v{rows + c}.8b"
-                if size == 16 and finish.least:
+                if size == 16 and stage.has_min_weight:
                     yield from (f"sadalp v{s}.4s, v{t}.8h" for t, s in sums.items())
                 for t, (r, c) in batch if size == 16 else []:
-                    name = "smull2" if finish.least else "smlal2"
+                    name = "smull2" if stage.has_min_weight else "smlal2"
                     yield f"{name} v{t}.8h, v{r}.16b, v{rows + c}.16b"
                 yield from (f"sadalp v{s}.4s, v{t}.8h" for t, s in sums.items())
 

@@ -3,7 +3,7 @@
 from mdlc.codegen.isa.base import Isa, Toolchain
 from mdlc.codegen.isa.cores import X86_64
 from mdlc.codegen.isa.dialect import Dialect, FromBytes
-from mdlc.codegen.isa.x86.int8 import integers
+from mdlc.codegen.isa.x86.int8 import int8
 from mdlc.compiler.types import DType
 
 FLOAT = Dialect(
@@ -71,5 +71,5 @@ ISA = Isa(
         cpu_flags=frozenset({"avx2", "fma"}),
         cpu_check='__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")',
     ),
-    int8=integers(256, vnni=False),
+    int8=int8(256, vnni=False),
 )

@@ -3,7 +3,7 @@
 from mdlc.codegen.isa.base import Isa, Toolchain
 from mdlc.codegen.isa.cores import X86_64_AVX512
 from mdlc.codegen.isa.dialect import Dialect, FromBytes
-from mdlc.codegen.isa.x86.int8 import integers
+from mdlc.codegen.isa.x86.int8 import int8
 from mdlc.compiler.types import DType
 
 # Measured on Zen 5: while 512 bits are stored at once, both multiply-add pipes stand still for a
@@ -94,5 +94,5 @@ ISA = Isa(
         cpu_check='__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && '
         '__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")',
     ),
-    int8=integers(512, vnni=False),
+    int8=int8(512, vnni=False),
 )

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from mdlc.codegen.isa.x86.avx512 import ISA as AVX512
-from mdlc.codegen.isa.x86.int8 import integers
+from mdlc.codegen.isa.x86.int8 import int8
 
 _TOOLCHAIN = AVX512.toolchain
 
@@ -12,7 +12,7 @@ ISA = replace(
     tuned_as=AVX512.name,
     name="x86-avx512-vnni",
     description="x86-64 with AVX-512 F, DQ, BW, VL and VNNI",
-    int8=integers(512, vnni=True),
+    int8=int8(512, vnni=True),
     toolchain=replace(
         _TOOLCHAIN,
         flags=(*_TOOLCHAIN.flags, "-mavx512vnni"),

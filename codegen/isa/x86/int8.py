@@ -10,24 +10,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mdlc.codegen.code import Microkernel
-from mdlc.codegen.isa.int8 import SUM_START, AddBytes, Integers, StoreBytes, StoreSums
-from mdlc.codegen.isa.int8_result import Finish
+from mdlc.codegen.isa.int8 import SUM_START, AddBytes, Int8, StoreBytes, StoreSums
+from mdlc.codegen.isa.int8_result import OutputStage
 from mdlc.codegen.isa.x86.int8_depthwise import PairForm, VnniForm
 from mdlc.codegen.isa.x86.int8_dot import VnniLoop
 from mdlc.compiler.types import DType
 
 
-def rescale(width: int, *, wide: bool) -> Microkernel:
+def rescale(width: int, *, shift_left: bool) -> Microkernel:
     """The upper half of 32x32-bit products of even and odd lanes, and a shift with rounding."""
     v, p = f"__m{width}i", "_mm" if width == 128 else f"_mm{width}"
     suffix = {128: "sse", 256: "avx2", 512: "avx512"}[width]
-    name = f"rescale_{'wide_' if wide else ''}i32_{suffix}"
-    more = f", {v} limit, {v} left" if wide else ""
+    name = f"rescale_{'shl_' if shift_left else ''}i32_{suffix}"
+    more = f", {v} limit, {v} left" if shift_left else ""
     clamp = (
         f"""  const {v} least = {p}_xor_si{width}(limit, {p}_set1_epi32(-1));
   total = {p}_sllv_epi32({p}_max_epi32({p}_min_epi32(total, limit), least), left);
 """
-        if wide
+        if shift_left
         else ""
     )
     if width == 512:
@@ -47,8 +47,9 @@ def rescale(width: int, *, wide: bool) -> Microkernel:
         join = f"{p}_blend_epi32({p}_shuffle_epi32(even, 0xF5), odd, 0xAA)"
         shift = f"{p}_srav_epi32("
     formula = "total * multiplier"
+    saturating = " after total <<= left, saturating" if shift_left else ""
     text = f"""\
-// ({formula} / 2^32{" after total <<= left, saturating" if wide else ""} + rounding) >> right.
+// ({formula} / 2^32{saturating} + rounding) >> right.
 inline {v} {name}({v} total, {v} multiplier, {v} rounding, {v} right{more}) {{
 {clamp}  const {v} even = {multiply}total, multiplier);
   const {v} odd = {multiply}{odd_total}, {odd_multiplier});
@@ -133,13 +134,13 @@ def _store_bytes(width: int) -> StoreBytes:
     lanes = width // 32
 
     def store(
-        values: Sequence[str], where: str, finish: Finish, part: int, zero: str = "kZero"
+        values: Sequence[str], where: str, stage: OutputStage, part: int, zero: str = "kZero"
     ) -> tuple[list[str], list[Microkernel]]:
-        unsigned = finish.target is DType.U8
+        unsigned = stage.target is DType.U8
         needs: list[Microkernel] = []
         lines: list[str] = []
         sign = "epu8" if unsigned else "epi8"
-        if not finish.folded:
+        if not stage.zero_point_folded:
             values = [
                 f"_mm{width}_add_epi32({value}, _mm{width}_set1_epi32({zero}))" for value in values
             ]
@@ -154,22 +155,22 @@ def _store_bytes(width: int) -> StoreBytes:
                 _narrow(width, unsigned) if count == 1 else _narrow_more(width, count, unsigned)
             )
             needs.append(helper)
-            wide = width // 8 if count > 2 else 16  # bytes of the narrowed vector
-            q, v = ("_mm", "__m128i") if wide == 16 else (f"_mm{width}", f"__m{width}i")
+            nbytes = width // 8 if count > 2 else 16  # bytes of the narrowed vector
+            q, v = ("_mm", "__m128i") if nbytes == 16 else (f"_mm{width}", f"__m{width}i")
             text = f"{helper.name}({', '.join(group)})"
-            for name, used in (("max", finish.bounded[0]), ("min", finish.bounded[1])):
+            for name, used in (("max", stage.bounded[0]), ("min", stage.bounded[1])):
                 if used:
-                    number = f"{finish.prefix}{'Low' if name == 'max' else 'High'}"
+                    number = f"{stage.prefix}{'Low' if name == 'max' else 'High'}"
                     bound = f"{q}_set1_epi8(static_cast<char>({number}))"
                     text = f"{q}_{name}_{sign}({text}, {bound})"
-            if kept < wide and width == 512:
-                mask = f"(1{'ULL' if wide == 64 else 'U'} << {kept}) - 1U"
+            if kept < nbytes and width == 512:
+                mask = f"(1{'ULL' if nbytes == 64 else 'U'} << {kept}) - 1U"
                 lines.append(f"{q}_mask_storeu_epi8({to}, {mask}, {text});")
             elif last:
                 needs.append(_part())
                 lines.append(f"store_part_i8_avx2<{kept}>({to}, {text});")
             else:
-                size = "storel_epi64" if kept == 8 else f"storeu_si{8 * wide}"
+                size = "storel_epi64" if kept == 8 else f"storeu_si{8 * nbytes}"
                 lines.append(f"{q}_{size}(reinterpret_cast<{v}*>({to}), {text});")
             at += count
         return lines, needs
@@ -201,9 +202,9 @@ def _store_sums(width: int, *, vnni: bool) -> StoreSums:
         return f"{p}_{masked.format(name)}{', '.join(arguments)})"
 
     def sums(
-        values: Sequence[str], other: str, where: str, finish: Finish, part: int
+        values: Sequence[str], other: str, where: str, stage: OutputStage, part: int
     ) -> tuple[list[str], list[Microkernel]]:
-        added = finish.addition
+        added = stage.addition
         assert added is not None
         widen = f"cvtep{'u' if added.kind is DType.U8 else 'i'}8_epi32"
         lines = [f"constexpr int kStart = {SUM_START};"]
@@ -354,7 +355,7 @@ def _spell(width: int) -> dict[str, str]:
     return found
 
 
-def integers(width: int, *, vnni: bool) -> Integers:
+def int8(width: int, *, vnni: bool) -> Int8:
     """The 8-bit integers of vectors of 256 or 512 bits."""
     v, p = f"__m{width}i", f"_mm{width}"
     half = "__m256i" if width == 512 else "__m128i"
@@ -368,9 +369,9 @@ def integers(width: int, *, vnni: bool) -> Integers:
         "set1": f"{p}_set1_epi32({{0}})",
         "broadcast": f"{p}_set1_epi32({group})",
         "fields": ("multiplier", "rounding", "right"),
-        "wide_fields": ("multiplier", "rounding", "right", "limit", "left"),
-        "rescale": rescale(width, wide=False),
-        "wide_rescale": rescale(width, wide=True),
+        "shift_left_fields": ("multiplier", "rounding", "right", "limit", "left"),
+        "rescale": rescale(width, shift_left=False),
+        "shift_left_rescale": rescale(width, shift_left=True),
         "store_bytes": _store_bytes(width),
         "store_sums": _store_sums(width, vnni=vnni),
         "add_bytes": _add_bytes(width),
@@ -378,10 +379,10 @@ def integers(width: int, *, vnni: bool) -> Integers:
         "spell": _spell(width),
         "byte_lanes": width // 8,
         "helpers": () if vnni else (_LOAD_GROUP,),
-        "finish_instructions": 12.0,
+        "requantize_instructions": 12.0,
     }
     if vnni:
-        return Integers(
+        return Int8(
             group=4,
             element=DType.U8,
             load_w="",
@@ -392,7 +393,7 @@ def integers(width: int, *, vnni: bool) -> Integers:
             depthwise=tuple(VnniForm(channels, rescale) for channels in (64, 32, 16)),
             **common,  # type: ignore[arg-type]
         )
-    return Integers(
+    return Int8(
         group=2,
         element=DType.I16,
         load_w=f"{p}_cvtepi8_epi16({half_load}(reinterpret_cast<const {half}*>({{0}})))",

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from mdlc.codegen.code import Microkernel
-from mdlc.codegen.isa.int8 import DepthwiseForm, Integers, Taps
-from mdlc.codegen.isa.int8_result import Finish
+from mdlc.codegen.isa.int8 import DepthwiseForm, Int8, Taps
+from mdlc.codegen.isa.int8_result import OutputStage
 from mdlc.compiler.types import Array, DType
 
 
@@ -86,14 +86,14 @@ class VnniForm(DepthwiseForm):
         groups = -(-taps.rows // 4)
         return 2.0 * taps.rows + 8.0 * groups, 4.0 * groups
 
-    def finish(
-        self, pixel: int, where: str, finish: Finish, part: int, integers: Integers
+    def stage(
+        self, pixel: int, where: str, stage: OutputStage, part: int, int8: Int8
     ) -> tuple[list[str], list[Microkernel]]:
         p = self._p
-        fields = integers.used_fields(finish)
+        fields = int8.used_fields(stage)
         lanes = self.channels // 4
         lines, values = [], []
-        rescale = self._make_rescale(self.channels * 8, wide=finish.wide)
+        rescale = self._make_rescale(self.channels * 8, shift_left=stage.shift_left)
         for v in range(4):
             loaded = ", ".join(
                 self.load.format(f"scale + {(v * len(fields) + index) * lanes}")
@@ -101,11 +101,11 @@ class VnniForm(DepthwiseForm):
             )
             lines.append(f"const {self._v} z{v} = {rescale.name}(acc{pixel}_{v}, {loaded});")
             values.append(f"z{v}")
-        unsigned = "u8" in finish.target.value
+        unsigned = "u8" in stage.target.value
         words = [f"{p}_packs_epi32({values[i]}, {values[i + 1]})" for i in (0, 2)]
         text = f"{p}_pack{'us' if unsigned else 's'}_epi16({words[0]}, {words[1]})"
         sign = "epu8" if unsigned else "epi8"
-        low, high = finish.bounded
+        low, high = stage.bounded
         if low:
             text = f"{p}_max_{sign}({text}, {p}_set1_epi8(static_cast<char>(kLow)))"
         if high:
@@ -182,12 +182,12 @@ class PairForm(DepthwiseForm):
         pairs = -(-taps.rows // 2)
         return taps.rows + 2.0 * pairs, 4.0 * pairs
 
-    def finish(
-        self, pixel: int, where: str, finish: Finish, part: int, integers: Integers
+    def stage(
+        self, pixel: int, where: str, stage: OutputStage, part: int, int8: Int8
     ) -> tuple[list[str], list[Microkernel]]:
-        p, fields = self._p, integers.used_fields(finish)
+        p, fields = self._p, int8.used_fields(stage)
         lanes = self.channels // 2
-        rescale = self._make_rescale(self._width, wide=finish.wide)
+        rescale = self._make_rescale(self._width, shift_left=stage.shift_left)
         lines = []
         for v in range(2):
             loaded = ", ".join(
@@ -195,7 +195,7 @@ class PairForm(DepthwiseForm):
                 for index in range(1, len(fields))
             )
             lines.append(f"const {self._v} z{v} = {rescale.name}(acc{pixel}_{v}, {loaded});")
-        unsigned = finish.target is DType.U8
+        unsigned = stage.target is DType.U8
         words = f"{p}_packs_epi32(z0, z1)"
         if self._width == 512:
             positive = f"_mm512_max_epi16({words}, _mm512_setzero_si512())"
@@ -210,7 +210,7 @@ class PairForm(DepthwiseForm):
             text = f"_mm256_castsi256_si128(_mm256_permute4x64_epi64({packed}, 0x08))"
         out = "_mm256" if self._width == 512 else "_mm"
         sign = "epu8" if unsigned else "epi8"
-        low, high = finish.bounded
+        low, high = stage.bounded
         if low:
             text = f"{out}_max_{sign}({text}, {out}_set1_epi8(static_cast<char>(kLow)))"
         if high:

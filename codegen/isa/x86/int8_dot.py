@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from mdlc.codegen.isa.int8 import DepthLoop
-from mdlc.codegen.isa.int8_result import Finish
+from mdlc.codegen.isa.int8_result import OutputStage
 
 _BASES = ("r8", "r9", "r10", "r11")  # of every third row
 
@@ -36,7 +36,14 @@ class VnniLoop(DepthLoop):
         return [4] * (run // 4)
 
     def code(
-        self, rows: int, vectors: int, run: int, taps: int, fields: int, finish: Finish, flip: bool
+        self,
+        rows: int,
+        vectors: int,
+        run: int,
+        taps: int,
+        fields: int,
+        stage: OutputStage,
+        flip: bool,
     ) -> str:
         assert not flip
         trips, rest = divmod(run, 16)
