@@ -46,6 +46,9 @@ class GatherElements(Op):
             raise MdlcError(f"{indices} are no indices into axis {self.axis} of {x}")
         return TensorType(indices.shape, x.dtype)
 
+    def moves(self, inputs: Sequence[TensorType]) -> tuple[int, ...]:
+        return (0,)
+
     def reference(self, *inputs: Array) -> Array:
         x, indices = inputs
         within = x[tuple(slice(None if a == self.axis else d) for a, d in enumerate(indices.shape))]

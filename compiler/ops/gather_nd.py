@@ -46,6 +46,9 @@ class GatherND(Op):
             raise MdlcError(f"{indices} are no indices into {x} behind {batch} axes")
         return TensorType((*indices.shape[:-1], *x.shape[batch + indices.shape[-1] :]), x.dtype)
 
+    def moves(self, inputs: Sequence[TensorType]) -> tuple[int, ...]:
+        return (0,)
+
     def reference(self, *inputs: Array) -> Array:
         x, indices = inputs
         batch, depth = self.batch_dims, indices.shape[-1]

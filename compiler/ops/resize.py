@@ -220,7 +220,9 @@ class Resize(Op):
             )
             outside |= (weights.sum(1) == 0).reshape(shape)
         y = np.where(outside, self.extrapolation, y)
-        return (np.rint(y) if x.dtype.kind in "iu" else y).astype(x.dtype)
+        if x.dtype.kind in "iu":
+            y = np.clip(np.rint(y), np.iinfo(x.dtype).min, np.iinfo(x.dtype).max)
+        return np.asarray(y, x.dtype)
 
     def untouched(self, axis: int, length: int) -> bool:
         """Whether positions along an axis are those of the input."""
@@ -288,7 +290,17 @@ class Resize(Op):
             return cls(sizes, (1.0, 1.0, height, width), **attributes)  # type: ignore[arg-type]
 
         nearest = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
+        signed = np.random.default_rng(1).integers(-128, 127, (1, 18, 4, 5), np.int8)
+        volume = random_array(2, 1, 2, 3, 4, 5)
+        grown = ((1, 2, 6, 4, 8), (1.0, 1.0, 2.0, 1.0, 1.6))
+        cropped = to(1.5, 1.4, mode="linear", coordinates="tf_crop_and_resize", extrapolation=-2.0)
+        roi = (0.0, 0.0, -0.2, 0.1, 1.0, 1.0, 0.7, 1.3)
         return (
+            Sample(to(2, 2, coordinates="asymmetric", nearest="floor"), (signed,), label="i8"),
+            Sample(cls(*grown), (volume,), label="volume"),
+            Sample(cls(*grown, mode="linear"), (volume,), label="volume_linear"),
+            Sample(cls((3, 8), (1.0, 1.6), mode="linear"), (volume[0, 0, :, 0],), label="matrix"),
+            Sample(replace(cropped, roi=roi), (x,), label="crop"),
             Sample(to(2, 2, coordinates="asymmetric", nearest="floor"), (x,), label="upsample"),
             *(Sample(to(1.75, 0.6, nearest=m), (x,), label=m) for m in nearest),
             Sample(to(1.75, 0.6, coordinates="asymmetric", nearest="simple"), (x,), label="simple"),

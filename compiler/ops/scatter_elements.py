@@ -63,6 +63,9 @@ class ScatterElements(Op):
             raise MdlcError(f"{updates} cannot go to {indices} along axis {self.axis} of {x}")
         return TensorType(x.shape, x.dtype)
 
+    def moves(self, inputs: Sequence[TensorType]) -> tuple[int, ...]:
+        return (0, 2) if self.reduction == "none" else ()
+
     def reference(self, *inputs: Array) -> Array:
         x, indices, updates = inputs
         y = x.copy()

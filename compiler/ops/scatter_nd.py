@@ -53,6 +53,9 @@ class ScatterND(Op):
             raise MdlcError(f"updates {updates} are not {x.dtype.value}{list(wanted)}")
         return TensorType(x.shape, x.dtype)
 
+    def moves(self, inputs: Sequence[TensorType]) -> tuple[int, ...]:
+        return (0, 2) if self.reduction == "none" else ()
+
     def reference(self, *inputs: Array) -> Array:
         x, indices, updates = inputs
         y, combine = x.copy(), COMBINE[self.reduction]
