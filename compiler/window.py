@@ -137,17 +137,40 @@ def resolve_auto_pad(
 
 
 def import_pool(n: OnnxNode, make_op: Callable[[Window], Op]) -> Node:
-    """The nodes of an ONNX pooling node, 1-D or 2-D."""
+    """The nodes of an ONNX pooling node, 1-D, 2-D or 3-D.
+
+    A 3-D window is a 2-D one on every plane, then one along the depth: largest values and means
+    of boxes are those of their planes' (all planes of a box have as many elements inside).
+    """
+    from mdlc.compiler.ir import make
     from mdlc.compiler.ops.reshape import Reshape
 
     x = n.input(0)
     kernel = tuple(n.attr("kernel_shape", ()))
-    if len(x.shape) != len(kernel) + 2 or len(kernel) not in (1, 2):
+    if len(x.shape) != len(kernel) + 2 or len(kernel) not in (1, 2, 3):
         raise n.error(f"a window of {list(kernel)} does not fit {x.type}",
-                      hint="1-D and 2-D pooling are supported")  # fmt: skip
+                      hint="1-D, 2-D and 3-D pooling are supported")  # fmt: skip
     strides = n.attr("strides", (1,) * len(kernel))
     dilations = n.attr("dilations", (1,) * len(kernel))
     pads = resolve_auto_pad(n, x.shape[2:], kernel, strides, dilations)
+    if len(kernel) == 3:
+        batch, channels, depth, height, width = x.shape
+        ceil_mode = bool(n.attr("ceil_mode", 0))
+        planes = make(Reshape((batch, channels * depth, height, width)), x)
+        window = Window(
+            (kernel[1], kernel[2]),
+            (strides[1], strides[2]),
+            (pads[1], pads[2], pads[4], pads[5]),
+            (dilations[1], dilations[2]),
+            ceil_mode,
+        )
+        y = make(make_op(window), planes)
+        height, width = y.shape[2:]
+        window = Window(
+            (kernel[0], 1), (strides[0], 1), (pads[0], 0, pads[3], 0), (dilations[0], 1), ceil_mode
+        )
+        y = make(make_op(window), make(Reshape((batch, channels, depth, height * width)), y))
+        return n.make(Reshape((batch, channels, y.shape[2], height, width)), y)
     if len(kernel) == 1:
         x = n.make(Reshape((x.shape[0], x.shape[1], 1, x.shape[2])), x)
         kernel, strides, dilations = (1, *kernel), (1, *strides), (1, *dilations)
