@@ -1,4 +1,4 @@
-"""Pooling of volumes, as imported, interpreted and emitted, against ONNX Runtime."""
+"""Pooling and convolution of volumes, interpreted and emitted, against ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -48,6 +48,37 @@ def pools(draw: st.DrawFn) -> tuple[onnx.ModelProto, dict[str, Array]]:
     return model, {"x": x}
 
 
+@st.composite
+def convolutions(draw: st.DrawFn) -> tuple[onnx.ModelProto, dict[str, Array]]:
+    kernel = [draw(st.integers(1, 3)) for _ in range(3)]
+    groups = draw(st.sampled_from([1, 1, 2]))
+    channels, outputs = groups * draw(st.integers(1, 4)), groups * draw(st.integers(1, 5))
+    dilations = [draw(st.integers(1, 2)) for _ in range(3)]
+    shape = [draw(st.integers(1, 2)), channels]
+    shape += [
+        (k - 1) * d + 1 + draw(st.integers(0, 4)) for k, d in zip(kernel, dilations, strict=True)
+    ]
+    random = np.random.default_rng(draw(st.integers(0, 9)))
+    x, w, b = (
+        random.uniform(-1, 1, each).astype(np.float32)
+        for each in (shape, [outputs, channels // groups, *kernel], [outputs])
+    )
+    node = helper.make_node(
+        "Conv", ["x", "w", "b"] if draw(st.booleans()) else ["x", "w"], ["y"], group=groups,
+        strides=[draw(st.integers(1, 2)) for _ in range(3)], dilations=dilations,
+        pads=[draw(st.integers(0, 2)) for _ in range(6)],
+    )  # fmt: skip
+    graph = helper.make_graph(
+        [node],
+        "volume",
+        [helper.make_tensor_value_info("x", 1, shape)],
+        [helper.make_tensor_value_info("y", 1, None)],
+        [onnx.numpy_helper.from_array(w, "w"), onnx.numpy_helper.from_array(b, "b")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
+    return model, {"x": x}
+
+
 def assert_as_onnxruntime(
     actual: dict[str, Array], model: onnx.ModelProto, values: dict[str, Array]
 ) -> None:
@@ -55,20 +86,20 @@ def assert_as_onnxruntime(
         model.SerializeToString(), providers=["CPUExecutionProvider"]
     )
     (expected,) = session.run(None, values)
-    np.testing.assert_allclose(actual["y"], expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(actual["y"], expected, rtol=1e-4, atol=1e-5)
 
 
 @settings(deadline=None, max_examples=150)
-@given(pools())
-def test_pools_interpreted(drawn: tuple[onnx.ModelProto, dict[str, Array]]) -> None:
+@given(st.one_of(pools(), convolutions()))
+def test_interpreted(drawn: tuple[onnx.ModelProto, dict[str, Array]]) -> None:
     model, values = drawn
     assert_as_onnxruntime(run(import_model(model), values), model, values)
 
 
 @pytest.mark.parametrize("target", ["generic", "x86-avx2", "arm-neon"])
-@settings(deadline=None, max_examples=3, suppress_health_check=[HealthCheck.too_slow])
-@given(pools())
-def test_pools_emitted(target: str, drawn: tuple[onnx.ModelProto, dict[str, Array]]) -> None:
+@settings(deadline=None, max_examples=5, suppress_health_check=[HealthCheck.too_slow])
+@given(st.one_of(pools(), convolutions()))
+def test_emitted(target: str, drawn: tuple[onnx.ModelProto, dict[str, Array]]) -> None:
     require(target)
     model, values = drawn
     plan = lower(assign_layout(import_model(model)), find_isa(target), "Layer")

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from mdlc.compiler.errors import MdlcError
-from mdlc.compiler.ir import Node
+from mdlc.compiler.ir import Node, make
 from mdlc.compiler.onnx_node import OnnxNode
 from mdlc.compiler.op import Cost, Elementwise, LayoutRule, OnnxForm, Op, Sample, random_array
 from mdlc.compiler.ops.constant import constant
@@ -53,14 +53,16 @@ class Conv2D(Op):
     def from_onnx(cls, n: OnnxNode) -> Node:
         x, w = n.input(0), n.input(1)
         rank = len(x.shape)
-        if rank not in (3, 4) or len(w.shape) != rank:
+        if rank not in (3, 4, 5) or len(w.shape) != rank:
             raise n.error(f"convolution of a rank-{rank} input with a rank-{len(w.shape)} filter",
-                          hint="1-D and 2-D convolutions are supported")  # fmt: skip
+                          hint="1-D, 2-D and 3-D convolutions are supported")  # fmt: skip
         kernel = w.shape[2:]
         strides = n.attr("strides", (1,) * len(kernel))
         dilations = n.attr("dilations", (1,) * len(kernel))
         pads = resolve_auto_pad(n, x.shape[2:], kernel, strides, dilations)
         b = n.optional(2) or constant(np.zeros(w.shape[0], np.float32))
+        if rank == 5:
+            return cls._volume(n, x, w, b, tuple(strides), pads, tuple(dilations))
         if rank == 3:  # a 1-D convolution is a 2-D one of height 1
             x = n.make(Reshape((x.shape[0], x.shape[1], 1, x.shape[2])), x)
             w = n.make(Reshape((w.shape[0], w.shape[1], 1, w.shape[2])), w)
@@ -70,6 +72,56 @@ class Conv2D(Op):
         op = cls(tuple(strides), (top, left, bottom, right), tuple(dilations), n.attr("group", 1))
         y = n.make(op, x, w, b)
         return y if rank == 4 else n.make(Reshape((y.shape[0], y.shape[1], y.shape[3])), y)
+
+    @classmethod
+    def _volume(
+        cls,
+        n: OnnxNode,
+        x: Node,
+        w: Node,
+        b: Node,
+        strides: tuple[int, ...],
+        pads: tuple[int, ...],
+        dilations: tuple[int, ...],
+    ) -> Node:
+        """A 3-D convolution as the sum of a 2-D one for each plane of the filter.
+
+        Planes of the input that a plane of the filter meets are images of one batch.
+        """
+        from mdlc.compiler.ops.add import Add
+        from mdlc.compiler.ops.pad import Pad
+        from mdlc.compiler.ops.slice import Slice
+        from mdlc.compiler.ops.transpose import Transpose
+
+        if w.constant is None:
+            raise n.error("the filter of a 3-D convolution must be a constant")
+        if pads[0] or pads[3]:
+            x = make(Pad((0, 0, pads[0], 0, 0), (0, 0, pads[3], 0, 0)), x)
+        batch, channels, depth, height, width = x.shape
+        free = depth - (w.shape[2] - 1) * dilations[0] - 1
+        if free < 0:
+            raise n.error(f"a filter of {w.type} does not fit {x.type}")
+        count = free // strides[0] + 1
+        op = cls(
+            (strides[1], strides[2]), (pads[1], pads[2], pads[4], pads[5]),
+            (dilations[1], dilations[2]), n.attr("group", 1),
+        )  # fmt: skip
+        total: Node | None = None
+        zeros = constant(np.zeros(w.shape[0], np.float32))
+        for k in range(w.shape[2]):
+            met = Slice(
+                (0, 0, k * dilations[0], 0, 0),
+                (batch, channels, count, height, width),
+                (1, 1, strides[0], 1, 1),
+            )
+            planes = make(Transpose((0, 2, 1, 3, 4)), make(met, x))
+            images = make(Reshape((batch * count, channels, height, width)), planes)
+            plane = constant(np.ascontiguousarray(w.constant[:, :, k]))
+            y = make(op, images, plane, zeros if k else b)
+            total = y if total is None else make(Add(), total, y)
+        assert total is not None
+        volume = make(Reshape((batch, count, *total.shape[1:])), total)
+        return n.make(Transpose((0, 2, 1, 3, 4)), volume)
 
     @property
     def operands(self) -> int:
