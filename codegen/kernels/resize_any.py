@@ -33,6 +33,11 @@ def _taps(node: Node, axis: int) -> tuple[Array, Array]:
     return np.where(weights.sum(1, keepdims=True) == 0, -1, indices), weights
 
 
+def _per_pixel(node: Node) -> int:
+    """The taps of an element."""
+    return math.prod(int(_taps(node, axis)[0].shape[1]) for axis in _axes(node))
+
+
 class ResizeAnyKernel(Kernel):
     """What the vectors of kernels/resize.py do not do; integers are rounded and saturated."""
 
@@ -45,11 +50,10 @@ class ResizeAnyKernel(Kernel):
         # Halves are bits here.
         if not isinstance(node.op, Resize) or node.type.dtype is DType.F16:
             return False
-        return math.prod(_taps(node, axis)[0].shape[1] for axis in _axes(node)) <= _MAX_TAPS
+        return _per_pixel(node) <= _MAX_TAPS
 
     def cost(self, node: Node, schedule: Schedule, isa: KernelIsa) -> float:
-        per_pixel = math.prod(_taps(node, axis)[0].shape[1] for axis in _axes(node))
-        return node.type.size * 4.0 * per_pixel
+        return node.type.size * 4.0 * _per_pixel(node)
 
     def pack(self, node: Node, schedule: Schedule, isa: KernelIsa) -> dict[str, Array]:
         packed: dict[str, Array] = {}
