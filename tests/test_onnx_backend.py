@@ -26,7 +26,7 @@ REFUSED = (
     (r"does not have", "other operators in the same case (sequences, optional values, functions)"),
     (r"element type|FLOAT|BFLOAT|INT4|STRING|is not a tensor", "types without arithmetic here"),
     (r"operator set \d+ is not supported", "newer than the importer's newest"),
-    (r"rank-?\d|1-D and 2-D|1-D, 2-D and 3-D|rank-4|does not fit", "3-D transposed convolution, 4-D"),
+    (r"rank-?\d|1-D and 2-D|rank-4|does not fit", "3-D transposed convolution, 4-D"),
     (r"Indices|training|statistics|Mean and InvStdDev|mask", "outputs for training"),
     (r"pieces .*\b0\b|reshape to .*\b0\b", "tensors without elements"),
     (r"blocked quantisation", "a scale for every block of an axis"),
