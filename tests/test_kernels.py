@@ -12,7 +12,8 @@ import pytest
 from mdlc.codegen.isa.base import Isa
 from mdlc.codegen.isa.registry import find_isa
 from mdlc.codegen.kernel import candidates
-from mdlc.codegen.plan.lowering import is_alias, lower
+from mdlc.codegen.plan.lowering import lower
+from mdlc.codegen.plan.views import is_alias
 from mdlc.codegen.run.executable import Executable
 from mdlc.compiler.interpreter import run
 from mdlc.compiler.ir import Graph, Node, make

@@ -20,7 +20,6 @@ from mdlc.cli import invoke
 from mdlc.codegen.isa.registry import find_isa, isas
 from mdlc.codegen.kernel import Candidate, Schedule, candidates
 from mdlc.codegen.plan import schedule_table
-from mdlc.codegen.plan.lowering import is_alias
 from mdlc.codegen.plan.schedule_table import (
     ScheduleTable,
     Tuned,
@@ -28,6 +27,7 @@ from mdlc.codegen.plan.schedule_table import (
     parse_table,
     shipped_tables,
 )
+from mdlc.codegen.plan.views import is_alias
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Node
 from mdlc.passes.canonicalise import lower_batch_norm

@@ -16,7 +16,7 @@ import pytest
 from mdlc.codegen.isa.base import Isa
 from mdlc.codegen.isa.registry import find_isa
 from mdlc.codegen.kernel import candidates, seen_by
-from mdlc.codegen.plan.lowering import is_alias
+from mdlc.codegen.plan.views import is_alias
 from mdlc.codegen.tiles.winograd_transform import transform
 from mdlc.compiler.op import Op, Sample
 from mdlc.compiler.ops.conv2d import Conv2D

@@ -23,8 +23,9 @@ from mdlc import tuning
 from mdlc.cli import invoke
 from mdlc.codegen.isa.registry import find_isa
 from mdlc.codegen.kernel import Schedule, Step, candidates
-from mdlc.codegen.plan.lowering import is_alias, lower
+from mdlc.codegen.plan.lowering import lower
 from mdlc.codegen.plan.schedule_table import layer_key
+from mdlc.codegen.plan.views import is_alias
 from mdlc.codegen.run import measure
 from mdlc.codegen.run.executable import Executable
 from mdlc.codegen.run.instruction_counts import CLASSES, count

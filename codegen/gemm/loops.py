@@ -15,8 +15,8 @@ from mdlc.codegen.code import Body, Call, Pointer, Value
 from mdlc.codegen.gemm.k_split import Part, Taps, parts
 from mdlc.codegen.gemm.product_loops import Place, product_loops, row_panels
 from mdlc.codegen.gemm.shape import Product, Steps, channel_blocks, regions
-from mdlc.codegen.isa.arm.panels import CHUNKS
 from mdlc.codegen.isa.base import KernelIsa
+from mdlc.codegen.isa.dialect import CHUNKS
 from mdlc.codegen.kernel import Schedule
 from mdlc.codegen.threads import loop
 from mdlc.codegen.tiles.epilogue import Epilogue
@@ -24,11 +24,11 @@ from mdlc.codegen.tiles.gemm import Tile
 from mdlc.codegen.tiles.gemm_panels import (
     PackTile,
     PanelTile,
+    chunk_steps,
     is_short,
     pack_instructions,
     padded_run,
     panel_pitch,
-    piece,
     step_instructions,
     tile_heights,
     tile_instructions,
@@ -181,7 +181,7 @@ def emit_loops(
         product.taps,
         depth,
         isa.longest_sum,
-        piece(isa) * CHUNKS if schedule.panels else isa.lanes,
+        chunk_steps(isa) * CHUNKS if schedule.panels else isa.lanes,
         panels=schedule.panels,
     )
     # Weights that do not stay in cache from one inference to the next are fetched a panel ahead.

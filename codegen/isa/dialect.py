@@ -12,26 +12,31 @@ from typing import Protocol
 
 from mdlc.compiler.types import DType
 
+# Chunks of the depth in one trip of a loop on panels. A chunk is 8 bytes of each pixel.
+CHUNKS = 4
+
 
 class Panels(Protocol):
     """How the depth of a product is written in assembly, on panels (tiles/gemm_panels.py).
 
     Attributes:
-        piece: C++ type of 8 bytes of a pixel, without the ending _t; letters: the ending of the
-            intrinsics on it; zero: its literal zero.
+        chunk: C++ type of a pixel's chunk, 8 bytes; quad: of those of four pixels.
     """
 
     @property
-    def piece(self) -> str:
+    def chunk(self) -> str:
         """See above."""
 
     @property
-    def letters(self) -> str:
+    def quad(self) -> str:
         """See above."""
 
-    @property
-    def zero(self) -> str:
-        """See above."""
+    def op(self, hook: str, *operands: object) -> str:
+        """The C++ expression of a hook on chunks.
+
+        Hooks are zero(); load(p); load_lane(p, v, lane), v with another element; and
+        store_quad(p, q), which stores four pixels' elements side by side.
+        """
 
     def loop(self, rows: int, vectors: int, rest: int, *, loop: bool, bias: bool) -> str:
         """accumulators = start + sum over k of a[k][row] * b[k][channel].

@@ -23,12 +23,14 @@ from mdlc.codegen.metal.split import (
     divide,
     on_processor,
 )
-from mdlc.codegen.metal.views import assign_views, stored_in_float
-from mdlc.codegen.plan.arena import place
-from mdlc.codegen.plan.lowering import is_alias as keeps_memory
-from mdlc.codegen.plan.lowering import labels_of, views_its_inputs
-from mdlc.codegen.plan.plan import CLASS_MEMBERS, SOURCE_NAMES, Buffer, Names, Port, identifier
+from mdlc.codegen.metal.views import Textures, stored_in_float
+from mdlc.codegen.plan.arena import live_range, placed
+from mdlc.codegen.plan.choice import pick
+from mdlc.codegen.plan.lowering import labels_of
+from mdlc.codegen.plan.plan import CLASS_MEMBERS, SOURCE_NAMES, Names, Port, identifier
 from mdlc.codegen.plan.schedule_table import Tuned
+from mdlc.codegen.plan.views import assign_views, views_its_inputs
+from mdlc.codegen.plan.views import is_alias as keeps_memory
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Graph, Node
 from mdlc.compiler.ops.cast import Cast
@@ -86,7 +88,8 @@ def lower(
         del choice[inner]
     wide = stored_in_float(order, metal)
     labels = labels_of(order)
-    views, textures = assign_views(folded, order, choice, aliases, wide, labels)
+    textures = Textures(aliases, wide, labels)
+    views = assign_views(order, choice, textures)
     _check_sizes(order, views)
     names = _reserved_names(name, metal)
     sources = split.sources if split else graph.inputs
@@ -126,7 +129,7 @@ def lower(
         name, metal, graph, inputs, outputs_, tuple(steps), (), 0, threads,
         absorbed=tuple(node for node in folded.order() if node in absorbed),
     )  # fmt: skip
-    return _place(_with_transfers(plan, split, made, at), textures)
+    return _place(_with_transfers(plan, split, made, at), textures.made)
 
 
 def _split(graph: Graph, metal: Metal) -> Split | None:
@@ -339,12 +342,7 @@ def _choose(
         explicit = [each for each in fused if each.schedule == wanted]
         if explicit or (wanted is None and fused[0].cycles < apart):
             return (explicit or fused)[0]
-    if wanted is None:
-        return tuned.choose(node, found)
-    for candidate in found:
-        if candidate.schedule == wanted:
-            return candidate
-    raise MdlcError(f"no kernel has the schedule {wanted}", node=f"node {node.name!r}")
+    return pick(node, found, wanted, tuned)
 
 
 def _absorbed(candidate: Candidate, node: Node) -> Node | None:
@@ -383,16 +381,9 @@ def _place(plan: MetalPlan, textures: Sequence[tuple[str, View]]) -> MetalPlan:
     for number, step in enumerate(plan.steps):
         for view in (*step.inputs, step.output):
             touched[view.buffer].append(number)
-    kept = [index for index, at in enumerate(touched) if at]
-    ranges = [(min(touched[i]), max(touched[i])) for i in kept]
-    sizes = [image_of(textures[i][1]).nbytes for i in kept]
-    offsets, total = place(sizes, ranges)
-    names = Names()
-    buffers = tuple(
-        Buffer(names.unique(textures[i][0]), size, offset, *live)
-        for i, size, offset, live in zip(kept, sizes, offsets, ranges, strict=True)
-    )
-    number_of = {index: position for position, index in enumerate(kept)} | {NOWHERE: NOWHERE}
+    sizes = [(name, image_of(view).nbytes) for name, view in textures]
+    buffers, total, number_of = placed(sizes, [live_range(at) for at in touched])
+    number_of[NOWHERE] = NOWHERE
 
     def move(view: View) -> View:
         return replace(view, buffer=number_of[view.buffer])

@@ -1,66 +1,83 @@
-"""Which texture every tensor lies in, from which slice on, and whether it is one of floats.
-
-What moves no bytes is a view: of a texture of its input, or for a concat's inputs of the concat's.
-"""
+"""Which texture every tensor lies in, from which slice on, and whether it is one of floats."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from mdlc.codegen.kernel import Candidate, View
+from mdlc.codegen.kernel import View
 from mdlc.codegen.metal.backend import Metal
 from mdlc.codegen.metal.bounds import may_overflow
 from mdlc.codegen.metal.image import LANES, Image
-from mdlc.compiler.ir import Graph, Node
+from mdlc.codegen.plan.views import Memory
+from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.concat import Concat
 from mdlc.compiler.ops.slice import Slice
 from mdlc.compiler.types import DType
 
 
-def assign_views(
-    graph: Graph,
-    order: Sequence[Node],
-    choice: Mapping[Node, Candidate],
-    aliases: set[Node],
-    wide: set[Node],
-    labels: Mapping[Node, str],
-) -> tuple[dict[Node, View], list[tuple[str, View]]]:
-    """A view for every node but the constants; name and whole view of every texture.
+class Textures(Memory):
+    """Textures; offsets and pitches in slices, so that views begin and end on slices.
 
-    Args:
-        wide: nodes in textures of floats.
-        labels: what textures are called after the nodes that are made in them.
+    Attributes:
+        made: name and whole view of every texture made so far.
     """
-    inside = _inside_concats(order, graph.users(), choice)
-    textures: list[tuple[str, View]] = []
-    views: dict[Node, View] = {}
 
-    def fresh(node: Node) -> View:
-        view = View(len(textures), 0, node.type, Image.of(node.type).slices, node in wide)
-        textures.append((labels[node], view))
+    def __init__(self, aliases: set[Node], wide: set[Node], labels: Mapping[Node, str]) -> None:
+        """
+        Args:
+            aliases: nodes that share their input's texture; wide: those in textures of floats.
+            labels: what textures are called after the nodes that are made in them.
+        """
+        self._aliases, self._wide, self._labels = aliases, wide, labels
+        self.made: list[tuple[str, View]] = []
+
+    def fresh(self, node: Node, *, shared: bool = False) -> View:
+        """See Memory."""
+        slices = Image.of(node.type).slices
+        view = View(len(self.made), 0, node.type, slices, node in self._wide)
+        self.made.append((self._labels[node], view))
         return view
 
-    for node in order:
-        if node in views:  # a concat whose texture was made for its first input
-            continue
-        if node in inside:
-            concat, first = inside[node]
-            if concat not in views:
-                views[concat] = fresh(concat)
-            views[node] = replace(views[concat], offset=first, type=node.type)
-        elif node in choice:
-            start = _slice_start(node)
-            source = views.get(node.inputs[0]) if node.inputs else None
-            if start is not None and source is not None:
-                views[node] = replace(source, offset=source.offset + start, type=node.type)
-            else:
-                views[node] = fresh(node)
-        elif node in aliases:
-            views[node] = replace(views[node.inputs[0]], type=node.type)
-        else:
-            views[node] = fresh(node)
-    return views, textures
+    def is_alias(self, node: Node) -> bool:
+        """See Memory."""
+        return node in self._aliases
+
+    def alias(self, node: Node, source: View) -> View:
+        """See Memory."""
+        return replace(source, type=node.type)
+
+    def concat_offsets(self, concat: Node) -> list[int] | None:
+        """Channels beside each other, all but the last of which end on a slice."""
+        assert isinstance(concat.op, Concat)
+        axis, sources = concat.op.axis, concat.inputs
+        along = concat.type.physical_axis(axis) == concat.type.rank - 1
+        if not along or any(source.shape[axis] % LANES for source in sources[:-1]):
+            return None
+        slices = [-(-source.shape[axis] // LANES) for source in sources]
+        return [sum(slices[:i]) for i in range(len(slices))]
+
+    def fits(self, source: Node, concat: Node) -> bool:
+        """Kernels read and write any slices."""
+        return True
+
+    def inside(self, node: Node, concat: Node, whole: View, offset: int) -> View:
+        """See Memory."""
+        return replace(whole, offset=offset, type=node.type)
+
+    def slice(self, node: Node, whole: View) -> View | None:
+        """A range of channels that begins and ends on slices."""
+        assert isinstance(node.op, Slice)
+        found = node.op.single_range(node.inputs[0].shape)
+        if found is None:
+            return None
+        axis, start = found
+        source = node.inputs[0].type
+        end = start + node.shape[axis]
+        on_slices = start % LANES == 0 and (end % LANES == 0 or end == source.shape[axis])
+        if source.physical_axis(axis) != source.rank - 1 or not on_slices:
+            return None
+        return replace(whole, offset=whole.offset + start // LANES, type=node.type)
 
 
 def stored_in_float(order: Sequence[Node], metal: Metal) -> set[Node]:
@@ -73,46 +90,3 @@ def stored_in_float(order: Sequence[Node], metal: Metal) -> set[Node]:
         if every or carried or may_overflow(node):
             found.add(node)
     return found
-
-
-def _inside_concats(
-    order: Sequence[Node], users: Mapping[Node, Sequence[Node]], choice: Mapping[Node, Candidate]
-) -> dict[Node, tuple[Node, int]]:
-    """Nodes that write straight into a concat's texture: the concat and the first slice.
-
-    All inputs must be computed by steps of their own and, but for the last one, end on a slice.
-    """
-    inside: dict[Node, tuple[Node, int]] = {}
-    for concat in order:
-        if not isinstance(concat.op, Concat) or concat not in choice:
-            continue
-        sources = concat.inputs
-        axis = concat.type.physical_axis(concat.op.axis)
-        whole = axis == concat.type.rank - 1 and len(set(sources)) == len(sources)
-        if not whole or any(
-            source not in choice or source in inside or isinstance(source.op, Concat | Slice)
-            for source in sources
-        ):
-            continue
-        if any(source.shape[concat.op.axis] % LANES for source in sources[:-1]):
-            continue
-        first = 0
-        for source in sources:
-            inside[source] = (concat, first)
-            first += -(-source.shape[concat.op.axis] // LANES)
-    return inside
-
-
-def _slice_start(node: Node) -> int | None:
-    """The first slice of a Slice of channels that begins and ends on slices; else None."""
-    if not isinstance(node.op, Slice):
-        return None
-    found = node.op.single_range(node.inputs[0].shape)
-    if found is None:
-        return None
-    axis, start = found
-    source = node.inputs[0].type
-    if source.physical_axis(axis) != source.rank - 1 or start % LANES:
-        return None
-    end = start + node.shape[axis]
-    return start // LANES if end % LANES == 0 or end == source.shape[axis] else None

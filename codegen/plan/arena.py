@@ -1,10 +1,12 @@
-"""Offsets in the arena from live ranges."""
+"""Live ranges of buffers, buffers that take over others' memory, and offsets in the arena."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-from mdlc.codegen.plan.plan import ALIGNMENT, Buffer
+from mdlc.codegen.kernel import View
+from mdlc.codegen.plan.plan import ALIGNMENT, Buffer, Names, Plan
 
 # Orders tried where the first one leaves gaps; networks need a handful.
 ROUNDS = 200
@@ -100,3 +102,106 @@ def lower_bound(buffers: Sequence[Buffer]) -> int:
         [-(-b.nbytes // ALIGNMENT) * ALIGNMENT for b in buffers],
         [(b.first, b.last) for b in buffers],
     )
+
+
+def place_plan(plan: Plan, sizes: Sequence[tuple[str, int]]) -> Plan:
+    """Shares buffers in place, drops those that nothing touches, and sets offsets.
+
+    Args:
+        sizes: name and bytes of every buffer that the plan's views are of.
+    """
+    shared = _share_in_place(plan, sizes)
+    plan = _map_views(plan, lambda view: replace(view, buffer=shared.get(view.buffer, view.buffer)))
+    buffers, total, number = placed(sizes, _ranges(plan, len(sizes)))
+    past = max((step.kernel.reads_past for step in plan.steps), default=0)
+    total += -(-past // ALIGNMENT) * ALIGNMENT
+    plan = _map_views(plan, lambda view: replace(view, buffer=number[view.buffer]))
+    return replace(plan, buffers=buffers, arena_bytes=total)
+
+
+def placed(
+    sizes: Sequence[tuple[str, int]], ranges: Sequence[tuple[int, int]]
+) -> tuple[tuple[Buffer, ...], int, dict[int, int]]:
+    """Buffers at their offsets, the arena's size, and each one's number of those that are kept.
+
+    Args:
+        sizes: names and bytes. ranges: first and last step; buffers whose last step is before
+            the first are dropped.
+    """
+    kept = [index for index, (first, last) in enumerate(ranges) if first <= last]
+    offsets, total = place([sizes[i][1] for i in kept], [ranges[i] for i in kept])
+    names = Names()
+    buffers = tuple(
+        Buffer(names.unique(sizes[i][0]), sizes[i][1], offset, *ranges[i])
+        for i, offset in zip(kept, offsets, strict=True)
+    )
+    return buffers, total, {index: position for position, index in enumerate(kept)}
+
+
+def _ranges(plan: Plan, count: int) -> list[tuple[int, int]]:
+    """First and last step that touch each buffer; -1 and len(steps) are the copies in and out."""
+    touched: list[list[int]] = [[] for _ in range(count)]
+    for port in plan.inputs:
+        touched[port.view.buffer].append(-1)
+    for unit in plan.units():  # all memory of a chain is used until its last band
+        for step in (plan.steps[index] for index in unit):
+            for view in (*step.inputs, step.output, *([step.scratch] if step.scratch else [])):
+                touched[view.buffer] += (unit[0], unit[-1])
+    for port in plan.outputs:
+        touched[port.view.buffer].append(len(plan.steps))
+    return [live_range(at) for at in touched]
+
+
+def live_range(touched: Sequence[int]) -> tuple[int, int]:
+    """First and last of the steps that touch a buffer; a last one before the first for none."""
+    return (min(touched), max(touched)) if touched else (0, -1)
+
+
+def _share_in_place(plan: Plan, sizes: Sequence[tuple[str, int]]) -> dict[int, int]:
+    """Buffers that take over the memory of an input that dies in the step that writes them."""
+    ranges = _ranges(plan, len(sizes))
+    owner = list(range(len(sizes)))
+    last = [r[1] for r in ranges]
+    for number, step in enumerate(plan.steps):
+        out = step.output
+        if ranges[out.buffer][0] != number or out.offset or not out.dense:
+            continue
+        runtime = [i for i in step.node.inputs if i.constant is None]
+        for index in step.kernel.in_place(step.node):
+            source_node = step.node.inputs[index]
+            if source_node.constant is not None:
+                continue
+            source = step.inputs[runtime.index(source_node)]
+            root = owner[source.buffer]
+            others = [
+                owner[view.buffer]
+                for view, node in zip(step.inputs, runtime, strict=True)
+                if node is not source_node
+            ]
+            if (
+                last[root] == number
+                and root not in others
+                and not source.offset
+                and source.dense
+                and sizes[root][1] >= sizes[out.buffer][1]
+                and root != owner[out.buffer]
+            ):
+                owner[out.buffer] = root
+                last[root] = ranges[out.buffer][1]
+                break
+    return {index: root for index, root in enumerate(owner) if index != root}
+
+
+def _map_views(plan: Plan, change: Callable[[View], View]) -> Plan:
+    steps = tuple(
+        replace(
+            step,
+            inputs=tuple(change(view) for view in step.inputs),
+            output=change(step.output),
+            scratch=change(step.scratch) if step.scratch else None,
+        )
+        for step in plan.steps
+    )
+    inputs = tuple(replace(port, view=change(port.view)) for port in plan.inputs)
+    outputs = tuple(replace(port, view=change(port.view)) for port in plan.outputs)
+    return replace(plan, steps=steps, inputs=inputs, outputs=outputs)

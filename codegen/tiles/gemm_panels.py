@@ -14,8 +14,7 @@ import math
 from dataclasses import dataclass
 
 from mdlc.codegen.code import Microkernel
-from mdlc.codegen.isa.arm.panels import CHUNKS
-from mdlc.codegen.isa.dialect import Dialect
+from mdlc.codegen.isa.dialect import CHUNKS, Dialect
 from mdlc.codegen.templates import render
 from mdlc.codegen.tiles.epilogue import Epilogue
 from mdlc.codegen.tiles.partial_vector import load_part, store_part
@@ -23,14 +22,14 @@ from mdlc.codegen.tiles.partial_vector import load_part, store_part
 SHORT = 64  # the longest depth whose copy is written out
 
 
-def piece(isa: Dialect) -> int:
-    """Steps of the depth that are the unit of panels."""
+def chunk_steps(isa: Dialect) -> int:
+    """Steps of the depth in a chunk, the unit of panels."""
     return 8 // isa.bytes
 
 
 def padded_run(run: int, isa: Dialect) -> int:
     """A contiguous run of the depth as panels hold it."""
-    return -(-run // piece(isa)) * piece(isa)
+    return -(-run // chunk_steps(isa)) * chunk_steps(isa)
 
 
 def packed_depth(run: int, taps: int, isa: Dialect) -> int:
@@ -42,7 +41,7 @@ def packed_depth(run: int, taps: int, isa: Dialect) -> int:
 
 def is_short(run: int, taps: int, isa: Dialect) -> bool:
     """Whether the copy of a panel is written out, run after run without gaps (a first layer's)."""
-    return taps > 1 and run % piece(isa) != 0 and run * taps <= SHORT
+    return taps > 1 and run % chunk_steps(isa) != 0 and run * taps <= SHORT
 
 
 def panel_pitch(rows: int) -> int:
@@ -58,7 +57,7 @@ def tile_heights(vectors: int, isa: Dialect) -> tuple[int, ...]:
 def step_instructions(rows: int, vectors: int, isa: Dialect) -> float:
     """Instructions of one step of the depth."""
     assert isa.panels is not None
-    return rows * vectors + isa.panels.step_loads(vectors) + 2 / (piece(isa) * CHUNKS)
+    return rows * vectors + isa.panels.step_loads(vectors) + 2 / (chunk_steps(isa) * CHUNKS)
 
 
 def tile_instructions(rows: int, vectors: int, part: int, *, residual: bool) -> float:
@@ -74,7 +73,7 @@ def tile_instructions(rows: int, vectors: int, part: int, *, residual: bool) -> 
 
 def pack_instructions(rows: int, isa: Dialect) -> float:
     """Instructions of copying one step of the depth."""
-    return (rows + 4 * -(-rows // 4) / 2 + 3) / (2 * piece(isa))
+    return (rows + 4 * -(-rows // 4) / 2 + 3) / (2 * chunk_steps(isa))
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,7 @@ class PackTile:
             depth = "x".join(map(str, (*self.taps, self.run)))
             return f"pack_{isa.kind}_{self.rows}_depth{depth}_{isa.suffix}"
         kind = ("", "_conv", "_conv2d")[len(self.taps)]
-        trip = 2 * piece(isa)
+        trip = 2 * chunk_steps(isa)
         rest = f"_rest{self.run % trip}" if self.run % trip else ""
         few = "_short" if self.run < trip else ""
         return f"pack{kind}_{isa.kind}_{self.rows}{rest}{few}_{isa.suffix}"
@@ -109,7 +108,7 @@ class PackTile:
         names = ["kPixelStep"] if self.rows > 1 else []
         if self.short(isa):
             return names + (["kTapStep"] if len(self.taps) == 1 else ["kTapStepY", "kTapStepX"])
-        names = (["kRun"] if self.run >= 2 * piece(isa) else []) + names
+        names = (["kRun"] if self.run >= 2 * chunk_steps(isa) else []) + names
         loops = [[], ["kTaps", "kTapStep"], ["kTapsY", "kTapStepY", "kTapsX", "kTapStepX"]]
         return names + loops[len(self.taps)]
 
@@ -127,9 +126,9 @@ class PackTile:
             found.append(" + ".join(terms))
         return found
 
-    def _pieces(self, isa: Dialect) -> list[tuple[list[str], bool]]:
-        """Places of the steps of the depth piece by piece; whether those of a whole one touch."""
-        places, size = self._places(), piece(isa)
+    def _chunks(self, isa: Dialect) -> list[tuple[list[str], bool]]:
+        """Places of the steps of the depth chunk by chunk; whether those of a whole one touch."""
+        places, size = self._places(), chunk_steps(isa)
         return [
             (places[k : k + size], k + size <= len(places) and k % self.run + size <= self.run)
             for k in range(0, len(places), size)
@@ -138,18 +137,18 @@ class PackTile:
     def microkernel(self, isa: Dialect) -> Microkernel:
         """The C++ of the copy."""
         short = self.short(isa)
-        trip = 2 * piece(isa)
+        trip = 2 * chunk_steps(isa)
         text = render(
             "cpp/kernels/pack_panel_short.j2" if short else "cpp/kernels/pack_panel.j2",
             name=self.name(isa),
             isa=isa,
-            size=piece(isa),
+            size=chunk_steps(isa),
             rows=self.rows,
             groups=-(-self.rows // 4),
             rest=self.run % trip,
             loop=self.run >= trip,
             taps=len(self.taps),
-            pieces=self._pieces(isa) if short else [],
+            chunks=self._chunks(isa) if short else [],
             params=self.template_parameters(isa),
         )
         return Microkernel(self.name(isa), text)
@@ -172,11 +171,11 @@ class PanelTile:
     def rest(self, isa: Dialect) -> int:
         """Chunks of the depth after the loop."""
         assert isa.panels is not None
-        return isa.panels.rest_of(self.depth // piece(isa), self.rows, self.vectors)
+        return isa.panels.rest_of(self.depth // chunk_steps(isa), self.rows, self.vectors)
 
     def trips(self, isa: Dialect) -> int:
         """Trips of the loop."""
-        return (self.depth // piece(isa) - self.rest(isa)) // CHUNKS
+        return (self.depth // chunk_steps(isa) - self.rest(isa)) // CHUNKS
 
     def channels(self, isa: Dialect) -> int:
         """Output channels that the tile writes."""
@@ -186,8 +185,8 @@ class PanelTile:
         """Such as gemm_relu_f32_8x8_panels_neon."""
         kind = f"gemm{epilogue.suffix}_{isa.kind}_{self.rows}x{self.channels(isa)}_panels"
         rest = self.rest(isa)
-        alone = self.depth == piece(isa)  # no loop and no rest either
-        kind += f"_rest{rest * piece(isa)}" if rest % CHUNKS or alone else ""
+        alone = self.depth == chunk_steps(isa)  # no loop and no rest either
+        kind += f"_rest{rest * chunk_steps(isa)}" if rest % CHUNKS or alone else ""
         return f"{kind}{'' if self.trips(isa) else '_short'}_{isa.suffix}"
 
     def numbers(self, isa: Dialect, epilogue: Epilogue) -> list[str]:
@@ -220,10 +219,10 @@ class PanelTile:
             vectors=self.vectors,
             part=self.part,
             channels=self.channels(isa),
-            piece=piece(isa),
-            trip=piece(isa) * CHUNKS,
+            chunk=chunk_steps(isa),
+            trip=chunk_steps(isa) * CHUNKS,
             trips=trips,
-            depth=self.depth - trips * CHUNKS * piece(isa),
+            depth=self.depth - trips * CHUNKS * chunk_steps(isa),
             arguments=[
                 *isa.arguments(["a", "b", *epilogue.arguments]),
                 *(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mdlc.codegen.isa.base import Backend
 from mdlc.codegen.kernel import candidates
-from mdlc.codegen.plan.lowering import is_alias
+from mdlc.codegen.plan.views import is_alias
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Graph, Node
 from mdlc.compiler.op import Elementwise

@@ -12,9 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from mdlc.codegen.isa.assembly import repeat
+from mdlc.codegen.isa.dialect import CHUNKS
 
-# Chunks of the depth in one trip of the loop. A chunk is 8 bytes of each pixel.
-CHUNKS = 4
 _PIXELS = 4  # that lie together in a panel
 
 
@@ -27,17 +26,28 @@ class Aarch64Panels:
 
     Attributes:
         letter: of an element in assembly, s or h; lanes: elements of a register.
-        piece, letters, zero: see Panels.
+        chunk, quad: see Panels. suffix: the ending of the intrinsics on chunks; literal: zero.
         by_product: whether sums start from their first products, no register being set before: for
             ISAs that add the bias last. One chunk stands before the loop then.
     """
 
     letter: str
     lanes: int
-    piece: str
-    letters: str
-    zero: str
+    chunk: str
+    quad: str
+    suffix: str
+    literal: str
     by_product: bool = False
+
+    def op(self, hook: str, *operands: object) -> str:
+        """See Panels."""
+        spelled = {
+            "zero": f"vdup_n_{self.suffix}({self.literal})",
+            "load": f"vld1_{self.suffix}({{0}})",
+            "load_lane": f"vld1_lane_{self.suffix}({{0}}, {{1}}, {{2}})",
+            "store_quad": f"vst4_{self.suffix}({{0}}, {{1}})",
+        }
+        return spelled[hook].format(*operands)
 
     @property
     def steps(self) -> int:
@@ -232,5 +242,5 @@ def _a_count(rows: int) -> int:
     return 2 * -(-rows // _PIXELS)
 
 
-FLOATS = Aarch64Panels("s", 4, "float32x2", "f32", "0.0F")
-HALVES = Aarch64Panels("h", 8, "uint16x4", "u16", "0", by_product=True)
+FLOATS = Aarch64Panels("s", 4, "float32x2_t", "float32x2x4_t", "f32", "0.0F")
+HALVES = Aarch64Panels("h", 8, "uint16x4_t", "uint16x4x4_t", "u16", "0", by_product=True)
