@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -92,3 +93,31 @@ def test_a_checkout_runs_without_an_editable_install() -> None:
     )
     found = subprocess.check_output([sys.executable, "-c", program], cwd=ROOT, text=True)
     assert Path(found.strip()) == ROOT / "codegen" / "target.py"
+
+
+INTRINSIC = re.compile(
+    r"\b_mm\d*_|\b__m\d+|\bv(ld|st|dup|get|set|cvt)\w*_[a-z{]"
+    r"|\bv[a-z0-9]+q?_[suf](8|16|32|64)\b|\b(u?int|float)\d+x\d+_t\b"
+)
+    r"\b_mm\d*_|\b__m\d+|\bv[a-z0-9]+q?_[suf](8|16|32|64)\b|\b(u?int|float)\d+x\d+_t\b"
+)
+
+
+def test_only_instruction_sets_name_intrinsics() -> None:
+    """Templates and kernels ask a dialect how it spells what they mean."""
+    places = [ROOT / "runtime_templates/cpp"]
+    places += [ROOT / "codegen" / room for room in ("kernels", "tiles", "gemm", "plan", "cpp")]
+    files = [p for place in places for p in place.rglob("*") if p.suffix in (".py", ".j2")]
+    assert len(files) > 60
+    found = [
+        f"{path.relative_to(ROOT)}: {match.group()}"
+        for path in files
+        if (match := INTRINSIC.search(path.read_text()))
+    ]
+    assert not found
+
+
+def test_nothing_asks_for_an_instruction_set_by_name() -> None:
+    asked = re.compile(r"\b(isa|backend|target)\.name (==|!=|in)\b")
+    files = [p for folder in ("codegen", "mdlc") for p in (ROOT / folder).rglob("*.py")]
+    assert not [str(p.relative_to(ROOT)) for p in files if asked.search(p.read_text())]
