@@ -99,8 +99,6 @@ INTRINSIC = re.compile(
     r"\b_mm\d*_|\b__m\d+|\bv(ld|st|dup|get|set|cvt)\w*_[a-z{]"
     r"|\bv[a-z0-9]+q?_[suf](8|16|32|64)\b|\b(u?int|float)\d+x\d+_t\b"
 )
-    r"\b_mm\d*_|\b__m\d+|\bv[a-z0-9]+q?_[suf](8|16|32|64)\b|\b(u?int|float)\d+x\d+_t\b"
-)
 
 
 def test_only_instruction_sets_name_intrinsics() -> None:
