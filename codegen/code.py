@@ -107,11 +107,17 @@ Value = str | int | Pointer
 
 @dataclass(frozen=True)
 class Call:
-    """A statement that calls a function, with its template arguments in `numbers`."""
+    """A statement that calls a function, with its template arguments in `numbers`.
 
-    function: Microkernel | Function
+    Attributes:
+        function: a str for one of the standard library.
+        layer: C++ name of the layer, for a Function that takes one.
+    """
+
+    function: Microkernel | Function | str
     arguments: tuple[Value, ...]
     numbers: tuple[str | int, ...] = ()
+    layer: str = ""
 
 
 @dataclass(frozen=True)
@@ -199,6 +205,9 @@ class Function(LayerCode):
         comment: what stands above it, lines without the slashes.
         needs: microkernels that text in the body calls, beside those of its Calls.
         includes: standard headers it uses.
+        struct: C++ type of the layers whose fields it takes, as `const struct& layer`; "": it
+            takes the fields one by one.
+        owner: the class that it is a member function of, or "".
     """
 
     fields: tuple[Parameter, ...]
@@ -207,6 +216,8 @@ class Function(LayerCode):
     comment: tuple[str, ...] = ()
     needs: tuple[Microkernel, ...] = ()
     includes: tuple[str, ...] = ()
+    struct: str = ""
+    owner: str = ""
 
     @property
     def calls(self) -> tuple[Call, ...]:

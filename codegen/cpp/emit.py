@@ -6,7 +6,8 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 from mdlc.codegen.code import C_TYPES, Function, Microkernel
 from mdlc.codegen.cpp.class_text import (
@@ -22,10 +23,10 @@ from mdlc.codegen.cpp.class_text import (
 from mdlc.codegen.cpp.format import format_cpp
 from mdlc.codegen.cpp.functions import Functions, layer_function
 from mdlc.codegen.cpp.layer_text import describe
-from mdlc.codegen.cpp.row_fusion import arguments, chain_code
+from mdlc.codegen.cpp.row_fusion import chain_code
 from mdlc.codegen.cpp.weights_decoder import weights_decoder
 from mdlc.codegen.isa.base import Isa
-from mdlc.codegen.kernel import View
+from mdlc.codegen.kernel import SCRATCH, View
 from mdlc.codegen.plan import weights_file
 from mdlc.codegen.plan.arena import lower_bound
 from mdlc.codegen.plan.plan import ALIGNMENT, CLASS_MEMBERS, SOURCE_NAMES, Plan, Port
@@ -82,13 +83,14 @@ def emit(
         instrument: call `trace` when the inputs are there and after every layer (for verify and
             bench; never shipped).
     """
+    structs, members = _members(plan)
+    types = {member.name: f"{plan.name}::{member.struct}" for member in members}
     units = plan.units()
-    codes = [_code(plan, unit) for unit in units]
+    codes = [_code(plan, unit, types) for unit in units]
     shared = [_threads(plan, unit) > 1 for unit in units]
     # A member of the class hides a function of the same name, so none gets the name of one.
-    functions = Functions(step.name for step in plan.steps)
+    functions = Functions(CLASS_MEMBERS | SOURCE_NAMES | types.keys())
     calls = [functions.add(code, shared=each) for code, each in zip(codes, shared, strict=True)]
-    structs, members = _members(plan)
     weights = weights_file.weights_file(plan)
     context = {
         "plan": plan,
@@ -96,6 +98,11 @@ def emit(
         "name": plan.name,
         "structs": structs,
         "members": members,
+        "groups": [
+            {"name": name, "comment": " ".join(code.comment)}
+            for name, code in zip(calls, codes, strict=True)
+            if code.owner
+        ],
         "mat_types": MAT_TYPES,
         "embed": embed_weights,
         "instrument": instrument,
@@ -117,6 +124,7 @@ def emit(
         **context,
         microkernels=[m.text for m in microkernels],
         functions=functions.texts,
+        member_functions=functions.members,
         includes=sorted(
             includes_of(codes, microkernels) | (_THREADS if plan.threads > 1 else set())
         ),
@@ -124,7 +132,7 @@ def emit(
         calls=[
             {
                 "layers": unit,
-                "text": _call(plan, unit, call, members, parallel=each and code.parallel),
+                "text": _call(plan, unit, call, code, shared=each and code.parallel),
             }
             for unit, call, code, each in zip(units, calls, codes, shared, strict=True)
         ],
@@ -207,12 +215,13 @@ def _encodings(plan: Plan) -> dict[str, object]:
 _WORTH_SHARING = 20_000
 
 
-def _code(plan: Plan, unit: Sequence[int]) -> Function:
-    """The function of a step, or of a chain of them."""
+def _code(plan: Plan, unit: Sequence[int], types: Mapping[str, str]) -> Function:
+    """The function of a step, or of a chain of them; types: of the layers."""
     chain = plan.chain_of(unit[0])
     if chain is not None:
-        return chain_code([plan.steps[i] for i in unit], chain, plan.isa)
-    return layer_function(plan.steps[unit[0]], plan.isa)
+        return chain_code(plan, chain, types, partial(_at, plan))
+    step = plan.steps[unit[0]]
+    return replace(layer_function(step, plan.isa), struct=types[step.name])
 
 
 def _threads(plan: Plan, unit: Sequence[int]) -> int:
@@ -369,24 +378,25 @@ def _constants(plan: Plan) -> list[str]:
     return names
 
 
-def _at(plan: Plan, view: View) -> str:
-    """A pointer to a view in the arena."""
+def _at(plan: Plan, view: View, kind: str = "") -> str:
+    """A pointer to a view in the arena, of its element type or another one."""
     name = _constants(plan)[view.buffer]
     extra = f" + {view.offset}" if view.offset else ""
-    return f"At<{C_TYPES[view.type.dtype]}>({name}{extra})"
+    return f"At<{kind or C_TYPES[view.type.dtype]}>({name}{extra})"
 
 
-def _call(
-    plan: Plan, unit: Sequence[int], function: str, members: Sequence[Member], *, parallel: bool
-) -> str:
-    words = ["*workers_"] if parallel else []
-    words += [f"{members[i].name}.{name}" for i in unit for name in members[i].fields]
-    steps = [plan.steps[i] for i in unit]
-    words += [_at(plan, view) for view in arguments(steps)]
-    for step in steps:
-        if step.scratch is not None:
-            words.append(_at(plan, step.scratch).replace("std::uint8_t", "unsigned char"))
-    return f"{function}({', '.join(words)});"
+def _call(plan: Plan, unit: Sequence[int], name: str, code: Function, *, shared: bool) -> str:
+    """The line of `infer` that computes a layer or a group of them."""
+    if code.owner:
+        return f"{name}();"
+    step = plan.steps[unit[0]]
+    views = [*step.inputs, step.output]
+    words = [step.name, *(_at(plan, view) for view in views)]
+    if SCRATCH in code.parameters:
+        assert step.scratch is not None
+        words.append(_at(plan, step.scratch, "unsigned char"))
+    words += ["*workers_"] if shared else []
+    return f"{name}({', '.join(words)});"
 
 
 def _pointers(plan: Plan) -> list[tuple[str, str, int]]:

@@ -9,6 +9,7 @@ from mdlc.codegen.code import (
     Call,
     Function,
     Loop,
+    Microkernel,
     ParallelLoop,
     Pointer,
     Scope,
@@ -32,11 +33,12 @@ class Functions:
     """The functions of a file, in the order in which they must stand.
 
     Attributes:
-        texts: their definitions.
+        texts: their definitions; members: those of member functions, which stand behind.
     """
 
     def __init__(self, taken: Iterable[str] = ()) -> None:
         self.texts: list[str] = []
+        self.members: list[str] = []
         self._taken = set(taken)
         self._names: dict[tuple[Function, bool], str] = {}
 
@@ -44,17 +46,33 @@ class Functions:
         """The name under which a function is defined, behind those that it calls.
 
         Args:
-            shared: whether threads share its ParallelLoops; it then takes the pool first.
+            shared: whether threads share its ParallelLoops; it then takes the pool last.
         """
         key = function, shared and function.parallel
         if key not in self._names:
-            body = self._body(function.body, key[1])
+            run = ("workers_->" if function.owner else "pool.") if key[1] else ""
+            body = self._body(function.body, run)
             self._names[key] = name = self._unique(function.name)
+            fields, layer = list(map(str, function.fields)), []
+            if function.struct:
+                layer = [f"{field} = layer.{field.name};" for field in function.fields]
+                fields = [f"const {function.struct}&{' layer' if layer else ''}"]
             pool = ["ThreadPool& pool"] if key[1] else []
-            parameters = [*pool, *map(str, function.fields), *map(str, function.parameters)]
+            if function.owner:
+                layer = [f"using namespace {function.owner}_internal;"]
+                pool = []
+            parameters = ", ".join([*fields, *map(str, function.parameters), *pool])
             comment = "".join(f"// {line}\n" for line in function.comment)
-            self.texts.append(f"{comment}void {name}({', '.join(parameters)}) {{\n{body}\n}}\n")
+            owner = f"{function.owner}::" if function.owner else ""
+            inside = "\n".join([*layer, body])
+            text = f"{comment}void {owner}{name}({parameters}) {{\n{inside}\n}}\n"
+            (self.members if owner else self.texts).append(text)
         return self._names[key]
+
+    def _name_of(self, function: Function | Microkernel | str) -> str:
+        if isinstance(function, Function):
+            return self.add(function)
+        return function if isinstance(function, str) else function.name
 
     def _unique(self, stem: str) -> str:
         name, number = stem, 1
@@ -64,37 +82,38 @@ class Functions:
         self._taken.add(name)
         return name
 
-    def _body(self, body: Body, shared: bool, thread: bool = False) -> str:
-        return "\n".join(self._statement(each, shared, thread) for each in body)
+    def _body(self, body: Body, pool: str, thread: bool = False) -> str:
+        return "\n".join(self._statement(each, pool, thread) for each in body)
 
-    def _statement(self, statement: Statement, shared: bool, thread: bool) -> str:
+    def _statement(self, statement: Statement, pool: str, thread: bool) -> str:
         match statement:
             case str():
                 return statement
-            case Call(function, arguments, numbers):
-                name = self.add(function) if isinstance(function, Function) else function.name
+            case Call(function, arguments, numbers, layer):
+                name = self._name_of(function)
                 listed = f"<{', '.join(map(str, numbers))}>" if numbers else ""
-                return f"{name}{listed}({', '.join(_value(v, thread) for v in arguments)});"
+                words = [*([layer] if layer else []), *(_value(v, thread) for v in arguments)]
+                return f"{name}{listed}({', '.join(words)});"
             case Variable(kind, name, value):
                 return f"{kind} {name} = {value.spelled(thread=thread)};"
             case Scope(body):
-                return f"{{\n{self._body(body, shared, thread)}\n}}"
+                return f"{{\n{self._body(body, pool, thread)}\n}}"
             case Loop(variable, count, body):
-                inside = self._body(body, shared, thread)
+                inside = self._body(body, pool, thread)
                 return _loop(variable, count, inside)
             case ParallelLoop():
-                if shared and statement.count > 1:
-                    return self._shared(statement)
+                if pool and statement.count > 1:
+                    return self._shared(statement, pool)
                 return "\n".join(
-                    _loop(statement.variable, count, self._body(body, shared, thread))
+                    _loop(statement.variable, count, self._body(body, pool, thread))
                     for count, body in statement.cases
                 )
 
-    def _shared(self, loop: ParallelLoop) -> str:
+    def _shared(self, loop: ParallelLoop, pool: str) -> str:
         """A loop as a run of the pool, iterations of all kinds counted through."""
         inner = [each for _, body in loop.cases for each in walk(body)]
         thread = any(_owns(each) for each in inner)
-        bodies = [(count, self._body(body, False, thread)) for count, body in loop.cases]
+        bodies = [(count, self._body(body, "", thread)) for count, body in loop.cases]
         if len(bodies) == 1:
             variable, text = loop.variable, bodies[0][1]
         else:
@@ -105,7 +124,7 @@ class Functions:
                 start += count
                 test = f"if (item < {start}) " if start < loop.count else ""
                 text += f"{test}{{\n{number}{body}\n}}{' else ' if start < loop.count else ''}"
-        head = f"pool.Run({loop.count}, [&](int {variable}, int{' thread' if thread else ''})"
+        head = f"{pool}Run({loop.count}, [&](int {variable}, int{' thread' if thread else ''})"
         return f"{head} {{\n{text}\n}});"
 
 

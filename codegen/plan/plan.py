@@ -201,7 +201,7 @@ CLASS_MEMBERS = frozenset(
 )
 SOURCE_NAMES = frozenset(
     """
-    Check ThreadPool pool CopyIn CopyOut Crc32
+    Check ThreadPool band strip thread CopyIn CopyOut Crc32
     CrcTables Fits Load32 Map Unmap close fstat kCrc kHeaderBytes
     Decoder DecodeWeights FilterTransform Kind Numbers Plane Rows Section Stored Stream
     WeightFromHalf kFilter0 kFilter1 kFilter2 kFilter3 kFilter4 kFilter5 kFilter6 kFilter7

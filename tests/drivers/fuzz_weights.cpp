@@ -11,6 +11,7 @@
 #include <vector>
 
 int main(int count, char** arguments) {
+  using namespace Block_internal;
   if (count != 4) return 2;
   std::ifstream file(arguments[1], std::ios::binary);
   const std::vector<char> whole{std::istreambuf_iterator<char>(file), {}};

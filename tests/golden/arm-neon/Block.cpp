@@ -21,6 +21,8 @@
 #error "Block.cpp is for arm-neon"
 #endif
 
+// Names of this file only; two networks may share a translation unit.
+namespace Block_internal {
 namespace {
 
 // ---------------------------------------------------------------- microkernels
@@ -736,8 +738,10 @@ inline void gemm_f32_1x10_neon(const float* a, const float* b, const float* bias
 // ---------------------------------------------------------------------- layers
 
 // direct 4x16 block 8: weights packed as [channels / 16][depth][16].
-void conv3x3s2_16x16x3_to_16_clip_0_6(const float* weights, const float* bias, const float* x,
-                                      float* y, unsigned char* scratch) {
+void conv3x3s2_16x16x3_to_16_clip_0_6(const Block::Convolution& layer, const float* x, float* y,
+                                      unsigned char* scratch) {
+  const float* weights = layer.weights;
+  const float* bias = layer.bias;
   float* padded = reinterpret_cast<float*>(scratch);
   std::memset(padded, 0, sizeof(float) * 51);
   for (int row = 0; row < 16; ++row) {
@@ -752,7 +756,9 @@ void conv3x3s2_16x16x3_to_16_clip_0_6(const float* weights, const float* bias, c
 }
 
 // rows 8x4: weights packed as [channels / 4][tap][4].
-void dwconv3x3_8x8x16_clip_0_6(const float* weights, const float* bias, const float* x, float* y) {
+void dwconv3x3_8x8x16_clip_0_6(const Block::ConvolutionDepthWise& layer, const float* x, float* y) {
+  const float* weights = layer.weights;
+  const float* bias = layer.bias;
   dwconv3x3_clip_0_6_f32_neon<8, 2, 1, 1, 4, 128, 16, 16>(x, weights + 12, bias, y);
   for (int row = 0; row < 6; ++row) {
     dwconv3x3_clip_0_6_f32_neon<8, 3, 1, 1, 4, 128, 16, 16>(x + row * 128, weights, bias,
@@ -762,8 +768,10 @@ void dwconv3x3_8x8x16_clip_0_6(const float* weights, const float* bias, const fl
 }
 
 // direct 5x16 block 5: weights packed as [channels / 16][depth][16].
-void conv1x1_8x8x16_to_16_add(const float* weights, const float* bias, const float* x,
+void conv1x1_8x8x16_to_16_add(const Block::Convolution& layer, const float* x,
                               const float* residual, float* y) {
+  const float* weights = layer.weights;
+  const float* bias = layer.bias;
   for (int block = 0; block < 12; ++block) {
     gemm_add_f32_5x16_neon<16, 16, 16, 16>(x + block * 80, weights, bias, residual + block * 80,
                                            y + block * 80);
@@ -772,7 +780,7 @@ void conv1x1_8x8x16_to_16_add(const float* weights, const float* bias, const flo
 }
 
 // Reduce, kind mean, axes (2, 3)
-void reduce_mean_1x8x8x16_over_12(const float* x, float* y) {
+void reduce_mean_1x8x8x16_over_12(const Block::Reduction&, const float* x, float* y) {
   const float* row = x;
   float* out = y;
   for (int c = 0; c < 16; c += 4) {
@@ -785,7 +793,9 @@ void reduce_mean_1x8x8x16_over_12(const float* x, float* y) {
 }
 
 // direct 1x12 block 1: weights packed as [channels / 12][depth][12].
-void dense_16_to_10(const float* weights, const float* bias, const float* x, float* y) {
+void dense_16_to_10(const Block::Convolution& layer, const float* x, float* y) {
+  const float* weights = layer.weights;
+  const float* bias = layer.bias;
   gemm_f32_1x10_neon<16>(x, weights, bias, y);
 }
 
@@ -932,12 +942,14 @@ void Unmap(unsigned char* data, std::size_t count) {
 #endif
 
 }  // namespace
+}  // namespace Block_internal
 
 Block::~Block() {
   Release();
 }
 
 void Block::Release() {
+  using namespace Block_internal;
   if (mapped_ != nullptr) Unmap(mapped_, mapped_bytes_);
   mapped_ = nullptr;
   ::operator delete(memory_);
@@ -946,6 +958,7 @@ void Block::Release() {
 }
 
 int Block::Init(const char* modelpath) {
+  using namespace Block_internal;
   Release();
   if (modelpath == nullptr) return kFileMissing;
   int error = kOk;
@@ -976,17 +989,17 @@ int Block::Init(const char* modelpath) {
 }
 
 int Block::infer(Mat& image_mat, Mat& logits_mat) {
+  using namespace Block_internal;
   if (arena_ == nullptr) return kNotInitialised;
   if (!Fits(image_mat, 16, 16, 3, Mat::kFloat32, 192)) return kBadInput;
   if (!Fits(logits_mat, 1, 1, 10, Mat::kFloat32, 40)) return kBadOutput;
   CopyIn(image_mat, At<unsigned char>(kImage), 16, 192);
-  conv3x3s2_16x16x3_to_16_clip_0_6(stem_c.weights, stem_c.bias, At<float>(kImage),
-                                   At<float>(kStemC), At<unsigned char>(kScratch));
-  dwconv3x3_8x8x16_clip_0_6(dw_c.weights, dw_c.bias, At<float>(kStemC), At<float>(kDwC));
-  conv1x1_8x8x16_to_16_add(pw_c.weights, pw_c.bias, At<float>(kDwC), At<float>(kStemC),
-                           At<float>(kPwC));
-  reduce_mean_1x8x8x16_over_12(At<float>(kPwC), At<float>(kPool));
-  dense_16_to_10(fc7.weights, fc7.bias, At<float>(kPool), At<float>(kFc7));
+  conv3x3s2_16x16x3_to_16_clip_0_6(stem_c, At<float>(kImage), At<float>(kStemC),
+                                   At<unsigned char>(kScratch));
+  dwconv3x3_8x8x16_clip_0_6(dw_c, At<float>(kStemC), At<float>(kDwC));
+  conv1x1_8x8x16_to_16_add(pw_c, At<float>(kDwC), At<float>(kStemC), At<float>(kPwC));
+  reduce_mean_1x8x8x16_over_12(pool, At<float>(kPwC), At<float>(kPool));
+  dense_16_to_10(fc7, At<float>(kPool), At<float>(kFc7));
   CopyOut(At<unsigned char>(kFc7), logits_mat, 1, 40);
   return kOk;
 }

@@ -161,7 +161,7 @@ class Block {
   /// conv_direct (direct 5x16 block 5). Tensor "pw".
   Convolution pw_c{{8, 8, 16}, {8, 8, 16}};
   /// Reduce, kind mean, axes (2, 3); 1x16x8x8 -> 1x16x1x1; kernel reduce. Tensor "pooled".
-  [[maybe_unused]] Reduction pool{{8, 8, 16}, {1, 1, 16}};
+  Reduction pool{{8, 8, 16}, {1, 1, 16}};
 
   template <class T>
   T* At(std::size_t offset) {

@@ -177,9 +177,9 @@ class Detector {
   /// "features".
   Convolution conv1{{6, 4, 3}, {6, 4, 5}};
   /// Add; 1x5x6x4 -> 1x5x6x4; kernel elementwise (rows 4). Tensor "detector/boxes".
-  [[maybe_unused]] Eltwise boxes{{6, 4, 5}, {6, 4, 5}};
+  Eltwise boxes{{6, 4, 5}, {6, 4, 5}};
   /// ArgReduce, kind max, axis 1; 1x5x6x4 -> 1x1x6x4; kernel arg_reduce. Tensor "detector/classes".
-  [[maybe_unused]] ArgReduce classes{{6, 4, 5}, {6, 4, 1}};
+  ArgReduce classes{{6, 4, 5}, {6, 4, 1}};
 
   template <class T>
   T* At(std::size_t offset) {

@@ -27,8 +27,8 @@ struct TextureSize {
 enum {
   kTextureImage,  // 16 x 16 x 1 slices; input .. stem_c
   kTextureStemC,  // 8 x 8 x 4 slices; stem_c .. pw_c
-  kTexturePwC,    // 8 x 8 x 4 slices; pw_c .. pool_2
-  kTexturePool,   // 1 x 1 x 4 slices; pool_2 .. fc7
+  kTexturePwC,    // 8 x 8 x 4 slices; pw_c .. pool
+  kTexturePool,   // 1 x 1 x 4 slices; pool .. fc7
   kTextureFc7,    // 1 x 1 x 3 slices; fc7 .. output
 };
 constexpr TextureSize kSizes[] = {
@@ -116,8 +116,8 @@ void CopyOut(const void* from, const Block::Mat& mat, std::size_t rows, std::siz
 constexpr std::size_t kHeaderBytes = 64;
 constexpr char kMagic[8] = "MDLCWTS";
 constexpr char kTarget[16 + 1] = "metal";  // zeros up to 16 bytes
-constexpr unsigned char kPlan[16] = {58,  198, 222, 141, 249, 61,  119, 84,
-                                     240, 237, 176, 189, 102, 116, 39,  18};
+constexpr unsigned char kPlan[16] = {207, 127, 203, 83, 38,  52,  158, 225,
+                                     236, 109, 222, 51, 232, 154, 221, 206};
 
 std::uint32_t Load32(const unsigned char* p) {
   return p[0] | static_cast<std::uint32_t>(p[1]) << 8U | static_cast<std::uint32_t>(p[2]) << 16U |
@@ -347,7 +347,7 @@ int Block::Run(MTL::Texture* picture) {
          {8, 8, 1});
   Encode(encoder, pw_c, {kTextureStemC, kTextureStemC, kTexturePwC},
          {pw_c.filters, pw_c.filter_bias, pw_c.weights, pw_c.bias}, {1, 1, 1}, {8, 8, 1});
-  Encode(encoder, pool_2, {kTexturePwC, kTexturePool}, {}, {1, 1, 1}, {4, 4, 4});
+  Encode(encoder, pool, {kTexturePwC, kTexturePool}, {}, {1, 1, 1}, {4, 4, 4});
   Encode(encoder, fc7, {kTexturePool, kTextureFc7}, {fc7.weights, fc7.bias}, {1, 1, 1}, {4, 4, 4});
   Copy(encoder, 6, buffers_[1], kTextureFc7, {1, 1, 1}, {4, 4, 4});
   if (!Finish(commands, encoder)) return kGpuError;

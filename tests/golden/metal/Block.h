@@ -179,7 +179,7 @@ class Block {
   /// separable (fused 1x16). Tensor "pw".
   ConvolutionSeparable pw_c{{{8, 8, 16}, {8, 8, 16}, 3}, 1280, 1856, 1920, 2432};
   /// Reduce, kind mean, axes (2, 3); 1x16x8x8 -> 1x16x1x1; kernel reduce. Tensor "pooled".
-  Reduction pool_2{{{8, 8, 16}, {1, 1, 16}, 4}};
+  Reduction pool{{{8, 8, 16}, {1, 1, 16}, 4}};
 
   static constexpr int kTextures = 5;
   static constexpr int kPipelines = 7;
