@@ -123,7 +123,7 @@ def branch(n: ControlNode) -> list[Value]:
         raise n.error(f"its condition is {condition.type}, not one value")
     bodies = [n.graph(name) for name in ("then_branch", "else_branch")]
     if any(len(body.output) != len(n.proto.output) for body in bodies):
-        raise n.error("its branches are ill-formed")
+        raise n.error("its branches are malformed")
     known = condition.constant
     if known is not None:
         return n.scope.body(bodies[0 if bool(known.reshape(-1)[0]) else 1], n.values)

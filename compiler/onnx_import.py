@@ -273,7 +273,7 @@ class _Importer:
                 raise
             raise n.error(error.reason, error.hint) from error
         except (MemoryError, OverflowError) as error:
-            raise n.error("its attributes or inputs are absurd", EXPORT_AGAIN) from error
+            raise n.error("its attributes or inputs make no sense", EXPORT_AGAIN) from error
         except Exception as error:  # whatever Python and numpy make of damaged attributes
             raise n.error(f"its attributes and inputs do not fit: {_shown(n)}", EXPORT_AGAIN) from (
                 error

@@ -59,7 +59,7 @@ def _read(path: Path) -> bytes:
         raise MdlcError("this is a folder, not a model", node=name,
                         hint="give the .onnx file in it") from None  # fmt: skip
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "the path is ill-formed"
+        reason = getattr(error, "strerror", None) or "the path is malformed"
         raise MdlcError(f"cannot be read: {reason}", node=name,
                         hint="check the path") from None  # fmt: skip
 
@@ -154,7 +154,7 @@ def _inlined(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
     try:
         return onnx.inliner.inline_local_functions(model)
     except Exception as error:  # the C++ inliner raises what it likes
-        raise MdlcError("its local functions are ill-formed and cannot be inlined", node=name,
+        raise MdlcError("its local functions are malformed and cannot be inlined", node=name,
                         hint="export it without functions") from error  # fmt: skip
 
 
@@ -235,7 +235,7 @@ def ordered_nodes(graph: onnx.GraphProto, outer: Collection[str] = ()) -> list[o
     for index, node in enumerate(graph.node):
         for output in filter(None, node.output):
             if output in made or output in known:
-                raise MdlcError(f"tensor {output!r} is made twice", node=describe(node),
+                raise MdlcError(f"tensor {output!r} is computed twice", node=describe(node),
                                 hint=EXPORT_AGAIN)  # fmt: skip
             made[output] = index
     dependencies = nx.DiGraph()
@@ -243,7 +243,7 @@ def ordered_nodes(graph: onnx.GraphProto, outer: Collection[str] = ()) -> list[o
     for index, node in enumerate(graph.node):
         for name in filter(None, node.input):
             if name not in made and name not in known:
-                raise MdlcError(f"reads the tensor {name!r}, which nothing makes",
+                raise MdlcError(f"reads the tensor {name!r}, which no operator computes",
                                 node=describe(node), hint=EXPORT_AGAIN)  # fmt: skip
         for name in sorted(names_read(node) & made.keys()):
             # A name that a subgraph makes for itself may hide one of ours: no dependency then.
@@ -251,7 +251,7 @@ def ordered_nodes(graph: onnx.GraphProto, outer: Collection[str] = ()) -> list[o
                 dependencies.add_edge(made[name], index)
     for output in graph.output:
         if output.name not in made and output.name not in known:
-            raise MdlcError("is made by nothing", node=f"output {output.name!r}",
+            raise MdlcError("is computed by no operator", node=f"output {output.name!r}",
                             hint=EXPORT_AGAIN)  # fmt: skip
     try:
         return [graph.node[i] for i in nx.lexicographical_topological_sort(dependencies)]

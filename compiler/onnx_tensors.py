@@ -74,7 +74,7 @@ def _external(tensor: onnx.TensorProto, dtype: DType, folder: Path | None, where
     entries = {e.key: e.value for e in tensor.external_data}
     location = entries.get("location", "")
     if folder is None:
-        raise MdlcError(f"its data lies in a file {location!r} beside the model", node=where,
+        raise MdlcError(f"its data is in a file {location!r} beside the model", node=where,
                         hint="give mdlc the path of the model")  # fmt: skip
     wanted = math.prod(tensor.dims) * dtype.size
     try:
@@ -88,7 +88,7 @@ def _external(tensor: onnx.TensorProto, dtype: DType, folder: Path | None, where
         raise MdlcError(f"external data {location!r} lies outside the model's folder", node=where,
                         hint="keep it beside the model")  # fmt: skip
     if offset < 0 or length < 0:
-        raise MdlcError(f"external data {location!r} has an ill-formed place", node=where,
+        raise MdlcError(f"external data {location!r} has a malformed location", node=where,
                         hint="export the model again")  # fmt: skip
     try:
         with path.open("rb") as file:
@@ -110,7 +110,7 @@ def check_shape(dims: Sequence[int], where: str, *, allow_empty: bool = False) -
         raise MdlcError(f"shape {list(dims)} has a dimension below 1", node=where,
                         hint="export the model again")  # fmt: skip
     if math.prod(d for d in dims if d) > MAX_ELEMENTS:
-        raise MdlcError(f"shape {list(dims)} is absurdly large", node=where,
+        raise MdlcError(f"shape {list(dims)} is far too large", node=where,
                         hint=f"a tensor has at most {MAX_ELEMENTS} elements")  # fmt: skip
 
 
@@ -121,7 +121,7 @@ def attributes_of(node: onnx.NodeProto, folder: Path | None, where: str) -> dict
         try:
             value = onnx.helper.get_attribute_value(attribute)
         except ValueError:
-            raise MdlcError(f"attribute {attribute.name!r} is ill-formed", node=where,
+            raise MdlcError(f"attribute {attribute.name!r} is malformed", node=where,
                             hint="export the model again") from None  # fmt: skip
         if isinstance(value, bytes):
             value = value.decode("utf-8", "replace")

@@ -98,7 +98,7 @@ def parse_graph(text: str, data: Mapping[str, Array] | None = None) -> Graph:
             return Graph(tuple(inputs), tuple(nodes[k] for _, k in pairs), tuple(names))
         found = _LINE.match(line)
         if found is None:
-            raise MdlcError(f"is no node: {line!r}", node=where)
+            raise MdlcError(f"is not a node: {line!r}", node=where)
         key, dtype, dims, layout, rest = found.groups()
         if key in nodes:
             raise MdlcError(f"%{key} is defined twice", node=where)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 
 import click
@@ -14,6 +16,8 @@ from mdlc.compiler.errors import MdlcError
 from mdlc.version import __version__
 
 BAD_INPUT = 2
+BUG = 3
+DEBUG = "MDLC_DEBUG"
 
 
 class DefaultGroup(click.Group):
@@ -25,8 +29,18 @@ class DefaultGroup(click.Group):
         """Puts the default command in front where none is named."""
         own = {option for parameter in self.get_params(ctx) for option in parameter.opts}
         if args and args[0] not in self.commands and args[0] not in own:
+            self._check_first(args[0])
             args = [self.default, *args]
         return super().parse_args(ctx, args)
+
+    def _check_first(self, word: str) -> None:
+        """Raises MdlcError for what looks like the name of a command and is no file."""
+        near = difflib.get_close_matches(word, self.commands, 1, cutoff=0.7)
+        if near and not os.path.splitext(word)[1] and not os.path.exists(word):
+            raise MdlcError(
+                f"there is neither a command nor a file {word!r}",
+                hint=f"did you mean `mdlc {near[0]}`?",
+            )
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Commands, and files, as a model may stand first."""
@@ -66,7 +80,7 @@ for _module in (compile, run, verify, bench, compress, inspect, explain, tune, t
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the command line and exits: 0 done, 1 verification failed, 2 bad input."""
+    """Runs the command line and exits: 0 done, 1 verification failed, 2 bad input, 3 a bug."""
     sys.exit(invoke(arguments))
 
 
@@ -87,7 +101,23 @@ def invoke(arguments: Sequence[str] | None = None) -> int:
         # The reader went away; nothing more can be said to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except Exception as error:
+        return _report(error)
     return result if isinstance(result, int) else 0
+
+
+def _report(error: Exception) -> int:
+    """One line about a bug of mdlc's own, and the traceback where MDLC_DEBUG is set."""
+    if os.environ.get(DEBUG):
+        traceback.print_exc()
+    at = traceback.extract_tb(error.__traceback__)[-1]
+    what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    _fail(
+        f"internal error: {what} ({os.path.basename(at.filename)}:{at.lineno}); this is a bug of "
+        f"mdlc {__version__}: please report this line with the command and the model; "
+        f"{DEBUG}=1 shows the traceback"
+    )
+    return BUG
 
 
 def _fail(sentence: str) -> int:

@@ -31,7 +31,7 @@ def checked_class_name(name: str) -> str:
     """
     if not re.fullmatch(r"[A-Za-z][0-9A-Za-z_]*", name) or "__" in name or name in CPP_KEYWORDS:
         raise MdlcError(
-            f"{name!r} is no C++ class name", node="--name", hint="use letters and digits"
+            f"{name!r} is not a valid C++ class name", node="--name", hint="use letters and digits"
         )
     if name in taken_class_names():
         raise MdlcError(

@@ -82,7 +82,7 @@ def _bytes(node: Node) -> Quantized:
     """The integers behind a float tensor."""
     params = params_of(node)
     if params is None:
-        raise Declined(f"{node.name or type(node.op).__name__!r} has not 8 bits")
+        raise Declined(f"{node.name or type(node.op).__name__!r} is not stored in 8 bits")
     return Quantized(node.inputs[0], params)
 
 
@@ -102,7 +102,7 @@ def _centred_weights(node: Node, axis: int) -> tuple[Array, Array]:
     """The same as int32, whatever range they have."""
     op, inputs = node.op, [source.constant for source in node.inputs]
     if not isinstance(op, DequantizeLinear) or any(value is None for value in inputs):
-        raise Declined("the weights have not 8 bits")
+        raise Declined("the weights are not stored in 8 bits")
     w, scale, zero = (value for value in inputs if value is not None)
     if w.dtype not in (np.int8, np.uint8):
         raise Declined(f"the weights have {w.dtype} values")
@@ -162,7 +162,7 @@ def _conv(node: Node, y: QuantParams, low: int, high: int) -> Node:
 def _matrix(node: Node) -> tuple[Array, Array, Array]:
     """Weights of a MatMul with one matrix as those of a Dense, their scales, and no bias."""
     if node.inputs[1].type.rank != 2:
-        raise Declined("it is no product with one matrix")
+        raise Declined("it is not a product with one matrix")
     w, scales = _weights(node.inputs[1], 1)
     return np.ascontiguousarray(w.T), scales, np.zeros(w.shape[1])
 
@@ -203,7 +203,7 @@ def _mean(node: Node, y: QuantParams, low: int, high: int) -> Node:
     shape: Sequence[int] | None = None
     if isinstance(op, Reduce):
         if op.kind != "mean" or op.axes != (2, 3) or node.inputs[0].type.rank != 4:
-            raise Declined("it is no mean over an image")
+            raise Declined("it is not a mean over an image")
         height, width = node.inputs[0].shape[2:]
         window, include = Window((height, width)), False
         shape = None if op.keepdims else node.shape
@@ -230,7 +230,7 @@ def _softmax(node: Node, y: QuantParams, low: int, high: int) -> Node:
 def _same_scale(node: Node, y: QuantParams, low: int, high: int) -> Node:
     """Movements and the like: on integers they are what they are on floats."""
     if (low, high) != limits(y.dtype):
-        raise Declined("a bound stands behind it")
+        raise Declined("a bound follows it")
     op = node.op
     moved = op.moves([source.type for source in node.inputs]) or (0,)
     sources = {index: _bytes(node.inputs[index]) for index in moved}

@@ -232,7 +232,7 @@ class _Lowering:
                 else:
                     raise Declined(f"an operand comes from {type(after.op).__name__}")
         if len(leaves) != 1 or len(inside) > LARGEST_FUNCTION:
-            raise Declined("it is no short function of one 8-bit tensor")
+            raise Declined("it is not a short function of one 8-bit tensor")
         if any(count != self._users[node] for node, count in inside.items() if node is not old):
             raise Declined("others read a value on the way")
         (leaf,) = leaves

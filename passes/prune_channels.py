@@ -231,7 +231,7 @@ def prune_to_macs(
         low, high = (middle, high) if left(counts(middle)) > most else (low, middle)
     if high == 1.0:
         raise MdlcError(
-            f"no share of the channels leaves {share:g} of the multiply-adds",
+            f"cutting channels cannot leave only {share:g} of the multiply-adds",
             node="--target-macs",
             hint="choose more, or let channels be cut singly (--channel-multiple 1)",
         )

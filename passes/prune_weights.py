@@ -55,13 +55,13 @@ def check_pruning(ratio: float, block: int) -> None:
     """Raises MdlcError if these cannot be a share of weights and a length of blocks."""
     if not 0 < ratio < 1:
         raise MdlcError(
-            f"{ratio:g} is no share of the weights",
+            f"{ratio:g} is not a share of the weights",
             node="--prune-weights",
             hint="choose a share between 0 and 1, such as 0.7",
         )
     if not 1 <= block <= LARGEST_BLOCK:
         raise MdlcError(
-            f"blocks of {block} output channels",
+            f"1x{block} is not a block size",
             node="--block",
             hint=f"choose 1x1 to 1x{LARGEST_BLOCK}",
         )

@@ -103,7 +103,7 @@ def calibrate(
         raise MdlcError("the calibration set is empty", node="--calibrate", hint=NO_SET)
     if zeros:
         raise MdlcError(
-            "the calibration set holds nothing but zeros",
+            "the calibration set contains only zeros",
             node="--calibrate",
             hint="ranges must come from values such as the network will see",
         )

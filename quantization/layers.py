@@ -321,9 +321,9 @@ def _range(node: Node, keys: Mapping[Node, str], table: CalibrationTable) -> tup
     key = keys[node]
     if key not in table.tensors:
         raise MdlcError(
-            f"the calibration table knows no tensor {key!r}",
+            f"the calibration table has no tensor {key!r}",
             node="--calibrate",
-            hint="it is of another model, or made with other options: calibrate again",
+            hint="it belongs to another model, or was made with other options: calibrate again",
         )
     return table.tensors[key].low, table.tensors[key].high
 

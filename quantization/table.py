@@ -93,10 +93,10 @@ def load_table(path: Path) -> CalibrationTable:
     try:
         given = json.loads(text)
     except json.JSONDecodeError as error:
-        raise MdlcError(f"line {error.lineno} is no JSON: {error.msg}", node=str(path)) from None
+        raise MdlcError(f"line {error.lineno} is not JSON: {error.msg}", node=str(path)) from None
     if not isinstance(given, dict) or given.get("format") != FORMAT:
         raise MdlcError(
-            "is no calibration table", node=str(path), hint="write one with --calibration-table"
+            "is not a calibration table", node=str(path), hint="write one with --calibration-table"
         )
     if given.get("version") != VERSION:
         raise MdlcError(
@@ -128,7 +128,7 @@ def _as_json(found: TensorRange) -> dict[str, Any]:
 def _from_json(name: str, entry: Any, path: Path) -> TensorRange:
     where = f"{path}: tensor {name!r}"
     if not isinstance(entry, dict):
-        raise MdlcError("is no object", node=where)
+        raise MdlcError("is not a JSON object", node=where)
     numbers = []
     for key, default in (
         ("low", None),
@@ -139,7 +139,7 @@ def _from_json(name: str, entry: Any, path: Path) -> TensorRange:
     ):
         value = entry.get(key, entry.get(default) if isinstance(default, str) else default)
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise MdlcError(f"{key} is {value!r}, no number", node=where)
+            raise MdlcError(f"{key} is {value!r}, not a number", node=where)
         if not math.isfinite(value):
             raise MdlcError(f"{key} is {value!r}", node=where, hint="give ordinary numbers")
         numbers.append(float(value))
@@ -152,5 +152,5 @@ def _from_json(name: str, entry: Any, path: Path) -> TensorRange:
         )
     counts = entry.get("histogram", [])
     if not isinstance(counts, list) or not all(isinstance(c, int) and c >= 0 for c in counts):
-        raise MdlcError("its histogram is no list of counts", node=where)
+        raise MdlcError("its histogram is not a list of counts", node=where)
     return TensorRange(low, high, smallest, largest, clipped, tuple(counts))

@@ -188,7 +188,7 @@ def test_depfile_escapes() -> None:
         ({"model": DIGITS, "name": "1st"}, "--name: '1st' is no C\\+\\+ class name"),
         ({"model": DIGITS, "name": "class"}, "no C\\+\\+ class name"),
         ({"model": DIGITS, "shapes": {"x": (1,)}}, "--shape: the model has no input 'x'"),
-        ({"model": DIGITS, "mean": "a"}, "--mean: 'a' is no list of numbers"),
+        ({"model": DIGITS, "mean": "a"}, "--mean: 'a' is not a list of numbers"),
         ({"model": DIGITS, "input_format": "rgb8"}, "--input-format: rgb8 does not fit"),
     ],
 )

@@ -81,7 +81,7 @@ def test_bad_folders_are_refused(tmp_path: Path, pictures: Path) -> None:
     with pytest.raises(MdlcError, match="no pictures in this folder"):
         list(of(tmp_path / "empty"))
     (pictures / "d.png").write_bytes(b"not a picture")
-    with pytest.raises(MdlcError, match=r"d\.png: is not a picture"):
+    with pytest.raises(MdlcError, match=r"d\.png: is not a readable picture"):
         list(of(pictures))
     with pytest.raises(MdlcError, match="the set is empty"):
         list(of([]))
@@ -106,7 +106,7 @@ def test_classes_of_arrays(tmp_path: Path) -> None:
     [
         ("file,class\n", "holds no classes"),
         ("a.png\nb.png,1\n", "line 2|no class"),
-        ("a.png,-3\n", "'-3' is no class"),
+        ("a.png,-3\n", "'-3' is not a class"),
         ("zzz.png,3\n", "names no picture"),
     ],
 )

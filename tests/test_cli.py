@@ -112,7 +112,7 @@ def test_missing_operators_are_all_named(capsys: Captured, tmp_path: Path) -> No
     [
         (("absent.onnx",), "absent.onnx: there is no such file"),
         ((DIGITS, "--target", "z80"), "there is no target 'z80'"),
-        ((DIGITS, "--name", "a-b"), "no C++ class name"),
+        ((DIGITS, "--name", "a-b"), "not a valid C++ class name"),
         ((DIGITS, "--shape", "image"), "write --shape input=1,3,224,224"),
         ((DIGITS, "--shape", "image=1,1,-2,2"), "is not a shape"),
         ((DIGITS, "--shape", "image=1,1,9,9"), "which the model fixes at 32"),
@@ -124,7 +124,7 @@ def test_missing_operators_are_all_named(capsys: Captured, tmp_path: Path) -> No
         (("verify", "absent.onnx"), "no such file"),
         (("run", DIGITS), "--input"),
         (("run", DIGITS, "--input", "absent.png"), "absent.png: there is no such file"),
-        (("run", DIGITS, "--input", DIGITS), "is not a picture"),
+        (("run", DIGITS, "--input", DIGITS), "is not a readable picture"),
         (("run", DIGITS, "--input", DIGIT, "--labels", "absent"), "absent: cannot be read"),
         (("bench", "absent.onnx"), "no such file"),
         (("bench", DIGITS, "--threads", "0"), "--threads"),

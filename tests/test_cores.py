@@ -133,5 +133,5 @@ def test_a_core_that_is_no_text_is_damage(tmp_path: Path) -> None:
     path.write_text(json.dumps({**content, "core": 3}))
     model = tmp_path / "block.onnx"
     onnx.save(block_model(), model)
-    with pytest.raises(MdlcError, match="its core is no text"):
+    with pytest.raises(MdlcError, match="its core is not a text"):
         mdlc.compile(model, "generic", tuned=path)

@@ -215,10 +215,10 @@ BAD = {
         ["--quantize", "int8", "--calibrate", "{set}", "--labels", "x.csv"],
         "--labels: labels are only used to count lost answers",
     ),
-    "table": (["--quantize", "int8", "--calibrate", "{table}"], "is no calibration table"),
-    "zeros": (["--quantize", "int8", "--calibrate", "{zeros}"], "nothing but zeros"),
+    "table": (["--quantize", "int8", "--calibrate", "{table}"], "is not a calibration table"),
+    "zeros": (["--quantize", "int8", "--calibrate", "{zeros}"], "only zeros"),
     "shape": (["--quantize", "int8", "--calibrate", "{shape}"], "has shape"),
-    "damaged": (["--quantize", "int8", "--calibrate", "{damaged}"], "no NPZ file"),
+    "damaged": (["--quantize", "int8", "--calibrate", "{damaged}"], "not a readable NPZ file"),
     "empty": (["--quantize", "int8", "--calibrate", "{folder}"], "no pictures in this folder"),
 }
 

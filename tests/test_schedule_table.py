@@ -176,13 +176,13 @@ def _content() -> dict[str, object]:
         ({"format": None}, "has format None, not 1"),
         ({"target": "arm-neon"}, f"is a table for arm-neon, not for {TARGET}"),
         ({"target": 3}, "is damaged: target, metric, processor or compiler is missing"),
-        ({"layers": []}, "is damaged: its layers are no object"),
+        ({"layers": []}, "is damaged: its layers are not a JSON object"),
         ({"layers": {"k": {}}}, "is damaged: no schedules for k"),
         ({"layers": {"k": 3}}, "is damaged: no schedules for k"),
-        ({"layers": {"k": {"direct": "1"}}}, "is damaged: '1' is no cost (of 'direct' for k)"),
-        ({"layers": {"k": {"direct": -1}}}, "is damaged: -1 is no cost"),
-        ({"layers": {"k": {"direct": True}}}, "is damaged: True is no cost"),
-        ({"layers": {"k": {"direct": float("nan")}}}, "is damaged: nan is no cost"),
+        ({"layers": {"k": {"direct": "1"}}}, "is damaged: '1' is not a cost (of 'direct' for k)"),
+        ({"layers": {"k": {"direct": -1}}}, "is damaged: -1 is not a cost"),
+        ({"layers": {"k": {"direct": True}}}, "is damaged: True is not a cost"),
+        ({"layers": {"k": {"direct": float("nan")}}}, "is damaged: nan is not a cost"),
     ],
 )
 def test_damaged_tables(
@@ -199,11 +199,11 @@ def test_damaged_tables(
 @pytest.mark.parametrize(
     ("data", "told"),
     [
-        (b"", "is no table of schedules (no JSON)"),
-        (b"\xff\xfe", "is no table of schedules (no JSON)"),
-        (b"[" * 100_000, "is no table of schedules (no JSON)"),
-        (b"[1, 2]", "is no table of schedules; make it anew"),
-        (b"{}", "is no table of schedules; make it anew"),
+        (b"", "is not a table of schedules: it is not JSON"),
+        (b"\xff\xfe", "is not a table of schedules: it is not JSON"),
+        (b"[" * 100_000, "is not a table of schedules: it is not JSON"),
+        (b"[1, 2]", "is not a table of schedules; make it anew"),
+        (b"{}", "is not a table of schedules; make it anew"),
         (None, "there is no such file"),
     ],
 )
@@ -223,7 +223,7 @@ def test_a_folder_is_no_table(model: str, tmp_path: Path, capsys: Captured) -> N
 def test_half_a_file_is_refused_wherever_it_is_cut(table: Path) -> None:
     data = table.read_bytes()
     for length in range(0, len(data) - 2, 97):
-        with pytest.raises(MdlcError, match="is no table of schedules"):
+        with pytest.raises(MdlcError, match="is not a table of schedules"):
             parse_table(data[:length], TARGET, "t.json")
 
 

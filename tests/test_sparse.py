@@ -236,13 +236,13 @@ def test_a_real_network_pruned_runs_here_as_in_onnxruntime(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--prune-weights", "1"], "1 is no share of the weights"),
-        (["--prune-weights", "-0.5"], "-0.5 is no share of the weights"),
+        (["--prune-weights", "1"], "1 is not a share of the weights"),
+        (["--prune-weights", "-0.5"], "-0.5 is not a share of the weights"),
         (["--prune-weights", "0.999"], "would empty it"),
-        (["--prune-weights", "0.5", "--block", "4"], "'4' is no block"),
-        (["--prune-weights", "0.5", "--block", "1x0"], "blocks of 0 output channels"),
-        (["--prune-weights", "0.5", "--block", "1x512"], "blocks of 512 output channels"),
-        (["--block", "1x4"], "blocks of what?"),
+        (["--prune-weights", "0.5", "--block", "4"], "'4' is not a block"),
+        (["--prune-weights", "0.5", "--block", "1x0"], "1x0 is not a block size"),
+        (["--prune-weights", "0.5", "--block", "1x512"], "1x512 is not a block size"),
+        (["--block", "1x4"], "--block needs weights to prune"),
         (["--prune-weights", "0.5", "--skip-layer", "nope"], "there is no layer 'nope'"),
     ],
 )

@@ -164,7 +164,7 @@ def test_types_with_enumerations_round_trip() -> None:
         ("%y: f32[2] = Data('0123')", "cannot parse"),
         ("%y: f32[2] = Window(kernel=(1, 1))(%x)", "no operator"),
         ("%x: f32[2] = Relu()(%x)", "defined twice"),
-        ("just words", "is no node"),
+        ("just words", "is not a node"),
         ("return y=%q", "returns %q"),
         ("return nothing", "cannot parse"),
     ],

@@ -204,7 +204,7 @@ def test_gradual_pruning_learns_to_do_without(small: Any) -> None:
             assert zeros[node.name][pruned].all()
     with pytest.raises(MdlcError, match="would empty it"):
         prune_weights(graph, _data(1), 0.999, 1, schedule=quick)
-    with pytest.raises(MdlcError, match="no share of the weights"):
+    with pytest.raises(MdlcError, match="not a share of the weights"):
         prune_weights(graph, _data(1), 1.0, 1)
 
 
@@ -233,7 +233,7 @@ def test_shared_weights_are_few_and_survive_encoding(small: Any) -> None:
 
 def test_what_cannot_be_done_is_said(small: Any) -> None:
     example = (torch.zeros(1, 3, 16, 16),)
-    with pytest.raises(MdlcError, match="is no share"):
+    with pytest.raises(MdlcError, match="is not a share"):
         slim(small, _data(1), share=1.0, example_inputs=example)
     with pytest.raises(MdlcError, match="no measure"):
         slim(small, _data(1), of="watts", example_inputs=example)

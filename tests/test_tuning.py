@@ -415,9 +415,9 @@ def test_files_are_pushed_to_where_the_runner_starts(
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("--push", "scp {} phone:"), "--push: is of use with --runner only"),
-        (("--runner", "ssh phone", "--push", "scp phone:"), "has no {} for the file"),
-        (("--runner", "'"), '--runner: "\'" is no command'),
+        (("--push", "scp {} phone:"), "--push: only works with --runner"),
+        (("--runner", "ssh phone", "--push", "scp phone:"), "has no {} where the file's name goes"),
+        (("--runner", "'"), '--runner: "\'" is not a command'),
         (("--runner", ""), "--runner: the command is empty"),
         (("--runner", "ssh box qemu-aarch64"), "instructions can only be counted in a qemu"),
         (("--runner", "qemu-x86_64", "--push", "cp {} ."), "begin with qemu, and leave out --push"),
@@ -427,7 +427,7 @@ def test_files_are_pushed_to_where_the_runner_starts(
         (("--runner", "no-such-command-anywhere"), "no-such-command-anywhere: cannot be run"),
         (("--runner", "false"), "false: failed: exit code 1"),
         (("--runner", "qemu-none-such"), "qemu-none-such: cannot be run with plugins"),
-        (("--runner", "echo"), "echo: the measuring program printed something else than figures"),
+        (("--runner", "echo"), "echo: the measuring program printed something other than figures"),
     ],
 )
 def test_bad_options(

@@ -477,8 +477,8 @@ def test_auto_meets_the_size_with_less_error_where_there_is_room() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--weights-encoding", "int4"], "'int4' is no encoding"),
-        (["--weights-encoding", "clustered:9"], "'clustered:9' is no encoding"),
+        (["--weights-encoding", "int4"], "'int4' is not an encoding"),
+        (["--weights-encoding", "clustered:9"], "'clustered:9' is not an encoding"),
         (["--weights-encoding", "auto"], "auto needs a size to fit into"),
         (["--max-size", "5000"], "only --weights-encoding auto uses it"),
         (["--weights-encoding", "auto", "--max-size", "100"], "in the smallest encoding"),

@@ -126,9 +126,11 @@ def parse_table(data: bytes, target: str, where: str) -> ScheduleTable:
     try:
         content = json.loads(data)
     except (ValueError, RecursionError):  # ValueError also for what is not UTF-8
-        raise MdlcError("is no table of schedules (no JSON)", node=where, hint=_AGAIN) from None
+        raise MdlcError(
+            "is not a table of schedules: it is not JSON", node=where, hint=_AGAIN
+        ) from None
     if not isinstance(content, dict) or "layers" not in content or "format" not in content:
-        raise MdlcError("is no table of schedules", node=where, hint=_AGAIN)
+        raise MdlcError("is not a table of schedules", node=where, hint=_AGAIN)
     if content["format"] != FORMAT:
         raise MdlcError(f"has format {content['format']!r}, not {FORMAT}", node=where, hint=_AGAIN)
     head = [content.get(name) for name in ("target", "metric", "processor", "compiler")]
@@ -146,14 +148,14 @@ def parse_table(data: bytes, target: str, where: str) -> ScheduleTable:
     _, metric, processor, compiler = texts
     core = content.get("core", "")
     if not isinstance(core, str):
-        raise MdlcError("is damaged: its core is no text", node=where, hint=_AGAIN)
+        raise MdlcError("is damaged: its core is not a text", node=where, hint=_AGAIN)
     layers = _layers(content["layers"], where)
     return ScheduleTable(target, metric, processor, compiler, layers, core)
 
 
 def _layers(content: Any, where: str) -> dict[str, dict[str, float]]:
     if not isinstance(content, dict):
-        raise MdlcError("is damaged: its layers are no object", node=where, hint=_AGAIN)
+        raise MdlcError("is damaged: its layers are not a JSON object", node=where, hint=_AGAIN)
     for key, costs in content.items():
         if not isinstance(costs, dict) or not costs:
             raise MdlcError(f"is damaged: no schedules for {key}", node=where, hint=_AGAIN)
@@ -161,7 +163,7 @@ def _layers(content: Any, where: str) -> dict[str, dict[str, float]]:
             number = isinstance(cost, int | float) and not isinstance(cost, bool)
             if not number or not math.isfinite(cost) or cost < 0:
                 raise MdlcError(
-                    f"is damaged: {cost!r} is no cost (of {schedule!r} for {key})",
+                    f"is damaged: {cost!r} is not a cost (of {schedule!r} for {key})",
                     node=where,
                     hint=_AGAIN,
                 )

@@ -94,14 +94,14 @@ def find_machine(isa: Isa, runner: str | None = None, push: str | None = None) -
         MdlcError: nothing here builds or runs programs for the ISA, or a command cannot be read.
     """
     if push is not None and runner is None:
-        raise MdlcError("is of use with --runner only", node="--push")
+        raise MdlcError("only works with --runner", node="--push")
     if runner is None:
         machine = Machine(find_toolchain(isa))
         return replace(machine, static=machine.emulated)
     copying = None if push is None else _words(push, "--push")
     if copying is not None and not any("{}" in word for word in copying):
         raise MdlcError(
-            f"{push!r} has no {{}} for the file",
+            f"{push!r} has no {{}} where the file's name goes",
             node="--push",
             hint="write --push 'scp {} phone:'",
         )
@@ -123,7 +123,7 @@ def _words(command: str, option: str) -> tuple[str, ...]:
     try:
         words = tuple(shlex.split(command))
     except ValueError as error:
-        raise MdlcError(f"{command!r} is no command ({error})", node=option) from None
+        raise MdlcError(f"{command!r} is not a command ({error})", node=option) from None
     if not words:
         raise MdlcError("the command is empty", node=option)
     return words
@@ -213,7 +213,7 @@ class Program:
             costs = ()
         if len(costs) != len(self.plan.steps) - 1:
             raise MdlcError(
-                "the measuring program printed something else than figures",
+                "the measuring program printed something other than figures",
                 node=" ".join(runner) or None,
             )
         return Measurement(tuple(_rounded(cost) for cost in costs), lines[0].strip())
@@ -270,7 +270,7 @@ def _run(command: Sequence[str]) -> str:
     except OSError as error:
         raise MdlcError(f"cannot be run ({error.strerror})", node=command[0]) from error
     except subprocess.TimeoutExpired:
-        raise MdlcError(f"did not end in {_PATIENCE_S} s", node=command[0]) from None
+        raise MdlcError(f"did not finish within {_PATIENCE_S} s", node=command[0]) from None
     if done.returncode:
         raise MdlcError(f"failed: {failure(done)}", node=command[0])
     return done.stdout

@@ -74,7 +74,7 @@ def parse_encoding(text: str) -> Encoding:
     """
     match = re.fullmatch(r"(raw|fp16|bf16|int[4-8]|clustered:([2-8]))(\+huffman)?", text)
     if match is None or (match[1][:3] == "int" and match[1] != "int8" and not match[3]):
-        raise MdlcError(f"{text!r} is no encoding", node="--weights-encoding", hint=_HINT)
+        raise MdlcError(f"{text!r} is not an encoding", node="--weights-encoding", hint=_HINT)
     values = match[1].partition(":")[0]
     return Encoding(values, int(match[2] or 0), match[3] is not None)
 

@@ -153,7 +153,7 @@ class Conv2D(Op):
         if b.shape != (filters,):
             raise MdlcError(f"bias has shape {list(b.shape)}, not [{filters}]")
         if self.shift and (x.dtype is not DType.U8 or len(self.shift) != channels):
-            raise MdlcError(f"{len(self.shift)} summands do not fit the input {x}, or it is no u8")
+            raise MdlcError(f"{len(self.shift)} summands do not fit the input {x}, or it is not u8")
         out = self.window(kernel).output_size((height, width))
         dtype = w.dtype if x.dtype is DType.U8 else x.dtype
         result = TensorType((batch, filters, *out), dtype)

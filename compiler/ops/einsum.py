@@ -61,7 +61,7 @@ class Einsum(Op):
         """The operands with a letter for each axis (those of an ellipsis have numbers)."""
         equation = re.sub(r"\s", "", str(n.attr("equation", "")))
         if not re.fullmatch(r"[A-Za-z.,]*(->[A-Za-z.]*)?", equation):
-            raise n.error(f"equation {equation!r} is ill-formed")
+            raise n.error(f"equation {equation!r} is malformed")
         left, arrow, right = equation.partition("->")
         words = left.split(",")
         if len(words) != len(n.inputs):

@@ -43,7 +43,7 @@ class GatherElements(Op):
             for axis, length in enumerate(indices.shape)
         )
         if not fits or indices.dtype.is_float:
-            raise MdlcError(f"{indices} are no indices into axis {self.axis} of {x}")
+            raise MdlcError(f"{indices} are not indices into axis {self.axis} of {x}")
         return TensorType(indices.shape, x.dtype)
 
     def moves(self, inputs: Sequence[TensorType]) -> tuple[int, ...]:

@@ -43,7 +43,7 @@ class GatherND(Op):
         batch = self.batch_dims
         fits = 0 <= batch < min(x.rank, indices.rank) and x.shape[:batch] == indices.shape[:batch]
         if not fits or indices.dtype.is_float or batch + indices.shape[-1] > x.rank:
-            raise MdlcError(f"{indices} are no indices into {x} behind {batch} axes")
+            raise MdlcError(f"{indices} are not indices into {x} behind {batch} axes")
         return TensorType((*indices.shape[:-1], *x.shape[batch + indices.shape[-1] :]), x.dtype)
 
     def moves(self, inputs: Sequence[TensorType]) -> tuple[int, ...]:

@@ -35,7 +35,7 @@ class OneHot(Op):
         indices, values = n.input(0), n.input(2)
         depth = n.const(1)
         if depth.size != 1 or values.shape != (2,):
-            raise n.error(f"depth {depth.tolist()} and values {values.type} are ill-formed")
+            raise n.error(f"depth {depth.tolist()} and values {values.type} are malformed")
         count, rank = int(depth.reshape(-1)[0]), len(indices.shape) + 1
         axis = normalize_axis(n.attr("axis", -1), rank)
         shape = (*indices.shape[:axis], 1, *indices.shape[axis:])

@@ -110,7 +110,7 @@ class Recurrent(Op):
         given = self.operands(inputs)
         x = given["projected"]
         if self.cell not in GATES or x.rank != 3 or x.shape[2] % self.gates:
-            raise MdlcError(f"{x} is no input of {self.cell}")
+            raise MdlcError(f"{x} is not an input of {self.cell}")
         steps, batch, hidden = x.shape[0], x.shape[1], x.shape[2] // self.gates
         wanted: dict[str, tuple[int, ...]] = {
             "projected": x.shape,

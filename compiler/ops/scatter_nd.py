@@ -47,7 +47,7 @@ class ScatterND(Op):
         if self.reduction not in COMBINE:
             raise MdlcError(f"reduction {self.reduction!r} is not known")
         if not indices.rank or indices.shape[-1] > x.rank or indices.dtype.is_float:
-            raise MdlcError(f"{indices} are no indices into {x}")
+            raise MdlcError(f"{indices} are not indices into {x}")
         wanted = (*indices.shape[:-1], *x.shape[indices.shape[-1] :])
         if updates.shape != wanted or updates.dtype is not x.dtype:
             raise MdlcError(f"updates {updates} are not {x.dtype.value}{list(wanted)}")

@@ -61,7 +61,7 @@ class Shape(Op):
     def _range(n: OnnxNode) -> Array:
         start, limit, delta = (n.const(i).item() for i in range(3))
         if delta == 0 or not (limit - start) / delta <= LONGEST_RANGE:
-            raise n.error(f"a range from {start} to {limit} in steps of {delta} is absurd")
+            raise n.error(f"a range from {start} to {limit} in steps of {delta} makes no sense")
         return np.arange(start, limit, delta, dtype=n.const(0).dtype)
 
     @staticmethod

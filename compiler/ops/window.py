@@ -35,7 +35,7 @@ class Window(Op):
     def from_onnx(cls, n: OnnxNode) -> Node:
         length = int(n.const(0).reshape(-1)[0])
         if not 0 < length <= _LONGEST:
-            raise n.error(f"a window of {length} values is absurd")
+            raise n.error(f"a window of {length} values makes no sense")
         turns = length if n.attr("periodic", 1) else max(1, length - 1)
         angle = 2 * np.pi * np.arange(length) / turns
         value = sum(a * np.cos(k * angle) for k, a in enumerate(_TERMS[n.op_type]))

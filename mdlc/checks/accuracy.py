@@ -46,7 +46,10 @@ def accuracy(
     top1 = top5 = None
     if labels is not None:
         if not flat:
-            raise MdlcError("labels are of whole pictures, the output is not", node="--labels")
+            raise MdlcError(
+                "labels are one class a picture, but the output is not one row of scores",
+                node="--labels",
+            )
         scores = np.stack([output.reshape(-1) for output in outputs])
         classes = labels + offset
         if classes.min() < 0 or classes.max() >= scores.shape[1]:

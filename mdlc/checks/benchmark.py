@@ -73,7 +73,7 @@ def benchmark(compiled: CompiledModel, repeats: int) -> Benchmark:
     plan = compiled.plan
     if not target_of(plan).timed:
         raise MdlcError(
-            f"target {plan.backend.name} runs on a simulator here, whose times mean nothing",
+            f"target {plan.backend.name} runs on a simulator here, so its times say nothing",
             node="--target",
             hint="`mdlc explain` has estimates",
         )

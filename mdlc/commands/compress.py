@@ -146,7 +146,7 @@ def command(
     if job.options.weights_encoding != DEFAULT:
         listed.append(job.options.weights_encoding)
     if labels is not None and test is None:
-        raise MdlcError("labels need inputs", node="--labels", hint="give --test DIR")
+        raise MdlcError("labels need pictures", node="--labels", hint="give --test DIR")
     recipe = Recipe(
         prune_channels,
         target_macs,
@@ -191,7 +191,7 @@ def parse_block(text: str) -> int:
     match = re.fullmatch(r"1x(\d{1,4})", text)
     if match is None:
         raise MdlcError(
-            f"{text!r} is no block",
+            f"{text!r} is not a block",
             node="--block",
             hint="write 1xN: N output channels of one input",
         )

@@ -77,7 +77,7 @@ def command(
     if not target_of(compiled.plan).timed:
         name = compiled.plan.backend.name
         raise MdlcError(
-            f"target {name} runs on a simulator here, whose times mean nothing",
+            f"target {name} runs on a simulator here, so its times say nothing about real hardware",
             node="--target",
         )
     isa = compiled.plan.isa

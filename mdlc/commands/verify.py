@@ -71,9 +71,11 @@ def command(
     must have exactly (exit code 1 if not), and with the model: steps off, or the SNR.
     """
     if input_labels is not None and not quantized:
-        raise MdlcError("nothing is counted", node="--input-labels", hint="add --quantized")
+        raise MdlcError("only --quantized uses it", node="--input-labels", hint="add --quantized")
     if quantized and inputs is None:
-        raise MdlcError("counts answers", node="--quantized", hint="give --inputs")
+        raise MdlcError(
+            "needs pictures to count answers on", node="--quantized", hint="give --inputs"
+        )
     compiled = job.compile()
     if quantized or computes_in_bytes(compiled):
         _integers(job, compiled, inputs, limit, seed)

@@ -174,10 +174,12 @@ def compress(
 
 def _check(recipe: Recipe, calibration: Samples | None) -> None:
     if recipe.prune is not None and recipe.target_macs is not None:
-        raise MdlcError("give a share of channels or of multiply-adds", node="--target-macs")
+        raise MdlcError(
+            "--prune-channels and --target-macs contradict each other", node="--target-macs"
+        )
     if recipe.target_macs is not None and not 0 < recipe.target_macs < 1:
         raise MdlcError(
-            f"{recipe.target_macs:g} is no share of the multiply-adds",
+            f"{recipe.target_macs:g} is not a share of the multiply-adds",
             node="--target-macs",
             hint="choose a share between 0 and 1, such as 0.5",
         )
@@ -185,15 +187,19 @@ def _check(recipe: Recipe, calibration: Samples | None) -> None:
         raise MdlcError(f"no method {recipe.method!r}", node="--method", hint="l1 or reconstruct")
     if recipe.method == "reconstruct" and recipe.prunes and calibration is None:
         raise MdlcError(
-            "reconstruction needs inputs", node="--method", hint="give --calibrate PICTURES|X.npz"
+            "reconstruction needs inputs to fit to",
+            node="--method",
+            hint="give --calibrate PICTURES|X.npz",
         )
     if recipe.prune_weights is not None:
         check_pruning(recipe.prune_weights, recipe.block)
     elif recipe.block != 1:
-        raise MdlcError("blocks of what?", node="--block", hint="give --prune-weights SHARE")
+        raise MdlcError(
+            "--block needs weights to prune", node="--block", hint="give --prune-weights SHARE"
+        )
     if not recipe.prunes and not recipe.encodings and recipe.prune_weights is None:
         raise MdlcError(
-            "nothing is to be done",
+            "there is nothing to do",
             hint="give --prune-channels, --target-macs, --prune-weights or --weights-encoding",
         )
 

@@ -40,12 +40,12 @@ def load_picture(path: Path, picture: PictureInput, how: Preprocess) -> Array:
         raise MdlcError("there is no such file", node=str(path), hint="check the path") from None
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise MdlcError(
-            "is not a picture that can be read",
+            "is not a readable picture",
             node=str(path),
             hint="give a PNG, JPEG, BMP or WebP file, or an NPZ file",
         ) from error
     except Image.DecompressionBombError:
-        raise MdlcError("is absurdly large", node=str(path)) from None
+        raise MdlcError("is far too large", node=str(path)) from None
     size = (picture.width, picture.height)
     if image.size != size:
         image = image.resize(size, Image.Resampling.BILINEAR)
@@ -85,7 +85,7 @@ def read_arrays(path: Path, graph: Graph) -> dict[str, Array]:
         raise MdlcError("there is no such file", node=str(path), hint="check the path") from None
     except Exception as error:  # numpy and zipfile raise many kinds on damaged files
         raise MdlcError(
-            "is no NPZ file that can be read", node=str(path), hint="write it with numpy.savez"
+            "is not a readable NPZ file", node=str(path), hint="write it with numpy.savez"
         ) from error
     if len(graph.inputs) == 1 and len(found) == 1:
         found = {graph.inputs[0].name: next(iter(found.values()))}

@@ -291,7 +291,7 @@ def parse_numbers(text: str | Sequence[float] | float | None, option: str) -> tu
         return tuple(float(part) for part in parts)
     except (TypeError, ValueError):
         raise MdlcError(
-            f"{text!r} is no list of numbers",
+            f"{text!r} is not a list of numbers",
             node=option,
             hint=f"write it as {option} 123.7,116.8,103.9",
         ) from None

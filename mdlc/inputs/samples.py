@@ -111,7 +111,7 @@ def _from_npz(path: Path, graph: Graph, limit: int | None) -> Samples:
             arrays = {name: loaded[name] for name in loaded.files}
     except Exception as error:  # numpy and zipfile raise many kinds on damaged files
         raise MdlcError(
-            "is no NPZ file that can be read", node=str(path), hint="write it with numpy.savez"
+            "is not a readable NPZ file", node=str(path), hint="write it with numpy.savez"
         ) from error
     classes = arrays.pop(LABELS, None)
     if len(graph.inputs) == 1 and len(arrays) == 1:

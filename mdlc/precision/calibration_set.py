@@ -171,7 +171,7 @@ def _class(text: str, line: int, path: Path) -> int:
     except ValueError:
         value = -1
     if value < 0:
-        raise MdlcError(f"line {line}: {text!r} is no class", node=str(path),
+        raise MdlcError(f"line {line}: {text!r} is not a class", node=str(path),
                         hint="classes are numbers from 0, as the network counts them")  # fmt: skip
     return value
 

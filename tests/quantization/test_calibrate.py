@@ -61,7 +61,7 @@ def test_names_that_repeat_are_told_apart() -> None:
     ("inputs", "reason"),
     [
         ([], "the calibration set is empty"),
-        ([{"x": np.zeros((1, 2, 4, 4), np.float32)}] * 2, "nothing but zeros"),
+        ([{"x": np.zeros((1, 2, 4, 4), np.float32)}] * 2, "only zeros"),
         ([*frames(5), {"x": np.full((1, 2, 4, 4), np.nan, np.float32)}], "number 6 .* NaN"),
         ([{"x": np.ones((1, 2, 4, 5), np.float32)}], "shape"),
         ([{"y": np.ones((1, 2, 4, 4), np.float32)}], "no value for input 'x'"),
@@ -105,8 +105,8 @@ def test_an_edited_table_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("{", "no JSON"),
-        ("[]", "is no calibration table"),
+        ("{", "not JSON"),
+        ("[]", "is not a calibration table"),
         ('{"format": "mdlc calibration table", "version": 9}', "version 9, not 1"),
         ('{"format": "mdlc calibration table", "version": 1}', "holds no tensors"),
     ],
@@ -122,11 +122,11 @@ def test_damaged_tables_are_refused(tmp_path: Path, text: str, reason: str) -> N
     ("entry", "reason"),
     [
         ('{"low": 1, "high": 2}', "leaves out zero"),
-        ('{"low": "a", "high": 2}', "no number"),
+        ('{"low": "a", "high": 2}', "not a number"),
         ('{"low": -1}', "high is None"),
         ('{"low": -Infinity, "high": 2}', "low is -inf"),
-        ("3", "is no object"),
-        ('{"low": -1, "high": 2, "histogram": [-3]}', "no list of counts"),
+        ("3", "is not a JSON object"),
+        ('{"low": -1, "high": 2, "histogram": [-3]}', "not a list of counts"),
     ],
 )
 def test_bad_ranges_are_refused(tmp_path: Path, entry: str, reason: str) -> None:

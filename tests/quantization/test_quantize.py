@@ -172,7 +172,7 @@ def test_an_unknown_layer_is_refused_with_one_like_it() -> None:
 
 def test_a_table_of_another_model_is_refused() -> None:
     table = CalibrationTable("minmax", 1, {"x": TensorRange(-1, 1, -1, 1)})
-    with pytest.raises(MdlcError, match="knows no tensor 'a6'"):
+    with pytest.raises(MdlcError, match="has no tensor 'a6'"):
         assign(graph(RESIDUAL), table)
 
 

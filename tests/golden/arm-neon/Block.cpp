@@ -1013,7 +1013,7 @@ const char* Block::ErrorText(int error) {
     case kFileTruncated:
       return "the weights file is not as long as it should be";
     case kFileForeign:
-      return "the file is no weights file of mdlc";
+      return "the file is not a weights file of mdlc";
     case kFileVersion:
       return "the weights file has another format version";
     case kOtherTarget:
