@@ -8,6 +8,8 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from mdlc.compiler.window import Window
 
 # Attributes that name themselves otherwise, and those that say nothing to a reader of the header.
@@ -44,7 +46,8 @@ def attributes(what: Any) -> Iterator[str]:
     for field in dataclasses.fields(what):
         value = getattr(what, field.name)
         hidden = field.name in ("kernel", "residual", "activation")
-        if hidden or value is None or value == field.default:
+        # A constant's elements are no attribute to be read.
+        if hidden or isinstance(value, np.ndarray) or value is None or value == field.default:
             continue
         if isinstance(value, Window):
             yield from attributes(value)

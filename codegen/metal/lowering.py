@@ -120,7 +120,7 @@ def lower(
                 node,
                 kernel,
                 schedule,
-                tuple(views[source] for source in _operands(node, absorbed) if source in views),
+                tuple(views[s] for s in _operands(node, absorbed) if s.constant is None),
                 views[node],
                 kernel.pack(node, schedule, metal),
             )

@@ -103,7 +103,7 @@ def lower(
                 node,
                 kernel,
                 schedule,
-                tuple(views[source] for source in node.inputs if source in views),
+                tuple(views[source] for source in node.inputs if source.constant is None),
                 views[node],
                 kernel.pack(node, schedule, own),
                 _scratch(

@@ -191,7 +191,8 @@ CPP_KEYWORDS = frozenset(
 # What the emitted class and its source declare; a layer of that name would hide it.
 CLASS_MEMBERS = frozenset(
     """
-    At Init Input Mat Release Shape Workers arena_ kThreads threads workers_ error input
+    At band strip thread Init Input Mat Release Shape Workers arena_ kThreads threads workers_ error
+    input
     kArenaBytes kWeightBytes mapped_
     decoded_
     mapped_bytes_ memory_ modelpath past trace trace_context weights ErrorText Error kOk
