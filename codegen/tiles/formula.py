@@ -181,9 +181,12 @@ def element_function(op: Elementwise, isa: Dialect) -> Microkernel:
 
 
 def stem(op: Elementwise) -> str:
-    """An operator with its attributes as part of a C++ name: relu, clip_0_6, leakyrelu_0_1."""
+    """An operator with its attributes as part of a C++ name: relu, clip_0_6, leakyrelu_0p1.
+
+    Operators that differ have names that differ: a point is "p", a minus "m".
+    """
     text = re.sub(r"[a-z_]+=", "", str(op)).replace("-", "m").replace(".0,", ",")
-    text = text.replace(".0)", ")")
+    text = re.sub(r"(?<=[0-9])\.(?=[0-9])", "p", text.replace(".0)", ")"))
     return re.sub(r"[^0-9a-z]+", "_", text.lower()).strip("_")
 
 
