@@ -74,6 +74,8 @@ PRIMITIVES: dict[str, int] = {
     # Integers only; a shift by more bits than there are leaves 0, or the sign.
     "bit_and": 2, "bit_or": 2, "bit_xor": 2, "bit_not": 1, "shift_left": 2, "shift_right": 2,
 }  # fmt: skip
+# Primitives of the bits of integers, which have no meaning on numbers in between.
+BITWISE = frozenset({"bit_and", "bit_or", "bit_xor", "bit_not", "shift_left", "shift_right"})
 
 
 def wrap(value: Operand) -> Expr:

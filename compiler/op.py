@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from mdlc.compiler.errors import MdlcError
-from mdlc.compiler.expr import Expr
+from mdlc.compiler.expr import BITWISE, Expr, input_, primitives_of
 from mdlc.compiler.ir import make
 from mdlc.compiler.types import Array, DType, TensorType
 from mdlc.compiler.values import Values, evaluated, joined, largest_of, of_type
@@ -322,7 +322,8 @@ class Elementwise(Op):
 
     def value_bounds(self, node: Node, inputs: Sequence[Values]) -> Values:
         dtype = node.type.dtype
-        if dtype is DType.BOOL:
+        formula = self.expr(*(input_(i) for i in range(self.arity)))
+        if dtype is DType.BOOL or primitives_of(formula) & BITWISE:
             return of_type(dtype)
         channels = node.shape[1] if node.type.rank in (2, 4) else 1
         operands = [

@@ -240,9 +240,9 @@ class Names:
         return names
 
     def unique(self, name: str) -> str:
-        """The name itself, or with the first free number behind it."""
-        if self._layer and name in self._reserved | CPP_KEYWORDS:
-            name += self._layer
+        """The name itself, or with the first free number behind it; never a word of C++."""
+        if name in CPP_KEYWORDS or (self._layer and name in self._reserved):
+            name += self._layer or "_"
         key = name.lower()
         count = self._taken.get(key, 0) + 1
         self._taken[key] = count

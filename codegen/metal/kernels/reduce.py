@@ -1,4 +1,4 @@
-"""Reductions: sums, means, extremes, ArgMax, running sums, local response normalisation.
+"""Sums, means, extremes, ArgMax, running sums and products, local response normalisation.
 
 Few results of many elements are reduced by groups of threads together, in threadgroup memory;
 everything else by one thread for each texel of the result.
@@ -309,7 +309,7 @@ class ArgReduceKernel(ComputeKernel):
 
 
 class CumSumKernel(ComputeKernel):
-    """Running sums: every element adds up those before it."""
+    """Running sums and products: every element adds up or multiplies those before it."""
 
     name = "cumsum"
     layer = "Reduction"
@@ -325,6 +325,7 @@ class CumSumKernel(ComputeKernel):
         x, own = image_of(step.inputs[0]), image_of(step.output)
         length = node.shape[op.axis]
         kind = "int" if own.element == "int" else "float"
+        name, start, update = ("product", 1, "*=") if op.product else ("sum", 0, "+=")
         lines = [f"{own.element}4 result = {own.element}4(0);"]
         for lane in range(LANES):
             channel = lane_channel(own, lane)
@@ -338,20 +339,20 @@ class CumSumKernel(ComputeKernel):
                 first, last = (f"{here} + 1" if op.exclusive else f"{here}"), str(length)
             lines += [
                 "{",
-                f"{kind} sum = 0;",
+                f"{kind} {name} = {start};",
                 f"for (uint i = {first}; i < {last}; ++i) {{",
-                f"sum += {kind}({element_text('x', x, x.position(logical))});",
+                f"{name} {update} {kind}({element_text('x', x, x.position(logical))});",
                 "}",
-                f"result.{'xyzw'[lane]} = {own.element}(sum);",
+                f"result.{'xyzw'[lane]} = {own.element}({name});",
                 "}",
             ]
         grid = (own.width, own.height, own.layers)
         lines.append(f"y.write(result, position.xy, {layer(own)});")
-        name = f"cumsum_{own.label}_axis{own.type.physical_axis(op.axis)}"
-        head = declaration(name, [(x.element, "read", "x"), (own.element, "write", "y")], [])
+        label = f"running_{name}_{own.label}_axis{own.type.physical_axis(op.axis)}"
+        head = declaration(label, [(x.element, "read", "x"), (own.element, "write", "y")], [])
         text = f"// {op.words}\n{head} {{\n{guard(grid)}" + "\n".join(lines) + "\n}\n"
         work = Work(0, node.type.size * length // 2)
-        return ComputeCode(name, text, grid=grid, group=group_for(grid), work=work)
+        return ComputeCode(label, text, grid=grid, group=group_for(grid), work=work)
 
 
 class LrnKernel(ComputeKernel):
