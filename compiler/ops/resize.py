@@ -252,9 +252,11 @@ class Resize(Op):
         return self.mode != "cubic" and abs(self.extrapolation) <= 1
 
     def value_bounds(self, node: Node, inputs: Sequence[Values]) -> Values:
-        x, grows = inputs[0], 1.0
+        source, grows = node.inputs[0].type, 1.0
+        apart = source.rank in (2, 4) and self.untouched(1, source.shape[1])
+        x = inputs[0] if apart else inputs[0].together()
         if self.mode == "cubic":
-            taps = [self.taps(*each)[1] for each in enumerate(node.inputs[0].shape)]
+            taps = [self.taps(*each)[1] for each in enumerate(source.shape)]
             grows = math.prod(float(np.abs(weights).sum(1).max()) for weights in taps)
         outside = abs(self.extrapolation) if self._leaves else 0.0
         return Values(np.maximum(x.times(grows).most, outside), x.mean, x.deviation)
