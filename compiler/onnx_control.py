@@ -93,7 +93,8 @@ class ControlNode:
             what = "its trip count" if index == 0 else "its condition"
             raise self.error(
                 f"{what} is computed at run time",
-                "fix the input that it depends on, or export the model without control flow",
+                "fix the input that it depends on with --fix, or export the model without control "
+                "flow",
             )
         return value
 
@@ -138,7 +139,7 @@ def _chosen(n: ControlNode, condition: Node, yes: Value, no: Value) -> Node:
     if not (isinstance(yes, Node) and isinstance(no, Node) and yes.type == no.type):
         raise n.error(
             "its condition is computed at run time, and its branches give different types",
-            "fix the input or the dimensions that the condition depends on, with --shape",
+            "fix the input or the dimensions that the condition depends on, with --shape or --fix",
         )
     shape = () if condition.shape == () else (1,) * max(1, len(yes.shape))
     flag = condition if shape == condition.shape else make(Reshape(shape), condition)

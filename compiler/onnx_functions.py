@@ -32,13 +32,14 @@ class Body:
 
 def has_function(proto: onnx.NodeProto, opsets: Mapping[str, int]) -> bool:
     """Whether a node's operator is known as a function of others."""
-    if _is_microsoft(proto):
+    if is_microsoft(proto):
         return bool(proto.op_type in FUNCTIONS)
     schema = _schema(proto.op_type, proto.domain, opsets.get(proto.domain, 0))
     return schema is not None and bool(schema.all_function_opset_versions)
 
 
-def _is_microsoft(proto: onnx.NodeProto) -> bool:
+def is_microsoft(proto: onnx.NodeProto) -> bool:
+    """Whether a node is of ONNX Runtime's own domain."""
     # ONNX Runtime's optimiser puts this one operator of its own into ONNX's domain.
     return bool(proto.domain == DOMAIN or proto.op_type == "SimplifiedLayerNormalization")
 
@@ -66,7 +67,7 @@ def function_body(
         MdlcError: the node has a form of its operator that has no body.
     """
     given: dict[str, onnx.AttributeProto] = {}
-    if _is_microsoft(proto):
+    if is_microsoft(proto):
         found = microsoft_function(proto, inputs) if proto.op_type in FUNCTIONS else None
     else:
         schema = _schema(proto.op_type, proto.domain, opsets.get(proto.domain, 0))

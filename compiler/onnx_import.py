@@ -15,7 +15,7 @@ from mdlc.compiler.ir import Graph, Node
 from mdlc.compiler.onnx_control import CONTROL, ControlNode, Value
 from mdlc.compiler.onnx_declared import Unsettled, choices, chosen, declared_shapes
 from mdlc.compiler.onnx_fold import fold, folded
-from mdlc.compiler.onnx_functions import function_body, has_function
+from mdlc.compiler.onnx_functions import function_body, has_function, is_microsoft
 from mdlc.compiler.onnx_inputs import check_declared, import_inputs
 from mdlc.compiler.onnx_load import (
     EXPORT_AGAIN,
@@ -97,7 +97,7 @@ def _tensor(value: Value, output: str) -> Node:
     if isinstance(value, Node):
         if value.type.size == 0:
             raise MdlcError(f"has no elements: {value.type}", node=f"output {output!r}",
-                            hint="cut the model before it")  # fmt: skip
+                            hint="remove it, or give the inputs shapes without a 0")  # fmt: skip
         return value
     raise MdlcError("is a sequence, not a tensor", node=f"output {output!r}",
                     hint="export the model with tensors only")  # fmt: skip
@@ -192,6 +192,9 @@ class _Importer:
         tensors = [value if isinstance(value, Node) else None for value in inputs]
         while tensors and tensors[-1] is None:
             tensors.pop()
+        # First of all: a function would take no notice of attributes that it does not know.
+        if proto.domain in ONNX_DOMAINS and not is_microsoft(proto):
+            check_node(self.described(proto, tensors), proto)
         if key not in Op.importers:
             return self.function(proto, tensors)
         try:
@@ -251,17 +254,19 @@ class _Importer:
             for every, name in zip(zip(*results, strict=True), proto.output, strict=False)
         ]
 
-    def node(self, proto: onnx.NodeProto, inputs: list[Node | None]) -> list[Node]:
-        """The nodes for the outputs of an ONNX node, folded where they can be."""
-        where = describe(proto)
-        attributes = attributes_of(proto, self.folder, where)
+    def described(self, proto: onnx.NodeProto, inputs: Sequence[Node | None]) -> OnnxNode:
+        """A node as operators and the specification see it."""
+        attributes = attributes_of(proto, self.folder, describe(proto))
         opset = self.opsets.get(proto.domain, 1)
-        n = OnnxNode(
+        return OnnxNode(
             proto.op_type, opset, inputs, tuple(proto.output), attributes, node_label(proto),
             [self.declared.get(name) for name in proto.output],
         )  # fmt: skip
-        if proto.domain in ONNX_DOMAINS:
-            check_node(n, proto)
+
+    def node(self, proto: onnx.NodeProto, inputs: list[Node | None]) -> list[Node]:
+        """The nodes for the outputs of an ONNX node, folded where they can be."""
+        where = describe(proto)
+        n = self.described(proto, inputs)
         try:
             made = Op.importers[importer_key(proto)].from_onnx(n)
             found = [made] if isinstance(made, Node) else list(made)

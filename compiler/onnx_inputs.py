@@ -97,6 +97,9 @@ def _given(
     where = f"input {proto.name!r}"
     shape = tuple(int(d) for d in given)
     kind = _tensor(proto, where)
+    if min(shape, default=0) < 0:
+        raise MdlcError(f"--shape gives {min(shape)}, a negative dimension", node=where,
+                        hint="write every dimension as a whole number")  # fmt: skip
     if not kind.HasField("shape"):
         return shape
     dims = _dims(kind, where)

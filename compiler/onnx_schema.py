@@ -30,6 +30,9 @@ _ONNX_TYPES = {
     DType.BOOL: "tensor(bool)",
 }
 
+# The schemas say of operators that take any number of inputs that they take 2^31 - 1.
+MANY = 1000
+
 
 @cache
 def _schema(op_type: str, opset: int) -> onnx.defs.OpSchema | None:
@@ -57,12 +60,18 @@ def check_node(n: OnnxNode, proto: onnx.NodeProto) -> None:
         return
     given = len(n.inputs)
     if not schema.min_input <= given <= schema.max_input:
-        most = "" if schema.max_input > 1000 else f" to {schema.max_input}"
-        raise n.error(f"has {given} inputs, where the operator takes {schema.min_input}{most}")
+        takes = _range(schema.min_input, schema.max_input)
+        raise n.error(f"has {given} input{'s' * (given != 1)}, where the operator takes {takes}")
     if len(n.outputs) > schema.max_output:
         raise n.error(f"has {len(n.outputs)} outputs, where the operator has {schema.max_output}")
     _check_attributes(n, proto, schema)
     _check_types(n, schema, n.inputs)
+
+
+def _range(least: int, most: int) -> str:
+    if most > MANY:
+        return f"{least} or more"
+    return str(most) if least == most else f"{least} to {most}"
 
 
 def _check_attributes(n: OnnxNode, proto: onnx.NodeProto, schema: onnx.defs.OpSchema) -> None:

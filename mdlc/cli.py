@@ -29,7 +29,8 @@ class DefaultGroup(click.Group):
         """Puts the default command in front where none is named."""
         own = {option for parameter in self.get_params(ctx) for option in parameter.opts}
         if args and args[0] not in self.commands and args[0] not in own:
-            self._check_first(args[0])
+            if not args[0].startswith("-"):
+                self._check_first(args[0])
             args = [self.default, *args]
         return super().parse_args(ctx, args)
 

@@ -78,11 +78,11 @@ def test_protobuf_of_something_else() -> None:
     )
 
 
-@pytest.mark.parametrize("opset", [6, 1, onnx.defs.onnx_opset_version() + 1])
+@pytest.mark.parametrize("opset", [0, onnx.defs.onnx_opset_version() + 1])
 def test_operator_set(opset: int) -> None:
     newest = onnx.defs.onnx_opset_version()
     assert refusal(relu(opset=opset)) == (
-        f"the model: operator set {opset} is not supported; export it with one from 7 to {newest}"
+        f"the model: operator set {opset} is not supported; export it with one from 1 to {newest}"
     )
 
 
@@ -105,7 +105,7 @@ def test_no_outputs() -> None:
 def test_all_missing_operators_are_named() -> None:
     proto = model(
         [
-            node("FusedConv", "x", "a", domain="com.microsoft", name="fused"),
+            node("BeamSearch", "x", "a", domain="com.microsoft", name="beam"),
             node("Det", "a", "b"),
             node("Det", "b", "c", name="second"),
             node("Nonsense", "c", "y"),
@@ -114,7 +114,7 @@ def test_all_missing_operators_are_named() -> None:
     )
     assert refusal(proto) == (
         "operators that mdlc does not have: Det (2x: 'b', 'second'); Nonsense (1x: 'y'); "
-        "com.microsoft.FusedConv (1x: 'fused'); export the model with standard operators, without "
+        "com.microsoft.BeamSearch (1x: 'beam'); export the model with standard operators, without "
         "those of 'com.microsoft'; export the model without them, or cut it before them"
     )
 
@@ -127,8 +127,8 @@ def test_missing_operators_come_before_all_else() -> None:
 @pytest.mark.parametrize(
     ("op", "hint"),
     [
-        (node("Loop", "x", "y"), "unroll loops"),
-        (node("SequenceConstruct", "x", "y"), "instead of sequences"),
+        (node("Unique", "x", "y"), "export the model without them, or cut it before them"),
+        (node("BeamSearch", "x", "y", domain="com.microsoft"), "with standard operators"),
         (
             node("Gradient", "x", "y", domain="ai.onnx.preview.training"),
             "for inference, not for training",
@@ -137,6 +137,20 @@ def test_missing_operators_come_before_all_else() -> None:
 )
 def test_hints_for_missing_operators(op: onnx.NodeProto, hint: str) -> None:
     assert hint in refusal(model([op]))
+
+
+@pytest.mark.parametrize(
+    ("nodes", "sentence"),
+    [
+        ([node("SequenceConstruct", "x x", "y")], "output 'y': is a sequence, not a tensor"),
+        (
+            [node("SequenceConstruct", "x x", "s"), node("Relu", "s", "y")],
+            "node 'y' (Relu): reads a sequence",
+        ),
+    ],
+)
+def test_sequences_where_tensors_belong(nodes: list[onnx.NodeProto], sentence: str) -> None:
+    assert refusal(model(nodes)) == f"{sentence}; export the model with tensors only"
 
 
 def test_training_mode() -> None:
@@ -153,16 +167,52 @@ def test_operator_newer_than_the_operator_set() -> None:
     )
 
 
-def test_condition_at_run_time() -> None:
+def test_branches_of_different_types() -> None:
+    """A condition at run time chooses between two tensors of one type."""
     bodies = {
-        key: helper.make_graph([node("Relu", "x", key)], key, [], [value(key)])
-        for key in ("then_branch", "else_branch")
+        key: helper.make_graph([op], key, [], [value(key, None)])
+        for key, op in (
+            ("then_branch", node("Relu", "x", "then_branch")),
+            ("else_branch", node("Concat", "x x", "else_branch", axis=0)),
+        )
     }
     proto = model([node("If", "go", "y", name="choice", **bodies)],
                   [value("x"), value("go", (), TensorProto.BOOL)])  # fmt: skip
     assert refusal(proto) == (
-        "node 'choice' (If): its condition is computed at run time; export the model without "
-        "control flow, or fix dimensions with --shape"
+        "node 'choice' (If): its condition is computed at run time, and its branches give "
+        "different types; fix the input or the dimensions that the condition depends on, with "
+        "--shape or --fix"
+    )
+
+
+def loop(reads: str, **more: Any) -> onnx.ModelProto:
+    boolean = TensorProto.BOOL
+    body = helper.make_graph(
+        [node("Relu", "a", "b"), node("Identity", "on", "still")], "body",
+        [value("i", (), INT64), value("on", (), boolean), value("a")],
+        [value("still", (), boolean), value("b")],
+    )  # fmt: skip
+    return model([node("Loop", reads, "y", name="loop", body=body)], **more)
+
+
+@pytest.mark.parametrize(
+    ("reads", "kind", "what"),
+    [("n _ x", INT64, "its trip count"), ("_ n x", TensorProto.BOOL, "its condition")],
+)
+def test_loops_whose_length_is_unknown(reads: str, kind: int, what: str) -> None:
+    assert refusal(loop(reads, inputs=[value("x"), value("n", (), kind)])) == (
+        f"node 'loop' (Loop): {what} is computed at run time; fix the input that it depends on "
+        "with --fix, or export the model without control flow"
+    )
+
+
+def test_loops_of_absurd_length() -> None:
+    assert refusal(loop("n _ x", weights=[weight("n", 1 << 40, np.int64)])) == (
+        "node 'loop' (Loop): its 1099511627776 iterations would become 2199023255552 nodes; at "
+        "most 200000 are unrolled"
+    )
+    assert refusal(model([node("Loop", "x", "y")])) == (
+        "node 'y' (Loop): its body is missing; export the model again"
     )
 
 
@@ -236,8 +286,9 @@ def test_inputs_and_outputs_listed_twice() -> None:
 @pytest.mark.parametrize(
     ("op", "reason"),
     [
-        (node("Relu", "x x", "y"), "has 2 inputs, where the operator takes 1 to 1"),
-        (node("Conv", "x", "y"), "has 1 inputs, where the operator takes 2 to 3"),
+        (node("Relu", "x x", "y"), "has 2 inputs, where the operator takes 1"),
+        (node("Einsum", "x x", "y", equation="ab,cdd"), "'cdd' does not fit f32[1,4]"),
+        (node("Conv", "x", "y"), "has 1 input, where the operator takes 2 to 3"),
         (node("Add", "_ x", "y"), "input 0 (A) is missing"),
         (node("Relu", "x", "y more"), "has 2 outputs, where the operator has 1"),
         (node("Relu", "x", "y", depth=3), "attribute 'depth' is unknown to operator set 17"),
@@ -378,7 +429,10 @@ def test_open_dimensions() -> None:
          "x=1,4"),
         ({"x": (1, 5)}, "input 'x': --shape gives 5 for dimension 1, which the model fixes at 4; "
          "as in --shape x=1,4"),
-        ({"x": (0, 4)}, "input 'x': shape [0, 4] has a dimension below 1; export the model again"),
+        ({"x": (0, 4)}, "output 'y': has no elements: f32[0,4]; remove it, or give the inputs "
+         "shapes without a 0"),
+        ({"x": (-1, 4)}, "input 'x': --shape gives -1, a negative dimension; write every dimension "
+         "as a whole number"),
         ({"x": (1 << 31, 4)}, "input 'x': shape [2147483648, 4] is far too large; a tensor has at "
          "most 2147483647 elements"),
     ],

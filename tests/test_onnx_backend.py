@@ -97,12 +97,17 @@ def test_node(case: onnx.backend.test.loader.TestCase) -> None:
 
 
 def _with_constants(model: onnx.ModelProto, inputs: dict[str, Array]) -> onnx.ModelProto:
-    """The model with its integer inputs of rank 0 and 1, and all but the first, as initialisers."""
+    """The model with its parameters as initialisers: inputs of rank 0 and 1, all but the first; the
+    first too, where it is one whole number and alone.
+    """
+    alone = len(model.graph.input) == 1
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     for index, proto in enumerate(model.graph.input):
         array = inputs[proto.name]
-        if index and array.ndim <= 1 and (array.dtype.kind == "i" or array.size <= 1):
+        whole = array.dtype.kind == "i"
+        parameter = array.ndim <= 1 and (whole or array.size <= 1)
+        if (index and parameter) or (alone and whole and array.ndim == 0):
             copy.graph.initializer.append(onnx.numpy_helper.from_array(array, proto.name))
             kept = [p for p in copy.graph.input if p.name != proto.name]
             del copy.graph.input[:]

@@ -11,12 +11,11 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from mdlc.codegen.code import C_TYPES, Body, Function
 from mdlc.codegen.gemm.strides import Dim, joined, logical_strides, nest, pointer
 from mdlc.codegen.isa.base import KernelIsa
 from mdlc.codegen.kernel import Kernel, Schedule, Step
+from mdlc.codegen.tiles.formula import element_literal
 from mdlc.compiler.ir import Node
 from mdlc.compiler.op import Op
 from mdlc.compiler.ops.channel_shuffle import ChannelShuffle
@@ -29,7 +28,6 @@ from mdlc.compiler.ops.slice import Slice
 from mdlc.compiler.ops.space_to_depth import SpaceToDepth
 from mdlc.compiler.ops.tile import Tile
 from mdlc.compiler.ops.transpose import Transpose
-from mdlc.compiler.types import DType
 
 
 @dataclass(frozen=True)
@@ -230,7 +228,7 @@ class Movement(Kernel):
             and node.op.mode == "constant"
             and node.type.size != sum(math.prod(block.shape) for block in blocks)
         ):
-            parts.insert(0, self._fill(node.op, step, kind))
+            parts.insert(0, self._fill(node.op, step))
         shapes = "x".join(map(str, node.inputs[0].type.physical_shape))
         target = "x".join(map(str, node.type.physical_shape))
         name = f"{type(node.op).__name__.lower()}_{shapes}_to_{target}_{node.type.dtype.value}"
@@ -243,15 +241,13 @@ class Movement(Kernel):
                 for word, source in zip(names, node.inputs, strict=True)
                 if source.constant is None
             ],
-            includes=("cstdint", "cstring"),
+            includes=("cstdint", "cstring", *_limits(node.op)),
         )
 
     @staticmethod
-    def _fill(op: Pad, step: Step, kind: str) -> Body:
+    def _fill(op: Pad, step: Step) -> Body:
         dims = joined(step.node.shape, [logical_strides(step.output)], 0)
-        value = f"static_cast<{kind}>({op.value!r})" if op.value else "0"
-        if op.value and step.node.type.dtype is DType.F16:
-            value = f"0x{int(np.float16(op.value).view(np.uint16)):04X}U"
+        value = element_literal(op.value, step.node.type.dtype)
         body = f"*({pointer('y', dims, 0)}) = {value};"
         return nest([dim.count for dim in dims], body, shared=True)
 
@@ -267,6 +263,11 @@ class Movement(Kernel):
         to = pointer("y", dims, 0, block.to_offset)
         of = pointer(source, dims, 1, block.of_offset)
         return nest([dim.count for dim in dims], f"*({to}) = *({of});", shared=True)
+
+
+def _limits(op: Op) -> tuple[str, ...]:
+    """The header of infinities and NaN, where a border is one."""
+    return () if not isinstance(op, Pad) or math.isfinite(op.value) else ("limits",)
 
 
 KERNELS = (Movement(),)

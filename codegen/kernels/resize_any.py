@@ -11,6 +11,7 @@ from mdlc.codegen.code import C_TYPES, Function
 from mdlc.codegen.gemm.strides import Dim, logical_strides, nest, pointer
 from mdlc.codegen.isa.base import KernelIsa
 from mdlc.codegen.kernel import Kernel, Schedule, Step
+from mdlc.codegen.tiles.formula import element_literal
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.resize import Resize
 from mdlc.compiler.types import Array, DType
@@ -96,18 +97,19 @@ class ResizeAnyKernel(Kernel):
         to = "to[c]" if channel else "*to"
         body = self._sum(node, axes, taps, of, channel)
         if outside:
-            value = f"static_cast<{C_TYPES[source.dtype]}>({op.extrapolation!r})"
+            value = element_literal(op.extrapolation, source.dtype)
             body = f"{to} = ({' || '.join(outside)}) ? {value} : {body};"
         else:
             body = f"{to} = {body};"
         lines.append(f"for (int c = 0; c < {count}; ++c) {{\n{body}\n}}" if count > 1 else body)
+        limits = () if math.isfinite(op.extrapolation) else ("limits",)
         shape = "x".join(map(str, source.physical_shape))
         target = "x".join(map(str, node.type.physical_shape))
         return step.function(
             f"resize_{op.mode}_{shape}_to_{target}_{source.dtype.value}",
             nest([dim.count for dim in dims], "\n".join(lines), shared=True),
             comment=[f"{op}"],
-            includes=("cmath", "cstdint"),
+            includes=("cmath", "cstdint", *limits),
         )
 
     @staticmethod

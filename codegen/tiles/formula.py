@@ -11,12 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mdlc.codegen.code import Microkernel
+from mdlc.codegen.code import C_TYPES, Microkernel
 from mdlc.codegen.isa.dialect import Dialect
 from mdlc.codegen.isa.scalar import SCALAR
 from mdlc.codegen.tiles.vector_math import FORMULAS, FUNCTIONS, HALF_FUNCTIONS
 from mdlc.compiler.expr import Expr, input_, primitives_of
 from mdlc.compiler.op import Elementwise
+from mdlc.compiler.types import DType
 
 MASKS = frozenset({"lt", "le", "eq", "is_nan", "and", "or", "xor", "not"})
 # An expression is named when it is used twice or would make its line longer than this.
@@ -32,6 +33,20 @@ def literal(value: float) -> str:
         return text if value > 0 else f"-{text}"
     text = repr(float(str(np.float32(value))))
     return f"{text}F"
+
+
+def element_literal(value: float, dtype: DType) -> str:
+    """A value as a C++ constant of an element type, an infinity or NaN with <limits>; float16 as
+    its bits.
+    """
+    if dtype is DType.F16:
+        return f"0x{int(np.float16(value).view(np.uint16)):04X}U" if value else "0"
+    kind = C_TYPES[dtype]
+    if math.isnan(value):
+        return f"std::numeric_limits<{kind}>::quiet_NaN()"
+    if math.isinf(value):
+        return f"{'-' if value < 0 else ''}std::numeric_limits<{kind}>::infinity()"
+    return f"static_cast<{kind}>({value!r})" if value else "0"
 
 
 @dataclass(frozen=True)
