@@ -51,7 +51,7 @@ HOST_NAMES = frozenset(
     Compute Copy Dispatch Encode Encoder Fill OutputStage Interpolation Layer MTL NS Place Run
     Texture buffers_ commands device device_ encoder heap_ kGpuError kMatrixKernels kNoDevice
     kNoKernel kNoLibrary kPipelines kTextures library_ librarypath matrices_ pipelines_ queue_
-    textures_ weights_
+    textures_ weights_ autoreleased
     """.split()  # noqa: SIM905
 )
 

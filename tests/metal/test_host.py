@@ -53,7 +53,7 @@ def test_whole_class_agrees_with_onnxruntime(program: MetalProgram) -> None:
         (lambda data: data[:40], "not as long as it should be"),
         (lambda data: data[:-64], "not as long as it should be"),
         (lambda data: data + b"x", "not as long as it should be"),
-        (lambda data: b"X" + data[1:], "no weights file of mdlc"),
+        (lambda data: b"X" + data[1:], "not a weights file of mdlc"),
         (lambda data: data[:16] + b"generic\0" + data[24:], "made for another target"),
         (lambda data: data[:32] + bytes(16) + data[48:], "made for another model"),
         (lambda data: data[:-1] + bytes([data[-1] ^ 1]), "damaged"),

@@ -45,6 +45,11 @@ REFUSED = {
     ("Conv2D", "bytes_deep"): "bytes are shifted in layers of their own",
     ("MaxPool2D", "i8"): "8-bit integers are halves in textures",
     ("MaxPool2D", "u8"): "8-bit integers are halves in textures",
+    ("Resize", "i8"): "floats only",
+    ("Resize", "volume"): "images only",
+    ("Resize", "volume_linear"): "images only",
+    ("Resize", "matrix"): "images only",
+    ("Resize", "crop"): "values beyond the image",
 }
 # Operators that Metal does not have: those of quantised networks, of bits, recurrent layers, and
 # what is read or written where another tensor says.

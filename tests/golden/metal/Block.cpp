@@ -198,7 +198,7 @@ void Block::Release() {
 
 int Block::Init(const char* modelpath, const char* librarypath, MTL::Device* device) {
   Release();
-  NS::AutoreleasePool* pool = NS::AutoreleasePool::alloc()->init();
+  NS::AutoreleasePool* autoreleased = NS::AutoreleasePool::alloc()->init();
   device_ = device != nullptr ? device->retain() : MTL::CreateSystemDefaultDevice();
   int error = device_ == nullptr ? static_cast<int>(kNoDevice) : kOk;
   if (error == kOk) {
@@ -231,7 +231,7 @@ int Block::Init(const char* modelpath, const char* librarypath, MTL::Device* dev
   }
   if (error == kOk) error = Reserve();
   if (error != kOk) Release();
-  pool->release();
+  autoreleased->release();
   return error;
 }
 
@@ -322,9 +322,9 @@ int Block::infer(MTL::Texture* picture, Mat& logits_mat) {
 // One inference, whose outputs are copied if all went well.
 int Block::Compute(MTL::Texture* picture, Mat& logits_mat) {
   if (!Fits(logits_mat, 1, 1, 10, Mat::kFloat32, 40)) return kBadOutput;
-  NS::AutoreleasePool* pool = NS::AutoreleasePool::alloc()->init();
+  NS::AutoreleasePool* autoreleased = NS::AutoreleasePool::alloc()->init();
   const int error = Run(picture);
-  pool->release();
+  autoreleased->release();
   if (error != kOk) return error;
   CopyOut(buffers_[1]->contents(), logits_mat, 1, 40);
   return kOk;
