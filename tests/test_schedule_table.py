@@ -341,7 +341,7 @@ def test_tables_are_dependencies(model: str, table: Path, tmp_path: Path) -> Non
 def test_explain_says_who_chose(model: str, table: Path, capsys: Captured) -> None:
     shown = succeeded(capsys, "explain", model, "-t", TARGET, "--tuned", str(table))
     _, ways = choices()[0]
-    head = next(line for line in shown.splitlines() if line.startswith("stem: "))
+    head = next(line for line in shown.splitlines() if line.startswith("stem_c: "))
     assert head.endswith(f"chosen by {table} (Abacus 1)")
     rows = shown[shown.index(head) :].splitlines()[1:]
     assert rows[0].split()[-1] == "nanoseconds"
@@ -350,7 +350,7 @@ def test_explain_says_who_chose(model: str, table: Path, capsys: Captured) -> No
     assert str(ways[1].schedule) in winner
     assert winner.split()[-1] == "7"
     assert rows.index(winner) == 2
-    pool = next(line for line in shown.splitlines() if line.startswith("pooled: "))
+    pool = next(line for line in shown.splitlines() if line.startswith("pool: "))
     assert pool.endswith("chosen by the cost model")
     alone = succeeded(capsys, "explain", model, "-t", TARGET, "--no-tuned")
     assert "nanoseconds" not in alone
