@@ -141,7 +141,7 @@ def test_numbers() -> None:
     assert parse_numbers("1, 2.5,3", "--mean") == (1.0, 2.5, 3.0)
     assert parse_numbers(7, "--mean") == (7.0,)
     assert parse_numbers([1, 2], "--mean") == (1.0, 2.0)
-    with pytest.raises(MdlcError, match="--mean: 'a,b' is no list"):
+    with pytest.raises(MdlcError, match="--mean: 'a,b' is not a list"):
         parse_numbers("a,b", "--mean")
 
 
@@ -195,8 +195,8 @@ def test_bad_inputs(tmp_path: Path) -> None:
     np.savez(tmp_path / "shape.npz", x=np.zeros((1, 3, 5, 5)))
     np.savez(tmp_path / "text.npz", x=np.full((1, 3, 5, 6), "a"))
     for name, told in {
-        "bad.npz": "no NPZ file",
-        "bad.png": "not a picture",
+        "bad.npz": "not a readable NPZ file",
+        "bad.png": "not a readable picture",
         "two.npz": "no value for input 'x'",
         "shape.npz": r"\[1, 3, 5, 5\], not \[1, 3, 5, 6\]",
         "text.npz": "values, not f32",
