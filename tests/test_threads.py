@@ -137,7 +137,7 @@ POOL = """
 #include "Samples.cpp"
 #include <cstdio>
 int main() {
-  ThreadPool pool(3);  // never started: workers to which the system gives no time
+  Samples_internal::ThreadPool pool(3);  // never started: workers to which the system gives no time
   int sum = 0;
   for (int round = 0; round < 50; ++round) {
     pool.Run(101, [&](int i, int) { sum += i; });
