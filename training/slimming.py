@@ -137,7 +137,9 @@ def slim(
     """
     schedule = schedule or Schedule()
     if not 0 < share < 1:
-        raise MdlcError(f"{share:g} is no share", node="share", hint="choose one between 0 and 1")
+        raise MdlcError(
+            f"{share:g} is not a share", node="share", hint="choose one between 0 and 1"
+        )
     if of not in MEASURES:
         raise MdlcError(f"no measure {of!r}", node="of", hint="choose macs, params or latency")
     torch.manual_seed(seed)
