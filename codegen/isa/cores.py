@@ -1,8 +1,10 @@
 """Processor cores as data: what the cost model counts with. A new core is an entry of CORES.
 
-Figures are of the vendors' software optimisation guides and of the scheduling models of LLVM
-(llvm/lib/Target), which are made of those guides; each entry says which. Nobody publishes what a
-core reads from main memory, so `stream_bytes` is the same for all.
+Each entry names where its figures can be checked: the vendors' software optimisation guides and
+the scheduling models of LLVM (llvm/lib/Target). Only parts of LLVM's models of Cortex-A55, A57,
+Neoverse N1, Firestorm, Zen 4 and Skylake server were read for them; other figures have not been
+checked against their source yet. Nobody publishes what a core reads from main memory, so
+`stream_bytes` is the same for all.
 """
 
 from __future__ import annotations
