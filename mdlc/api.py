@@ -26,6 +26,7 @@ from mdlc.output import write_files
 from mdlc.pipeline import stages
 from mdlc.precision.fp16 import HalfPrecision
 from mdlc.precision.int8 import LowPrecision
+from mdlc.recipe import completed
 from mdlc.report import Report, report_of
 from mdlc.version import __version__
 
@@ -120,13 +121,15 @@ def compile(
         MdlcError: the model or an argument is bad, or the network uses what mdlc does not have.
         TypeError: an option that there is not.
     """
-    asked = CompileOptions.of(options, keywords)
+    given = CompileOptions.of(options, keywords)
     tell = progress or (lambda text: None)
-    target = asked.found_target()
-    backend, how, tables = target.backend, asked.preprocess, asked.tables
+    target = given.found_target()
+    backend, tables = target.backend, given.tables
     tuned = shipped_tables(backend) if tables is None else read_tables(tables, backend)
     tell("reading the model")
     source = read_model(model, example_inputs)
+    asked = completed(given, source.onnx)
+    how = asked.preprocess
     shapes = None if asked.shapes is None else parse_shapes(asked.shapes)
     fixed = None if asked.fix is None else parse_fixed(asked.fix)
     imported = import_model(source.path or source.onnx, shapes=shapes, fixed=fixed)
@@ -167,7 +170,7 @@ def compile(
     info = Info(
         source.file_name,
         source.sha256,
-        asked.command_line(source.file_name, target),
+        given.command_line(source.file_name, target),
         __version__,
         {node.name: note for node in graph.inputs if (note := input_note(how))},
     )

@@ -10,6 +10,7 @@ from mdlc.inputs.preprocess import preprocess
 from mdlc.inputs.sources import read_model
 from mdlc.options import CompileOptions, parse_fixed, parse_shapes
 from mdlc.pipeline import optimise
+from mdlc.recipe import completed
 
 
 def graph_at_stage(model: Path, options: CompileOptions, stage: str | None) -> Graph:
@@ -19,6 +20,7 @@ def graph_at_stage(model: Path, options: CompileOptions, stage: str | None) -> G
         MdlcError: the model or an option is bad, or there is no such pass.
     """
     source = read_model(model)
+    options = completed(options, source.onnx)
     shapes = None if options.shapes is None else parse_shapes(options.shapes)
     fixed = None if options.fix is None else parse_fixed(options.fix)
     imported = import_model(source.path or source.onnx, shapes=shapes, fixed=fixed)

@@ -152,9 +152,14 @@ class CompileOptions:
         None, "--std", group=Group.INPUT, metavar="S[,S,S]", **_numbers("--std"),
         help="Divides what is left after --mean.",
     )  # fmt: skip
-    channel_order: str = option(
-        "rgb", "--channel-order", group=Group.INPUT, choices=("rgb", "bgr"),
-        help="Order of channels that the network was trained on.",
+    channel_order: str | None = option(
+        None, "--channel-order", group=Group.INPUT, choices=("rgb", "bgr"),
+        help="Order of channels that the network was trained on; default: rgb.",
+    )  # fmt: skip
+    recipe: str | os.PathLike[str] | None = option(
+        None, "--recipe", group=Group.INPUT, metavar="FILE", path="file",
+        help="Options of what stands around the network from this TOML file, where they are not "
+        "given; see the documentation of recipes.",
     )  # fmt: skip
     core: str | None = option(
         None, "--core", group=Group.TARGET, metavar="CORE",
@@ -256,7 +261,7 @@ class CompileOptions:
     def preprocess(self) -> Preprocess:
         """What stands in front of the network."""
         mean, std = parse_numbers(self.mean, "--mean"), parse_numbers(self.std, "--std")
-        return Preprocess(self.input_format, mean, std, self.channel_order)
+        return Preprocess(self.input_format, mean, std, self.channel_order or "rgb")
 
     @property
     def tables(self) -> tuple[Path, ...] | None:

@@ -38,7 +38,8 @@ def command(job: Job, output: Path, dependencies: Path | None) -> None:
     compiled = job.compile()
     paths = compiled.write(output)
     if dependencies is not None:
-        read = [*compiled.model.files, *(job.options.tables or ())]
+        recipe = [] if job.options.recipe is None else [Path(job.options.recipe)]
+        read = [*compiled.model.files, *(job.options.tables or ()), *recipe]
         write_file(dependencies, depfile(paths, read))
     console = out()
     for path in paths:

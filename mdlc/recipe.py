@@ -1,0 +1,158 @@
+"""Recipes: what stands around a network, kept in a TOML file or in the model's own metadata.
+
+A recipe says once, where it is reviewed, what would otherwise stand in every command line: how
+pictures become the network's input. Its keys are the options of the command line without their
+dashes, each in the section of its group:
+
+    [input]
+    frame = true
+    fit = "letterbox"
+    mean = [123.7, 116.3, 103.5]
+
+An option that is given goes before the recipe's file, and the file before the model's metadata
+(the same text under the key `mdlc.recipe`). A section is an entry of SECTIONS.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from mdlc.compiler.errors import MdlcError, choose
+from mdlc.option import Group, Option, options_of
+from mdlc.options import CompileOptions
+
+# Sections by name, with the options that may stand in each.
+SECTIONS: Mapping[str, Group] = {"input": Group.INPUT}
+METADATA_KEY = "mdlc.recipe"
+_THE_FILE = "recipe"  # the option that names the file cannot stand in it
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Options as a recipe gives them.
+
+    Attributes:
+        source: the file, or the model's metadata, for messages.
+        values: what it says, by field of CompileOptions, checked.
+    """
+
+    source: str
+    values: Mapping[str, Any]
+
+    def completing(self, options: CompileOptions) -> CompileOptions:
+        """The options, with the recipe's where nothing was given.
+
+        Raises:
+            MdlcError: two of them contradict each other.
+        """
+        missing = {n: v for n, v in self.values.items() if getattr(options, n) in (None, False)}
+        return replace(options, **missing)
+
+
+def completed(options: CompileOptions, model: onnx.ModelProto) -> CompileOptions:
+    """Options completed by the recipe that they name, and by the model's own.
+
+    Raises:
+        MdlcError: a recipe cannot be read, or says what no option says.
+    """
+    if options.recipe is not None:
+        options = read_recipe(Path(options.recipe)).completing(options)
+    found = model_recipe(model)
+    return options if found is None else found.completing(options)
+
+
+def read_recipe(path: Path) -> Recipe:
+    """The recipe in a file.
+
+    Raises:
+        MdlcError: it cannot be read, is not TOML, or has a section, key or value there is not.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise MdlcError("there is no such file", node=str(path), hint="check the path") from None
+    except (OSError, UnicodeDecodeError):
+        raise MdlcError("is not a readable text file", node=str(path)) from None
+    return parse_recipe(text, str(path))
+
+
+def model_recipe(model: onnx.ModelProto) -> Recipe | None:
+    """The recipe in a model's metadata, where it carries one.
+
+    Raises:
+        MdlcError: see read_recipe.
+    """
+    for entry in model.metadata_props:
+        if entry.key == METADATA_KEY:
+            return parse_recipe(entry.value, f"the model's metadata {METADATA_KEY}")
+    return None
+
+
+def parse_recipe(text: str, source: str) -> Recipe:
+    """The recipe of a TOML text.
+
+    Args:
+        source: where the text is from, for messages.
+
+    Raises:
+        MdlcError: see read_recipe.
+    """
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        reason = str(error)
+        raise MdlcError(
+            f"is not TOML: {reason[:1].lower()}{reason[1:]}", node=source, hint="correct the line"
+        ) from None
+    values: dict[str, Any] = {}
+    for section, table in tables.items():
+        if section not in SECTIONS:
+            raise MdlcError(
+                f"there is no section [{section}]", node=source, hint=choose(section, SECTIONS)
+            )
+        if not isinstance(table, dict):
+            raise MdlcError(
+                f"{section} is not a section",
+                node=source,
+                hint=f"write [{section}] on its own line",
+            )
+        known = {entry.flag.lstrip("-"): (name, entry) for name, entry in _entries(section)}
+        for key, value in table.items():
+            if key not in known:
+                raise MdlcError(
+                    f"[{section}] has no key {key!r}", node=source, hint=choose(key, known)
+                )
+            name, entry = known[key]
+            values[name] = _checked(entry, value, f"{source}: [{section}] {key}")
+    return Recipe(source, values)
+
+
+def _entries(section: str) -> Iterator[tuple[str, Option]]:
+    for field, entry in options_of(CompileOptions):
+        if entry.group is SECTIONS[section] and field.name != _THE_FILE:
+            yield field.name, entry
+
+
+def _checked(entry: Option, value: Any, where: str) -> Any:
+    """A value as the option keeps it."""
+    is_flag = entry.convert is None and not entry.choices and entry.metavar is None
+    if is_flag != isinstance(value, bool):
+        raise MdlcError(
+            f"{value!r} is not {'true or false' if is_flag else 'a value of it'}",
+            node=where,
+            hint=entry.help.split(".")[0],
+        )
+    try:
+        return entry.checked(value)
+    except MdlcError as error:
+        raise MdlcError(error.reason, node=where, hint=error.hint) from None
+    except (TypeError, ValueError, AttributeError):
+        raise MdlcError(
+            f"{value!r} is not a value of it", node=where, hint=entry.help.split(".")[0]
+        ) from None
