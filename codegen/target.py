@@ -35,6 +35,7 @@ class Target:
         embeds: whether the weights may stand in the source; encodes: whether they may be encoded.
         integers: whether it has kernels that compute in 8 bits.
         threads: whether the class may compute on several threads.
+        keeps: whether the class may keep states from one inference to the next.
         unpacks: whether its convolutions read bytes.
         half: whether it computes in half precision, for which `verify` allows.
         falls_back: whether layers that it lacks can be left to the processor.
@@ -52,6 +53,7 @@ class Target:
     encodes: bool = True
     int8: bool = True
     threads: bool = True
+    keeps: bool = True
     unpacks: bool = True
     half: bool = False
     falls_back: bool = False
@@ -117,6 +119,7 @@ def targets() -> dict[str, Target]:
             encodes=False,
             int8=False,
             threads=False,
+            keeps=False,
             unpacks=False,
             half=not metal.in_float,
             falls_back=True,

@@ -7,8 +7,9 @@ stays valid beside the one that a pass made from it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import networkx as nx
@@ -81,12 +82,65 @@ def make(
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """A network: its inputs (Input nodes) and its outputs with their ONNX names."""
+    """A network: its inputs (Input nodes) and its outputs with their ONNX names.
+
+    Attributes:
+        states: pairs of an output's and an input's name: what the output is after one inference,
+            the input is in the next.
+    """
 
     inputs: tuple[Node, ...]
     outputs: tuple[Node, ...]
     output_names: tuple[str, ...]
     name: str = "model"
+    states: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def arguments(self) -> tuple[Node, ...]:
+        """The inputs that a caller gives: those that are no state."""
+        kept = {source for _, source in self.states}
+        return tuple(node for node in self.inputs if node.name not in kept)
+
+    @property
+    def state_pairs(self) -> tuple[tuple[Node, Node], ...]:
+        """For every state, the node of its output and the Input node."""
+        made = dict(zip(self.output_names, self.outputs, strict=True))
+        read = {node.name: node for node in self.inputs}
+        return tuple((made[target], read[source]) for target, source in self.states)
+
+    def with_states(self, states: Mapping[str, str]) -> Graph:
+        """The same network with inputs that are kept from one inference to the next.
+
+        Args:
+            states: the input's name by that of the output which it becomes.
+
+        Raises:
+            MdlcError: there is no such output or input, an input is named twice, the types of the
+                two differ, or no output is left.
+        """
+        made = dict(zip(self.output_names, self.outputs, strict=True))
+        read = {node.name: node for node in self.inputs}
+        for target, source in states.items():
+            for name, known, kind in ((target, made, "output"), (source, read, "input")):
+                if name not in known:
+                    listed = ", ".join(map(repr, known)) or "none"
+                    raise MdlcError(f"the model has no {kind} {name!r}", node="--state",
+                                    hint=f"its {kind}s are {listed}")  # fmt: skip
+            if made[target].type != read[source].type:
+                raise MdlcError(
+                    f"output {target!r} is {made[target].type}, "
+                    f"but input {source!r} is {read[source].type}",
+                    node="--state",
+                    hint="a state needs an output and an input of one shape and type",
+                )
+        twice = [name for name, count in Counter(states.values()).items() if count > 1]
+        if twice:
+            raise MdlcError(f"names the input {twice[0]!r} twice", node="--state",
+                            hint="give every input one output")  # fmt: skip
+        if states and len(states) == len(made):
+            raise MdlcError("leaves no output", node="--state",
+                            hint="keep an output that is no state")  # fmt: skip
+        return replace(self, states=tuple(states.items()))
 
     def _dag(self) -> nx.DiGraph:
         """Edges from a node to its inputs, inserted breadth first from the outputs."""
@@ -129,7 +183,7 @@ class Graph:
 
     def with_outputs(self, outputs: Iterable[Node]) -> Graph:
         """The same network with other output nodes under the same names."""
-        return Graph(self.inputs, tuple(outputs), self.output_names, self.name)
+        return replace(self, outputs=tuple(outputs))
 
     def rebuild(self, visit: Callable[[Node, Node], Node]) -> Graph:
         """A new graph, made in order from the inputs on.
@@ -141,11 +195,10 @@ class Graph:
         done: dict[Node, Node] = {}
         for node in self.order():
             done[node] = visit(node, node.with_inputs(done[source] for source in node.inputs))
-        return Graph(
-            tuple(done[node] for node in self.inputs),
-            tuple(done[node] for node in self.outputs),
-            self.output_names,
-            self.name,
+        return replace(
+            self,
+            inputs=tuple(done[node] for node in self.inputs),
+            outputs=tuple(done[node] for node in self.outputs),
         )
 
     def __iter__(self) -> Iterator[Node]:

@@ -6,6 +6,8 @@
     %3: f32[1,4,8,8]@nhwc = Conv2D(activation=Relu())(%x, %1, %2) "relu1" from "conv1"
     return logits=%3
 
+States stand before the last line: `state "hidden_out" -> "hidden"`.
+
 Constants: `Constant([...])` inline, `Full(value)` where all elements are equal, `Data('digest')`
 with the values in a mapping beside the text, and `Random(seed)` for tests. Expressions are
 parsed with Python's ast module; nothing is evaluated.
@@ -33,6 +35,7 @@ from mdlc.compiler.window import Window
 _LINE = re.compile(r"%(\w+): (\w+)\[([\d,]*)\](?:@(\w+))? = (.*)")
 _STRING = r'("(?:[^"\\]|\\.)*")'
 _TAIL = re.compile(rf"^(.*?)(?:\((%\w+(?:, %\w+)*)\))?(?: {_STRING})??(?: from {_STRING})?$")
+_STATE = re.compile(f"state {_STRING} -> {_STRING}")
 _RETURNED = re.compile(r'("(?:[^"\\]|\\.)*"|\w+)=%(\w+)')
 _RETURN = re.compile(f"return {_RETURNED.pattern}(?:, {_RETURNED.pattern})*")
 
@@ -52,7 +55,8 @@ def print_graph(graph: Graph) -> str:
         f"{_quote(name)}=%{names[node]}"
         for name, node in zip(graph.output_names, graph.outputs, strict=True)
     )
-    return "\n".join([*lines, f"return {returned}", ""])
+    states = [f"state {_quote(target)} -> {_quote(source)}" for target, source in graph.states]
+    return "\n".join([*lines, *states, f"return {returned}", ""])
 
 
 def _quote(text: str) -> str:
@@ -82,11 +86,15 @@ def parse_graph(text: str, data: Mapping[str, Array] | None = None) -> Graph:
     """
     nodes: dict[str, Node] = {}
     inputs: list[Node] = []
+    states: dict[str, str] = {}
     for number, raw in enumerate(text.splitlines(), 1):
         line = raw.strip()
         if not line or line.startswith("#"):
             continue
         where = f"line {number}"
+        if kept := _STATE.fullmatch(line):
+            states[ast.literal_eval(kept[1])] = ast.literal_eval(kept[2])
+            continue
         if line.startswith("return "):
             if _RETURN.fullmatch(line) is None:
                 raise MdlcError(f"cannot parse {line!r}", node=where)
@@ -95,7 +103,8 @@ def parse_graph(text: str, data: Mapping[str, Array] | None = None) -> Graph:
             missing = [key for _, key in pairs if key not in nodes]
             if missing:
                 raise MdlcError(f"returns %{missing[0]}, which is not defined", node=where)
-            return Graph(tuple(inputs), tuple(nodes[k] for _, k in pairs), tuple(names))
+            graph = Graph(tuple(inputs), tuple(nodes[k] for _, k in pairs), tuple(names))
+            return replace(graph, states=tuple(states.items()))
         found = _LINE.match(line)
         if found is None:
             raise MdlcError(f"is not a node: {line!r}", node=where)

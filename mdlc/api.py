@@ -21,7 +21,7 @@ from mdlc.compiler.onnx_import import import_model
 from mdlc.inputs.preprocess import INPUT_FORMATS, Preprocess, preprocess
 from mdlc.inputs.sources import Model, read_model
 from mdlc.naming import class_name
-from mdlc.options import CompileOptions, parse_fixed, parse_shapes
+from mdlc.options import CompileOptions, parse_fixed, parse_shapes, parse_states
 from mdlc.output import write_files
 from mdlc.pipeline import stages
 from mdlc.precision.fp16 import HalfPrecision
@@ -133,6 +133,7 @@ def compile(
     shapes = None if asked.shapes is None else parse_shapes(asked.shapes)
     fixed = None if asked.fix is None else parse_fixed(asked.fix)
     imported = import_model(source.path or source.onnx, shapes=shapes, fixed=fixed)
+    imported = imported.with_states({} if asked.state is None else parse_states(asked.state))
     tell("optimising the graph")
     network = preprocess(imported, how)
     low = None if asked.quantize is None else LowPrecision(asked.quantize, how, backend, tell)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -68,6 +69,30 @@ def parse_fixed(given: Mapping[str, float | Sequence[float]] | Sequence[str]) ->
             raise MdlcError(f"{text!r} is not a value", node="--fix", hint="write --fix sr=16000")
         fixed[name] = numbers[0] if len(numbers) == 1 else numbers
     return fixed
+
+
+def parse_states(given: Mapping[str, str] | Sequence[str]) -> dict[str, str]:
+    """Inputs by the outputs that they become, also from texts such as stateN=state.
+
+    Raises:
+        MdlcError: one is not of that form, or names an output again.
+    """
+    pairs = list(given.items()) if isinstance(given, Mapping) else []
+    for text in () if isinstance(given, Mapping) else given:
+        result, _, name = text.rpartition("=")
+        if not result or not name:
+            raise MdlcError(f"{text!r} is not a state", node="--state",
+                            hint="write --state OUTPUT=INPUT")  # fmt: skip
+        pairs.append((result, name))
+    twice = [result for result, count in Counter(r for r, _ in pairs).items() if count > 1]
+    if twice:
+        raise MdlcError(f"names the output {twice[0]!r} twice", node="--state",
+                        hint="give every output one input")  # fmt: skip
+    return dict(pairs)
+
+
+def _state_words(states: Mapping[str, str]) -> list[str]:
+    return [w for pair in states.items() for w in ("--state", "=".join(pair))]
 
 
 def _number(word: str) -> float:
@@ -137,6 +162,12 @@ class CompileOptions:
         convert=parse_fixed, shows=_fixed_words,
         help="Value of an input that never changes, as sr=16000: the class has no such input, and "
         "what follows from it is computed now. May be repeated.",
+    )  # fmt: skip
+    state: Mapping[str, str] | Sequence[str] | None = option(
+        None, "--state", group=Group.INPUT, metavar="OUTPUT=INPUT", repeated=True,
+        convert=parse_states, shows=_state_words,
+        help="An output that is an input of the next inference, as stateN=state: the class keeps "
+        "it, zero after Init and Reset, and infer has neither. May be repeated.",
     )  # fmt: skip
     input_format: str | None = option(
         None, "--input-format", group=Group.INPUT, choices=(*INPUT_FORMATS, "float"),
@@ -296,6 +327,9 @@ class CompileOptions:
              f"target {name} always has its weights in a file", "leave it out"),
             (self.threads > 1, target.threads, "--threads",
              f"target {name} computes on the GPU and has no threads of its own", "leave it out"),
+            (bool(self.state), target.keeps, "--state",
+             f"target {name} keeps nothing from one inference to the next",
+             "leave it out, and give infer the state"),
             (encodes, target.encodes, "--weights-encoding",
              f"target {name} stores weights in the one form that its kernels read",
              "leave --weights-encoding and --max-size out"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from mdlc.compiler.ir import Graph, Node, make
 from mdlc.compiler.ops.cast import Cast
 from mdlc.compiler.ops.constant import Constant, constant
@@ -33,4 +35,4 @@ def fp16_to_fp32(graph: Graph) -> Graph:
         for old, new in zip(graph.outputs, widened.outputs, strict=True)
     )
     originals = tuple(inputs.get(node, node) for node in widened.inputs)
-    return Graph(originals, outputs, graph.output_names, graph.name)
+    return replace(graph, inputs=originals, outputs=outputs)

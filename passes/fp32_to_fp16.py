@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -106,7 +106,7 @@ def fp32_to_fp16(
         of(node, node.type.dtype) if node.type.dtype.is_float else done[node]
         for node in graph.outputs
     )
-    return Narrowed(Graph(graph.inputs, outputs, graph.output_names, graph.name), tuple(half), kept)
+    return Narrowed(replace(graph, outputs=outputs), tuple(half), kept)
 
 
 def rounded(filters: Array) -> Array:

@@ -84,6 +84,11 @@ def choose_layouts(graph: Graph) -> dict[Node, Layout]:
             if wanted is not None and source in number:
                 side = number[node] if wanted == "same" else wanted.value  # type: ignore[union-attr]
                 readers[source].append(side)
+    for target, source in graph.state_pairs:  # one memory
+        if source in number:
+            side = number.get(target, "plain")
+            cut.add_edge(number[source], side)
+            cut.add_edge(side, number[source])
     for source, sides in readers.items():
         cost = _conversion_bytes(source.type)
         if not cost or not sides:

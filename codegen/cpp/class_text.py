@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from mdlc.codegen.code import C_TYPES
 from mdlc.codegen.cpp.format import COLUMNS, format_cpp
-from mdlc.codegen.plan.plan import Plan, Port
+from mdlc.codegen.plan.plan import Plan, Port, State
 from mdlc.compiler.types import DType, Layout, TensorType
 
 MAT_TYPES = {
@@ -43,6 +43,15 @@ def manual(rows: Sequence[tuple[str, str]], plan: Plan, notes: Mapping[str, str]
     for port in plan.inputs:
         table.append(("input", f"{_described(port)}; {notes.get(port.name) or _OWN_VALUES}"))
     table += [("output", _described(port)) for port in plan.outputs]
+    for state in plan.states:
+        kind = state.view.type
+        table.append(
+            (
+                "state",
+                f"{quoted(state.name)}: {_element(kind.dtype)} {shape_text(kind)}, kept inside; "
+                f"zero after Init and Reset, then what the model calls {quoted(state.result)}",
+            )
+        )
     lines = []
     for label, text in table:
         wrapped = textwrap.wrap(text, _MANUAL_WIDTH, break_long_words=False, break_on_hyphens=False)
@@ -171,6 +180,17 @@ def port_entry(port: Port) -> dict[str, object]:
         "layout": port.type.layout.value,
         "memory": memory_order(port.type),
         "mat": {"height": height, "width": width, "channels": channels},
+    }
+
+
+def state_entry(state: State) -> dict[str, object]:
+    """A state in the manifest."""
+    kind = state.view.type
+    return {
+        "name": state.name,
+        "result": state.result,
+        "shape": list(kind.shape),
+        "dtype": kind.dtype.value,
     }
 
 

@@ -19,6 +19,7 @@ from mdlc.codegen.cpp.class_text import (
     manual,
     port_entry,
     stacked,
+    state_entry,
 )
 from mdlc.codegen.cpp.format import format_cpp
 from mdlc.codegen.cpp.functions import Functions, layer_function
@@ -137,6 +138,7 @@ def emit(
             for unit, call, code, each in zip(units, calls, codes, shared, strict=True)
         ],
         offsets=_offsets(plan),
+        keep_states=_keep_states(plan),
         pointers=_pointers(plan),
         header_bytes=weights_file.HEADER_BYTES,
         format_version=weights_file.version(plan),
@@ -174,6 +176,7 @@ def manifest(plan: Plan, info: Info, files: Mapping[str, bytes]) -> bytes:
         "model": {"file": info.model, "sha256": info.sha256},
         "inputs": [port_entry(port) for port in plan.inputs],
         "outputs": [port_entry(port) for port in plan.outputs],
+        **({"states": [state_entry(state) for state in plan.states]} if plan.states else {}),
         "threads": plan.threads,
         "layers": len(plan.steps),
         "macs": plan.macs,
@@ -352,8 +355,10 @@ def _offsets(plan: Plan) -> list[dict[str, object]]:
     found = []
     last = len(plan.steps)
     for name, buffer in zip(_constants(plan), plan.buffers, strict=True):
-        first_step = "input" if buffer.first < 0 else plan.steps[buffer.first].name
-        last_step = "output" if buffer.last >= last else plan.steps[buffer.last].name
+        first_step, last_step = (
+            "input" if at < 0 else "output" if at >= last else plan.steps[at].name
+            for at in (buffer.first, buffer.last)
+        )
         found.append(
             {
                 "name": name,
@@ -397,6 +402,21 @@ def _call(plan: Plan, unit: Sequence[int], name: str, code: Function, *, shared:
         words.append(_at(plan, step.scratch, "unsigned char"))
     words += ["*workers_"] if shared else []
     return f"{name}({', '.join(words)});"
+
+
+def _keep_states(plan: Plan) -> list[str]:
+    """The lines at the end of `infer` that make states of the next inference."""
+
+    def copy(target: View, source: View) -> str:
+        to, come = (_at(plan, view, "unsigned char") for view in (target, source))
+        return f"std::memcpy({to}, {come}, {target.type.nbytes});"
+
+    first = [copy(state.staged, state.made) for state in plan.states if state.staged]
+    return first + [
+        copy(state.view, state.staged or state.made)
+        for state in plan.states
+        if state.view != state.made
+    ]
 
 
 def _pointers(plan: Plan) -> list[tuple[str, str, int]]:

@@ -149,6 +149,10 @@ def _ranges(plan: Plan, count: int) -> list[tuple[int, int]]:
                 touched[view.buffer] += (unit[0], unit[-1])
     for port in plan.outputs:
         touched[port.view.buffer].append(len(plan.steps))
+    for state in plan.states:
+        touched[state.view.buffer].append(-1)
+        for view in state.views:
+            touched[view.buffer].append(len(plan.steps))
     return [live_range(at) for at in touched]
 
 
@@ -204,4 +208,13 @@ def _map_views(plan: Plan, change: Callable[[View], View]) -> Plan:
     )
     inputs = tuple(replace(port, view=change(port.view)) for port in plan.inputs)
     outputs = tuple(replace(port, view=change(port.view)) for port in plan.outputs)
-    return replace(plan, steps=steps, inputs=inputs, outputs=outputs)
+    states = tuple(
+        replace(
+            state,
+            view=change(state.view),
+            made=change(state.made),
+            staged=change(state.staged) if state.staged else None,
+        )
+        for state in plan.states
+    )
+    return replace(plan, steps=steps, inputs=inputs, outputs=outputs, states=states)

@@ -22,6 +22,7 @@ from mdlc.codegen.plan.plan import (
     Names,
     Plan,
     Port,
+    State,
     identifier,
 )
 from mdlc.codegen.plan.row_fusion import (
@@ -80,14 +81,16 @@ def lower(
     structs = {kernel.layer for kernel in kernels()}
     reserved = CLASS_MEMBERS | structs | {name}
     # Inputs and outputs are parameters of infer, and several inputs are members, too.
-    ports = Names()
+    ports, arguments = Names(), graph.arguments
+    kept = {result for result, _ in graph.states}
     inputs = tuple(
-        Port(node.name, ports.unique(_input_name(node, len(graph.inputs), reserved)), views[node])
-        for node in graph.inputs
+        Port(node.name, ports.unique(_input_name(node, len(arguments), reserved)), views[node])
+        for node in arguments
     )
     outputs_ = tuple(
         Port(onnx_name, ports.unique(identifier(onnx_name)), views[node])
         for onnx_name, node in zip(graph.output_names, graph.outputs, strict=True)
+        if onnx_name not in kept
     )
     reserved |= {f"{port.identifier}_mat" for port in (*inputs, *outputs_)}
     reserved |= {port.identifier for port in inputs} if len(inputs) > 1 else {"input"}
@@ -118,8 +121,9 @@ def lower(
     for chain in chains:
         _shrink(chain, steps, sizes, isa)
     plan = Plan(
-        name, isa, graph, inputs, outputs_, tuple(steps), (), 0, threads, chains=tuple(chains)
-    )
+        name, isa, graph, inputs, outputs_, tuple(steps), (), 0, threads, chains=tuple(chains),
+        states=_states(graph, views, sizes),
+    )  # fmt: skip
     return place_plan(plan, sizes)
 
 
@@ -170,6 +174,21 @@ def _shrink(chain: Chain, steps: list[Step], sizes: list[tuple[str, int]], isa: 
         steps[i] = replace(
             step, scratch=View.of(TensorType((nbytes,), DType.U8), step.scratch.buffer)
         )
+
+
+def _states(
+    graph: Graph, views: Mapping[Node, View], sizes: list[tuple[str, int]]
+) -> tuple[State, ...]:
+    """The states, with memory for those whose next value lies in the memory of one."""
+    found = []
+    memory = {views[source].buffer for _, source in graph.state_pairs}
+    for (result, name), (made, source) in zip(graph.states, graph.state_pairs, strict=True):
+        staged = None
+        if views[made].buffer in memory and views[made] != views[source]:
+            sizes.append(("staged", made.type.nbytes))
+            staged = View.of(made.type, len(sizes) - 1)
+        found.append(State(name, result, views[source], views[made], staged))
+    return tuple(found)
 
 
 def _scratch(nbytes: int, sizes: list[tuple[str, int]]) -> View | None:

@@ -65,6 +65,29 @@ class Port:
 
 
 @dataclass(frozen=True)
+class State:
+    """Memory of the class that is kept from one inference to the next.
+
+    Attributes:
+        name: of the ONNX input that it is; result: of the ONNX output that it becomes.
+        view: its memory. made: where its next value lies at the end of an inference.
+        staged: where that value waits, if `made` lies in the memory of a state: all are read
+            before one is written.
+    """
+
+    name: str
+    result: str
+    view: View
+    made: View
+    staged: View | None = None
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """All memory that it concerns."""
+        return (self.view, self.made, *([self.staged] if self.staged else []))
+
+
+@dataclass(frozen=True)
 class Blob:
     """A packed array in the weights file."""
 
@@ -81,6 +104,7 @@ class Plan:
 
     Attributes:
         backend: the instruction set (or GPU) that it is for.
+        inputs, outputs: what the caller gives and gets. states: what the class keeps.
         chains: neighbouring steps that are computed in bands of rows, in order.
         encoded: by step, weights that the file holds in another form than the step's; see
             codegen/weights/sections.py. Without any, the file is computed on as it is.
@@ -101,6 +125,7 @@ class Plan:
     precision: str = "fp32"
     kept_float: Mapping[str, str] = field(default_factory=dict)
     chains: tuple[Chain, ...] = ()
+    states: tuple[State, ...] = ()
 
     @property
     def isa(self) -> Isa:
@@ -191,8 +216,8 @@ CPP_KEYWORDS = frozenset(
 # What the emitted class and its source declare; a layer of that name would hide it.
 CLASS_MEMBERS = frozenset(
     """
-    At band strip thread Init Input Mat Release Shape Workers arena_ kThreads threads workers_ error
-    input
+    At band strip thread Init Input Mat Release Reset Shape Workers arena_ kThreads threads
+    workers_ error input
     kArenaBytes kWeightBytes mapped_
     decoded_
     mapped_bytes_ memory_ modelpath past trace trace_context weights ErrorText Error kOk

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ from mdlc.codegen.plan.plan import Plan
 from mdlc.codegen.run.toolchain import BUILD_FLAGS, Toolchain, find_toolchain
 from mdlc.codegen.templates import render
 from mdlc.compiler.errors import MdlcError
-from mdlc.compiler.types import Array
+from mdlc.compiler.types import Array, TensorType
 
 PRIVATE_INFO = Info("model", "0" * 64, "mdlc", "0")
 
@@ -38,6 +38,21 @@ class Timing:
 
     layers: dict[str, float]
     total: float
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What one inference left behind, as logical arrays.
+
+    Attributes:
+        layers: outputs by step name; but for hidden layers, whose output is never whole in memory
+            (see codegen/plan/row_fusion.py).
+        before: states by the names of the inputs that they are; after: by those of the outputs.
+    """
+
+    layers: Mapping[str, Array]
+    before: Mapping[str, Array] = field(default_factory=dict)
+    after: Mapping[str, Array] = field(default_factory=dict)
 
 
 class Executable:
@@ -112,7 +127,7 @@ class Executable:
         return self.run_many([{**(inputs or {}), **named}])[0]
 
     def run_many(self, frames: Iterable[Mapping[str, Array]]) -> list[dict[str, Array]]:
-        """Inferences one after the other in one process."""
+        """Inferences one after the other in one process, states kept from each to the next."""
         packed = [self._pack(frame) for frame in frames]
         data, _ = self._run("run", len(packed), b"".join(packed))
         size = sum(port.type.nbytes for port in self.plan.outputs)
@@ -122,18 +137,30 @@ class Executable:
         return results
 
     def trace(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Every layer's output (logical) of one inference, by step name; but for hidden layers,
-        whose output is never whole in memory (see codegen/plan/row_fusion.py)."""
-        data, _ = self._run("trace", 1, self._pack(inputs))
-        results, at = {}, 0
-        for step in self.plan.steps:
-            if step.name in self.plan.hidden:
-                continue
-            kind = step.output.type
+        """Every layer's output (logical) of one inference, by step name; see Trace."""
+        return dict(self.trace_many([inputs])[0].layers)
+
+    def trace_many(self, frames: Iterable[Mapping[str, Array]]) -> list[Trace]:
+        """What every one of some inferences left behind; states are kept from each to the next."""
+        packed = [self._pack(frame) for frame in frames]
+        data, _ = self._run("trace", len(packed), b"".join(packed))
+        at = 0
+
+        def read(kind: TensorType) -> Array:
+            nonlocal at
             raw = np.frombuffer(data, kind.dtype.numpy, kind.size, at)
-            results[step.name] = kind.to_logical(raw)
             at += kind.nbytes
-        return results
+            return kind.to_logical(raw)
+
+        shown = [step for step in self.plan.steps if step.name not in self.plan.hidden]
+        return [
+            Trace(
+                before={state.name: read(state.view.type) for state in self.plan.states},
+                layers={step.name: read(step.output.type) for step in shown},
+                after={state.result: read(state.view.type) for state in self.plan.states},
+            )
+            for _ in packed
+        ]
 
     def time(self, repeats: int = 50, inputs: Mapping[str, Array] | None = None) -> Timing:
         """Medians over `repeats` inferences, on zeros unless inputs are given."""
@@ -199,6 +226,7 @@ def program_files(plan: Plan) -> dict[str, bytes]:
                 (0, 0, 0, 0) if step.name in plan.hidden else _traced(plan, step.output)
                 for step in plan.steps
             ],
+            kept=[_traced(plan, state.view) for state in plan.states],
         )
     )
     return files | {"runner.cpp": runner.encode()}

@@ -16,7 +16,8 @@ import numpy as np
 
 from mdlc.checks.local import Local
 from mdlc.checks.rounding import UNIT_F32
-from mdlc.checks.verification import Reference
+from mdlc.checks.verification import Reference, traces
+from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.dequantize_linear import DequantizeLinear
 from mdlc.compiler.ops.quantize_linear import QuantizeLinear
@@ -112,11 +113,11 @@ def integer_layers(
         return step.kernel.loss(node, step.schedule, step.seen(compiled.plan.isa)) if step else 0.0
 
     runs = 0
-    for values in inputs:
+    for values, trace in traces(executable, inputs):
         runs += 1
         trained = reference.run(values)
-        traced = executable.trace(values)
-        given = {step.node: traced[step.name] for step in steps if step.name in traced}
+        layers = trace.layers
+        given = {step.node: layers[step.name] for step in steps if step.name in layers}
         local = Local(compiled.graph, values, given, lambda node: UNIT_F32, loss)
         for node, step in visible.items():
             tallies[step.name].add(
@@ -126,11 +127,11 @@ def integer_layers(
                 trained.get(node.name),
                 params.get(node.name),
             )
-    layers = tuple(
+    found = tuple(
         tallies[step.name].layer(step.name, step.node.name, step.node.op, step.node.type.dtype)
         for step in visible.values()
     )
-    return IntegerVerification(layers, runs)
+    return IntegerVerification(found, runs)
 
 
 def tensor_scales(compiled: CompiledModel) -> dict[str, QuantParams]:
@@ -214,7 +215,14 @@ def accuracy(
 
     Args:
         labels: the right classes, as the network counts them.
+
+    Raises:
+        MdlcError: the class keeps a state, so that its answers are not those of single inputs; or
+            it cannot be built or run here, or ONNX Runtime does not take the model.
     """
+    if compiled.plan.states:
+        raise MdlcError("answers are counted of single inputs", node="--quantized",
+                        hint="leave out --state")  # fmt: skip
     executable = compiled.build()
     reference = Reference(compiled, ())
     found: list[int] = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ import onnxruntime
 from mdlc.checks.compare import Errors, errors
 from mdlc.checks.local import Local, last_of_name
 from mdlc.checks.rounding import UNIT_F16, UNIT_F32, unit
+from mdlc.codegen.run.executable import Executable, Trace
 from mdlc.codegen.target import target_of
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.interpreter import evaluate
@@ -192,8 +193,38 @@ def verify(compiled: CompiledModel, inputs: Iterable[Mapping[str, Array]]) -> Ve
     Raises:
         MdlcError: it cannot be built or run here, or ONNX Runtime does not take the model.
     """
+    return judge(compiled, runs(compiled, inputs))
+
+
+def traces(
+    executable: Executable, inputs: Iterable[Mapping[str, Array]]
+) -> Iterator[tuple[Mapping[str, Array], Trace]]:
+    """What every inference read, states among it, and left behind; one after the other, so that
+    large networks need the memory of one, but for those with states, whose steps are one run."""
+    if not executable.plan.states:
+        for values in inputs:
+            yield values, Trace(executable.trace(values))
+        return
+    frames = list(inputs)
+    for values, trace in zip(frames, executable.trace_many(frames), strict=True):
+        yield {**values, **trace.before}, trace
+
+
+def runs(compiled: CompiledModel, inputs: Iterable[Mapping[str, Array]]) -> Iterator[Run]:
+    """Builds the class and runs it on all inputs; with states, they are the steps of a sequence.
+
+    Raises:
+        MdlcError: it cannot be built or run here.
+    """
     executable = compiled.build()
-    return judge(compiled, (Run(v, executable.trace(v), executable(v)) for v in inputs))
+    if not compiled.plan.states:
+        for values, trace in traces(executable, inputs):
+            yield Run(values, trace.layers, executable(values))
+        return
+    frames = list(inputs)
+    results = executable.run_many(frames)
+    for (values, trace), found in zip(traces(executable, frames), results, strict=True):
+        yield Run(values, trace.layers, {**found, **trace.after})
 
 
 @dataclass(frozen=True)
@@ -201,9 +232,9 @@ class Run:
     """One inference of an emitted class.
 
     Attributes:
-        inputs: by ONNX name.
+        inputs: by ONNX name, with the states that it found.
         traced: outputs of the layers that exist whole, by step name.
-        results: by ONNX name.
+        results: by ONNX name, with the states that it left.
     """
 
     inputs: Mapping[str, Array]
@@ -261,6 +292,7 @@ class _Layers:
         self.excess: dict[str, float] = {}
         self.faults: dict[str, str] = {}
         self.notes: dict[str, str] = {}
+        self.kept: Mapping[str, Array] = {}
 
     def unit(self, node: Node) -> float:
         """The unit of rounding that a node of the compiled graph computes in."""
@@ -284,6 +316,7 @@ class _Layers:
                 apart = errors(value, expected[name]).max_rel
                 self.runtime[name] = max(self.runtime.get(name, 0.0), apart)
         self._class(run, expected)
+        self._states(run)
         self._passes(run, expected)
         suspicious = any(self.runtime[n] > SUSPICIOUS for n in self.runtime)
         if suspicious and not self.plan.encoded:
@@ -320,6 +353,15 @@ class _Layers:
                 self._judged(key, result, local, node)
             if name in expected and expected[name].shape == result.shape:
                 _keep_worst(self.worst, key, errors(result, expected[name]))
+
+    def _states(self, run: Run) -> None:
+        """The first step of a sequence finds zeros, every other what the one before left."""
+        for result, name in self.compiled.graph.states:
+            found = run.inputs[name]
+            left = self.kept.get(result, np.zeros_like(found))
+            if not np.array_equal(found, left, equal_nan=_kind(found) == "f"):
+                self.faults.setdefault(f"output {result}", f"the next {name!r} is another")
+        self.kept = run.results
 
     def _judged(self, key: str, found: Array, local: Local, node: Node) -> None:
         excess = local.excess(node, found)

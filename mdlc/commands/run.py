@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 
+from mdlc.api import CompiledModel
 from mdlc.checks.verification import top_classes
 from mdlc.commands.console import out, progress
 from mdlc.commands.options import COMPILING, GroupedCommand, Job, takes_model
@@ -17,6 +19,7 @@ from mdlc.compiler.types import Array
 from mdlc.inputs.pictures import load_inputs
 from mdlc.option import Group
 from mdlc.output import write_file
+from mdlc.precision.calibration_set import InputSet
 
 FEWEST_CLASSES = 2
 
@@ -48,16 +51,22 @@ FEWEST_CLASSES = 2
 def command(job: Job, source: Path, output: Path | None, labels: Path | None) -> None:
     """Compile MODEL, build it, run it once and print the answer.
 
+    A class that keeps a state (--state) takes the steps of a sequence: arrays that hold many
+    inputs along a first axis. Its outputs then have such an axis, too.
+
     ARM code runs in qemu-aarch64 where this machine is no ARM.
     """
     names = _labels(labels) if labels else None
     compiled = job.compile()
-    values = load_inputs(source, compiled.graph, compiled.how, "--input")
+    frames = _frames(compiled, source)
     with progress(job.verbose) as tell:
         tell("building")
         executable = compiled.build()
         tell("running")
-        results = executable(values)
+        steps = executable.run_many(frames)
+    results = steps[0]
+    if len(steps) > 1:
+        results = {name: np.stack([step[name] for step in steps]) for name in results}
     if output is not None:
         buffer = io.BytesIO()
         arrays: dict[str, Any] = dict(results)
@@ -68,6 +77,13 @@ def command(job: Job, source: Path, output: Path | None, labels: Path | None) ->
         console.print(f"{name} {value.dtype}{list(value.shape)}")
         for line in _summary(value, names):
             console.print(line)
+
+
+def _frames(compiled: CompiledModel, source: Path) -> list[Mapping[str, Array]]:
+    """One input; the steps of a sequence, where the class keeps a state and there are several."""
+    if compiled.plan.states:
+        return list(InputSet(compiled.graph, compiled.how, source, "--input"))
+    return [load_inputs(source, compiled.graph, compiled.how, "--input")]
 
 
 def _labels(path: Path) -> list[str]:

@@ -19,6 +19,7 @@ from mdlc.inputs.pictures import random_inputs
 from mdlc.precision.calibration_set import InputSet, labelled
 
 RANDOM_RUNS = 2
+RANDOM_STEPS = 5  # of a sequence, where the class keeps a state
 # The reference interpreter is slow.
 INTEGER_RUNS = 3
 
@@ -66,6 +67,8 @@ def command(
     further from the exact result of what it read than rounding explains (for sums, by their
     length and algorithm), and further than ONNX Runtime; if passes changed a tensor; or if ONNX
     Runtime reads an operator differently.
+
+    A class that keeps a state (--state) runs the inputs as steps of one sequence.
 
     A class that computes in 8 bits is compared with the reference interpreter, whose integers it
     must have exactly (exit code 1 if not), and with the model: steps off, or the SNR.
@@ -180,7 +183,7 @@ def _inputs(
 ) -> Iterator[Mapping[str, Array]]:
     graph, how = compiled.graph, compiled.how
     if source is None:
-        for run in range(RANDOM_RUNS):
+        for run in range(RANDOM_STEPS if graph.states else RANDOM_RUNS):
             yield random_inputs(graph, how, seed + run)
         return
     yield from itertools.islice(InputSet(graph, how, source, "--inputs"), limit)

@@ -131,12 +131,16 @@ def compress(
         MdlcError: the recipe does not fit the network or the samples.
     """
     _check(recipe, calibration)
+    options = options if isinstance(options, CompileOptions) else CompileOptions.of(None, options)
+    if options.state:
+        raise MdlcError("measures single inferences, not sequences", node="--state",
+                        hint="compress without it, then compile the result with it")  # fmt: skip
     run = _Run(
         model,
         recipe,
         calibration,
         test,
-        options if isinstance(options, CompileOptions) else CompileOptions.of(None, options),
+        options,
         label_offset,
         work,
         progress or (lambda text: None),

@@ -60,7 +60,7 @@ def load_picture(path: Path, picture: PictureInput, how: Preprocess) -> Array:
 
 
 def load_npz(path: Path, graph: Graph) -> dict[str, Array]:
-    """Arrays for all inputs of a network from an NPZ file (or, for one input, an NPY file).
+    """Arrays for the inputs of a network from an NPZ file (or, for one input, an NPY file).
 
     Raises:
         MdlcError: the file cannot be read, or lacks an input, or has one of another shape.
@@ -87,8 +87,8 @@ def read_arrays(path: Path, graph: Graph) -> dict[str, Array]:
         raise MdlcError(
             "is not a readable NPZ file", node=str(path), hint="write it with numpy.savez"
         ) from error
-    if len(graph.inputs) == 1 and len(found) == 1:
-        found = {graph.inputs[0].name: next(iter(found.values()))}
+    if len(graph.arguments) == 1 and len(found) == 1:
+        found = {graph.arguments[0].name: next(iter(found.values()))}
     return found
 
 
@@ -99,7 +99,7 @@ def fit_inputs(given: Mapping[str, Array], graph: Graph, where: str) -> dict[str
         MdlcError: one is missing or does not fit.
     """
     values: dict[str, Array] = {}
-    for node in graph.inputs:
+    for node in graph.arguments:
         if node.name not in given:
             raise MdlcError(
                 f"no value for input {node.name!r}",
@@ -134,9 +134,9 @@ def load_inputs(path: Path, graph: Graph, how: Preprocess, asked_by: str) -> dic
         return load_npz(path, graph)
     if not path.exists():
         raise MdlcError("there is no such file", node=str(path), hint="check the path")
-    if len(graph.inputs) > 1:
+    if len(graph.arguments) > 1:
         raise MdlcError(
-            f"the network has {len(graph.inputs)} inputs",
+            f"the network has {len(graph.arguments)} inputs",
             node=asked_by,
             hint="give all of them in one NPZ file",
         )
@@ -148,7 +148,7 @@ def random_inputs(graph: Graph, how: Preprocess, seed: int = 0) -> dict[str, Arr
     """Seeded values: normal floats (scaled back by mean and deviation), uniform integers."""
     generator = np.random.default_rng(seed)
     values: dict[str, Array] = {}
-    for node in graph.inputs:
+    for node in graph.arguments:
         dtype = node.type.dtype
         value: Array
         if dtype.is_float:

@@ -148,10 +148,10 @@ def picture_input(graph: Graph, asked_by: str) -> PictureInput:
     Raises:
         MdlcError: there is none, or more than one.
     """
-    found = [picture for node in graph.inputs if (picture := _as_picture(node)) is not None]
+    found = [picture for node in graph.arguments if (picture := _as_picture(node)) is not None]
     if len(found) == 1:
         return found[0]
-    shapes = ", ".join(f"{node.name}: {node.type}" for node in graph.inputs)
+    shapes = ", ".join(f"{node.name}: {node.type}" for node in graph.arguments)
     many = "more than one input is a picture" if found else "no input is a picture"
     raise MdlcError(
         f"{many} ({shapes})",

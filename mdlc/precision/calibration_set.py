@@ -83,7 +83,7 @@ def stacked_inputs(path: Path, graph: Graph) -> Iterator[Inputs]:
     """
     arrays = read_arrays(path, graph)
     stacks: dict[str, Array] = {}
-    for node in graph.inputs:
+    for node in graph.arguments:
         if node.name not in arrays:
             raise MdlcError(
                 f"no value for input {node.name!r}",

@@ -18,8 +18,7 @@ from mdlc.passes.fp32_to_fp16 import LARGEST, Narrowed, fp32_to_fp16
 from mdlc.passes.pipeline import run_passes
 from mdlc.passes.value_bounds import Peak, value_bounds
 from mdlc.pipeline import FRONT
-from mdlc.precision.calibration_set import InputSet
-from mdlc.precision.native import native
+from mdlc.precision.native import CalibrationSet, native
 from mdlc.quantization.calibrate import calibrate, tensor_keys
 
 # What inputs may exceed those of the calibration set by.
@@ -108,7 +107,7 @@ class HalfPrecision:
                 hint="give the pictures or an NPZ file",
             )
         graph = run_passes(self.imported, FRONT)[-1].graph
-        inputs = InputSet(graph, self.how, self.source)
+        inputs = CalibrationSet(graph, self.how, self.source)
         statistics = calibrate(graph, inputs, native, self.tell)
         found: dict[Node, float] = {}
         for node, key in tensor_keys(graph).items():

@@ -12,7 +12,7 @@ from mdlc.compiler.ir import Graph
 from mdlc.compiler.types import Array
 from mdlc.inputs.preprocess import Preprocess
 from mdlc.precision.calibration_set import InputSet, labelled, top_classes_of
-from mdlc.precision.native import native
+from mdlc.precision.native import CalibrationSet, native
 from mdlc.precision.placement import cheapest
 from mdlc.precision.quantize import Quantize
 from mdlc.quantization.budget import Choice, keep_fewest
@@ -99,7 +99,7 @@ class LowPrecision:
             raise MdlcError(
                 "there is no such file or folder", node=str(path), hint="check the path"
             )
-        return InputSet(graph, self.how, self.options.source)
+        return CalibrationSet(graph, self.how, self.options.source)
 
     def _equalised(self, graph: Graph) -> Graph:
         """Weights with a scale a channel leave the values to be balanced, one that they share
