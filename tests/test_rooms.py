@@ -28,6 +28,7 @@ ROOMS = (
     "codegen.kernels",
     "codegen.weights",
     "codegen.plan",
+    "codegen.answer",
     "codegen.cpp",
     "codegen.run",
     "codegen.metal",

@@ -1,0 +1,136 @@
+"""What the emitted class answers with, as a recipe or the command line describes it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mdlc.codegen.answer.boxes import Boxes
+from mdlc.codegen.answer.classes import Classes
+from mdlc.codegen.answer.code import AnswerCode, Network
+from mdlc.codegen.answer.embedding import Embedding
+from mdlc.codegen.answer.keypoints import Keypoints
+from mdlc.codegen.answer.mask import Mask
+from mdlc.codegen.answer.presets import DECODERS
+from mdlc.codegen.answer.text import Text
+from mdlc.compiler.errors import MdlcError, choose
+
+KINDS: Mapping[str, type[Any]] = {
+    "classes": Classes,
+    "boxes": Boxes,
+    "keypoints": Keypoints,
+    "mask": Mask,
+    "text": Text,
+    "embedding": Embedding,
+}
+_NODE = "[answer]"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A description that is not yet held against a network.
+
+    Attributes:
+        kind: one of KINDS; decoder: one of DECODERS, which gives what `values` does not.
+        values: fields of the kind.
+        labels: names of classes, by number.
+    """
+
+    kind: str
+    decoder: str | None
+    values: Mapping[str, Any]
+    labels: tuple[str, ...] = ()
+
+    def code(self, network: Network) -> AnswerCode:
+        """The answer's part of a class.
+
+        Raises:
+            MdlcError: the description does not fit the network.
+        """
+        given: dict[str, Any] = {}
+        if self.decoder is not None:
+            given.update(DECODERS[self.decoder](network))
+        given.update(self.values)
+        cls = KINDS[self.kind]
+        for field in dataclasses.fields(cls):
+            if field.default is dataclasses.MISSING and field.name not in given:
+                raise MdlcError(
+                    f"{self.kind} need {field.name}",
+                    node=_NODE,
+                    hint=f"name the output, or a decoder: {', '.join(DECODERS)}",
+                )
+        code: AnswerCode = cls(**given).code(network)
+        return code
+
+
+def parse_answer(table: Mapping[str, Any], labels: Sequence[str] = ()) -> Answer:
+    """A description as it stands in a recipe.
+
+    Args:
+        table: keys of the section [answer]: `kind` or `decoder`, and fields of the kind with
+            dashes for underscores.
+
+    Raises:
+        MdlcError: a key or value that there is not.
+    """
+    values = {key.replace("-", "_"): value for key, value in table.items()}
+    decoder = values.pop("decoder", None)
+    if decoder is not None and decoder not in DECODERS:
+        raise MdlcError(
+            f"there is no decoder {decoder!r}",
+            node=f"{_NODE} decoder",
+            hint=choose(str(decoder), list(DECODERS)),
+        )
+    kind = values.pop("kind", "boxes" if decoder is not None else None)
+    if kind not in KINDS:
+        raise MdlcError(
+            "no kind is given" if kind is None else f"there is no kind {kind!r}",
+            node=f"{_NODE} kind",
+            hint=choose(str(kind), list(KINDS)),
+        )
+    known = {field.name: field for field in dataclasses.fields(KINDS[kind])}
+    for name, value in values.items():
+        key = name.replace("_", "-")
+        if name not in known:
+            raise MdlcError(
+                f"{kind} have no key {key!r}",
+                node=_NODE,
+                hint=choose(key, [each.replace("_", "-") for each in known]),
+            )
+        _check_type(key, value, str(known[name].type))
+    return Answer(kind, decoder, values, tuple(labels))
+
+
+def _check_type(key: str, value: Any, declared: str) -> None:
+    """A value is of the type that a field declares."""
+    words = {
+        "str": isinstance(value, str),
+        "bool": isinstance(value, bool),
+        "int": isinstance(value, int) and not isinstance(value, bool),
+        "float": isinstance(value, int | float) and not isinstance(value, bool),
+        "Sequence[str]": _all(value, str),
+        "Sequence[int]": _all(value, int),
+        "Sequence[float]": _all(value, int, float),
+        "None": value is None,
+    }
+    allowed = [word.strip() for word in declared.split("|")]
+    if not any(words[word] for word in allowed):
+        names = {
+            "str": "a text",
+            "bool": "true or false",
+            "int": "a whole number",
+            "float": "a number",
+            "Sequence[str]": "a list of texts",
+            "Sequence[int]": "a list of whole numbers",
+            "Sequence[float]": "a list of numbers",
+        }
+        wanted = " or ".join(names[word] for word in allowed if word != "None")
+        raise MdlcError(f"{value!r} is not {wanted}", node=f"{_NODE} {key}", hint="correct it")
+
+
+def _all(value: Any, *types: type) -> bool:
+    return isinstance(value, list | tuple) and all(
+        isinstance(each, types) and not isinstance(each, bool) for each in value
+    )

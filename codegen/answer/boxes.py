@@ -1,0 +1,517 @@
+"""Boxes: decoders of detectors, described by data.
+
+All published decoders are one program: find the candidates whose score passes a threshold, make a
+box of each from its numbers and its prior (a cell of a grid or an anchor), and drop those that
+overlap a better one. What differs is in the fields of `Boxes`; `presets.py` has the values of
+known detectors.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mdlc.codegen.answer.anchors import blazeface, read_anchors
+from mdlc.codegen.answer.checks import between, one_of
+from mdlc.codegen.answer.code import AnswerCode, Network, number, text
+from mdlc.codegen.answer.columns import Columns, parse_columns
+from mdlc.compiler.errors import MdlcError
+from mdlc.compiler.types import Array
+
+FORMS = ("ltrb", "cxcywh", "distance", "offset")
+UNITS = ("pixel", "picture", "stride", "prior")
+ACTIVATIONS = ("none", "sigmoid", "softmax")
+CENTRES = {
+    "none": "{}",
+    "tanh": "std::tanh({})",
+    "sigmoid": "Sigmoid({})",
+    "yolov5": "(2.0F * Sigmoid({}) - 0.5F)",
+}
+SIZES = {
+    "none": "{}",
+    "exp": "std::exp({})",
+    "sigmoid": "Sigmoid({})",
+    "yolov5": "(4.0F * Sigmoid({0}) * Sigmoid({0}))",
+}
+SUPPRESSIONS = ("hard", "soft", "weighted", "none")
+# Scores of a class that lie side by side are compared this many at once.
+_BLOCK = 64
+_LANES = 8
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """How boxes are decoded.
+
+    Tensors are named as in `columns.parse_columns`; a list has an entry for each grid.
+
+    Attributes:
+        scores: a candidate's score for each class; boxes: its four numbers.
+        objectness: its score of being any object; label: its class, where the network chose it.
+        keypoints: its points; keypoint_values: numbers a point, 3 with a score.
+        angle: radians that its box is turned by.
+        form: what the four numbers are: corners (ltrb), centre and size (cxcywh), distances from
+            the prior's centre to the sides, or offsets to the prior.
+        unit: of ltrb, cxcywh and distances; of offsets it is `prior` if nothing is said.
+        centre_activation, size_activation: of offsets.
+        variance: factors of the centre's and the size's numbers (SSD has 0.1 and 0.2).
+        bins: numbers of the distribution that a distance is the mean of; 1 where it is one number.
+        strides: of the grids, in pixels; cell: where in a cell its point lies, 0 or 0.5; shift:
+            pixels that are added to that (NanoDet's points lie at 0.5 * (stride - 1)).
+        anchors: a file (`read_anchors`) or the strides of MediaPipe's face detectors.
+        score_activation, objectness_activation: applied to the network's numbers.
+        score_power, objectness_power: the score is the product of both with these exponents.
+        background: class that is no object, of a softmax over all.
+        threshold: smallest score; overlap: largest intersection over union of two boxes.
+        suppression: hard; soft (scores fall by a Gaussian of the overlap, `sigma`); weighted
+            (boxes that overlap become their mean, weighted by score); none.
+        class_wise: boxes of other classes suppress nothing.
+        multi_label: a candidate may give a box for each class, not only for its best.
+        max: most boxes; candidates: most that are decoded.
+    """
+
+    scores: str | Sequence[str]
+    boxes: str | Sequence[str]
+    objectness: str | Sequence[str] | None = None
+    label: str | Sequence[str] | None = None
+    keypoints: str | Sequence[str] | None = None
+    keypoint_values: int = 2
+    keypoint_form: str = "offset"
+    keypoint_activation: str = "none"
+    form: str = "cxcywh"
+    unit: str = "pixel"
+    centre_activation: str = "none"
+    size_activation: str = "exp"
+    size_unit: str | None = None
+    variance: Sequence[float] = (1.0, 1.0)
+    bins: int = 1
+    strides: Sequence[int] = ()
+    cell: float = 0.0
+    shift: float = 0.0
+    anchors: str | Sequence[int] | None = None
+    score_activation: str = "none"
+    objectness_activation: str = "none"
+    score_power: float = 1.0
+    objectness_power: float = 1.0
+    background: int | None = None
+    threshold: float = 0.25
+    overlap: float = 0.45
+    suppression: str = "hard"
+    sigma: float = 0.5
+    class_wise: bool = True
+    multi_label: bool = False
+    max: int = 100
+    candidates: int = 1024
+
+    def __post_init__(self) -> None:
+        one_of(self, "form", FORMS)
+        one_of(self, "unit", UNITS)
+        one_of(self, "score-activation", ACTIVATIONS)
+        one_of(self, "objectness-activation", ACTIVATIONS[:2])
+        one_of(self, "keypoint-activation", ACTIVATIONS[:2])
+        one_of(self, "keypoint-form", ("offset", "absolute"))
+        one_of(self, "centre-activation", tuple(CENTRES))
+        one_of(self, "size-activation", tuple(SIZES))
+        one_of(self, "suppression", SUPPRESSIONS)
+        between(self, "threshold", 0.0, 1.0)
+        between(self, "overlap", 0.0, 1.0)
+        between(self, "max", 1, 10_000)
+        between(self, "candidates", self.max, 100_000)
+        between(self, "bins", 1, 256)
+        between(self, "keypoint-values", 2, 3)
+        between(self, "sigma", 1e-3, 100.0)
+        between(self, "score-power", 1e-2, 100.0)
+        between(self, "objectness-power", 1e-2, 100.0)
+        if len(self.variance) != 2:
+            raise MdlcError(
+                f"variance has {len(self.variance)} numbers", node="[answer]", hint="write two"
+            )
+
+    def code(self, network: Network) -> AnswerCode:
+        """The answer's part of the class.
+
+        Raises:
+            MdlcError: the description does not fit the network's outputs.
+        """
+        return _Decoder(self, network).code()
+
+
+@dataclass(frozen=True)
+class _Head:
+    """The candidates of one grid or list of anchors; `first` of them belong to other heads."""
+
+    parts: dict[str, Columns]
+    first: int
+    count: int
+    columns: int
+    stride: float
+
+
+class _Decoder:
+    """A description, resolved against a network."""
+
+    def __init__(self, spec: Boxes, network: Network) -> None:
+        self.spec = spec
+        self.network = network
+        needs_prior = spec.form in ("distance", "offset") or (
+            spec.keypoints is not None and spec.keypoint_form == "offset"
+        )
+        self.prior = ("anchors" if spec.anchors is not None else "grid") if needs_prior else ""
+        self.parts = {
+            key: self._columns(key, value)
+            for key in ("scores", "boxes", "objectness", "label", "keypoints")
+            if (value := getattr(spec, key)) is not None
+        }
+        self.anchors = self._anchors()
+        self.heads = self._heads()
+        self._check()
+
+    def _columns(self, key: str, value: str | Sequence[str]) -> list[Columns]:
+        texts = [value] if isinstance(value, str) else list(value)
+        return [parse_columns(t, self.network.outputs, f"[answer] {key}") for t in texts]
+
+    def _anchors(self) -> Array | None:
+        spec = self.spec
+        if self.prior != "anchors":
+            return None
+        if isinstance(spec.anchors, str):
+            return read_anchors(Path(spec.anchors), "[answer] anchors")
+        assert spec.anchors is not None
+        return blazeface(self.network.height, self.network.width, spec.anchors)
+
+    def _heads(self) -> list[_Head]:
+        """One for each tensor, or for each grid where all grids lie in one tensor."""
+        lengths = {key: len(columns) for key, columns in self.parts.items()}
+        count = max(lengths.values())
+        for key, length in lengths.items():
+            if length != count:
+                raise MdlcError(
+                    f"{length} tensors, where there are {count} of others",
+                    node=f"[answer] {key}",
+                    hint="name one for each grid",
+                )
+        for number_, first in enumerate(self.parts["scores"]):
+            for key, columns in self.parts.items():
+                if columns[number_].candidates != first.candidates:
+                    raise MdlcError(
+                        f"{columns[number_].port.name} has {columns[number_].candidates} "
+                        f"candidates and {first.port.name} has {first.candidates}",
+                        node=f"[answer] {key}",
+                        hint="say which axis the attributes lie along, as in output0[4:84,:]",
+                    )
+        parts = [{key: c[n] for key, c in self.parts.items()} for n in range(count)]
+        if self.prior == "anchors":
+            assert self.anchors is not None
+            total = sum(p["scores"].candidates for p in parts)
+            if len(self.anchors) != total:
+                raise MdlcError(
+                    f"there are {len(self.anchors)} anchors and {total} candidates",
+                    node="[answer] anchors",
+                    hint="check the strides or the file",
+                )
+        if self.prior != "grid":
+            return [_Head(p, 0, p["scores"].candidates, 1, 1.0) for p in parts]
+        return self._grids(parts)
+
+    def _grids(self, parts: list[dict[str, Columns]]) -> list[_Head]:
+        """Heads with the grid that each one's candidates lie in."""
+        sizes = []
+        for stride in self.spec.strides:
+            rows = math.ceil(self.network.height / stride)
+            sizes.append((rows, math.ceil(self.network.width / stride)))
+        counts = [p["scores"].candidates for p in parts]
+        cells = [rows * columns for rows, columns in sizes]
+        if len(parts) == 1 and sum(cells) == counts[0]:
+            firsts = np.cumsum([0, *cells[:-1]]).tolist()
+            return [
+                _Head(parts[0], first, count, size[1], stride)
+                for first, count, size, stride in zip(
+                    firsts, cells, sizes, self.spec.strides, strict=True
+                )
+            ]
+        if cells != counts:
+            raise MdlcError(
+                f"the strides {list(self.spec.strides)} give grids of {cells} cells on a picture "
+                f"of {self.network.height}x{self.network.width}, the outputs have {counts}",
+                node="[answer] strides",
+                hint="name the stride of every grid, in the order of the outputs",
+            )
+        return [
+            _Head(p, 0, c, size[1], stride)
+            for p, c, size, stride in zip(parts, counts, sizes, self.spec.strides, strict=True)
+        ]
+
+    def _check(self) -> None:
+        spec = self.spec
+        wanted = {"boxes": 4 * spec.bins, "objectness": 1, "label": 1}
+        for key, count in wanted.items():
+            for columns in self.parts.get(key, ()):
+                if columns.count != count:
+                    raise MdlcError(
+                        f"{columns.port.name} gives {columns.count} numbers a candidate",
+                        node=f"[answer] {key}",
+                        hint=f"slice {count} of them, as in output0[0:{count},:]",
+                    )
+        for key in ("scores", "keypoints"):
+            if len({columns.count for columns in self.parts.get(key, ())}) > 1:
+                raise MdlcError(
+                    "the outputs differ in their numbers a candidate", node=f"[answer] {key}"
+                )
+        if self.points and self.parts["keypoints"][0].count % spec.keypoint_values:
+            raise MdlcError(
+                f"{self.parts['keypoints'][0].count} numbers are not points of "
+                f"{spec.keypoint_values}",
+                node="[answer] keypoints",
+                hint="set keypoint-values to 2 or 3",
+            )
+        if spec.background is not None and spec.score_activation != "softmax":
+            raise MdlcError(
+                "a background is left out of a softmax only",
+                node="[answer] background",
+                hint="slice the other classes, as in scores[:,1:]",
+            )
+
+    @property
+    def classes(self) -> int:
+        """Scores a candidate."""
+        return self.parts["scores"][0].count
+
+    @property
+    def points(self) -> int:
+        """Key points a box."""
+        columns = self.parts.get("keypoints")
+        return columns[0].count // self.spec.keypoint_values if columns else 0
+
+    def code(self) -> AnswerCode:
+        """See Boxes.code."""
+        spec, network = self.spec, self.network
+        steps = {(c.candidate_step, c.attribute_step) for c in self.parts["scores"]}
+        plain = spec.score_activation != "softmax" and spec.label is None
+        across = all(step == 1 for step, _ in steps) and plain and not spec.objectness
+        along = all(step == 1 for _, step in steps) and plain and self.classes >= _LANES
+        outputs = {c.port.identifier: c.port for cs in self.parts.values() for c in cs}
+        floor = spec.threshold ** (1 / spec.score_power)
+        source = text(
+            "boxes.j2",
+            name=network.name,
+            classes=self.classes,
+            candidates=spec.candidates,
+            objectness=self._activated("raw_objectness", spec.objectness_activation)
+            if spec.objectness
+            else "",
+            label=spec.label is not None,
+            points=self.points,
+            point_values=spec.keypoint_values,
+            angle=False,
+            anchors=self._anchor_tables(),
+            functions=self._functions(),
+            score=self._activated("raw", spec.score_activation),
+            combined=self._combined(),
+            softmax=spec.score_activation == "softmax",
+            background=spec.background,
+            label_of_k=_label(spec.background),
+            multi_label=spec.multi_label,
+            blocks=across,
+            rows=along and not across,
+            block=_BLOCK,
+            lanes=_LANES,
+            prior=self.prior,
+            cell=f" + {number(spec.cell)}" if spec.cell else "",
+            shift=f" + {number(spec.shift)}".replace("+ -", "- ") if spec.shift else "",
+            form=spec.form,
+            bins=spec.bins,
+            unit_x=self._unit(spec.unit, 0),
+            unit_y=self._unit(spec.unit, 1),
+            centre_of=CENTRES[spec.centre_activation],
+            size_of=self._size(),
+            centre_unit=self._scaled(
+                self._unit(self._offset_unit, 0),
+                self._unit(self._offset_unit, 1),
+                self._centre_factor,
+            ),
+            size_unit=self._scaled(
+                self._unit(spec.size_unit or self._offset_unit, 0),
+                self._unit(spec.size_unit or self._offset_unit, 1),
+                1.0,
+            ),
+            point_x=self._point("x", "p[0]"),
+            point_y=self._point("y", "p[head.coordinate_step]"),
+            point_score=self._activated("p[2 * head.coordinate_step]", spec.keypoint_activation),
+            nms=spec.suppression,
+            class_wise=spec.class_wise,
+            sigma=number(spec.sigma),
+            arguments=list(outputs),
+            heads=[self._head_row(n, head) for n, head in enumerate(self.heads)],
+            min_score=number(spec.threshold),
+            min_raw=number(_below(_inverse(floor, spec.score_activation))),
+            min_objectness=number(
+                _below(
+                    _inverse(
+                        spec.threshold ** (1 / spec.objectness_power), spec.objectness_activation
+                    )
+                )
+            ),
+            max_overlap=number(spec.overlap),
+        )
+        return AnswerCode(
+            "Boxes",
+            text(
+                "boxes_struct.j2",
+                points=self.points,
+                scored=spec.keypoint_values == 3,
+                max=spec.max,
+            ),
+            source,
+            tuple(outputs.values()),
+            frozenset({"algorithm", "cmath", "cstddef"}),
+            self._dtype(),
+            self._manual(),
+        )
+
+    def _anchor_tables(self) -> list[list[list[str]]]:
+        if self.anchors is None:
+            return []
+        tables, first = [], 0
+        for head in self.heads:
+            rows = self.anchors[first : first + head.count]
+            tables.append([[number(value) for value in row] for row in rows])
+            first += head.count
+        return tables
+
+    def _functions(self) -> set[str]:
+        spec = self.spec
+        every = (
+            spec.score_activation,
+            spec.objectness_activation if spec.objectness else "",
+            spec.keypoint_activation if self.points else "",
+            *((spec.centre_activation, spec.size_activation) if spec.form == "offset" else ()),
+        )
+        return {"sigmoid"} if {"sigmoid", "yolov5"} & set(every) else set()
+
+    def _activated(self, value: str, activation: str) -> str:
+        return f"Sigmoid({value})" if activation == "sigmoid" else value
+
+    def _combined(self) -> str:
+        spec = self.spec
+        if not spec.objectness:
+            return _power("score", spec.score_power)
+        if spec.score_power == spec.objectness_power:
+            return _power("score * objectness", spec.score_power)
+        return (
+            f"{_power('score', spec.score_power)} * {_power('objectness', spec.objectness_power)}"
+        )
+
+    @property
+    def _offset_unit(self) -> str:
+        return self.spec.unit if self.spec.unit != "pixel" or self.prior != "grid" else "stride"
+
+    @property
+    def _centre_factor(self) -> float:
+        return float(self.spec.variance[0])
+
+    def _size(self) -> str:
+        spec = self.spec
+        factor = float(spec.variance[1])
+        inner = "{}" if factor == 1.0 else "{} * " + number(factor)
+        return SIZES[spec.size_activation].format(inner)
+
+    def _unit(self, unit: str, axis: int) -> str:
+        """Pixels of a number, along x (0) or y (1)."""
+        network = self.network
+        if unit == "picture":
+            return number((network.width, network.height)[axis])
+        if unit == "stride":
+            return "head.stride"
+        if unit == "prior":
+            return f"head.anchors[index][{2 + axis}]" if self.prior == "anchors" else "head.stride"
+        return number(1.0)
+
+    @staticmethod
+    def _scaled(x: str, y: str, factor: float) -> tuple[str, str]:
+        if factor == 1.0:
+            return x, y
+        return f"{number(factor)} * {x}", f"{number(factor)} * {y}"
+
+    def _point(self, axis: str, value: str) -> str:
+        spec = self.spec
+        number_ = 0 if axis == "x" else 1
+        if spec.keypoint_form == "absolute":
+            return _times(value, self._unit(spec.unit, number_))
+        return f"{axis} + {_times(value, self._unit(self._offset_unit, number_))}"
+
+    def _head_row(self, number_: int, head: _Head) -> list[str]:
+        def pointer(columns: Columns) -> str:
+            start = columns.start + head.first * columns.candidate_step
+            name = columns.port.identifier
+            return f"{name} + {start}" if start else name
+
+        scores, boxes = head.parts["scores"], head.parts["boxes"]
+        row = [str(head.count), str(head.columns), number(head.stride)]
+        row += [pointer(scores), str(scores.candidate_step), str(scores.attribute_step)]
+        row += [pointer(boxes), str(boxes.candidate_step), str(boxes.attribute_step)]
+        for key in ("objectness", "label"):
+            if key in head.parts:
+                row += [pointer(head.parts[key]), str(head.parts[key].candidate_step)]
+        if "keypoints" in head.parts:
+            points = head.parts["keypoints"]
+            row += [pointer(points), str(points.candidate_step), str(points.attribute_step)]
+        if self.anchors is not None:
+            row.append("kAnchors" + (str(number_) if len(self.heads) > 1 else ""))
+        return row
+
+    def _dtype(self) -> np.dtype[np.void]:
+        fields: list[tuple[object, ...]] = [
+            (side, "<f4") for side in ("left", "top", "right", "bottom", "score")
+        ]
+        fields.append(("label", "<i4"))
+        if self.points:
+            point = [("x", "<f4"), ("y", "<f4")]
+            point += [("score", "<f4")] if self.spec.keypoint_values == 3 else []
+            fields.append(("keypoints", point, (self.points,)))
+        return np.dtype([("count", "<i4"), ("box", fields, (self.spec.max,))])
+
+    def _manual(self) -> str:
+        spec = self.spec
+        kept = {
+            "hard": f"of an overlap above {spec.overlap:g} the better",
+            "soft": "soft",
+            "weighted": f"of an overlap above {spec.overlap:g} the mean",
+            "none": "none",
+        }
+        return (
+            f"up to {spec.max} boxes with a score above {spec.threshold:g}, the best first; "
+            f"suppression: {kept[spec.suppression]}"
+        )
+
+
+def _times(value: str, unit: str) -> str:
+    return value if unit == number(1.0) else f"{value} * {unit}"
+
+
+def _power(value: str, power: float) -> str:
+    if power == 1.0:
+        return value
+    return f"std::sqrt({value})" if power == 0.5 else f"std::pow({value}, {number(power)})"
+
+
+def _label(background: int | None) -> str:
+    if background is None:
+        return "k"
+    return "k - 1" if background == 0 else f"(k > {background} ? k - 1 : k)"
+
+
+def _inverse(value: float, activation: str) -> float:
+    """The number that an activation makes `value` of."""
+    if activation != "sigmoid":
+        return value
+    value = min(max(value, 1e-7), 1 - 1e-7)
+    return math.log(value / (1 - value))
+
+
+def _below(value: float) -> float:
+    """A little less, so that rounding loses no candidate before its score is computed."""
+    return value - 1e-4 * max(abs(value), 1e-2)

@@ -1,0 +1,102 @@
+"""What a kind of answer adds to the emitted class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mdlc.codegen.answer.columns import Columns, parse_columns
+from mdlc.codegen.plan.plan import Port
+from mdlc.codegen.templates import render
+from mdlc.compiler.errors import MdlcError
+
+
+@dataclass(frozen=True)
+class AnswerCode:
+    """The text of an answer, for the class of one network.
+
+    Attributes:
+        type: name of the struct that `infer` fills, such as Boxes.
+        struct: its declaration and what it needs, inside the class.
+        source: the function `Decode(const float* outputs..., const Placement&, TYPE&)` with its
+            helpers, inside the namespace of the source.
+        outputs: the outputs whose pointers Decode takes, in order.
+        includes: standard headers of the source.
+        dtype: the struct as NumPy reads its bytes.
+        manual: what the header says of it, in a line.
+        bad: condition under which what the caller gave cannot be filled; empty: never.
+    """
+
+    type: str
+    struct: str
+    source: str
+    outputs: tuple[Port, ...]
+    includes: frozenset[str]
+    dtype: np.dtype[Any]
+    manual: str
+    bad: str = ""
+
+
+@dataclass(frozen=True)
+class Network:
+    """What answers know of the network.
+
+    Attributes:
+        name: of the class.
+        outputs: by ONNX name.
+        height, width: of its picture, in pixels.
+    """
+
+    name: str
+    outputs: Mapping[str, Port]
+    height: int
+    width: int
+
+
+def only(name: str | None, key: str, network: Network) -> Columns:
+    """The attributes of the one place that an output is about.
+
+    Args:
+        name: see `columns.parse_columns`; None: the network's only output.
+
+    Raises:
+        MdlcError: there is not one output, or it has several places.
+    """
+    where = f"[answer] {key}"
+    if name is None:
+        if len(network.outputs) != 1:
+            raise MdlcError(
+                f"the network has {len(network.outputs)} outputs",
+                node=where,
+                hint=f"name one of {', '.join(network.outputs)}",
+            )
+        (name,) = network.outputs
+    found = parse_columns(name, network.outputs, where)
+    if found.candidates != 1:
+        raise MdlcError(
+            f"{found.port.name} has numbers for {found.candidates} places, not for one picture",
+            node=where,
+            hint="choose an answer that has places, such as boxes or a mask",
+        )
+    return found
+
+
+def number(value: float) -> str:
+    """A C++ literal of type float."""
+    text = repr(float(np.float32(value)))
+    short = f"{np.float32(value)}"
+    text = short if float(np.float32(float(short))) == float(np.float32(value)) else text
+    return f"{text if any(c in text for c in '.en') else text + '.0'}F"
+
+
+def times(step: int) -> str:
+    """` * step` behind an index, or nothing."""
+    return "" if step == 1 else f" * {step}"
+
+
+def text(template: str, /, **context: object) -> str:
+    """A template of runtime_templates/cpp/answer."""
+    return render(f"cpp/answer/{template}", number=number, **context)

@@ -1,0 +1,107 @@
+"""Masks: a class for every pixel, at the caller's size, without a map of that size in memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mdlc.codegen.answer.checks import between, one_of
+from mdlc.codegen.answer.code import AnswerCode, Network, text, times
+from mdlc.codegen.answer.columns import find_port, strides
+from mdlc.codegen.code import C_TYPES
+from mdlc.compiler.errors import MdlcError
+from mdlc.compiler.types import DType
+
+
+@dataclass(frozen=True)
+class Mask:
+    """How a mask is made.
+
+    Attributes:
+        map: the output: scores 1xCxHxW (or 1xHxWxC, see `channels`), or labels 1xHxW (integers).
+        channels: the axis of the classes: first or last.
+        activation: of scores: softmax or sigmoid make probabilities for the confidence.
+        threshold: of a single channel.
+    """
+
+    map: str | None = None
+    channels: str = "first"
+    activation: str = "none"
+    threshold: float = 0.5
+
+    def __post_init__(self) -> None:
+        one_of(self, "channels", ("first", "last"))
+        one_of(self, "activation", ("none", "softmax", "sigmoid"))
+        between(self, "threshold", -1e6, 1e6)
+
+    def code(self, network: Network) -> AnswerCode:
+        """The answer's part of the class.
+
+        Raises:
+            MdlcError: the description does not fit the network's outputs.
+        """
+        name = self.map
+        if name is None:
+            if len(network.outputs) != 1:
+                raise MdlcError(
+                    f"the network has {len(network.outputs)} outputs",
+                    node="[answer] map",
+                    hint=f"name one of {', '.join(network.outputs)}",
+                )
+            (name,) = network.outputs
+        port = find_port(name, network.outputs, "[answer] map")
+        shape, every = port.type.shape, strides(port)
+        labels = port.type.dtype in (DType.I32, DType.I64, DType.U8, DType.I8)
+        if len(shape) not in (3, 4) or shape[0] != 1 or (port.type.dtype is not DType.F32) > labels:
+            raise MdlcError(
+                f"{port.name} is {port.type.dtype.value} of shape {'x'.join(map(str, shape))}",
+                node="[answer] map",
+                hint="name scores 1xCxHxW or labels 1xHxW",
+            )
+        if len(shape) == 3:
+            axes: tuple[int | None, int, int] = (None, 1, 2)
+        else:
+            axes = (1, 2, 3) if self.channels == "first" else (3, 1, 2)
+        channel, row, column = axes
+        classes = 1 if channel is None else shape[channel]
+        if classes > 256 or (labels and classes > 1):
+            raise MdlcError(
+                f"{port.name} has {classes} classes",
+                node="[answer] map",
+                hint="labels are bytes, so that there may be 256 classes; labels have one channel",
+            )
+        kind = "labels" if labels else "threshold" if classes == 1 else "scores"
+        return AnswerCode(
+            "Mask",
+            text(
+                "mask_struct.j2",
+                rows=shape[row],
+                columns=shape[column],
+                confident=kind != "labels",
+            ),
+            text(
+                "mask.j2",
+                name=network.name,
+                argument=port.identifier,
+                element=C_TYPES[port.type.dtype],
+                start="",
+                kind=kind,
+                rows=shape[row],
+                columns=shape[column],
+                width=network.width,
+                height=network.height,
+                row_step=every[row],
+                column_times=times(every[column]),
+                class_times="" if channel is None else times(every[channel]),
+                classes=classes,
+                activation=self.activation,
+                threshold=self.threshold,
+            ),
+            (port,),
+            frozenset({"algorithm", "cmath", "cstdint", "cstddef"}),
+            np.dtype(np.uint8),
+            f"a class for every pixel, at most {classes if kind == 'scores' else 256} of them",
+            bad="mask.labels == nullptr || mask.width < 1 || mask.height < 1 || "
+            "(mask.stride != 0 && mask.stride < static_cast<std::size_t>(mask.width))",
+        )

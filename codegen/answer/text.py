@@ -1,0 +1,102 @@
+"""Text: a line that a recogniser reads, by CTC."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mdlc.codegen.answer.checks import between, one_of
+from mdlc.codegen.answer.code import AnswerCode, Network, text, times
+from mdlc.codegen.answer.columns import parse_columns
+from mdlc.compiler.errors import MdlcError
+
+
+@dataclass(frozen=True)
+class Text:
+    """How a line is read.
+
+    Attributes:
+        scores: the output, a row of scores of all symbols for each step.
+        dictionary: file with a symbol a line; space: a space follows them.
+        blank: number of the blank among the scores, before or behind all symbols.
+        activation: what makes probabilities of the scores.
+    """
+
+    scores: str
+    dictionary: str
+    space: bool = False
+    blank: int = 0
+    activation: str = "none"
+
+    def __post_init__(self) -> None:
+        one_of(self, "activation", ("none", "softmax"))
+        between(self, "blank", 0, 1_000_000)
+
+    def _symbols(self) -> list[str]:
+        path = Path(self.dictionary)
+        try:
+            lines = path.read_text(encoding="utf-8").split("\n")
+        except FileNotFoundError:
+            raise MdlcError(
+                f"there is no file {path}", node="[answer] dictionary", hint="check the path"
+            ) from None
+        except (OSError, UnicodeDecodeError):
+            raise MdlcError(
+                f"{path} is not a readable text file in UTF-8", node="[answer] dictionary"
+            ) from None
+        if lines[-1] == "":
+            lines.pop()
+        return [line.rstrip("\r") for line in lines] + ([" "] if self.space else [])
+
+    def code(self, network: Network) -> AnswerCode:
+        """The answer's part of the class.
+
+        Raises:
+            MdlcError: the description does not fit the network's outputs, or the dictionary them.
+        """
+        found = parse_columns(self.scores, network.outputs, "[answer] scores")
+        symbols = self._symbols()
+        if len(symbols) + 1 != found.count or self.blank not in (0, len(symbols)):
+            raise MdlcError(
+                f"{self.dictionary} has {len(symbols)} symbols, with the blank {len(symbols) + 1}, "
+                f"and {found.port.name} has scores for {found.count}",
+                node="[answer] dictionary",
+                hint="use the dictionary of the training; `space = true` adds a space, and the "
+                "blank is the first (0) or the last",
+            )
+        bytes_each = max(len(symbol.encode()) for symbol in symbols)
+        most = found.candidates * bytes_each + 1
+        start = found.start
+        return AnswerCode(
+            "Text",
+            text("text_struct.j2", max=most),
+            text(
+                "text.j2",
+                name=network.name,
+                argument=found.port.identifier,
+                symbols=[_literal(symbol) for symbol in symbols],
+                steps=found.candidates,
+                step=found.candidate_step,
+                start=f" + {start}" if start else "",
+                classes=found.count,
+                class_times=times(found.attribute_step),
+                blank=self.blank,
+                symbol="best" if self.blank else "best - 1",
+                softmax=self.activation == "softmax",
+            ),
+            (found.port,),
+            frozenset({"cstring", *(["cmath"] if self.activation == "softmax" else [])}),
+            np.dtype([("length", "<i4"), ("score", "<f4"), ("utf8", f"S{most}")], align=True),
+            f"a line of up to {found.candidates} of {len(symbols)} symbols, in UTF-8",
+        )
+
+
+def _literal(symbol: str) -> str:
+    """A C++ string literal; bytes beyond ASCII in octal, which never runs on into a digit."""
+    plain = "".join(
+        chr(byte) if 32 <= byte < 127 and chr(byte) not in '"\\?' else f"\\{byte:03o}"
+        for byte in symbol.encode()
+    )
+    return f'"{plain}"'

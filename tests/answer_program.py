@@ -1,0 +1,135 @@
+"""A program of an answer's decoder alone: tensors in, the struct's bytes out."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mdlc.codegen.answer.code import AnswerCode, Network
+from mdlc.codegen.kernel import View
+from mdlc.codegen.plan.plan import Port
+from mdlc.codegen.templates import render
+from mdlc.compiler.types import DType, Layout, TensorType
+
+_FLAGS = [
+    "-std=c++17",
+    "-O1",
+    "-Wall",
+    "-Wextra",
+    "-Wconversion",
+    "-Wshadow",
+    "-Werror",
+    "-fno-exceptions",
+    "-fno-rtti",
+]
+_MAIN = """
+#include <cstdio>
+#include <vector>
+{includes}
+class Net {{
+ public:
+{placement}
+{struct}
+}};
+namespace {{
+{source}
+}}
+static std::vector<float> Read(std::FILE* file, std::size_t count) {{
+  std::vector<float> data(count);
+  if (std::fread(data.data(), 4, count, file) != count) std::perror("read");
+  return data;
+}}
+int main(int, char** argv) {{
+  std::FILE* in = std::fopen(argv[1], "rb");
+{reads}
+  Net::Placement placement;
+  if (std::fread(&placement, sizeof(placement), 1, in) != 1) return 2;
+  static Net::{type} answer;
+{prepare}
+  for (int i = 0; i < REPEATS; ++i) Decode({arguments}placement, answer);
+  std::FILE* out = std::fopen(argv[2], "wb");
+  {write}
+  return std::fclose(out);
+}}
+"""
+
+_PREPARE = """
+  std::vector<std::uint8_t> labels({height} * {width});
+  std::vector<float> confidence({height} * {width});
+  answer.labels = labels.data();
+  answer.height = {height};
+  answer.width = {width};
+  answer.confidence = confidence.data();
+"""
+_WRITE = """std::fwrite(labels.data(), 1, labels.size(), out);
+  std::fwrite(confidence.data(), 4, confidence.size(), out);"""
+
+
+def network(shapes: Mapping[str, tuple[int, ...]], height: int, width: int, **nhwc: Any) -> Network:
+    """A network of these outputs, plain or (by name) NHWC."""
+    ports = {}
+    for number, (name, shape) in enumerate(shapes.items()):
+        layout = Layout.NHWC if nhwc.get(name) else Layout.PLAIN
+        view = View.of(TensorType(shape, DType.F32, layout), number)
+        ports[name] = Port(name, f"tensor_{number}", view)
+    return Network("Net", ports, height, width)
+
+
+@cache
+def _built(text: str, folder: Path, flags: tuple[str, ...]) -> Path:
+    source, program = folder / "decode.cpp", folder / "decode"
+    source.write_text(text)
+    subprocess.run(
+        ["g++", *_FLAGS, *flags, str(source), "-o", str(program)],
+        check=True,
+    )
+    return program
+
+
+def decode(
+    code: AnswerCode,
+    arrays: Mapping[str, np.ndarray],
+    folder: Path,
+    placement: tuple[float, ...] = (1, 0, 0, 0, 1, 0, 0, 0),
+    mask: tuple[int, int] | None = None,
+    flags: tuple[str, ...] = ("-fsanitize=address,undefined", "-DREPEATS=1"),
+) -> Any:
+    """What the decoder makes of the outputs' arrays, by ONNX name.
+
+    Args:
+        mask: height and width, for a mask: its labels and, for scores, its confidence.
+    """
+    text = _MAIN.format(
+        prepare="" if mask is None else _PREPARE.format(height=mask[0], width=mask[1]),
+        write="std::fwrite(&answer, sizeof(answer), 1, out);" if mask is None else _WRITE,
+        includes="\n".join(f"#include <{name}>" for name in sorted(code.includes)),
+        placement=render("cpp/answer/placement_struct.j2"),
+        struct=code.struct,
+        source=code.source,
+        type=code.type,
+        arguments="".join(f"{port.identifier}.data(), " for port in code.outputs),
+        reads="\n".join(
+            f"  const std::vector<float> {port.identifier} = Read(in, {port.type.size});"
+            for port in code.outputs
+        ),
+    )
+    program = _built(text, folder, flags)
+    data = b"".join(
+        port.type.to_physical(arrays[port.name].astype(np.float32)).tobytes()
+        for port in code.outputs
+    )
+    (folder / "in.bin").write_bytes(data + np.array(placement, np.float32).tobytes())
+    subprocess.run([str(program), str(folder / "in.bin"), str(folder / "out.bin")], check=True)
+    data = (folder / "out.bin").read_bytes()
+    if mask is None:
+        return np.frombuffer(data, code.dtype)[0]
+    size = mask[0] * mask[1]
+    return (
+        np.frombuffer(data[:size], np.uint8).reshape(mask),
+        np.frombuffer(data[size:], np.float32).reshape(mask),
+    )
