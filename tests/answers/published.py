@@ -8,7 +8,7 @@ Array = np.ndarray
 
 
 def sigmoid(x: Array) -> Array:
-    return 1 / (1 + np.exp(-x))
+    return 1 / (1 + np.exp(-np.clip(x, -80, 80)))
 
 
 def softmax(x: Array) -> Array:

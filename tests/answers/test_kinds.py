@@ -1,4 +1,4 @@
-"""Classes, key points, masks, text and embeddings against NumPy, Pillow's pixels and onnxruntime."""
+"""Classes, key points, masks, text and embeddings against the same in NumPy."""
 
 from __future__ import annotations
 
