@@ -33,7 +33,7 @@ _MAIN = """
 {includes}
 class Net {{
  public:
-{placement}
+{transform}
 {struct}
 }};
 namespace {{
@@ -47,11 +47,11 @@ static std::vector<float> Read(std::FILE* file, std::size_t count) {{
 int main(int, char** argv) {{
   std::FILE* in = std::fopen(argv[1], "rb");
 {reads}
-  Net::Placement placement;
-  if (std::fread(&placement, sizeof(placement), 1, in) != 1) return 2;
+  Net::Transform transform;
+  if (std::fread(&transform, sizeof(transform), 1, in) != 1) return 2;
   static Net::{type} answer;
 {prepare}
-  for (int i = 0; i < REPEATS; ++i) Decode({arguments}placement, answer);
+  for (int i = 0; i < REPEATS; ++i) Decode({arguments}transform, {size}answer);
   std::FILE* out = std::fopen(argv[2], "wb");
   {write}
   return std::fclose(out);
@@ -95,20 +95,23 @@ def decode(
     code: AnswerCode,
     arrays: Mapping[str, np.ndarray],
     folder: Path,
-    placement: tuple[float, ...] = (1, 0, 0, 0, 1, 0, 0, 0),
+    transform: tuple[float, ...] = (1, 0, 0, 0, 1, 0),
     mask: tuple[int, int] | None = None,
+    picture: tuple[int, int] | None = None,
     flags: tuple[str, ...] = ("-fsanitize=address,undefined", "-DREPEATS=1"),
 ) -> Any:
     """What the decoder makes of the outputs' arrays, by ONNX name.
 
     Args:
         mask: height and width, for a mask: its labels and, for scores, its confidence.
+        picture: for a mask, height and width of what it covers.
     """
     text = _MAIN.format(
         prepare="" if mask is None else _PREPARE.format(height=mask[0], width=mask[1]),
+        size="" if picture is None else f"{picture[1]}, {picture[0]}, ",
         write="std::fwrite(&answer, sizeof(answer), 1, out);" if mask is None else _WRITE,
         includes="\n".join(f"#include <{name}>" for name in sorted(code.includes)),
-        placement=render("cpp/answer/placement_struct.j2"),
+        transform=render("cpp/answer/transform_struct.j2"),
         struct=code.struct,
         source=code.source,
         type=code.type,
@@ -123,7 +126,7 @@ def decode(
         port.type.to_physical(arrays[port.name].astype(np.float32)).tobytes()
         for port in code.outputs
     )
-    (folder / "in.bin").write_bytes(data + np.array(placement, np.float32).tobytes())
+    (folder / "in.bin").write_bytes(data + np.array(transform, np.float32).tobytes())
     subprocess.run([str(program), str(folder / "in.bin"), str(folder / "out.bin")], check=True)
     data = (folder / "out.bin").read_bytes()
     if mask is None:

@@ -47,4 +47,5 @@ def read_anchors(path: Path, where: str) -> Array:
             node=where,
             hint="write centre x, centre y, width and height in pixels, a line for each anchor",
         )
-    return table.astype(np.float32)
+    anchors: Array = table.astype(np.float32)
+    return anchors

@@ -21,12 +21,13 @@ class AnswerCode:
     Attributes:
         type: name of the struct that `infer` fills, such as Boxes.
         struct: its declaration and what it needs, inside the class.
-        source: the function `Decode(const float* outputs..., const Placement&, TYPE&)` with its
+        source: the function `Decode(const float* outputs..., const Transform&, TYPE&)` with its
             helpers, inside the namespace of the source.
         outputs: the outputs whose pointers Decode takes, in order.
         includes: standard headers of the source.
         dtype: the struct as NumPy reads its bytes.
         manual: what the header says of it, in a line.
+        sized: Decode takes the picture's width and height before the struct.
         bad: condition under which what the caller gave cannot be filled; empty: never.
     """
 
@@ -37,6 +38,7 @@ class AnswerCode:
     includes: frozenset[str]
     dtype: np.dtype[Any]
     manual: str
+    sized: bool = False
     bad: str = ""
 
 

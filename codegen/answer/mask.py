@@ -102,6 +102,7 @@ class Mask:
             frozenset({"algorithm", "cmath", "cstdint", "cstddef"}),
             np.dtype(np.uint8),
             f"a class for every pixel, at most {classes if kind == 'scores' else 256} of them",
+            sized=True,
             bad="mask.labels == nullptr || mask.width < 1 || mask.height < 1 || "
             "(mask.stride != 0 && mask.stride < static_cast<std::size_t>(mask.width))",
         )

@@ -140,7 +140,7 @@ def test_boxes_of_the_callers_picture(tmp_path: Path) -> None:
     tensor[0, :, 3] = [100, 50, 20, 10, 0.9]
     code = parse_answer({"decoder": "yolov8"}).code(network({"out": tensor.shape}, 320, 320))
     # x' = 2 y, y' = 640 - 2 x
-    answer = decode(code, {"out": tensor}, tmp_path, (0, 2, 0, -2, 0, 640, 640, 640))
+    answer = decode(code, {"out": tensor}, tmp_path, (0, 2, 0, -2, 0, 640))
     boxes, _, _ = _table(answer)
     np.testing.assert_allclose(boxes, [[90, 420, 110, 460]])
 

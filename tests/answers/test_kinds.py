@@ -68,7 +68,7 @@ def test_points_that_are_numbers(tmp_path: Path) -> None:
             "unit": "picture",
         }
     ).code(network({"out": points.shape}, 192, 256))
-    answer = decode(code, {"out": points}, tmp_path, (2, 0, 1, 0, 3, -1, 0, 0))
+    answer = decode(code, {"out": points}, tmp_path, (2, 0, 1, 0, 3, -1))
     np.testing.assert_allclose(answer["point"]["x"], points[0, 0, :, 1] * 256 * 2 + 1, rtol=1e-5)
     np.testing.assert_allclose(
         answer["point"]["y"], points[0, 0, :, 0] * 192 * 3 - 1, rtol=1e-5, atol=1e-4
@@ -115,7 +115,7 @@ def test_a_mask_of_the_callers_size(size: tuple[int, int], tmp_path: Path) -> No
     code = parse_answer({"kind": "mask", "activation": "softmax"}).code(
         network({"out": maps.shape}, 160, 192, out=True)
     )
-    labels, confidence = decode(code, {"out": maps}, tmp_path, mask=size)
+    labels, confidence = decode(code, {"out": maps}, tmp_path, mask=size, picture=(160, 192))
     expected = _bilinear(maps[0].astype(float), *size)
     # Where two classes are equal to rounding, either is right.
     ordered = np.sort(expected, 0)
@@ -131,7 +131,7 @@ def test_a_mask_of_one_channel(tmp_path: Path) -> None:
     code = parse_answer({"kind": "mask", "channels": "last", "activation": "sigmoid"}).code(
         network({"out": maps.shape}, 16, 16)
     )
-    labels, confidence = decode(code, {"out": maps}, tmp_path, mask=(16, 16))
+    labels, confidence = decode(code, {"out": maps}, tmp_path, mask=(16, 16), picture=(16, 16))
     np.testing.assert_allclose(confidence, sigmoid(maps[0, :, :, 0]), rtol=1e-5)
     np.testing.assert_array_equal(labels, confidence > 0.5)
 
