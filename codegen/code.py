@@ -25,6 +25,8 @@ C_TYPES = {
     DType.I64: "std::int64_t",
     DType.U64: "std::uint64_t",
     DType.BOOL: "std::uint8_t",
+    DType.BF16: "std::uint16_t",
+    **{each: "std::uint8_t" for each in DType if each.is_stored and each.size == 1},
 }
 
 

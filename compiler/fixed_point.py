@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import math
 
+import ml_dtypes
 import numpy as np
 
 from mdlc.compiler.errors import MdlcError
@@ -77,7 +78,7 @@ def saturate(value: Array, low: int, high: int, dtype: DType) -> Array:
 
 def limits(dtype: DType) -> tuple[int, int]:
     """Lowest and highest value of an integer type."""
-    info = np.iinfo(dtype.numpy)
+    info = ml_dtypes.iinfo(dtype.numpy)
     return int(info.min), int(info.max)
 
 

@@ -28,6 +28,19 @@ _ONNX_TYPES = {
     DType.I64: "tensor(int64)",
     DType.U64: "tensor(uint64)",
     DType.BOOL: "tensor(bool)",
+    DType.BF16: "tensor(bfloat16)",
+    DType.F8E4M3FN: "tensor(float8e4m3fn)",
+    DType.F8E4M3FNUZ: "tensor(float8e4m3fnuz)",
+    DType.F8E5M2: "tensor(float8e5m2)",
+    DType.F8E5M2FNUZ: "tensor(float8e5m2fnuz)",
+    DType.F8E8M0: "tensor(float8e8m0)",
+    DType.F6E2M3: "tensor(float6e2m3)",
+    DType.F6E3M2: "tensor(float6e3m2)",
+    DType.F4E2M1: "tensor(float4e2m1)",
+    DType.I4: "tensor(int4)",
+    DType.U4: "tensor(uint4)",
+    DType.I2: "tensor(int2)",
+    DType.U2: "tensor(uint2)",
 }
 
 # The schemas say of operators that take any number of inputs that they take 2^31 - 1.

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
@@ -15,7 +16,11 @@ Array = npt.NDArray[Any]
 
 
 class DType(enum.Enum):
-    """Element types; the value is the spelling in IR text."""
+    """Element types; the value is the spelling in IR text.
+
+    Those from BF16 on are only stored: operators that compute are handed wider elements. Elements
+    of fewer than 8 bits lie in a byte each, in its lowest bits; the others are 0.
+    """
 
     F16 = "f16"
     F32 = "f32"
@@ -29,6 +34,19 @@ class DType(enum.Enum):
     I64 = "i64"
     U64 = "u64"
     BOOL = "bool"
+    BF16 = "bf16"
+    F8E4M3FN = "f8e4m3fn"
+    F8E4M3FNUZ = "f8e4m3fnuz"
+    F8E5M2 = "f8e5m2"
+    F8E5M2FNUZ = "f8e5m2fnuz"
+    F8E8M0 = "f8e8m0"
+    F6E2M3 = "f6e2m3"
+    F6E3M2 = "f6e3m2"
+    F4E2M1 = "f4e2m1"
+    I4 = "i4"
+    U4 = "u4"
+    I2 = "i2"
+    U2 = "u2"
 
     @property
     def numpy(self) -> np.dtype[Any]:
@@ -44,6 +62,16 @@ class DType(enum.Enum):
     def is_float(self) -> bool:
         """True for f16, f32 and f64."""
         return self in (DType.F16, DType.F32, DType.F64)
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether elements are only stored, and made wider ones before anything is computed."""
+        return self in _STORED
+
+    @property
+    def bits(self) -> int:
+        """Bits of one element that mean something."""
+        return _BITS.get(self, self.size * 8)
 
     @classmethod
     def from_numpy(cls, dtype: npt.DTypeLike) -> DType:
@@ -64,7 +92,31 @@ _NUMPY: dict[DType, np.dtype[Any]] = {
     DType.I64: np.dtype(np.int64),
     DType.U64: np.dtype(np.uint64),
     DType.BOOL: np.dtype(np.bool_),
+    DType.BF16: np.dtype(ml_dtypes.bfloat16),
+    DType.F8E4M3FN: np.dtype(ml_dtypes.float8_e4m3fn),
+    DType.F8E4M3FNUZ: np.dtype(ml_dtypes.float8_e4m3fnuz),
+    DType.F8E5M2: np.dtype(ml_dtypes.float8_e5m2),
+    DType.F8E5M2FNUZ: np.dtype(ml_dtypes.float8_e5m2fnuz),
+    DType.F8E8M0: np.dtype(ml_dtypes.float8_e8m0fnu),
+    DType.F6E2M3: np.dtype(ml_dtypes.float6_e2m3fn),
+    DType.F6E3M2: np.dtype(ml_dtypes.float6_e3m2fn),
+    DType.F4E2M1: np.dtype(ml_dtypes.float4_e2m1fn),
+    DType.I4: np.dtype(ml_dtypes.int4),
+    DType.U4: np.dtype(ml_dtypes.uint4),
+    DType.I2: np.dtype(ml_dtypes.int2),
+    DType.U2: np.dtype(ml_dtypes.uint2),
 }
+_BITS = {
+    DType.F6E2M3: 6,
+    DType.F6E3M2: 6,
+    DType.F4E2M1: 4,
+    DType.I4: 4,
+    DType.U4: 4,
+    DType.I2: 2,
+    DType.U2: 2,
+}
+_STORED = frozenset((*_BITS, DType.BF16, DType.F8E4M3FN, DType.F8E4M3FNUZ, DType.F8E5M2,
+                     DType.F8E5M2FNUZ, DType.F8E8M0))  # fmt: skip
 _FROM_NUMPY = {dtype: name for name, dtype in _NUMPY.items()}
 
 

@@ -92,10 +92,10 @@ def of_type(dtype: DType) -> Values:
 
 
 def largest_of(dtype: DType) -> float:
-    """The largest magnitude of an element type; infinity for floats."""
+    """The largest magnitude of an element type; infinity for floats, and what is only stored."""
     if dtype is DType.BOOL:
         return 1.0
-    if dtype.is_float:
+    if dtype.is_float or dtype.is_stored:
         return math.inf
     info = np.iinfo(dtype.numpy)
     return float(max(info.max, -int(info.min)))

@@ -85,6 +85,8 @@ def _rearranged(node: Node) -> Node:
     source, op = node.inputs[0], node.op
     if not isinstance(source.op, DequantizeLinear) or source.inputs[0].constant is None:
         return node
+    if source.op.block:  # neither axis nor order may change
+        return node
     axis, values = source.op.axis, source.inputs[0].constant
     if source.inputs[1].shape != ():
         if isinstance(op, Transpose):

@@ -64,7 +64,7 @@ def run_passes(
     inputs = random_inputs(graph) if check else {}
     before = run(graph, inputs) if check else {}
     # Half-precision arithmetic itself is not better than this.
-    half = any(node.type.dtype is DType.F16 for node in graph.order())
+    half = any(node.type.dtype in (DType.F16, DType.BF16) for node in graph.order())
     bound = 2e-2 if half else 1e-3
     _dump(dump, 0, stages[-1])
     for number, graph_pass in enumerate(passes, 1):

@@ -345,7 +345,7 @@ def test_weights_of_absurd_shape(dims: tuple[int, ...], reason: str) -> None:
     assert reason in refusal(model([node("Add", "x w", "y")], weights=[bad]))
 
 
-@pytest.mark.parametrize("kind", ["BFLOAT16", "COMPLEX64", "INT4", "FLOAT8E4M3FN"])
+@pytest.mark.parametrize("kind", ["COMPLEX64", "COMPLEX128", "STRING"])
 def test_weights_of_unsupported_types(kind: str) -> None:
     number = TensorProto.DataType.Value(kind)
     bad = TensorProto(name="w", dims=[4], data_type=number, raw_data=b"\0" * 32)

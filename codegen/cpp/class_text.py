@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from mdlc.codegen.code import C_TYPES
 from mdlc.codegen.cpp.format import COLUMNS, format_cpp
 from mdlc.codegen.plan.plan import Plan, Port, State
+from mdlc.codegen.tiles.stored import STORED_NAMES
 from mdlc.compiler.types import DType, Layout, TensorType
 
 MAT_TYPES = {
@@ -24,7 +25,14 @@ MAT_TYPES = {
     DType.U16: "kUint16",
     DType.U32: "kUint32",
     DType.U64: "kUint64",
+    **{each: f"k{name}" for each, name in STORED_NAMES.items()},
 }
+
+
+def mat_types_of(plan: Plan) -> list[str]:
+    """The element types that a Mat of a class may have; those only stored where it has them."""
+    used = {port.type.dtype for port in (*plan.inputs, *plan.outputs)}
+    return [name for each, name in MAT_TYPES.items() if not each.is_stored or each in used]
 
 
 # Where lines of the comment at the top of a header are broken.
@@ -75,6 +83,11 @@ def _described(port: Port) -> str:
 def _element(dtype: DType) -> str:
     """An element type as an app engineer says it."""
     special = {DType.F16: "half (its bits as uint16_t)", DType.BOOL: "bool (a byte, 0 or 1)"}
+    if dtype.is_stored:
+        name = STORED_NAMES[dtype].lower()
+        if dtype.bits < 8:
+            return f"{name} (one in the lowest {dtype.bits} bits of each byte, the others 0)"
+        return f"{name} (its bits as {C_TYPES[dtype].removeprefix('std::')})"
     return special.get(dtype, C_TYPES[dtype].removeprefix("std::"))
 
 

@@ -17,6 +17,7 @@ from mdlc.codegen.cpp.class_text import (
     example,
     file_entries,
     manual,
+    mat_types_of,
     port_entry,
     stacked,
     state_entry,
@@ -105,6 +106,7 @@ def emit(
             if code.owner
         ],
         "mat_types": MAT_TYPES,
+        "every_mat_type": mat_types_of(plan),
         "embed": embed_weights,
         "instrument": instrument,
         "weights": weights,

@@ -11,7 +11,7 @@ from mdlc.codegen.gemm.strides import Dim, broadcast_strides, joined, nest, poin
 from mdlc.codegen.isa.base import KernelIsa
 from mdlc.codegen.kernel import Kernel, Schedule, Step, View
 from mdlc.codegen.tiles.formula import element_function, literal, spell_scalar, stem, vectorisable
-from mdlc.codegen.tiles.half import from_half, to_half
+from mdlc.codegen.tiles.stored import argument, from_stored, to_stored
 from mdlc.compiler.expr import input_
 from mdlc.compiler.ir import Node
 from mdlc.compiler.op import Elementwise
@@ -172,8 +172,8 @@ class ElementwiseKernel(Kernel):
                 values.append(self._scalar_of(node, i))
                 continue
             value = f"*({pointer(name, dims, i)})"
-            if dtype is DType.F16:
-                helpers.append(from_half())
+            if dtype is DType.F16 or dtype.is_stored:
+                helpers.append(from_stored(dtype))
                 value = f"{helpers[-1].name}({value})"
             elif dtype is DType.BOOL:
                 value = f"({value} != 0)"
@@ -187,10 +187,12 @@ class ElementwiseKernel(Kernel):
                 result = f"{result} ? 1 : 0"
             else:
                 result = f"{result} != 0 ? 1 : 0"
-        elif out is DType.F16:
-            helpers.append(to_half())
-            if not all(kind.is_float for kind in kinds):  # std::pow of an integer is double
-                result = f"static_cast<float>({result})"
+        elif out is DType.F16 or out.is_stored:
+            how = (op.saturate, op.round_mode) if isinstance(op, Cast) else ()
+            helpers.append(to_stored(out, *how))
+            # std::pow of an integer is double.
+            if out is not DType.F16 or not all(kind.is_float for kind in kinds):
+                result = argument(out, result)
             result = f"{helpers[-1].name}({result})"
         else:
             result = f"static_cast<{C_TYPES[out]}>({result})"

@@ -58,7 +58,7 @@ class _Rows(Kernel):
 
 
 class Quantize(_Rows):
-    """Floats to bytes (16 bits one by one)."""
+    """Floats to bytes (16 bits one by one), by constant scales."""
 
     name = "quantize"
     layer = "Quantization"
@@ -68,6 +68,8 @@ class Quantize(_Rows):
             isinstance(node.op, QuantizeLinear | DequantizeLinear)
             and node.inputs[0].constant is None
             and all(source.constant is not None for source in node.inputs[1:])
+            and node.op.block == 0
+            and not any(each.type.dtype.is_stored for each in (node, node.inputs[0]))
         )
 
     def pack(self, node: Node, schedule: Schedule, isa: KernelIsa) -> dict[str, Array]:

@@ -21,10 +21,18 @@ from mdlc.compiler.values import Values, largest_of, of_type
 class Cast(Elementwise):
     """y = x in `dtype`; floats are truncated towards zero to integers.
 
+    Integers of fewer than 8 bits keep the lowest bits.
+
+    Attributes:
+        saturate: of 8-bit floats, whether what is too large becomes the largest finite number.
+        round_mode: of E8M0, "up", "down" or "nearest".
+
     Source: ONNX specification, operators Cast and CastLike.
     """
 
     dtype: DType
+    saturate: bool = True
+    round_mode: str = "up"
 
     onnx: ClassVar[tuple[str, ...]] = ("Cast", "CastLike")
 
@@ -39,7 +47,12 @@ class Cast(Elementwise):
             except (KeyError, TypeError, ValueError):
                 raise n.error(f"cast to element type {code} is not supported") from None
         x = n.input(0)
-        return x if x.type.dtype is dtype else n.make(cls(dtype), x)
+        mode = n.attr("round_mode", "up")
+        if mode not in ("up", "down", "nearest"):
+            raise n.error(f"there is no round_mode {mode!r}")
+        bounded = dtype not in _BOUNDED or bool(n.attr("saturate", 1))
+        op = cls(dtype, bounded, mode if dtype is DType.F8E8M0 else "up")
+        return x if x.type.dtype is dtype else n.make(op, x)
 
     def expr(self, *x: Expr) -> Expr:
         return x[0]
@@ -49,7 +62,7 @@ class Cast(Elementwise):
 
     def reference(self, *inputs: Array) -> Array:
         with np.errstate(invalid="ignore", over="ignore"):
-            return inputs[0].astype(self.dtype.numpy)
+            return cast_to(inputs[0], self.dtype, self.saturate, self.round_mode)
 
     def moves(self, inputs: Sequence[TensorType]) -> tuple[int, ...]:
         return (0,) if inputs[0].dtype is self.dtype else ()
@@ -76,10 +89,13 @@ class Cast(Elementwise):
         )
 
     def to_onnx(self) -> OnnxForm:
-        return "Cast", {"to": onnx.helper.np_dtype_to_tensor_dtype(self.dtype.numpy)}, ()
+        more = {} if self.saturate else {"saturate": 0}
+        return "Cast", {"to": onnx.helper.np_dtype_to_tensor_dtype(self.dtype.numpy), **more}, ()
 
     def __str__(self) -> str:
-        return f"Cast(dtype={self.dtype.value!r})"
+        more = "" if self.saturate else ", saturate=False"
+        more += f", round_mode={self.round_mode!r}" if self.round_mode != "up" else ""
+        return f"Cast(dtype={self.dtype.value!r}{more})"
 
     @classmethod
     def samples(cls) -> Sequence[Sample]:
@@ -95,3 +111,23 @@ class Cast(Elementwise):
             ),
             Sample(cls(DType.U8), (np.abs(floats),), label="f32_u8"),
         )
+
+
+_BOUNDED = (DType.F8E4M3FN, DType.F8E4M3FNUZ, DType.F8E5M2, DType.F8E5M2FNUZ, DType.F8E8M0)
+_FEW_BITS = (DType.I4, DType.U4, DType.I2, DType.U2)
+
+
+def cast_to(x: Array, dtype: DType, saturate: bool = True, round_mode: str = "up") -> Array:
+    """Values in another element type; see Cast."""
+    source = DType.from_numpy(x.dtype)
+    if source.is_stored:
+        x = x.astype(np.int32 if source in _FEW_BITS else np.float32)
+    if dtype in _FEW_BITS:
+        kept = x.astype(np.int64) & ((1 << dtype.bits) - 1)
+        sign = 1 << (dtype.bits - 1) if dtype in (DType.I4, DType.I2) else 0
+        return np.asarray(((kept ^ sign) - sign).astype(dtype.numpy))
+    if dtype is DType.F8E8M0:
+        return np.asarray(onnx.numpy_helper.to_float8e8m0(x, saturate, round_mode))
+    if dtype in _BOUNDED and saturate:
+        return np.asarray(onnx.numpy_helper.saturate_cast(x, dtype.numpy))
+    return x.astype(dtype.numpy)

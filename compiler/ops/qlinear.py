@@ -138,4 +138,4 @@ def _rounded(n: OnnxNode, y: Node, index: int) -> Node:
     scale, zero = _single(n, index), n.optional(index + 1)
     if zero is None:
         zero = constant(np.zeros(scale.shape, n.input(0).type.dtype.numpy))
-    return n.make(QuantizeLinear(linear_axis(n, y, scale)), y, *one_scale(scale, zero))
+    return n.make(QuantizeLinear(*linear_axis(n, y, scale)), y, *one_scale(scale, zero))
