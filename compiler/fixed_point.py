@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import math
 
-import ml_dtypes
 import numpy as np
 
 from mdlc.compiler.errors import MdlcError
@@ -78,8 +77,9 @@ def saturate(value: Array, low: int, high: int, dtype: DType) -> Array:
 
 def limits(dtype: DType) -> tuple[int, int]:
     """Lowest and highest value of an integer type."""
-    info = ml_dtypes.iinfo(dtype.numpy)
-    return int(info.min), int(info.max)
+    if dtype.value.startswith("u"):
+        return 0, (1 << dtype.bits) - 1
+    return -(1 << (dtype.bits - 1)), (1 << (dtype.bits - 1)) - 1
 
 
 def sum_multipliers(a_scale: float, b_scale: float) -> tuple[int, int, int]:

@@ -119,7 +119,7 @@ def from_stored(dtype: DType) -> Microkernel:
         text = _filled(_FROM_INT, name=name, bits=dtype.bits, value=value,
                        article="a signed" if signed else "an unsigned")  # fmt: skip
         return Microkernel(f"{name}ToInt", text, includes=("cstdint",))
-    specials, includes = "", ["cmath", "cstdint"]
+    specials = ""
     nan = "std::numeric_limits<float>::quiet_NaN()"
     if form.specials is Specials.IEEE:
         infinity = "std::numeric_limits<float>::infinity()"
@@ -131,13 +131,13 @@ def from_stored(dtype: DType) -> Microkernel:
         specials = f"if (code == {form.nan}) return {nan};\n  "
     elif form.specials is Specials.UNSIGNED_ZERO:
         specials = f"if (bits == {form.nan}) return {nan};\n  "
-    includes += ["limits"] if specials else []
+    includes = ("cmath", "cstdint", *(("limits",) if specials else ()))
     text = _filled(
         _FROM_SMALL, name=name, format=_in_words(dtype), specials=specials, sign=form.sign,
         magnitudes=form.sign - 1, mantissas=(1 << form.mantissa) - 1, mantissa=form.mantissa,
         one=1 << form.mantissa, lowest=1 - form.bias - form.mantissa,
     )  # fmt: skip
-    return Microkernel(f"{name}ToFloat", text, includes=tuple(includes))
+    return Microkernel(f"{name}ToFloat", text, includes=includes)
 
 
 def to_stored(dtype: DType, saturate: bool = True, round_mode: str = "up") -> Microkernel:
