@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mdlc.codegen.code import Function, Microkernel
-from mdlc.codegen.cpp.emit import ordered
 from mdlc.codegen.cpp.functions import layer_function
+from mdlc.codegen.cpp.kernels_file import ordered
 from mdlc.codegen.isa.base import Isa, KernelIsa
 from mdlc.codegen.plan.plan import Plan
 from mdlc.codegen.tiles.depthwise import DepthwiseTile

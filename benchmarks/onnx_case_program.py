@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from mdlc.codegen.cpp.kernels_file import source_files
 from mdlc.codegen.plan.plan import Plan
 from mdlc.codegen.run.executable import Executable, program_files
 from mdlc.codegen.run.toolchain import BUILD_FLAGS, Toolchain
@@ -50,7 +51,7 @@ def build(
             (place / name).write_bytes(data)
             if name.endswith((".h", ".cpp")):
                 headers.update(_SYSTEM_HEADER.findall(data.decode()))
-        sources = [name for name in (f"{plan.name}.cpp", "runner.cpp")]
+        sources = [name for name in (*source_files(plan), "runner.cpp")]
         lines = [f'#include "{number}/{source}"' for source in sources]
         parts.append("\n".join([f"namespace case{number} {{", *lines, "}"]))
         cases.append(f"    case {number}: return case{number}::RunnerMain(argc - 1, argv);")

@@ -49,6 +49,7 @@ from benchmarks.networks import NETWORKS
 from benchmarks.plots import bars
 from benchmarks.processes import Worker
 from benchmarks.runtimes import PEERS, Array, example_input, missing
+from mdlc.codegen.cpp.kernels_file import source_files
 from mdlc.codegen.isa.registry import find_isa, isas
 from mdlc.codegen.run.toolchain import BUILD_FLAGS, find_toolchain
 from mdlc.compiler.errors import MdlcError
@@ -125,7 +126,8 @@ def mdlc_worker(
     flags = [*BUILD_FLAGS, *isa.toolchain.flags, f"-I{folder}"]
     if compiled.plan.threads > 1:
         flags += ["-DNET_THREADS", "-pthread"]
-    toolchain.compile([source, folder / "Net.cpp"], folder / "runner", flags)
+    sources = [source, *(folder / each for each in source_files(compiled.plan))]
+    toolchain.compile(sources, folder / "runner", flags)
     (port,) = compiled.plan.inputs
     (folder / "input").write_bytes(port.type.to_physical(example_input()).tobytes())
     files = [str(folder / "Net.weights"), str(folder / "input"), str(threads)]

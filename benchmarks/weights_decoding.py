@@ -16,6 +16,7 @@ import click
 
 import mdlc
 from mdlc.codegen.cpp.emit import Info, emit
+from mdlc.codegen.cpp.kernels_file import source_files
 from mdlc.codegen.plan.plan import Plan
 from mdlc.codegen.run.toolchain import BUILD_FLAGS, find_toolchain
 
@@ -59,7 +60,8 @@ def decoding_seconds(plan: Plan) -> tuple[int, float]:
             (folder / name).write_bytes(data)
         (folder / "timer.cpp").write_text(TIMER.replace("@NAME@", plan.name))
         flags = [*BUILD_FLAGS, *plan.isa.toolchain.flags, f"-I{folder}"]
-        toolchain.compile([folder / "timer.cpp"], folder / "timer", flags)
+        kernels = [folder / name for name in source_files(plan)[1:]]
+        toolchain.compile([folder / "timer.cpp", *kernels], folder / "timer", flags)
         weights = folder / f"{plan.name}.weights"
         command = [*toolchain.runner, str(folder / "timer"), str(weights)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -77,7 +79,8 @@ def fuzz(count: int, seed: int) -> str:
         for name, data in emit(plan, Info("model", "0" * 64, "mdlc", "0")).items():
             (folder / name).write_bytes(data)
         program = folder / "fuzz"
-        command = ["g++", "-std=c++17", *SANITIZED, f"-I{folder}", str(driver), "-o", str(program)]
+        command = ["g++", "-std=c++17", *SANITIZED, f"-I{folder}", str(driver)]
+        command += [*(str(folder / name) for name in source_files(plan)[1:]), "-o", str(program)]
         subprocess.run(command, check=True)
         run = [str(program), str(folder / "Block.weights"), str(count), str(seed)]
         return subprocess.run(run, check=True, capture_output=True, text=True).stdout

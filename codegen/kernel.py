@@ -151,7 +151,10 @@ class Step:
             Parameter(f"const {C_TYPES[view.type.dtype]}*", source)
             for source, view in zip(inputs, self.inputs, strict=True)
         ]
-        parameters.append(Parameter(f"{C_TYPES[self.output.type.dtype]}*", output))
+        # A compiler may compute several elements at once where it need not look for overlaps.
+        apart = all(view.buffer != self.output.buffer for view in self.inputs)
+        kind = f"{C_TYPES[self.output.type.dtype]}*{' __restrict' if apart else ''}"
+        parameters.append(Parameter(kind, output))
         parameters += [SCRATCH] if scratch else []
         return Function(
             name,

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from mdlc.codegen.cpp import emit as emit_cpp
+from mdlc.codegen.cpp.kernels_file import endings
 from mdlc.codegen.isa.base import Backend, Isa
 from mdlc.codegen.isa.host import host_isa
 from mdlc.codegen.isa.registry import find_core, isas
@@ -64,6 +65,11 @@ class Target:
     def name(self) -> str:
         """As on the command line."""
         return self.backend.name
+
+    @property
+    def endings(self) -> tuple[str, ...]:
+        """What the names of its headers and sources have behind that of the class."""
+        return endings(self.backend) if isinstance(self.backend, Isa) else (".h", ".cpp")
 
     @property
     def flags(self) -> tuple[str, ...]:

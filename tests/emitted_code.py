@@ -153,6 +153,13 @@ def compile_to(directory: Path, model: onnx.ModelProto, target: str, **options: 
     return compiled.plan.isa
 
 
+def sources(directory: Path, name: str = "Block") -> list[Path]:
+    """What a compiler is given of a class's files in a folder."""
+    found = sorted(directory.glob(f"{name}.cpp")) + sorted(directory.glob(f"{name}_*.cpp"))
+    assert len(found) > 1
+    return found
+
+
 def build(
     directory: Path,
     compiler: str,

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from mdlc.codegen.code import C_TYPES
-from mdlc.codegen.cpp.emit import includes_of, ordered
 from mdlc.codegen.cpp.functions import Functions, layer_function
+from mdlc.codegen.cpp.kernels_file import includes_of, ordered
 from mdlc.codegen.isa.base import Isa
 from mdlc.codegen.kernel import Candidate, Step, View, row_length, seen_by
 from mdlc.codegen.plan.plan import ALIGNMENT

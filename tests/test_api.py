@@ -43,9 +43,15 @@ def test_files_and_manifest_agree(compiled: mdlc.CompiledModel, tmp_path: Path) 
     for name, said in manifest["files"].items():
         data = (tmp_path / "new" / "folder" / name).read_bytes()
         assert said == {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    assert {"Digits.h", "Digits.cpp", "Digits.weights", "main.cpp", "CMakeLists.txt"} == set(
-        manifest["files"]
-    )
+    assert {
+        "Digits.h",
+        "Digits.cpp",
+        "Digits_internal.h",
+        "Digits_generic.cpp",
+        "Digits.weights",
+        "main.cpp",
+        "CMakeLists.txt",
+    } == set(manifest["files"])
 
 
 def test_outputs_are_those_of_onnx_runtime(compiled: mdlc.CompiledModel) -> None:

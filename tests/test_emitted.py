@@ -28,6 +28,7 @@ from tests.emitted_code import (
     require,
     require_linux,
     run,
+    sources,
     two_ways_model,
 )
 
@@ -37,12 +38,12 @@ SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g")
 def test_wrong_target_is_refused_by_name(tmp_path: Path) -> None:
     compile_to(tmp_path, block_model(), "x86-avx2")
     done = subprocess.run(
-        [require("g++"), "-std=c++17", "-fsyntax-only", str(tmp_path / "Block.cpp")],
+        [require("g++"), "-std=c++17", "-fsyntax-only", str(tmp_path / "Block_x86_avx2.cpp")],
         capture_output=True,
         text=True,
     )
     assert done.returncode != 0
-    assert "Block.cpp is for x86-avx2" in done.stderr
+    assert "Block_x86_avx2.cpp is for x86-avx2" in done.stderr
 
 
 @pytest.mark.parametrize("target", NATIVE)
@@ -85,33 +86,33 @@ def test_trace_has_every_layer_and_ends_in_the_output() -> None:
 
 def test_arguments_that_do_not_fit(tmp_path: Path) -> None:
     compile_to(tmp_path, block_model(), "generic")
-    sources = [tmp_path / "Block.cpp", DRIVERS / "arguments.cpp"]
-    program = build(tmp_path, require("g++"), sources, ("-O1", *SANITIZERS))
+    files = [*sources(tmp_path), DRIVERS / "arguments.cpp"]
+    program = build(tmp_path, require("g++"), files, ("-O1", *SANITIZERS))
     run(program, tmp_path / "Block.weights")
 
 
 @pytest.mark.parametrize("target", NATIVE)
 def test_two_instances_on_two_threads(target: str, tmp_path: Path) -> None:
     isa = compile_to(tmp_path, block_model(), target)
-    sources = [tmp_path / "Block.cpp", DRIVERS / "threads.cpp"]
+    files = [*sources(tmp_path), DRIVERS / "threads.cpp"]
     flags = ("-O1", "-g", "-fsanitize=thread", "-pthread", *isa.toolchain.flags)
-    run(build(tmp_path, require("g++"), sources, flags), tmp_path / "Block.weights")
+    run(build(tmp_path, require("g++"), files, flags), tmp_path / "Block.weights")
 
 
 @pytest.mark.parametrize("target", NATIVE)
 def test_workers(target: str, tmp_path: Path) -> None:
     isa = compile_to(tmp_path, block_model(), target, threads=3)
-    sources = [tmp_path / "Block.cpp", DRIVERS / "workers.cpp"]
+    files = [*sources(tmp_path), DRIVERS / "workers.cpp"]
     flags = ("-O2", "-pthread", *NO_RUNTIME, *WARNINGS, *isa.toolchain.flags)
-    run(build(tmp_path, require("g++"), sources, flags), tmp_path / "Block.weights")
+    run(build(tmp_path, require("g++"), files, flags), tmp_path / "Block.weights")
 
 
 @pytest.mark.parametrize("target", NATIVE)
 def test_infer_never_allocates(target: str, tmp_path: Path) -> None:
     require_linux()
     isa = compile_to(tmp_path, block_model(), target)
-    sources = [tmp_path / "Block.cpp", DRIVERS / "allocations.cpp"]
-    program = build(tmp_path, require("g++"), sources, ("-O2", *NO_RUNTIME, *isa.toolchain.flags))
+    files = [*sources(tmp_path), DRIVERS / "allocations.cpp"]
+    program = build(tmp_path, require("g++"), files, ("-O2", *NO_RUNTIME, *isa.toolchain.flags))
     in_init, in_infer = map(int, run(program, tmp_path / "Block.weights").split())
     assert in_init >= 1  # the arena: the counter counts
     assert in_infer == 0
@@ -123,8 +124,8 @@ def test_embedded_weights_give_the_same_answer(tmp_path: Path) -> None:
     for embed in (False, True):
         folder = tmp_path / str(embed)
         compile_to(folder, block_model(), "generic", embed_weights=embed)
-        sources = [folder / "Block.cpp", folder / "main.cpp"]
-        program = build(folder, require("g++"), sources, ("-O2",))
+        files = [*sources(folder), folder / "main.cpp"]
+        program = build(folder, require("g++"), files, ("-O2",))
         (folder / "image.raw").write_bytes(pixels)
         weights = () if embed else (folder / "Block.weights",)
         assert (folder / "Block.weights").exists() != embed

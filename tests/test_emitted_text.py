@@ -24,6 +24,7 @@ from tests.emitted_code import (
     chain_model,
     compile_to,
     require,
+    sources,
 )
 
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g")
@@ -47,10 +48,10 @@ def _commands(target: str) -> list[list[str]]:
 def test_no_warnings(target: str, embed: bool, tmp_path: Path) -> None:
     isa = compile_to(tmp_path, block_model(), target, embed_weights=embed)
     for command in _commands(target):
-        for source in ("Block.cpp", "main.cpp"):
+        for source in (*sources(tmp_path), "main.cpp"):
             flags = [*WARNINGS, *NO_RUNTIME, *isa.toolchain.flags, "-std=c++17", "-O2", "-c"]
             done = subprocess.run(
-                [*command, *flags, source, "-o", "object.o"],
+                [*command, *flags, str(source), "-o", "object.o"],
                 cwd=tmp_path,
                 capture_output=True,
                 text=True,
@@ -62,11 +63,11 @@ def test_no_warnings(target: str, embed: bool, tmp_path: Path) -> None:
 @pytest.mark.parametrize("target", list(isas()))
 def test_format_is_stable(target: str, tmp_path: Path) -> None:
     compile_to(tmp_path, block_model(), target)
-    for name in ("Block.h", "Block.cpp", "main.cpp"):
-        text = (tmp_path / name).read_text()
+    for path in (*tmp_path.glob("*.h"), *tmp_path.glob("*.cpp")):
+        text = path.read_text()
         assert format_cpp(text) == text
         assert max(map(len, text.splitlines())) <= 100
-        assert text.endswith("}\n") or text.endswith("};\n")
+        assert re.search(r"\n\};?(  // namespace \w+)?\n\Z", text)
 
 
 def test_header_has_no_intrinsics_nor_macros(tmp_path: Path) -> None:
@@ -98,7 +99,13 @@ def test_layers_may_have_any_name(tmp_path: Path) -> None:
     taken += ["memory_", "Error", "kArenaBytes", "open", "kX", "Map", "trace", "modelpath"]
     compile_to(tmp_path, chain_model(taken), "generic")
     for compiler in ("g++", "clang++"):
-        command = [require(compiler), *WARNINGS, "-std=c++17", "-c", "Block.cpp", "-o", "object.o"]
+        command = [
+            require(compiler),
+            *WARNINGS,
+            "-std=c++17",
+            "-fsyntax-only",
+            *map(str, sources(tmp_path)),
+        ]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
         assert (done.returncode, done.stderr) == (0, "")
 

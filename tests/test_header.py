@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 import mdlc
 from mdlc.codegen.cpp.class_text import memory_order
 from mdlc.compiler.types import DType, Layout, TensorType
-from tests.emitted_code import NO_RUNTIME, WARNINGS, block_model, build, require
+from tests.emitted_code import NO_RUNTIME, WARNINGS, block_model, build, require, sources
 
 LONG = "a_detector_of_every_kind_of_thing_that_there_is/head/" + "_".join(["of_many_words"] * 9)
 
@@ -62,8 +62,8 @@ def test_example_compiles_and_runs(name: str, prefix: str, embed: bool, tmp_path
     compiled = mdlc.compile(several_model(prefix), "generic", name=name, embed_weights=embed)
     compiled.write(tmp_path)
     (tmp_path / "example.cpp").write_text(example_of((tmp_path / f"{name}.h").read_text()))
-    sources = [tmp_path / "example.cpp", tmp_path / f"{name}.cpp"]
-    program = build(tmp_path, require("g++"), sources, [*WARNINGS, *NO_RUNTIME])
+    files = [tmp_path / "example.cpp", *sources(tmp_path, name)]
+    program = build(tmp_path, require("g++"), files, [*WARNINGS, *NO_RUNTIME])
     done = subprocess.run([str(program)], cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
@@ -119,7 +119,7 @@ def test_comments_hold_no_python() -> None:
     model.graph.node[1].input[0] = "stem\\"
     for target in ("x86-avx2", "metal"):
         files = mdlc.compile(model, target, name="Block").files()
-        for file in ("Block.h", "Block.cpp"):
+        for file in (name for name in files if name.endswith((".h", ".cpp"))):
             for line in files[file].decode().splitlines():
                 comment = line.partition("//")[2]
                 assert not re.search(r"\w=[\w(\[]", comment), line

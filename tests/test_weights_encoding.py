@@ -40,7 +40,7 @@ from mdlc.codegen.weights.packing_order import has_weights, output_channels, tra
 from mdlc.codegen.weights.sections import MAX_GAP, split_gaps
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.types import Array
-from tests.emitted_code import DRIVERS, NO_RUNTIME, WARNINGS, build, require, run
+from tests.emitted_code import DRIVERS, NO_RUNTIME, WARNINGS, build, require, run, sources
 from tests.targets import require as require_target
 
 ENCODINGS = [
@@ -291,7 +291,7 @@ def test_emitted_decoders_compile_without_warnings(
     _write(tmp_path, _mixed(plan) if encoding == "mixed" else plan)
     command = [require(compiler), "-std=c++17", *WARNINGS, *NO_RUNTIME, "-fsyntax-only"]
     done = subprocess.run(
-        [*command, str(tmp_path / "Block.cpp")], capture_output=True, text=True, check=False
+        [*command, *map(str, sources(tmp_path))], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
 
@@ -326,7 +326,7 @@ int main() {{
 }}
 """
         (folder / "try.cpp").write_text(main)
-        program = build(folder, require("g++"), [folder / "Block.cpp", folder / "try.cpp"], ["-O1"])
+        program = build(folder, require("g++"), [*sources(folder), folder / "try.cpp"], ["-O1"])
         results.append(run(program))
     assert results[0] == results[1]
 
@@ -337,7 +337,12 @@ def test_mutated_payloads_never_leave_their_bounds(tmp_path: Path) -> None:
     assert len(used) >= 6
     assert any(weights.numbers is not None for weights in plan.encoded.values())
     _write(tmp_path, plan)
-    program = build(tmp_path, require("g++"), [DRIVERS / "fuzz_weights.cpp"], SANITIZED)
+    program = build(
+        tmp_path,
+        require("g++"),
+        [DRIVERS / "fuzz_weights.cpp", tmp_path / "Block_generic.cpp"],
+        SANITIZED,
+    )
     found, decoded = map(int, run(program, tmp_path / "Block.weights", 4000, 1).split())
     assert found + decoded == 4000
     assert found > 1000  # sizes, tables and streams; a changed value alone cannot be told
@@ -372,8 +377,8 @@ def test_damaged_files_give_an_error_code(tmp_path: Path) -> None:
     for number, content in enumerate(contents):
         paths.append(tmp_path / f"{number}.bin")
         paths[-1].write_bytes(content)
-    sources = [tmp_path / "Block.cpp", DRIVERS / "init_files.cpp"]
-    program = build(tmp_path, require("g++"), sources, SANITIZED)
+    files = [*sources(tmp_path), DRIVERS / "init_files.cpp"]
+    program = build(tmp_path, require("g++"), files, SANITIZED)
     done = subprocess.run(
         [str(program)],
         input="".join(f"{path}\n" for path in paths),

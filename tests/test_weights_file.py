@@ -13,7 +13,7 @@ import pytest
 from mdlc import compile as compile_model
 from mdlc.codegen.plan.plan import Plan
 from mdlc.codegen.plan.weights_file import HEADER_BYTES, MAGIC, VERSION
-from tests.emitted_code import DRIVERS, block_model, build, compile_to, require
+from tests.emitted_code import DRIVERS, block_model, build, compile_to, require, sources
 
 OK = 0
 MISSING, TRUNCATED, FOREIGN, OTHER_VERSION, OTHER_TARGET, OTHER_MODEL, CORRUPT = range(-1, -8, -1)
@@ -35,8 +35,8 @@ class Probe:
         compile_to(folder, block_model(), "generic")
         self.folder = folder
         self.good = (folder / "Block.weights").read_bytes()
-        sources = [folder / "Block.cpp", DRIVERS / "init_files.cpp"]
-        self.program = build(folder, require("g++"), sources, SANITIZED)
+        files = [*sources(folder), DRIVERS / "init_files.cpp"]
+        self.program = build(folder, require("g++"), files, SANITIZED)
 
     def codes(self, contents: list[bytes]) -> list[int]:
         """Init's results for files of these contents."""

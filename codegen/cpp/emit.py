@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from mdlc.codegen.code import C_TYPES, Function, Microkernel
+from mdlc.codegen.code import C_TYPES, Function
 from mdlc.codegen.cpp.class_text import (
     MAT_TYPES,
     bytes_literal,
@@ -24,18 +24,16 @@ from mdlc.codegen.cpp.class_text import (
 )
 from mdlc.codegen.cpp.format import format_cpp
 from mdlc.codegen.cpp.functions import Functions, layer_function
+from mdlc.codegen.cpp.kernels_file import kernels_files, source_files, using
 from mdlc.codegen.cpp.layer_text import describe
 from mdlc.codegen.cpp.row_fusion import chain_code
 from mdlc.codegen.cpp.weights_decoder import weights_decoder
-from mdlc.codegen.isa.base import Isa
 from mdlc.codegen.kernel import SCRATCH, View
 from mdlc.codegen.plan import weights_file
 from mdlc.codegen.plan.arena import lower_bound
 from mdlc.codegen.plan.plan import ALIGNMENT, CLASS_MEMBERS, SOURCE_NAMES, Plan, Port
 from mdlc.codegen.templates import render
 from mdlc.compiler.types import DType
-
-_THREADS = {"atomic", "condition_variable", "mutex", "thread"}
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,7 @@ class Struct:
 def emit(
     plan: Plan, info: Info, *, embed_weights: bool = False, instrument: bool = False
 ) -> dict[str, bytes]:
-    """File names and contents: header, source, weights, manifest, example and build file.
+    """File names and contents: header, sources, weights, manifest, example and build file.
 
     Args:
         embed_weights: put the weights into the source instead of a file; Init takes nullptr.
@@ -91,7 +89,8 @@ def emit(
     codes = [_code(plan, unit, types) for unit in units]
     shared = [_threads(plan, unit) > 1 for unit in units]
     # A member of the class hides a function of the same name, so none gets the name of one.
-    functions = Functions(CLASS_MEMBERS | SOURCE_NAMES | types.keys())
+    opening = using(plan.name, plan.isa)
+    functions = Functions(CLASS_MEMBERS | SOURCE_NAMES | types.keys(), opening)
     calls = [functions.add(code, shared=each) for code, each in zip(codes, shared, strict=True)]
     weights = weights_file.weights_file(plan)
     context = {
@@ -121,16 +120,11 @@ def emit(
         ),
         reflow=False,
     )
-    microkernels = ordered(codes, functions.texts, plan.isa)
     source = render(
         "cpp/source.cpp.j2",
         **context,
-        microkernels=[m.text for m in microkernels],
-        functions=functions.texts,
         member_functions=functions.members,
-        includes=sorted(
-            includes_of(codes, microkernels) | (_THREADS if plan.threads > 1 else set())
-        ),
+        opening=opening,
         threads=plan.threads,
         calls=[
             {
@@ -155,9 +149,11 @@ def emit(
         stacked=stacked,
         c_types=C_TYPES,
     )
+    context["sources"] = source_files(plan)
     files = {
         f"{plan.name}.h": header.encode(),
         f"{plan.name}.cpp": format_cpp(source).encode(),
+        **kernels_files(plan, info.version, codes, functions),
         "main.cpp": format_cpp(render("cpp/main.cpp.j2", **context, c_types=C_TYPES)).encode(),
         "CMakeLists.txt": render("cpp/CMakeLists.txt.j2", **context).encode(),
     }
@@ -235,45 +231,6 @@ def _threads(plan: Plan, unit: Sequence[int]) -> int:
     if chain is not None:
         return chain.strips
     return plan.threads if plan.steps[unit[0]].cycles(plan.isa) > _WORTH_SHARING else 1
-
-
-def ordered(codes: Sequence[Function], texts: Sequence[str], isa: Isa) -> list[Microkernel]:
-    """Every microkernel once, each after what it needs, behind the helpers of the ISA.
-
-    Args:
-        texts: of the functions, which may use helpers of the ISA, too.
-    """
-    seen: dict[str, Microkernel] = {}
-
-    def visit(microkernel: Microkernel) -> None:
-        known = seen.get(microkernel.name)
-        if known is not None:
-            assert known.text == microkernel.text, f"two microkernels are called {microkernel.name}"
-            return
-        for need in microkernel.needs:
-            visit(need)
-        seen[microkernel.name] = microkernel
-
-    for code in codes:
-        for microkernel in code.microkernels:
-            visit(microkernel)
-    texts = [*texts, *(microkernel.text for microkernel in seen.values())]
-    helpers = [
-        Microkernel(name, text)
-        for name, text in isa.helpers.items()
-        if any(f"{name}(" in other for other in texts)
-    ]
-    return [*helpers, *seen.values()]
-
-
-def includes_of(codes: Sequence[Function], microkernels: Sequence[Microkernel]) -> set[str]:
-    """The standard headers that functions and microkernels use."""
-    found: set[str] = set()
-    for code in codes:
-        found.update(*(each.includes for each in (code, *code.functions)))
-    for microkernel in microkernels:
-        found.update(microkernel.includes)
-    return found - {"cstddef", "cstdint", "cstring"}
 
 
 def dims(view: View) -> tuple[int, int, int]:

@@ -33,13 +33,22 @@ class Functions:
     """The functions of a file, in the order in which they must stand.
 
     Attributes:
-        texts: their definitions; members: those of member functions, which stand behind.
+        texts: their definitions; declarations: of the same; members: definitions of member
+            functions, which stand behind.
     """
 
-    def __init__(self, taken: Iterable[str] = ()) -> None:
+    def __init__(self, taken: Iterable[str] = (), opening: Iterable[str] = ()) -> None:
+        """No functions yet.
+
+        Args:
+            taken: names that none may get.
+            opening: statements in front of the body of every member function.
+        """
         self.texts: list[str] = []
+        self.declarations: list[str] = []
         self.members: list[str] = []
         self._taken = set(taken)
+        self._opening = tuple(opening)
         self._names: dict[tuple[Function, bool], str] = {}
 
     def add(self, function: Function, *, shared: bool = False) -> str:
@@ -59,14 +68,19 @@ class Functions:
                 fields = [f"const {function.struct}&{' layer' if layer else ''}"]
             pool = ["ThreadPool& pool"] if key[1] else []
             if function.owner:
-                layer = [f"using namespace {function.owner}_internal;"]
+                layer = list(self._opening)
                 pool = []
             parameters = ", ".join([*fields, *map(str, function.parameters), *pool])
             comment = "".join(f"// {line}\n" for line in function.comment)
             owner = f"{function.owner}::" if function.owner else ""
             inside = "\n".join([*layer, body])
-            text = f"{comment}void {owner}{name}({parameters}) {{\n{inside}\n}}\n"
-            (self.members if owner else self.texts).append(text)
+            head = f"void {owner}{name}({parameters})"
+            text = f"{comment}{head} {{\n{inside}\n}}\n"
+            if owner:
+                self.members.append(text)
+            else:
+                self.texts.append(text)
+                self.declarations.append(f"{head};")
         return self._names[key]
 
     def _name_of(self, function: Function | Microkernel | str) -> str:

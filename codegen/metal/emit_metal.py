@@ -19,6 +19,7 @@ from mdlc.codegen.cpp.class_text import (
 )
 from mdlc.codegen.cpp.emit import Info, dims
 from mdlc.codegen.cpp.format import format_cpp
+from mdlc.codegen.cpp.kernels_file import endings
 from mdlc.codegen.cpp.layer_text import describe
 from mdlc.codegen.isa.base import Isa
 from mdlc.codegen.kernel import Step, View
@@ -171,6 +172,7 @@ def emit(
     matrices = {layer.matrix.kernel for layer in layers if layer.matrix}
     structs, members = _members(plan, numbers)
     weights = weights_file.weights_file(plan)
+    parts = part_files(plan, info, processor)
     context: dict[str, Any] = {
         "plan": plan,
         "info": info,
@@ -192,6 +194,7 @@ def emit(
         "manual": _manual(plan, info),
         "example": example(plan, f'"{plan.name}.weights"'),
         "comment": comment,
+        "part_sources": [name for name in parts if name.endswith(".cpp")],
     }
     metal = render(
         "metal/kernels.metal.j2",
@@ -205,7 +208,7 @@ def emit(
         f"{plan.name}.cpp": format_cpp(render("metal/source.cpp.j2", **context)).encode(),
         f"{plan.name}.weights": weights,
     }
-    files |= part_files(plan, info, processor)
+    files |= parts
     files |= _packages(plan, context)
     files[f"{plan.name}.json"] = manifest(
         plan, info, codes, [*readers, *writers], files, processor.name
@@ -350,12 +353,12 @@ def _part_call(plan: MetalPlan, number: int) -> dict[str, Any]:
 
 
 def part_files(plan: MetalPlan, info: Info, processor: Isa) -> dict[str, bytes]:
-    """Header and source of each class of the processor's; its weights stand in the source."""
+    """Headers and sources of each class of the processor's; its weights stand in the source."""
     files: dict[str, bytes] = {}
     for part in plan.parts:
         own = emit_cpp.emit(lowering.lower(part.graph, processor, part.name), info,
                             embed_weights=True)  # fmt: skip
-        files |= {name: own[name] for name in (f"{part.name}.h", f"{part.name}.cpp")}
+        files |= {part.name + ending: own[part.name + ending] for ending in endings(processor)}
     return files
 
 

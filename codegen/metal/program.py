@@ -186,6 +186,8 @@ class MetalProgram(Executable):
         processor = host_isa(isas().values())
         self._isa_flags = processor.toolchain.flags if plan.parts else ()
         emitted = emit(plan, PRIVATE_INFO, instrument=True, processor=processor)
+        ours = [name for name in emitted if name.endswith(".cpp") and name != f"{plan.name}_c.cpp"]
+        self._class_sources = (*ours, "runner.cpp")
         metal = emitted[f"{plan.name}.metal"].decode()
         if not self.mac:
             emitted["simulated.cpp"] = simulated(metal, plan.name).encode()
@@ -256,8 +258,7 @@ class MetalProgram(Executable):
         self.toolchain.compile(self._sources(folder), folder / "runner", own)
 
     def _sources(self, folder: Path) -> list[Path]:
-        names = [self.plan.name, *(part.name for part in self.plan.parts), "runner"]
-        return [folder / f"{name}.cpp" for name in names]
+        return [folder / name for name in self._class_sources]
 
     def trace(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Every layer's output (logical) of one inference, by step name."""

@@ -18,6 +18,7 @@ from mdlc.codegen.code import C_TYPES
 from mdlc.codegen.cpp.class_text import MAT_TYPES
 from mdlc.codegen.cpp.emit import Info, emit
 from mdlc.codegen.cpp.format import format_cpp
+from mdlc.codegen.cpp.kernels_file import source_files
 from mdlc.codegen.kernel import View
 from mdlc.codegen.plan.plan import Plan
 from mdlc.codegen.run.toolchain import BUILD_FLAGS, Toolchain, find_toolchain
@@ -102,7 +103,7 @@ class Executable:
             folder.mkdir()
             for name, data in files.items():
                 (folder / name).write_bytes(data)
-            sources = [folder / f"{self.plan.name}.cpp", folder / "runner.cpp"]
+            sources = [folder / name for name in (*source_files(self.plan), "runner.cpp")]
             self.toolchain.compile(sources, folder / "runner", flags)
             try:
                 folder.rename(self.directory)

@@ -23,6 +23,7 @@ from mdlc.codegen.code import C_TYPES
 from mdlc.codegen.cpp.class_text import MAT_TYPES
 from mdlc.codegen.cpp.emit import emit
 from mdlc.codegen.cpp.format import format_cpp
+from mdlc.codegen.cpp.kernels_file import endings, source_files
 from mdlc.codegen.isa.base import Isa
 from mdlc.codegen.kernel import Schedule, Step, View
 from mdlc.codegen.plan.lowering import lower
@@ -173,8 +174,8 @@ class Program:
             spread=list(zip(plan.inputs, _row_steps(plan), strict=True)),
         )
         files = emit(plan, PRIVATE_INFO, instrument=True)
-        for ending in ("h", "cpp"):
-            (self.folder / f"{plan.name}.{ending}").write_bytes(files[f"{plan.name}.{ending}"])
+        for ending in endings(plan.isa):
+            (self.folder / f"{plan.name}{ending}").write_bytes(files[f"{plan.name}{ending}"])
         (self.folder / "tuner.cpp").write_text(format_cpp(text))
         (self.folder / "tuner.weights").write_bytes(files[f"{plan.name}.weights"])
         frames = [
@@ -187,7 +188,7 @@ class Program:
             *self.isa.toolchain.flags,
             *(["-static"] if self.machine.static else []),
         ]
-        sources = [self.folder / f"{plan.name}.cpp", self.folder / "tuner.cpp"]
+        sources = [self.folder / name for name in (*source_files(plan), "tuner.cpp")]
         self.machine.toolchain.compile(sources, self.folder / "tuner", flags)
 
     def run(self, rounds: int) -> Measurement:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mdlc.codegen.cpp.kernels_file import source_files
 from mdlc.codegen.isa.base import Isa
 from mdlc.codegen.run.peak import peak_source
 from mdlc.codegen.run.toolchain import BUILD_FLAGS, Toolchain
@@ -152,13 +153,15 @@ def code_bytes(compiled: CompiledModel, toolchain: Toolchain) -> int | None:
         folder = Path(scratch)
         for name, content in compiled.files().items():
             (folder / name).write_bytes(content)
-        target = folder / "code.o"
-        toolchain.compile(
-            [folder / f"{compiled.name}.cpp"], target, [*BUILD_FLAGS, *isa.toolchain.flags, "-c"]
-        )
-        done = subprocess.run([size, str(target)], capture_output=True, text=True, check=False)
-    found = re.search(r"^\s*(\d+)\s", done.stdout, re.MULTILINE)
-    if found is None:
+        objects = []
+        for name in source_files(compiled.plan):
+            objects.append(folder / f"{name}.o")
+            flags = [*BUILD_FLAGS, *isa.toolchain.flags, "-c"]
+            toolchain.compile([folder / name], objects[-1], flags)
+        command = [size, *map(str, objects)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    found = re.findall(r"^\s*(\d+)\s", done.stdout, re.MULTILINE)
+    if not found:
         return None
     embedded = compiled.plan.weight_bytes if compiled.embed_weights else 0
-    return int(found[1]) - embedded
+    return sum(map(int, found)) - embedded

@@ -22,19 +22,29 @@ from mdlc.compiler.errors import MdlcError
     help="Print only the compiler flags that this target's files need.",
 )
 @click.option(
+    "--files",
+    "files",
+    type=TargetType(),
+    metavar="TARGET",
+    help="Print only what the names of this target's headers and sources have behind the class's.",
+)
+@click.option(
     "--cores",
     "cores",
     type=TargetType(),
     metavar="TARGET",
     help="List the cores that --core takes for this target, and their figures.",
 )
-def command(target: str | None, cores: str | None) -> None:
+def command(target: str | None, files: str | None, cores: str | None) -> None:
     """List the targets, and what each needs to be built and run on this machine.
 
     Compiling to C++ needs none of it.
     """
     if target is not None:
         click.echo(" ".join(find_target(target).flags))
+        return
+    if files is not None:
+        click.echo(" ".join(find_target(files).endings))
         return
     if cores is not None:
         _print_cores(find_target(cores))

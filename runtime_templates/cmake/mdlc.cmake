@@ -39,13 +39,16 @@ function(mdlc_add_model target)
     COMMAND ${MDLC_EXECUTABLE} targets --flags ${ARG_TARGET}
     OUTPUT_VARIABLE flags OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
   separate_arguments(flags UNIX_COMMAND "${flags}")
+  execute_process(
+    COMMAND ${MDLC_EXECUTABLE} targets --files ${ARG_TARGET}
+    OUTPUT_VARIABLE endings OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
+  separate_arguments(endings UNIX_COMMAND "${endings}")
 
   get_filename_component(model ${ARG_MODEL} ABSOLUTE)
   set(folder ${CMAKE_CURRENT_BINARY_DIR}/${target}.mdlc)
-  set(header ${folder}/${ARG_NAME}.h)
-  set(source ${folder}/${ARG_NAME}.cpp)
-  set(outputs ${header} ${source} ${folder}/${ARG_NAME}.json ${folder}/main.cpp
-              ${folder}/CMakeLists.txt)
+  set(code ${endings})
+  list(TRANSFORM code PREPEND ${folder}/${ARG_NAME})
+  set(outputs ${code} ${folder}/${ARG_NAME}.json ${folder}/main.cpp ${folder}/CMakeLists.txt)
   set(weights "")
   set(options ${ARG_OPTIONS})
   if(ARG_PRECISION)
@@ -66,7 +69,7 @@ function(mdlc_add_model target)
     COMMENT "mdlc ${ARG_MODEL} for ${ARG_TARGET}"
     VERBATIM)
 
-  add_library(${target} STATIC ${source} ${header})
+  add_library(${target} STATIC ${code})
   target_include_directories(${target} PUBLIC ${folder})
   target_compile_features(${target} PUBLIC cxx_std_17)
   target_compile_options(${target} PRIVATE -O2 ${flags})

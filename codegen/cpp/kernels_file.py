@@ -1,0 +1,105 @@
+"""The sources of a class: which there are, and the two that hold its kernels.
+
+NAME.h is for the app, NAME.cpp for the curious: Init and infer, which is the table of contents.
+The functions of layers and the microkernels that they call stand in a file for each instruction
+set, NAME_arm_neon.cpp, in a namespace of its own; NAME_internal.h declares them to NAME.cpp.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from mdlc.codegen.code import Function, Microkernel
+from mdlc.codegen.cpp.format import format_cpp
+from mdlc.codegen.cpp.functions import Functions
+from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.plan.plan import Plan
+from mdlc.codegen.templates import render
+
+
+def namespace(isa: Isa) -> str:
+    """The C++ namespace of an instruction set's kernels: arm_neon_dotprod."""
+    return re.sub(r"[^0-9A-Za-z]+", "_", isa.name)
+
+
+def endings(isa: Isa) -> tuple[str, ...]:
+    """What the names of a class's headers and sources have behind the name of the class."""
+    return ".h", "_internal.h", ".cpp", f"_{namespace(isa)}.cpp"
+
+
+def source_files(plan: Plan) -> tuple[str, ...]:
+    """The names of the files that a compiler is given."""
+    return tuple(plan.name + each for each in endings(plan.isa) if each.endswith(".cpp"))
+
+
+def using(name: str, isa: Isa) -> list[str]:
+    """The statements by which a member function sees everything internal."""
+    internal = f"{name}_internal"
+    return [f"using namespace {each};" for each in (internal, f"{internal}::{namespace(isa)}")]
+
+
+def kernels_files(
+    plan: Plan, version: str, codes: Sequence[Function], functions: Functions
+) -> dict[str, bytes]:
+    """The kernels of a plan and the header that declares them, by file name.
+
+    Args:
+        version: of mdlc; codes: of all steps and chains, which `functions` has been given.
+    """
+    microkernels = ordered(codes, functions.texts, plan.isa)
+    context = {
+        "name": plan.name,
+        "isa": plan.isa,
+        "version": version,
+        "threads": plan.threads,
+        "namespace": namespace(plan.isa),
+        "declarations": functions.declarations,
+        "functions": functions.texts,
+        "microkernels": [microkernel.text for microkernel in microkernels],
+        "includes": sorted(includes_of(codes, microkernels)),
+    }
+    _, internal, _, kernels = (plan.name + each for each in endings(plan.isa))
+    return {
+        internal: format_cpp(render("cpp/internal.h.j2", **context)).encode(),
+        kernels: format_cpp(render("cpp/kernels.cpp.j2", **context)).encode(),
+    }
+
+
+def ordered(codes: Sequence[Function], texts: Sequence[str], isa: Isa) -> list[Microkernel]:
+    """Every microkernel once, each after what it needs, behind the helpers of the ISA.
+
+    Args:
+        texts: of the functions, which may use helpers of the ISA, too.
+    """
+    seen: dict[str, Microkernel] = {}
+
+    def visit(microkernel: Microkernel) -> None:
+        known = seen.get(microkernel.name)
+        if known is not None:
+            assert known.text == microkernel.text, f"two microkernels are called {microkernel.name}"
+            return
+        for need in microkernel.needs:
+            visit(need)
+        seen[microkernel.name] = microkernel
+
+    for code in codes:
+        for microkernel in code.microkernels:
+            visit(microkernel)
+    texts = [*texts, *(microkernel.text for microkernel in seen.values())]
+    helpers = [
+        Microkernel(name, text)
+        for name, text in isa.helpers.items()
+        if any(f"{name}(" in other for other in texts)
+    ]
+    return [*helpers, *seen.values()]
+
+
+def includes_of(codes: Sequence[Function], microkernels: Sequence[Microkernel]) -> set[str]:
+    """The standard headers that functions and microkernels use."""
+    found: set[str] = set()
+    for code in codes:
+        found.update(*(each.includes for each in (code, *code.functions)))
+    for microkernel in microkernels:
+        found.update(microkernel.includes)
+    return found - {"cstddef", "cstdint", "cstring"}
