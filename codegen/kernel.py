@@ -225,6 +225,10 @@ class AnyKernel(ABC, Generic[B]):
         terms' magnitudes."""
         return 0.0
 
+    def growth(self, node: Node, schedule: Schedule, isa: B) -> float:
+        """How much larger than its inputs and its sums' magnitudes values inside may become."""
+        return 1.0
+
     def filter_transform(self, node: Node, schedule: Schedule) -> Array | None:
         """The matrix G where `pack` packs G g G' of every filter g, not g itself.
 

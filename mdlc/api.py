@@ -154,8 +154,9 @@ def compile(
     graph = passed[-1].graph
     tell(f"choosing kernels for {target.name}")
     encoding = asked.encoding(target)
-    kept = {"decodable": True} if encoding != RAW else {}
+    kept: dict[str, Any] = {"decodable": True} if encoding != RAW else {}
     kept |= {"fallback": True} if asked.fallback else {}
+    kept |= {"room": half.room} if half else {}
     name = asked.name or class_name(source.stem)
     plan = target.lower(graph, backend, name, tuned=tuned, threads=asked.threads, **kept)
     if asked.precision != "fp32":

@@ -51,7 +51,7 @@ class Case:
         if candidate.kernel.name == "conv_winograd":
             assert isinstance(node.op, Conv2D)
             taps = -(-node.inputs[1].shape[2] // node.op.stride[0])
-            error = transform(candidate.schedule.block[0], taps).error(node.type.dtype)
+            error = transform(candidate.schedule.block[0], taps, node.type.dtype).error
             return 0.0, error * float(np.abs(expected).max())
         if node.type.dtype is DType.F16:
             return HALF_RTOL, half_atol(expected)

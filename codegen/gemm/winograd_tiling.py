@@ -192,7 +192,7 @@ def tiling(node: Node, isa: KernelIsa, outputs: int, block: int) -> Tiling:
     if channels % isa.lanes:
         folded = -(-channels * stride**2 // isa.lanes) * isa.lanes
     return Tiling(
-        transform(outputs, -(-kernel // stride)),
+        transform(outputs, -(-kernel // stride), isa.dtype),
         kernel,
         stride,
         channels,

@@ -78,7 +78,7 @@ def _outputs(node: Node, isa: KernelIsa) -> list[int]:
     clipped = _clipped(node)
     found = []
     for outputs in range(2, LARGEST - taps + 2):
-        lost = transform(outputs, taps).error(isa.dtype)
+        lost = transform(outputs, taps, isa.dtype).error
         most = MAX_CLIPPED_LOSS.get(isa.dtype, MAX_LOSS)
         if lost <= MAX_LOSS and (clipped <= 1 or lost * clipped <= most):
             found.append(outputs)
@@ -152,7 +152,10 @@ class ConvWinograd(Kernel):
         return found
 
     def loss(self, node: Node, schedule: Schedule, isa: KernelIsa) -> float:
-        return tiling_of(node, isa, schedule).transform.error(isa.dtype)
+        return tiling_of(node, isa, schedule).transform.error
+
+    def growth(self, node: Node, schedule: Schedule, isa: KernelIsa) -> float:
+        return tiling_of(node, isa, schedule).transform.growth
 
     @staticmethod
     def _flat(schedule: Schedule) -> Schedule:
@@ -236,7 +239,7 @@ class ConvWinograd(Kernel):
         assert isinstance(op, Conv2D)
         if op.stride != (1, 1):
             return None
-        return np.array(transform(schedule.block[0], taps).filter, np.float64)
+        return np.array(transform(schedule.block[0], taps, node.type.dtype).filter, np.float64)
 
     def decodable(self, node: Node, schedule: Schedule) -> bool:
         # With stride 2, phases of a filter are transformed each on its own.
@@ -376,7 +379,7 @@ class ConvWinograd(Kernel):
             f"{isa.element}* padded = reinterpret_cast<{isa.element}*>(scratch);",
             Loop("image", images, body(pointers, border.code(Pointer("x"), isa), loops)),
             comment=[
-                f"{algorithm}, {schedule}; error within {part.transform.error(isa.dtype):g} "
+                f"{algorithm}, {schedule}; error within {part.transform.error:g} "
                 "of the largest output.",
                 f"Weights transformed and packed as [{size * size} points][channels / {width_}]"
                 f"[depth][{width_}].",

@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from mdlc.codegen.isa.base import Backend
-from mdlc.codegen.kernel import Candidate, Schedule, candidates
+from mdlc.codegen.kernel import Candidate, Schedule, candidates, seen_by
 from mdlc.codegen.plan.schedule_table import Tuned
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Node
 
 
 def choose(
-    node: Node, backend: Backend, wanted: Schedule | None, tuned: Tuned, *, decodable: bool = False
+    node: Node,
+    backend: Backend,
+    wanted: Schedule | None,
+    tuned: Tuned,
+    *,
+    decodable: bool = False,
+    room: float = math.inf,
 ) -> Candidate:
     """The candidate with the schedule that is wanted, or the one that costs least.
 
     Args:
         decodable: only kernels whose weights can be decoded where they are packed.
+        room: how much larger than inputs and sums values inside may become; see Kernel.growth.
 
     Raises:
         MdlcError: no kernel computes the node, or none has the schedule.
     """
-    return pick(node, candidates(node, backend), wanted, tuned, decodable=decodable)
+    found = candidates(node, backend)
+    if wanted is None and math.isfinite(room):
+        seen = seen_by(node, backend)
+        found = [c for c in found if c.kernel.growth(node, c.schedule, seen) <= max(room, 1)]
+    return pick(node, found, wanted, tuned, decodable=decodable)
 
 
 def pick(

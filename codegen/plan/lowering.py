@@ -7,6 +7,7 @@ over an input that no one reads afterwards.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -50,6 +51,7 @@ def lower(
     tuned: Tuned | None = None,
     threads: int = 1,
     decodable: bool = False,
+    room: Mapping[str, float] | None = None,
     chains: Sequence[Chain] | None = None,
 ) -> Plan:
     """Plans a graph whose layouts are assigned.
@@ -60,6 +62,8 @@ def lower(
         tuned: measured tables, which decide for the layers that they know.
         threads: the most that the emitted class computes on.
         decodable: choose only kernels whose weights can be decoded where they are packed.
+        room: by node name, how much larger than inputs and sums a layer's values inside may
+            become; any where it is not given.
         chains: steps to compute in bands of rows; None: those where that pays.
 
     Raises:
@@ -70,7 +74,12 @@ def lower(
     order = [n for n in graph.order() if not isinstance(n.op, Constant) or n in outputs]
     choice = {
         node: choose(
-            node, isa, (schedules or {}).get(node.name), tuned or Tuned(), decodable=decodable
+            node,
+            isa,
+            (schedules or {}).get(node.name),
+            tuned or Tuned(),
+            decodable=decodable,
+            room=(room or {}).get(node.name, math.inf),
         )
         for node in order
         if not isinstance(node.op, Input) and not is_alias(node)

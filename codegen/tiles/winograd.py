@@ -10,7 +10,7 @@ from mdlc.codegen.isa.dialect import Dialect
 from mdlc.codegen.isa.scalar import SCALAR
 from mdlc.codegen.templates import render
 from mdlc.codegen.tiles.epilogue import Epilogue
-from mdlc.codegen.tiles.winograd_transform import Lines, Matrix, Transform, transform
+from mdlc.codegen.tiles.winograd_transform import Lines, Matrix, Transform
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,8 @@ class InputTile:
         """Instructions for one vector of channels."""
         size = self.transform.size
         rows, columns = size - (not self.down), size - (not self.across)
-        outputs, taps = self.transform.outputs, self.transform.taps
-        across = _input_operations(outputs, taps, columns)
-        down = _input_operations(outputs, taps, rows)
+        across = _input_operations(self.transform, columns)
+        down = _input_operations(self.transform, rows)
         return rows * (2 * columns + across) + columns * (2 * rows + down) + 12
 
     def _outs(self) -> list[str]:
@@ -83,17 +82,17 @@ class InputTile:
 
 
 @cache
-def _input_operations(outputs: int, taps: int, size: int) -> int:
+def _input_operations(of: Transform, size: int) -> int:
     """Arithmetic of an input transform along one axis, of so many elements."""
     lines = Lines(SCALAR)
-    lines.inputs(transform(outputs, taps), [f"d{i}" for i in range(size)])
+    lines.inputs(of, [f"d{i}" for i in range(size)])
     return len(lines.text)
 
 
 @cache
-def _output_operations(outputs: int, taps: int) -> int:
+def _output_operations(of: Transform) -> int:
     """Arithmetic of an output transform along one axis."""
-    lines, of = Lines(SCALAR), transform(outputs, taps)
+    lines = Lines(SCALAR)
     lines.outputs(of, of.outputs, [f"d{i}" for i in range(of.size)])
     return len(lines.text)
 
@@ -123,7 +122,7 @@ class OutputTile:
     def instructions(self) -> float:
         """Instructions for one vector of channels of a whole tile."""
         size, outputs = self.transform.size, self.transform.outputs
-        count = _output_operations(outputs, self.transform.taps)
+        count = _output_operations(self.transform)
         return size * (size + outputs + count) + outputs * (size + count + 3 * outputs) + 14
 
     def microkernel(self, isa: Dialect) -> Microkernel:

@@ -5,6 +5,10 @@ m x m outputs with (m + r - 1)^2 products instead of r^2 m^2. Source: Lavin and 
 Algorithms for Convolutional Neural Networks", arXiv 1509.09308, sections 3 and 4, with matrices
 for any m and r from Toom and Cook's interpolation (Blahut, "Fast Algorithms for Signal
 Processing", 2010, section 5.4) at 0, 1, -1, 2, -2, 1/2, -1/2 and infinity.
+
+Half precision has points of its own for tiles of 5 and 6 pixels: what a transform loses depends on
+them (Barabasz et al., "Error Analysis and Improving the Accuracy of Winograd Convolution for Deep
+Neural Networks", 2020), and these lose a third of what 1 and 2 do.
 """
 
 from __future__ import annotations
@@ -26,6 +30,11 @@ Matrix = tuple[tuple[Fraction, ...], ...]
 # In this order: small numbers and their inverses lose least.
 POINTS = tuple(map(Fraction, ("0", "1", "-1", "2", "-2", "1/2", "-1/2")))
 LARGEST = len(POINTS) + 1
+# In half precision, by the pixels of a tile: the best of short fractions by simulation.
+HALF_POINTS = {
+    5: tuple(map(Fraction, ("0", "3/4", "-3/4", "2"))),
+    6: tuple(map(Fraction, ("0", "5/8", "-5/8", "3/2", "-3/2"))),
+}
 
 
 @dataclass(frozen=True)
@@ -35,6 +44,7 @@ class Transform:
     Attributes:
         outputs: outputs of a tile; taps: of the filter.
         points: where the polynomials are evaluated; infinity follows them.
+        dtype: of the values that it is for.
         input: [size, size]; filter: [size, taps]; output: [outputs, size].
     """
 
@@ -44,20 +54,30 @@ class Transform:
     input: Matrix
     filter: Matrix
     output: Matrix
+    dtype: DType = DType.F32
 
     @property
     def size(self) -> int:
         """Pixels of a tile along one side, and products."""
         return self.outputs + self.taps - 1
 
-    def error(self, dtype: DType = DType.F32) -> float:
-        """What one convolution loses at most in single or half precision, of its largest output.
+    @property
+    def error(self) -> float:
+        """What one convolution loses at most, of its largest output.
 
         As measured by tests/test_winograd.py on 64 channels of values in -1..1.
         """
-        if dtype is DType.F16:
-            return {3: 6e-3, 4: 6e-3, 5: 4e-2, 6: 8e-2, 7: 1e-1, 8: 1e-1}[self.size]
+        if self.dtype is DType.F16:
+            few = 1e-2 if self.taps > 2 else 3e-2  # to extrapolate far from few taps costs most
+            return {3: 6e-3, 4: 6e-3, 5: 1e-2, 6: few, 7: 1e-1, 8: 1e-1}[self.size]
         return {3: 2e-6, 4: 2e-6, 5: 1e-5, 6: 2e-5, 7: 2e-5, 8: 5e-5}[self.size]
+
+    @property
+    def growth(self) -> float:
+        """How much larger than inputs and sums of magnitudes its values inside may be."""
+        inputs = [sum(map(abs, row)) for row in self.input]
+        both = [s * sum(map(abs, row)) for s, row in zip(inputs, self.filter, strict=True)]
+        return float(max(max(inputs) ** 2, (max(both) / self.taps) ** 2))
 
     def filters(self, weights: Array) -> Array:
         """G g G' for weights [M, C, taps, taps], in double precision: [size, size, M, C]."""
@@ -81,10 +101,12 @@ def _product(roots: Sequence[Fraction]) -> list[Fraction]:
 
 
 @cache
-def transform(outputs: int, taps: int) -> Transform:
+def transform(outputs: int, taps: int, dtype: DType = DType.F32) -> Transform:
     """F(outputs, taps) by Toom and Cook's interpolation: outputs + taps - 1 at most LARGEST."""
     size = outputs + taps - 1
     points = POINTS[: size - 1]
+    if dtype is DType.F16:
+        points = HALF_POINTS.get(size, points)
     zero, one = Fraction(0), Fraction(1)
     rows, filters = [], []
     for point in points:
@@ -98,7 +120,7 @@ def transform(outputs: int, taps: int) -> Transform:
         (*(point**row for point in points), one if row == outputs - 1 else zero)
         for row in range(outputs)
     )
-    return Transform(outputs, taps, points, tuple(rows), tuple(filters), output)
+    return Transform(outputs, taps, points, tuple(rows), tuple(filters), output, dtype)
 
 
 class Lines:

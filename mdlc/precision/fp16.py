@@ -43,6 +43,8 @@ class HalfPrecision:
         backend: the target.
         imported: the preprocessed network, for calibration. inputs: its calibration set, if any.
         narrowed: the layers in half precision, and those kept in float with the reason.
+        grounds: by layer, why it may be taken to stay inside the range.
+        room: by layer, how many times its values fit into the range.
     """
 
     backend: Backend
@@ -52,6 +54,7 @@ class HalfPrecision:
     tell: Callable[[str], None]
     narrowed: Narrowed | None = None
     grounds: dict[str, str] = field(default_factory=dict)
+    room: dict[str, float] = field(default_factory=dict)
 
     def fp32_to_fp16(self, graph: Graph) -> Graph:
         """The pass.
@@ -71,9 +74,12 @@ class HalfPrecision:
         self, node: Node, peaks: Mapping[Node, Peak], measured: Mapping[str, float]
     ) -> str:
         """Why a node may leave the range, or ""; notes why it may be taken to stay inside."""
-        grounds = "proven"
+        grounds, largest = "proven", 1.0
         for tensor in (node, *(s for s in node.inputs if s in peaks)):
             peak = peaks.get(tensor)
+            if peak is not None:
+                known = measured.get(tensor.name, peak.likely / HEADROOM) * HEADROOM
+                largest = max(largest, min(peak.proven, known))
             if peak is None or peak.proven <= LARGEST:
                 continue
             whose = "values" if tensor is node else f"values of {tensor.name!r}"
@@ -85,7 +91,7 @@ class HalfPrecision:
                 grounds = "estimated" if grounds == "proven" else grounds
                 if not peak.likely <= LARGEST:
                     return f"{whose} estimated at up to {peak.likely:.3g}"
-        self.grounds[node.name] = grounds
+        self.grounds[node.name], self.room[node.name] = grounds, LARGEST / largest
         return ""
 
     @cached_property
