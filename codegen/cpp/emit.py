@@ -7,7 +7,6 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 from mdlc.codegen.code import C_TYPES, Function
 from mdlc.codegen.cpp.class_text import (
@@ -86,7 +85,8 @@ def emit(
     structs, members = _members(plan)
     types = {member.name: f"{plan.name}::{member.struct}" for member in members}
     units = plan.units()
-    codes = [_code(plan, unit, types) for unit in units]
+    arena = _Arena(plan)
+    codes = [_code(plan, arena, unit, types) for unit in units]
     shared = [_threads(plan, unit) > 1 for unit in units]
     # A member of the class hides a function of the same name, so none gets the name of one.
     opening = using(plan.name, plan.isa)
@@ -129,12 +129,12 @@ def emit(
         calls=[
             {
                 "layers": unit,
-                "text": _call(plan, unit, call, code, shared=each and code.parallel),
+                "text": _call(plan, arena, unit, call, code, shared=each and code.parallel),
             }
             for unit, call, code, each in zip(units, calls, codes, shared, strict=True)
         ],
-        offsets=_offsets(plan),
-        keep_states=_keep_states(plan),
+        offsets=_offsets(plan, arena),
+        keep_states=_keep_states(plan, arena),
         pointers=_pointers(plan),
         header_bytes=weights_file.HEADER_BYTES,
         format_version=weights_file.version(plan),
@@ -145,7 +145,7 @@ def emit(
         target=plan.isa.name,
         alignment=ALIGNMENT,
         weights_literal=bytes_literal(weights) if embed_weights else "",
-        at=_at,
+        at=arena.at,
         stacked=stacked,
         c_types=C_TYPES,
     )
@@ -216,11 +216,11 @@ def _encodings(plan: Plan) -> dict[str, object]:
 _WORTH_SHARING = 20_000
 
 
-def _code(plan: Plan, unit: Sequence[int], types: Mapping[str, str]) -> Function:
+def _code(plan: Plan, arena: _Arena, unit: Sequence[int], types: Mapping[str, str]) -> Function:
     """The function of a step, or of a chain of them; types: of the layers."""
     chain = plan.chain_of(unit[0])
     if chain is not None:
-        return chain_code(plan, chain, types, partial(_at, plan))
+        return chain_code(plan, chain, types, arena.at)
     step = plan.steps[unit[0]]
     return replace(layer_function(step, plan.isa), struct=types[step.name])
 
@@ -309,11 +309,11 @@ def _constant(name: str) -> str:
     return f"k{joined.removeprefix('_')}"
 
 
-def _offsets(plan: Plan) -> list[dict[str, object]]:
+def _offsets(plan: Plan, arena: _Arena) -> list[dict[str, object]]:
     """The arena's buffers as constants."""
     found = []
     last = len(plan.steps)
-    for name, buffer in zip(_constants(plan), plan.buffers, strict=True):
+    for name, buffer in zip(arena.names, plan.buffers, strict=True):
         first_step, last_step = (
             "input" if at < 0 else "output" if at >= last else plan.steps[at].name
             for at in (buffer.first, buffer.last)
@@ -329,45 +329,49 @@ def _offsets(plan: Plan) -> list[dict[str, object]]:
     return found
 
 
-def _constants(plan: Plan) -> list[str]:
-    names: list[str] = []
-    # Inside the class, a member of that name would be meant and not the constant.
-    taken = CLASS_MEMBERS | SOURCE_NAMES | {step.name for step in plan.steps}
-    for buffer in plan.buffers:
-        name, number = _constant(buffer.name), 1
-        while name in names or name in taken:
-            number += 1
-            name = f"{_constant(buffer.name)}V{number}"
-        names.append(name)
-    return names
+class _Arena:
+    """The arena's buffers by the names of their constants, found once for a plan."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.names: list[str] = []
+        # Inside the class, a member of that name would be meant and not the constant.
+        taken = {*CLASS_MEMBERS, *SOURCE_NAMES, *(step.name for step in plan.steps)}
+        for buffer in plan.buffers:
+            wanted = _constant(buffer.name)
+            name, number = wanted, 1
+            while name in taken:
+                number += 1
+                name = f"{wanted}V{number}"
+            self.names.append(name)
+            taken.add(name)
+
+    def at(self, view: View, kind: str = "") -> str:
+        """A pointer to a view, of its element type or another one."""
+        extra = f" + {view.offset}" if view.offset else ""
+        return f"At<{kind or C_TYPES[view.type.dtype]}>({self.names[view.buffer]}{extra})"
 
 
-def _at(plan: Plan, view: View, kind: str = "") -> str:
-    """A pointer to a view in the arena, of its element type or another one."""
-    name = _constants(plan)[view.buffer]
-    extra = f" + {view.offset}" if view.offset else ""
-    return f"At<{kind or C_TYPES[view.type.dtype]}>({name}{extra})"
-
-
-def _call(plan: Plan, unit: Sequence[int], name: str, code: Function, *, shared: bool) -> str:
+def _call(
+    plan: Plan, arena: _Arena, unit: Sequence[int], name: str, code: Function, *, shared: bool
+) -> str:
     """The line of `infer` that computes a layer or a group of them."""
     if code.owner:
         return f"{name}();"
     step = plan.steps[unit[0]]
     views = [*step.inputs, step.output]
-    words = [step.name, *(_at(plan, view) for view in views)]
+    words = [step.name, *(arena.at(view) for view in views)]
     if SCRATCH in code.parameters:
         assert step.scratch is not None
-        words.append(_at(plan, step.scratch, "unsigned char"))
+        words.append(arena.at(step.scratch, "unsigned char"))
     words += ["*workers_"] if shared else []
     return f"{name}({', '.join(words)});"
 
 
-def _keep_states(plan: Plan) -> list[str]:
+def _keep_states(plan: Plan, arena: _Arena) -> list[str]:
     """The lines at the end of `infer` that make states of the next inference."""
 
     def copy(target: View, source: View) -> str:
-        to, come = (_at(plan, view, "unsigned char") for view in (target, source))
+        to, come = (arena.at(view, "unsigned char") for view in (target, source))
         return f"std::memcpy({to}, {come}, {target.type.nbytes});"
 
     first = [copy(state.staged, state.made) for state in plan.states if state.staged]
