@@ -20,8 +20,8 @@ from mdlc.codegen.metal.backend import METAL, METAL_FLOAT
 from mdlc.codegen.metal.cost import estimate
 from mdlc.codegen.plan import lowering
 from mdlc.codegen.plan.plan import Plan
-from mdlc.codegen.run import toolchain
 from mdlc.codegen.run.executable import Executable
+from mdlc.codegen.run.toolchain import find_toolchain
 from mdlc.compiler.errors import MdlcError, choose
 
 
@@ -92,6 +92,15 @@ class Target:
         return replace(self, backend=replace(self.backend, core=core))
 
     @property
+    def emulated(self) -> bool:
+        """Whether its programs run in an emulator on this machine.
+
+        Raises:
+            MdlcError: they do not run here at all.
+        """
+        return isinstance(self.backend, Isa) and bool(find_toolchain(self.backend).runner)
+
+    @property
     def narrows(self) -> bool:
         """Whether `--precision fp16` changes what it computes in."""
         return isinstance(self.backend, Isa) and self.backend.half is not None
@@ -99,7 +108,7 @@ class Target:
 
 def _cpp(isa: Isa) -> Target:
     def needs() -> tuple[str, str]:
-        found = toolchain.find_toolchain(isa)
+        found = find_toolchain(isa)
         return found.name, found.runner[0].rsplit("/", 1)[-1] if found.runner else "this machine"
 
     return Target(isa, lowering.lower, emit_cpp.emit, Executable, needs)

@@ -34,14 +34,7 @@ def evaluate(
     read: dict[Node, Array] = {}
     for node in graph.order():
         if isinstance(node.op, Input):
-            if node.name not in inputs:
-                raise MdlcError(f"no value for input {node.name!r}")
-            value = inputs[node.name]
-            if value.shape != node.shape:
-                raise MdlcError(
-                    f"input {node.name!r} has shape {list(value.shape)}, not {list(node.shape)}"
-                )
-            value = value.astype(node.type.dtype.numpy, copy=False)
+            value = input_value(node, inputs)
         else:
             value = node.op.reference(*(read[source] for source in node.inputs))
         values[node] = widened(value) if double else value
@@ -49,6 +42,22 @@ def evaluate(
         if given is not None and node in given:
             read[node] = widened(given[node]) if double else given[node]
     return values
+
+
+def input_value(node: Node, inputs: Mapping[str, Array]) -> Array:
+    """The value of an input node among those by name.
+
+    Raises:
+        MdlcError: it is missing or has the wrong shape.
+    """
+    if node.name not in inputs:
+        raise MdlcError(f"no value for input {node.name!r}")
+    value = inputs[node.name]
+    if value.shape != node.shape:
+        raise MdlcError(
+            f"input {node.name!r} has shape {list(value.shape)}, not {list(node.shape)}"
+        )
+    return value.astype(node.type.dtype.numpy, copy=False)
 
 
 def widened(value: Array) -> Array:

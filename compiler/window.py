@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -84,8 +85,12 @@ class Window:
         return result
 
 
+# Elements that are unfolded at a time, so that they stay in the second-level cache.
+_UNFOLDED = 1 << 17
+
+
 def filtered(patches: Array, weights: Array, groups: int) -> Array:
-    """Filters over windows: one matrix product for each tap, so that nothing is unfolded.
+    """Filters over windows: matrix products of a few rows of windows at a time.
 
     Args:
         patches: [N, C, OH, OW, kH, kW], as `Window.patches` gives them.
@@ -94,16 +99,29 @@ def filtered(patches: Array, weights: Array, groups: int) -> Array:
     Returns:
         [N, M, OH, OW].
     """
-    n, _, oh, ow, kh, kw = patches.shape
-    filters, per_group = weights.shape[:2]
-    total = np.zeros((n, groups, filters // groups, oh * ow), np.result_type(patches, weights))
-    taps = weights.reshape(groups, filters // groups, per_group, kh, kw)
-    for i in range(kh):
-        for j in range(kw):
-            x = patches[..., i, j].reshape(n, groups, per_group, oh * ow)
-            factors = np.ascontiguousarray(taps[..., i, j])
-            # Depthwise filters have no sum over channels, and matrix products of one column crawl.
-            total += factors * x if per_group == 1 else factors @ x
+    n, channels, oh, ow, kh, kw = patches.shape
+    filters, depth = weights.shape[0], weights.shape[1] * kh * kw
+    dtype = np.result_type(patches, weights)
+    total = np.empty((n, groups, filters // groups, oh, ow), dtype)
+    if weights.shape[1] == 1:
+        # Depthwise filters have no sum over channels, and matrix products of one column crawl.
+        taps = weights.reshape(groups, filters // groups, 1, 1, kh, kw)
+        count = max(1, _UNFOLDED // (4 * max(filters // groups * oh * ow, 1)))
+        for image, first in itertools.product(range(n), range(0, groups, count)):
+            some = slice(first, first + count)
+            x, part = patches[image, some, None], total[image, some]
+            part[...] = 0
+            for i, j in itertools.product(range(kh), range(kw)):
+                part += x[..., i, j] * taps[some, ..., i, j]
+    else:
+        matrix = np.ascontiguousarray(weights.reshape(groups, filters // groups, depth))
+        rows = max(1, _UNFOLDED // max(channels * kh * kw * ow, 1))
+        for image, top in itertools.product(range(n), range(0, oh, rows)):
+            some = slice(top, top + rows)
+            unfolded = patches[image, :, some].transpose(0, 3, 4, 1, 2)
+            part = total[image, :, :, some]
+            windows = unfolded.reshape(groups, depth, unfolded.shape[3] * ow)
+            part[...] = (matrix @ windows).reshape(part.shape)
     return total.reshape(n, filters, oh, ow)
 
 

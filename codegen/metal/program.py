@@ -29,7 +29,7 @@ from mdlc.codegen.metal.kernel import image_of
 from mdlc.codegen.metal.source import call_arguments, read_kernels, without_attributes
 from mdlc.codegen.metal.split import MetalPlan
 from mdlc.codegen.plan import weights_file
-from mdlc.codegen.run.executable import PRIVATE_INFO, Executable
+from mdlc.codegen.run.executable import PRIVATE_INFO, Executable, Trace
 from mdlc.codegen.run.toolchain import BUILD_FLAGS, Toolchain
 from mdlc.codegen.templates import render
 from mdlc.compiler.errors import MdlcError
@@ -260,17 +260,15 @@ class MetalProgram(Executable):
     def _sources(self, folder: Path) -> list[Path]:
         return [folder / name for name in self._class_sources]
 
-    def trace(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Every layer's output (logical) of one inference, by step name."""
-        data, _ = self._run("trace", 1, self._pack(inputs))
-        results, at = {}, 0
+    def _traced(self, data: bytes, at: int) -> tuple[Trace, int]:
+        results = {}
         for step in self.plan.steps:
             kind = step.output.type
             held = np.dtype(_HELD[image_of(step.output).element])
             raw = np.frombuffer(data, held, kind.size, at)
             results[step.name] = kind.to_logical(raw.astype(kind.dtype.numpy))
             at += kind.size * held.itemsize
-        return results
+        return Trace(results), at
 
     def picture(self, bgra: Array) -> dict[str, Array]:
         """One inference on a picture as a camera gives it.

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -49,11 +49,13 @@ class Trace:
         layers: outputs by step name; but for hidden layers, whose output is never whole in memory
             (see codegen/plan/row_fusion.py).
         before: states by the names of the inputs that they are; after: by those of the outputs.
+        results: the outputs by ONNX name.
     """
 
     layers: Mapping[str, Array]
     before: Mapping[str, Array] = field(default_factory=dict)
     after: Mapping[str, Array] = field(default_factory=dict)
+    results: Mapping[str, Array] = field(default_factory=dict)
 
 
 class Executable:
@@ -145,7 +147,16 @@ class Executable:
         """What every one of some inferences left behind; states are kept from each to the next."""
         packed = [self._pack(frame) for frame in frames]
         data, _ = self._run("trace", len(packed), b"".join(packed))
-        at = 0
+        found, at = [], 0
+        outputs = sum(port.type.nbytes for port in self.plan.outputs)
+        for _ in packed:
+            trace, at = self._traced(data, at)
+            found.append(replace(trace, results=self._unpack(data[at : at + outputs])))
+            at += outputs
+        return found
+
+    def _traced(self, data: bytes, at: int) -> tuple[Trace, int]:
+        """Layers and states in what a traced run wrote from a position on; where they end."""
 
         def read(kind: TensorType) -> Array:
             nonlocal at
@@ -154,14 +165,12 @@ class Executable:
             return kind.to_logical(raw)
 
         shown = [step for step in self.plan.steps if step.name not in self.plan.hidden]
-        return [
-            Trace(
-                before={state.name: read(state.view.type) for state in self.plan.states},
-                layers={step.name: read(step.output.type) for step in shown},
-                after={state.result: read(state.view.type) for state in self.plan.states},
-            )
-            for _ in packed
-        ]
+        trace = Trace(
+            before={state.name: read(state.view.type) for state in self.plan.states},
+            layers={step.name: read(step.output.type) for step in shown},
+            after={state.result: read(state.view.type) for state in self.plan.states},
+        )
+        return trace, at
 
     def time(self, repeats: int = 50, inputs: Mapping[str, Array] | None = None) -> Timing:
         """Medians over `repeats` inferences, on zeros unless inputs are given."""

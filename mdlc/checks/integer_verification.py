@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
-from mdlc.checks.local import Local
+from mdlc.checks.local import BLAS, Local
 from mdlc.checks.rounding import UNIT_F32
 from mdlc.checks.verification import Reference, traces
 from mdlc.compiler.errors import MdlcError
@@ -118,15 +119,16 @@ def integer_layers(
         trained = reference.run(values)
         layers = trace.layers
         given = {step.node: layers[step.name] for step in steps if step.name in layers}
-        local = Local(compiled.graph, values, given, lambda node: UNIT_F32, loss)
-        for node, step in visible.items():
-            tallies[step.name].add(
-                given[node],
-                local,
-                node,
-                trained.get(node.name),
-                params.get(node.name),
-            )
+        with threadpool_limits(1, BLAS):
+            local = Local(compiled.graph, values, given, lambda node: UNIT_F32, loss)
+            for node, step in visible.items():
+                tallies[step.name].add(
+                    given[node],
+                    local,
+                    node,
+                    trained.get(node.name),
+                    params.get(node.name),
+                )
     found = tuple(
         tallies[step.name].layer(step.name, step.node.name, step.node.op, step.node.type.dtype)
         for step in visible.values()
@@ -173,9 +175,9 @@ class _Tally:
     ) -> None:
         self.elements += found.size
         if found.dtype.kind == "f":
-            self.differing += 0 if local.excess(node, found) <= 1 else found.size
+            self.differing += 0 if local.judge(node, found)[0] <= 1 else found.size
         else:
-            self.differing += int((found != local.values[node]).sum())
+            self.differing += int((found != local.exact(node)).sum())
         if trained is None or trained.size != found.size:
             return
         trained = trained.reshape(found.shape)

@@ -6,11 +6,23 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from mdlc.checks.rounding import excess, moved, tolerance
-from mdlc.compiler.interpreter import evaluate, widened
+from mdlc.checks.rounding import (
+    SMALLEST,
+    Computed,
+    computed,
+    excess,
+    excess_of,
+    moved,
+    tolerance,
+)
+from mdlc.compiler.interpreter import input_value, widened
 from mdlc.compiler.ir import Graph, Node
 from mdlc.compiler.ops.input import Input
 from mdlc.compiler.types import Array
+
+# What is computed on one thread here: threads of OpenBLAS wait in busy loops, and where another
+# program has a core, products of a few milliseconds took ten times as long on two threads.
+BLAS = "blas"
 
 
 def last_of_name(graph: Graph) -> dict[str, Node]:
@@ -19,10 +31,11 @@ def last_of_name(graph: Graph) -> dict[str, Node]:
 
 
 class Local:
-    """Every node's exact value for what it read, and how far rounding may be from that.
+    """Every node judged by its exact value for what it read, and how far rounding may be from it.
 
     A node whose output the other program did not show is computed from what it read in turn;
-    what rounding may have cost there is carried along.
+    what rounding may have cost there is carried along. Nothing else is kept: the exact value of
+    a node is there while it is judged.
     """
 
     def __init__(
@@ -35,16 +48,30 @@ class Local:
     ) -> None:
         """Args:
         given: the other program's values.
-        unit: of rounding, of a node; loss: what its algorithm loses besides (see `tolerance`).
+        unit: of rounding, of a node; loss: what its algorithm loses besides (see `Computed`).
         """
-        self.values = evaluate(graph, inputs, given=given, double=True)
         self.given = given
         self._unit, self._loss = unit, loss
         self._slack: dict[Node, Array | None] = {}
+        # In order of computation, so that however long a chain is, nothing recurs.
+        self._values: dict[Node, Array] = {}
+        for node in graph.order():
+            if isinstance(node.op, Input):
+                self._values[node] = input_value(node, inputs)
+            elif node.constant is not None:
+                self._values[node] = node.constant
+            elif node not in given:
+                self._values[node] = self.exact(node)
 
     def read(self, node: Node) -> Array:
         """What the users of a node read."""
-        return widened(self.given[node]) if node in self.given else self.values[node]
+        return widened(self.given[node] if node in self.given else self._values[node])
+
+    def exact(self, node: Node) -> Array:
+        """The value of a node for what it read, in double precision."""
+        if node in self._values:
+            return widened(self._values[node])
+        return widened(np.asarray(node.op.reference(*map(self.read, node.inputs))))
 
     def slack(self, node: Node) -> Array | None:
         """How far off what is read of a node may be; None where it is what it is."""
@@ -54,35 +81,29 @@ class Local:
 
     def _slack_of(self, node: Node) -> Array | None:
         exact = node in self.given or not node.inputs or isinstance(node.op, Input)
-        if exact or self.values[node].dtype.kind != "f":
+        if exact or self._values[node].dtype.kind != "f":
             return None
         if moved(node) and all(self.slack(source) is None for source in node.inputs):
             return None
-        return self.allowed(node)
+        return tolerance(self._computed(node))
 
-    def allowed(self, node: Node) -> Array:
-        """How far from its value a node's floats may be."""
-        return tolerance(
+    def _computed(self, node: Node) -> Computed:
+        return computed(
             node,
             [self.read(source) for source in node.inputs],
             [self.slack(source) for source in node.inputs],
-            self.values[node],
             u=self._unit(node),
             loss=self._loss(node),
         )
 
-    def excess(self, node: Node, found: Array, floor: float = 0.0) -> float:
-        """The largest difference of a node's output, in parts of what is allowed.
+    def judge(self, node: Node, found: Array, floor: float = 0.0) -> tuple[float, Array]:
+        """The largest difference of a node's output in parts of what is allowed; the exact value.
 
         Args:
             floor: allowed besides, whatever the value.
         """
-        exact = self.values[node]
-        if exact.dtype.kind != "f":
-            return excess(found, exact, None)
-        # Most operators are within a unit or two: no need to ask how far they may be.
-        near = 2 * self._unit(node) * np.abs(exact) + floor
-        with np.errstate(all="ignore"):
-            if bool((np.abs(found - exact) <= near).all()):
-                return 0.0
-        return excess(found, exact, self.allowed(node) + floor)
+        if not node.inputs:
+            value = self.exact(node)
+            return excess(found, value, SMALLEST + 2 * self._unit(node) * np.abs(value)), value
+        made = self._computed(node)
+        return excess_of(made, found, floor), made.exact

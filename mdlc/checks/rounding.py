@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from mdlc.compiler.ir import Node
-from mdlc.compiler.op import Elementwise
+from mdlc.compiler.op import Elementwise, Op
 from mdlc.compiler.types import Array, DType
 
 # Half the distance of two neighbours, relative to them.
@@ -36,48 +36,124 @@ def unit(dtype: DType) -> float:
     return UNIT_F16 if dtype is DType.F16 else UNIT_F32
 
 
-def tolerance(
+@dataclass(frozen=True)
+class Computed:
+    """A node in double precision, on what it read.
+
+    Attributes:
+        inputs: in double precision.
+        slack: how far each of them may be off itself; None where it is what was read.
+        exact: the value. before: of a sum, that before its activation; None where it has none.
+        u: the unit of rounding. loss: what the algorithm loses besides, of the largest sum of
+            magnitudes.
+    """
+
+    node: Node
+    inputs: Sequence[Array]
+    slack: Sequence[Array | None]
+    exact: Array
+    before: Array | None
+    u: float
+    loss: float = 0.0
+
+
+def computed(
     node: Node,
     inputs: Sequence[Array],
-    slack: Sequence[Array | None],
-    exact: Array,
+    slack: Sequence[Array | None] = (),
     *,
-    u: float,
+    u: float = UNIT_F32,
     loss: float = 0.0,
-) -> Array:
-    """How far from `exact` every element of a floating output may be.
-
-    Args:
-        inputs: what the node read, in double precision.
-        slack: how far each of them may be off itself; None where it is what was read.
-        exact: the node's value for the inputs.
-        u: the unit of rounding.
-        loss: what the algorithm loses besides, of the largest sum of magnitudes.
-    """
+) -> Computed:
+    """A node's value for inputs in double precision, and what a tolerance needs to be known."""
     op: Any = node.op
+    if not _sums(op) or getattr(op, "activation", None) is None:
+        exact, before = np.asarray(op.reference(*inputs)), None
+    else:
+        plain = replace(op, activation=None)
+        before = np.asarray(plain.reference(*inputs[:3], *inputs[3 + op.has_slope :]))
+        exact = np.asarray(op.activation.reference(before, *_slope(op, inputs, before)))
+    return Computed(node, inputs, slack or (None,) * len(inputs), exact, before, u, loss)
+
+
+def _sums(op: Any) -> bool:
+    return type(op).term_magnitudes is not Op.term_magnitudes
+
+
+def _slope(op: Any, inputs: Sequence[Array], before: Array) -> tuple[Array, ...]:
+    """The activation's operand, of one number per channel: axis 1, or a dense layer's last."""
+    if not op.has_slope:
+        return ()
+    return (inputs[3].reshape((1, -1, *[1] * (before.ndim - 2)) if before.ndim == 4 else -1),)
+
+
+def tolerance(c: Computed) -> Array:
+    """How far from the exact value every element of a floating output may be."""
+    op: Any = c.node.op
     with np.errstate(all="ignore"):
-        if moved(node):
-            pairs = zip(inputs, slack, strict=True)
+        if moved(c.node):
+            pairs = zip(c.inputs, c.slack, strict=True)
             kept = [np.zeros_like(x) if s is None and _is_float(x) else x if s is None else s
                     for x, s in pairs]  # fmt: skip
-            return np.abs(np.asarray(op.reference(*kept), np.float64)) + u * np.abs(exact)
-        length = _length(node)
-        factor = (START + BY_ROOT * math.sqrt(length)) * u
-        widened = [
-            x if s is None else np.abs(x) + s / factor for x, s in zip(inputs, slack, strict=True)
-        ]
-        terms = op.term_magnitudes(*widened)
-        if terms is not None:
-            allowed = factor * terms
-            if loss:  # of the largest sum of the same filter
-                channels = tuple(i for i in range(terms.ndim) if i != 1)
-                allowed = allowed + loss * np.max(terms, axis=channels, keepdims=True, initial=0.0)
-            if getattr(op, "activation", None) is None:
+            return np.abs(np.asarray(op.reference(*kept), np.float64)) + c.u * np.abs(c.exact)
+        if _sums(op):
+            allowed = _sum_tolerance(c)
+            if c.before is None:
                 return np.asarray(allowed + SMALLEST)
-            return _behind_activation(op, inputs, exact, allowed, u)
+            slope = _slope(op, c.inputs, c.before)
+            return _behind(op.activation, slope, c.before, allowed, c.exact, c.u)
         if isinstance(op, Elementwise):
-            return _elementwise(op, inputs, slack, exact, u)
-        return _shaken(op, inputs, slack, exact, u, length)
+            return _elementwise(op, c.inputs, c.slack, c.exact, c.u)
+        return np.full(c.exact.shape, _shaken(c))
+
+
+def excess_of(c: Computed, found: Array, floor: float = 0.0) -> float:
+    """The largest difference of a node's output, in parts of what is allowed; see `excess`.
+
+    Cheap bounds come first: they are below `tolerance`, and most elements are within them.
+
+    Args:
+        floor: allowed besides, whatever the value.
+    """
+    op: Any = c.node.op
+    exact = c.exact
+    if exact.dtype.kind != "f":
+        return excess(found, exact, None)
+    if _sums(op) and c.before is None:
+        return excess(found, exact, tolerance(c) + floor)
+    with np.errstate(all="ignore"):
+        apart = np.abs(found - exact)
+        if _sums(op):
+            near = FUNCTION * c.u * np.abs(exact) + (SMALLEST + floor)
+        else:
+            near = 2 * c.u * np.abs(exact) + floor
+        far = np.flatnonzero(~(apart <= near))
+        if not far.size:
+            return 0.0
+        if not (_sums(op) or isinstance(op, Elementwise)) and not moved(c.node):
+            least, most = _common(c) + SMALLEST + floor, float(np.max(apart))
+            if most <= least:
+                return most / least
+        if 2 * far.size > exact.size or moved(c.node):
+            return excess(found, exact, tolerance(c) + floor)
+
+    def some(x: Array) -> Array:
+        return np.broadcast_to(x, exact.shape).reshape(-1)[far]
+
+    if c.before is not None:
+        slope = tuple(map(some, _slope(op, c.inputs, exact)))
+        with np.errstate(all="ignore"):
+            allowed = _behind(
+                op.activation, slope, some(c.before), some(_sum_tolerance(c)), some(exact), c.u
+            )
+    elif isinstance(op, Elementwise):
+        inputs = [some(x) for x in c.inputs]
+        slack = [None if s is None else some(s) for s in c.slack]
+        with np.errstate(all="ignore"):
+            allowed = _elementwise(op, inputs, slack, some(exact), c.u)
+    else:
+        return excess(found, exact, tolerance(c) + floor)
+    return excess(some(found), some(exact), allowed + floor)
 
 
 def moved(node: Node) -> bool:
@@ -97,16 +173,38 @@ def _length(node: Node) -> float:
     return max(macs, max((t.size for t in types), default=1) / size, 1.0)
 
 
-def _behind_activation(op: Any, inputs: Sequence[Array], exact: Array, allowed: Array,
-                       u: float) -> Array:  # fmt: skip
+def _factor(c: Computed) -> float:
+    """What a sum may lose, of the sum of its terms' magnitudes."""
+    return (START + BY_ROOT * math.sqrt(_length(c.node))) * c.u
+
+
+# Products of magnitudes below it do not overflow single precision.
+_NO_OVERFLOW = 1e37
+
+
+def _sum_tolerance(c: Computed) -> Array:
+    """How far a sum may be off, before an activation."""
+    factor = _factor(c)
+    widened = [
+        x if s is None else np.abs(x) + s / factor for x, s in zip(c.inputs, c.slack, strict=True)
+    ]
+    # A few digits of the magnitudes are enough.
+    reach = [float(np.max(np.abs(x), initial=1.0)) for x in widened]
+    if math.prod(reach) * _length(c.node) < _NO_OVERFLOW:
+        widened = [x.astype(np.float32) if _is_float(x) else x for x in widened]
+    terms = c.node.op.term_magnitudes(*widened)
+    assert terms is not None
+    allowed = np.multiply(terms, factor, dtype=np.float64)
+    if c.loss:  # of the largest sum of the same filter
+        channels = tuple(i for i in range(terms.ndim) if i != 1)
+        allowed += c.loss * np.max(terms, axis=channels, keepdims=True, initial=0.0)
+    return allowed
+
+
+def _behind(activation: Elementwise, slope: tuple[Array, ...], before: Array, allowed: Array,
+            exact: Array, u: float) -> Array:  # fmt: skip
     """What errors before an activation are behind it."""
-    before = replace(op, activation=None).reference(*inputs[:3], *inputs[3 + op.has_slope :])
-    operands: tuple[Array, ...] = ()
-    if op.has_slope:
-        # The slope has one number per channel: axis 1, or the last one of a dense layer.
-        channels = (1, -1, *[1] * (before.ndim - 2)) if before.ndim == 4 else (-1,)
-        operands = (inputs[3].reshape(channels),)
-    up, down = (op.activation.reference(before + d, *operands) for d in (allowed, -allowed))
+    up, down = (activation.reference(before + d, *slope) for d in (allowed, -allowed))
     response = np.maximum(np.abs(up - exact), np.abs(down - exact))
     return np.asarray(response + FUNCTION * u * np.abs(exact) + SMALLEST)
 
@@ -126,23 +224,26 @@ def _elementwise(op: Elementwise, inputs: Sequence[Array], slack: Sequence[Array
     return np.asarray(total)
 
 
-def _shaken(op: Any, inputs: Sequence[Array], slack: Sequence[Array | None], exact: Array,
-            u: float, length: float) -> Array:  # fmt: skip
+def _common(c: Computed) -> float:
+    """What any element may be off by, of an operator of which only the largest value is known."""
+    return _factor(c) * float(np.max(np.abs(c.exact[np.isfinite(c.exact)]), initial=0.0))
+
+
+def _shaken(c: Computed) -> float:
     """Of any other operator: what small random changes of its inputs make, anywhere."""
     generator = np.random.default_rng(0)
-    factor = START + BY_ROOT * math.sqrt(length)
-    most = factor * u * float(np.max(np.abs(exact[np.isfinite(exact)]), initial=0.0))
+    factor, most = _factor(c), _common(c)
     for _ in range(2):
         changed = []
-        for x, s in zip(inputs, slack, strict=True):
+        for x, s in zip(c.inputs, c.slack, strict=True):
             if not _is_float(x):
                 changed.append(x)
                 continue
-            error = factor * u * np.abs(x) + (0.0 if s is None else s)
-            changed.append(x + error * generator.choice([-1.0, 1.0], x.shape))
-        response = np.abs(np.asarray(op.reference(*changed), np.float64) - exact)
+            error = factor * np.abs(x) + (0.0 if s is None else s)
+            changed.append(x + np.copysign(error, generator.random(x.shape, np.float32) - 0.5))
+        response = np.abs(np.asarray(c.node.op.reference(*changed), np.float64) - c.exact)
         most = max(most, 2 * float(np.max(response[np.isfinite(response)], initial=0.0)))
-    return np.full(exact.shape, most + SMALLEST)
+    return most + SMALLEST
 
 
 def excess(found: Array, exact: Array, allowed: Array | None) -> float:
@@ -161,10 +262,14 @@ def excess(found: Array, exact: Array, allowed: Array | None) -> float:
         if apart.max() > 1:
             return math.inf
         return off / max(TIES * exact.size, 1.0)
-    a, b = found.astype(np.float64), exact.astype(np.float64)
-    largest = float(np.finfo(found.dtype).max) if found.dtype.kind == "f" else math.inf
     with np.errstate(all="ignore"):
+        parts = np.abs(found - exact)
+        parts /= allowed
+        if math.isfinite(most := float(np.max(parts))):
+            return most
+        a, b = found.astype(np.float64), exact.astype(np.float64)
+        largest = float(np.finfo(found.dtype).max) if found.dtype.kind == "f" else math.inf
         same = (a == b) | (np.isnan(a) & np.isnan(b))
         same |= (np.sign(a) == np.sign(b)) & (np.abs(a) >= largest) & (np.abs(b) >= largest)
-        parts = np.where(same, 0.0, np.abs(a - b) / allowed)
+        parts = np.where(same, 0.0, parts)
     return float(np.max(np.nan_to_num(parts, nan=math.inf, posinf=math.inf)))

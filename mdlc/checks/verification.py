@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 import onnxruntime
+from threadpoolctl import threadpool_limits
 
-from mdlc.checks.compare import Errors, errors
-from mdlc.checks.local import Local, last_of_name
+from mdlc.checks.compare import Errors, errors, relative_error
+from mdlc.checks.local import BLAS, Local, last_of_name
 from mdlc.checks.rounding import UNIT_F16, UNIT_F32, unit
 from mdlc.codegen.run.executable import Executable, Trace
 from mdlc.codegen.target import target_of
@@ -126,6 +127,8 @@ class Reference:
         self.tensors = (*outputs, *inner)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
+        # A processor that waits has nothing to wait for here.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         # Every operator by itself, so that each of its tensors is what the model says.
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:
@@ -203,7 +206,7 @@ def traces(
     large networks need the memory of one, but for those with states, whose steps are one run."""
     if not executable.plan.states:
         for values in inputs:
-            yield values, Trace(executable.trace(values))
+            yield values, executable.trace_many([values])[0]
         return
     frames = list(inputs)
     for values, trace in zip(frames, executable.trace_many(frames), strict=True):
@@ -217,14 +220,8 @@ def runs(compiled: CompiledModel, inputs: Iterable[Mapping[str, Array]]) -> Iter
         MdlcError: it cannot be built or run here.
     """
     executable = compiled.build()
-    if not compiled.plan.states:
-        for values, trace in traces(executable, inputs):
-            yield Run(values, trace.layers, executable(values))
-        return
-    frames = list(inputs)
-    results = executable.run_many(frames)
-    for (values, trace), found in zip(traces(executable, frames), results, strict=True):
-        yield Run(values, trace.layers, {**found, **trace.after})
+    for values, trace in traces(executable, inputs):
+        yield Run(values, trace.layers, {**trace.results, **trace.after})
 
 
 @dataclass(frozen=True)
@@ -260,7 +257,8 @@ def judge(compiled: CompiledModel, runs: Iterable[Run]) -> Verification:
     count = 0
     for run in runs:
         count += 1
-        layers.add(run)
+        with threadpool_limits(1, BLAS):
+            layers.add(run)
     return layers.found(count)
 
 
@@ -313,7 +311,7 @@ class _Layers:
         runtime = self.reference.run(run.inputs)
         for name, value in runtime.items():
             if name in expected and value.shape == expected[name].shape:
-                apart = errors(value, expected[name]).max_rel
+                apart = relative_error(value, expected[name])
                 self.runtime[name] = max(self.runtime.get(name, 0.0), apart)
         self._class(run, expected)
         self._states(run)
@@ -364,11 +362,11 @@ class _Layers:
         self.kept = run.results
 
     def _judged(self, key: str, found: Array, local: Local, node: Node) -> None:
-        excess = local.excess(node, found)
+        excess, exact = local.judge(node, found)
         self.excess[key] = max(self.excess.get(key, 0.0), excess)
         if excess <= 1:
             return
-        apart = errors(found, local.values[node])
+        apart = errors(found, exact)
         closest = self.runtime.get(node.name)
         if closest is not None and closest <= CLOSE and apart.max_rel <= 2 * closest:
             return
@@ -394,11 +392,13 @@ class _Layers:
         }
         keys |= {node: step.name for node, step in self.steps.items()}
         for node in given:
-            if node in keys and local.excess(node, given[node]) > 1:
-                apart = errors(local.values[node].astype(given[node].dtype), given[node])
+            if node not in keys:
+                continue
+            excess, changed = local.judge(node, given[node])
+            if excess > 1:
+                apart = relative_error(changed.astype(given[node].dtype), given[node])
                 self.faults.setdefault(
-                    keys[node],
-                    f"the passes changed the tensor: relative error {apart.max_rel:.3g}",
+                    keys[node], f"the passes changed the tensor: relative error {apart:.3g}"
                 )
 
     def _import(self, run: Run) -> None:
@@ -423,7 +423,7 @@ class _Layers:
             floor = 0.0
             if isinstance(node.op, Elementwise) and node.op.arity == 1:
                 floor = ABSOLUTE * unit(node.type.dtype)
-            if local.excess(node, given[node], floor) <= 1:
+            if local.judge(node, given[node], floor)[0] <= 1:
                 continue
             key = steps.get(node.name, f"output {self.compiled.graph.output_names[0]}")
             self.faults.setdefault(

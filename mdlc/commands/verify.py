@@ -11,6 +11,7 @@ import click
 from mdlc.api import CompiledModel
 from mdlc.checks.integer_verification import accuracy, computes_in_bytes, integer_layers
 from mdlc.checks.verification import LayerErrors, verify
+from mdlc.codegen.target import target_of
 from mdlc.commands.console import err, out, progress, table
 from mdlc.commands.options import GroupedCommand, Job, takes_model
 from mdlc.compiler.errors import MdlcError
@@ -18,7 +19,8 @@ from mdlc.compiler.types import Array
 from mdlc.inputs.pictures import random_inputs
 from mdlc.precision.calibration_set import InputSet, labelled
 
-RANDOM_RUNS = 2
+# Sets of random values: natively, and where an emulator takes most of the time.
+RANDOM_RUNS, EMULATED_RUNS = 2, 1
 RANDOM_STEPS = 5  # of a sequence, where the class keeps a state
 # The reference interpreter is slow.
 INTEGER_RUNS = 3
@@ -183,7 +185,8 @@ def _inputs(
 ) -> Iterator[Mapping[str, Array]]:
     graph, how = compiled.graph, compiled.how
     if source is None:
-        for run in range(RANDOM_STEPS if graph.states else RANDOM_RUNS):
+        runs = EMULATED_RUNS if target_of(compiled.plan).emulated else RANDOM_RUNS
+        for run in range(RANDOM_STEPS if graph.states else runs):
             yield random_inputs(graph, how, seed + run)
         return
     yield from itertools.islice(InputSet(graph, how, source, "--inputs"), limit)
