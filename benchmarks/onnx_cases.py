@@ -3,8 +3,10 @@
 python -m benchmarks.onnx_cases [--target generic] [--filter TEXT] [--sample N] [--results FILE]
 
 Models are compiled as they are: what the package's runner hands over at run time is handed over
-at run time, and open dimensions are fixed by the data. Many networks make one program, and every
-batch has a process of its own, so that a crash costs one case.
+at run time, and open dimensions are fixed by the data. Where mdlc says that it must know the value
+of an input, such as the sizes of a Resize, that one is given with `fix`; the table counts these.
+Of outputs whose length depends on data, as many entries are compared as the class counts. Many
+networks make one program, and every batch has a process of its own, so that a crash costs one case.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import traceback
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,8 @@ RIGHT, REFUSED, WRONG, CRASHED = "right", "refused", "wrong", "crashed"
 OUTCOMES = (RIGHT, REFUSED, WRONG, CRASHED)
 # Seconds: to compile one case, and for a batch of them with the C++ compiler.
 CASE_LIMIT, BATCH_LIMIT = 60, 900
+# Elements of an input that is a parameter and not data.
+MOST_FIXED = 32
 BATCH = 24
 
 
@@ -52,10 +56,12 @@ class Outcome:
     outside: str
     outcome: str
     reason: str = ""
+    fixed: Sequence[str] = ()
 
 
 def compile_case(case: Case, target: str, class_name: str) -> CompiledModel:
-    """The case's network, its open dimensions fixed by the first data set.
+    """The case's network, its open dimensions fixed by the first data set, and parameters that
+    must be known, too.
 
     Raises:
         MdlcError: the network is refused.
@@ -65,7 +71,17 @@ def compile_case(case: Case, target: str, class_name: str) -> CompiledModel:
         if not isinstance(value, np.ndarray):
             raise MdlcError("is not a tensor", node=f"input {name!r}")
     shapes = {name: value.shape for name, value in given.items()}
-    return mdlc.compile(case.model, target, shapes=shapes, name=class_name)
+    fixed: dict[str, list[float]] = {}
+    while True:
+        try:
+            return mdlc.compile(case.model, target, shapes=shapes, name=class_name, fix=fixed)
+        except MdlcError as error:
+            asked = {n: given[n] for n in error.inputs if n not in fixed and n in given}
+            small = all(v.ndim <= 1 and v.size <= MOST_FIXED for v in asked.values())
+            same = all(np.array_equal(f[n], v) for f, _ in case.frames for n, v in asked.items())
+            if not asked or not small or not same:
+                raise
+            fixed |= {name: value.reshape(-1).tolist() for name, value in asked.items()}
 
 
 def run_batch(
@@ -82,7 +98,7 @@ def run_batch(
         except Exception:
             yield _outcome(case, CRASHED, _last_lines(traceback.format_exc()))
     if compile_only:
-        yield from (_outcome(case, RIGHT, "") for case, _ in compiled)
+        yield from (replace(_outcome(c, RIGHT, ""), fixed=sorted(m.fixed)) for c, m in compiled)
         return
     if not compiled:
         return
@@ -90,9 +106,9 @@ def run_batch(
         if isinstance(group, Outcome):
             yield group
             continue
-        for case, member in group:
+        for case, model, member in group:
             try:
-                yield _judge(case, member)
+                yield replace(_judge(case, model, member), fixed=sorted(model.fixed))
             except MdlcError as error:
                 yield _outcome(case, CRASHED, str(error))
             except Exception:
@@ -101,7 +117,7 @@ def run_batch(
 
 def _programs(
     compiled: Sequence[tuple[Case, CompiledModel]], folder: Path
-) -> Iterable[list[tuple[Case, Member]] | Outcome]:
+) -> Iterable[list[tuple[Case, CompiledModel, Member]] | Outcome]:
     """The classes in one program; halves of them where the compiler rejects it."""
     plans = [model.plan for _, model in compiled]
     toolchain = find_toolchain(plans[0].isa)
@@ -119,13 +135,14 @@ def _programs(
         yield from _programs(compiled[:half], folder)
         yield from _programs(compiled[half:], folder)
         return
-    yield [(case, member) for (case, _), member in zip(compiled, members, strict=True)]
+    yield [(*both, member) for both, member in zip(compiled, members, strict=True)]
 
 
-def _judge(case: Case, member: Member) -> Outcome:
+def _judge(case: Case, model: CompiledModel, member: Member) -> Outcome:
     names = {port.name for port in member.plan.inputs}
     for given, wanted in case.frames:
-        actual = member({name: value for name, value in given.items() if name in names})
+        results = member({name: value for name, value in given.items() if name in names})
+        actual = model.imported.cut(results)
         for name, expected in wanted.items():
             wrong = difference(case, name, actual[name], expected)
             if wrong:
@@ -244,14 +261,18 @@ def tables(outcomes: Sequence[Outcome]) -> list[Table]:
     for outcome in outcomes:
         counts[category(outcome)][outcome.outcome] += 1
         counts["all" if outcome.outside else "all inside"][outcome.outcome] += 1
+        if outcome.fixed and outcome.outcome == RIGHT:
+            for row in (category(outcome), "all" if outcome.outside else "all inside"):
+                counts[row]["fixed"] += 1
     inside = counts.pop("all inside", Counter())
     everything = inside + counts.pop("all", Counter())
-    first = Table("cases", "number", *OUTCOMES)
+    first = Table("cases", "number", *OUTCOMES, "right with fixed inputs")
     order = [*KINDS, *sorted(name for name in counts if name not in KINDS)]
     rows: list[tuple[str, Mapping[str, int]]] = [(n, counts[n]) for n in order if n in counts]
     rows += [("all but outside", inside), ("all", everything)]
     for name, row in rows:
-        first.add_row(name, str(sum(row.values())), *(str(row.get(o, 0)) for o in OUTCOMES))
+        figures = [row.get(outcome, 0) for outcome in OUTCOMES]
+        first.add_row(name, *map(str, (sum(figures), *figures, row.get("fixed", 0))))
     second = Table("outcome", "number", "reason", "first")
     reasons: dict[tuple[str, str], list[str]] = defaultdict(list)
     for outcome in outcomes:

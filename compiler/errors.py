@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 
 class MdlcError(Exception):
@@ -13,9 +13,18 @@ class MdlcError(Exception):
         reason: what is wrong.
         node: the ONNX node, file or flag it is about, if there is one.
         hint: what to do about it.
+        inputs: of a value that must be known now, the model's inputs that it is computed from.
     """
 
-    def __init__(self, reason: str, *, node: str | None = None, hint: str | None = None) -> None:
+    def __init__(
+        self,
+        reason: str,
+        *,
+        node: str | None = None,
+        hint: str | None = None,
+        inputs: Sequence[str] = (),
+    ) -> None:
+        self.inputs = tuple(inputs)
         self.reason = reason
         self.node = node
         self.hint = hint

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import networkx as nx
+import numpy as np
 
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.types import Array, TensorType
@@ -80,6 +81,38 @@ def make(
     return Node(op, inputs, inferred, name, origin)
 
 
+def ancestors(nodes: Iterable[Node]) -> list[Node]:
+    """Nodes and all that they are computed from, each once."""
+    pending = list(nodes)
+    seen = dict.fromkeys(pending)
+    while pending:
+        for source in pending.pop().inputs:
+            if source not in seen:
+                seen[source] = None
+                pending.append(source)
+    return list(seen)
+
+
+@dataclass(frozen=True)
+class Count:
+    """That only some entries of an output count: as many as another output says.
+
+    Attributes:
+        output: name of the one; axis: along which.
+        name: of the other, int64 [1].
+    """
+
+    output: str
+    axis: int
+    name: str
+
+    def cut(self, results: Mapping[str, Array]) -> Array:
+        """The entries that count, of results by name."""
+        count = int(np.asarray(results[self.name]).reshape(-1)[0])
+        value = results[self.output]
+        return value[(slice(None),) * self.axis + (slice(count),)]
+
+
 @dataclass(frozen=True, eq=False)
 class Graph:
     """A network: its inputs (Input nodes) and its outputs with their ONNX names.
@@ -87,6 +120,7 @@ class Graph:
     Attributes:
         states: pairs of an output's and an input's name: what the output is after one inference,
             the input is in the next.
+        counts: of a graph as imported, outputs whose length depends on data.
     """
 
     inputs: tuple[Node, ...]
@@ -94,6 +128,7 @@ class Graph:
     output_names: tuple[str, ...]
     name: str = "model"
     states: tuple[tuple[str, str], ...] = ()
+    counts: tuple[Count, ...] = ()
 
     @property
     def arguments(self) -> tuple[Node, ...]:
@@ -184,6 +219,11 @@ class Graph:
     def with_outputs(self, outputs: Iterable[Node]) -> Graph:
         """The same network with other output nodes under the same names."""
         return replace(self, outputs=tuple(outputs))
+
+    def cut(self, results: Mapping[str, Array]) -> dict[str, Array]:
+        """Results by name, without the entries that do not count."""
+        shorter = {each.output: each.cut(results) for each in self.counts if each.output in results}
+        return {**results, **shorter}
 
     def rebuild(self, visit: Callable[[Node, Node], Node]) -> Graph:
         """A new graph, made in order from the inputs on.

@@ -14,6 +14,7 @@ import onnx
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Node, make
 from mdlc.compiler.onnx_load import EXPORT_AGAIN, describe, subgraph_nodes
+from mdlc.compiler.onnx_node import needs_known
 from mdlc.compiler.onnx_rename import renamed_graph
 from mdlc.compiler.onnx_tensors import attributes_of
 from mdlc.compiler.ops.concat import Concat
@@ -91,10 +92,11 @@ class ControlNode:
         value = self.tensor(index).constant
         if value is None:
             what = "its trip count" if index == 0 else "its condition"
-            raise self.error(
+            raise needs_known(
+                describe(self.proto),
                 f"{what} is computed at run time",
-                "fix the input that it depends on with --fix, or export the model without control "
-                "flow",
+                (self.tensor(index),),
+                "export the model without control flow",
             )
         return value
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import onnx
 
 import mdlc.compiler.ops  # noqa: F401  (fills the registry)
+from mdlc.compiler.counts import Counts
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Graph, Node
 from mdlc.compiler.onnx_control import CONTROL, ControlNode, Value
@@ -44,6 +45,7 @@ def import_model(
     *,
     shapes: Mapping[str, Sequence[int]] | None = None,
     fixed: Mapping[str, float | Sequence[float]] | None = None,
+    bounds: Mapping[str, int] | None = None,
 ) -> Graph:
     """A graph of an ONNX model, with static shapes and shape arithmetic folded away.
 
@@ -53,12 +55,14 @@ def import_model(
             where open, is 1.
         fixed: values of inputs by name, one for all elements or as many as there are: constants
             of the graph from there on.
+        bounds: entries that tensors have room for whose length depends on data, by name.
 
     Raises:
         MdlcError: the model is damaged or uses what mdlc does not have; see onnx_load.
     """
     model, folder = load_model(source)
-    return _import_graph(model, folder, shapes or {}, fixed or {}, _name_of(source, model))
+    counts = Counts(bounds or {})
+    return _import_graph(model, folder, shapes or {}, fixed or {}, counts, _name_of(source, model))
 
 
 def _name_of(source: Source, model: onnx.ModelProto) -> str:
@@ -72,10 +76,11 @@ def _import_graph(
     folder: Path | None,
     shapes: Mapping[str, Sequence[int]],
     fixed: Mapping[str, float | Sequence[float]],
+    counts: Counts,
     name: str,
 ) -> Graph:
     proto = model.graph
-    importer = _Importer(opsets_of(model), folder, declared_shapes(proto))
+    importer = _Importer(opsets_of(model), folder, declared_shapes(proto), counts)
     importer.check_operators(proto.node)
     nodes = live_nodes(ordered_nodes(proto), proto)
     values: dict[str, Value] = {}
@@ -87,10 +92,13 @@ def _import_graph(
     outputs = [_tensor(value, o.name) for value, o in
                zip(importer.outputs(proto, values), proto.output, strict=True)]  # fmt: skip
     tensors = {key: value for key, value in values.items() if isinstance(value, Node)}
-    check_declared(proto, weights, tensors)
+    counts.check_asked()
+    open_axes = {name: list(counts.of(node)) for name, node in tensors.items()}
+    check_declared(proto, weights, tensors, open_axes)
     # What has no elements is known: nothing is handed over at run time.
     given = [node for node in inputs if node.constant is None]
-    return Graph(tuple(given), tuple(outputs), tuple(o.name for o in proto.output), name)
+    graph = Graph(tuple(given), tuple(outputs), tuple(o.name for o in proto.output), name)
+    return counts.counted(graph)
 
 
 def _tensor(value: Value, output: str) -> Node:
@@ -111,11 +119,13 @@ class _Importer:
         opsets: versions of the operator sets by domain.
         folder: where external data lies, if there is a folder.
         declared: shapes that the model gives for tensors.
+        counts: what is known of tensors whose length depends on data.
     """
 
     opsets: Mapping[str, int]
     folder: Path | None
     declared: Mapping[str, tuple[int, ...]]
+    counts: Counts
 
     def check_operators(self, nodes: Sequence[onnx.NodeProto]) -> None:
         """Raises one MdlcError that names every operator that is missing, with its nodes."""
@@ -221,7 +231,7 @@ class _Importer:
         if body is None:
             raise MdlcError("its inputs and attributes are not supported", node=where,
                             hint="export the model with simpler operators")  # fmt: skip
-        inner = _Importer(body.opsets, None, self.declared)
+        inner = _Importer(body.opsets, None, self.declared, self.counts)
         inner.check_operators(body.nodes)
         values: dict[str, Value] = {
             name: node for name, node in zip(proto.input, inputs, strict=False) if node is not None
@@ -260,7 +270,7 @@ class _Importer:
         opset = self.opsets.get(proto.domain, 1)
         return OnnxNode(
             proto.op_type, opset, inputs, tuple(proto.output), attributes, node_label(proto),
-            [self.declared.get(name) for name in proto.output],
+            [self.declared.get(name) for name in proto.output], self.counts,
         )  # fmt: skip
 
     def node(self, proto: onnx.NodeProto, inputs: list[Node | None]) -> list[Node]:
@@ -272,7 +282,10 @@ class _Importer:
             found = [made] if isinstance(made, Node) else list(made)
             for node in found:
                 check_shape(node.shape, where, allow_empty=True)
-            return folded(found, inputs)
+            made_of = folded(found, inputs)
+            for node in made_of:
+                self.counts.of(node)
+            return made_of
         except MdlcError as error:
             if error.node and error.node.startswith("node "):
                 raise

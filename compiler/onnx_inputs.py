@@ -151,13 +151,19 @@ def _example(name: str, dims: Sequence[int | None]) -> str:
 
 
 def check_declared(
-    graph: onnx.GraphProto, weights: Collection[str], values: Mapping[str, Node]
+    graph: onnx.GraphProto,
+    weights: Collection[str],
+    values: Mapping[str, Node],
+    open_axes: Mapping[str, Collection[int]],
 ) -> None:
     """The shapes and types that a model declares against those that follow from its operators.
 
     Where an input has open dimensions, what exporters traced for inner tensors no longer holds,
     nor does a rank where sizes of 1 are squeezed: then only outputs are looked at, and not their
     batch.
+
+    Args:
+        open_axes: axes whose length depends on data: the declared one is of some run.
 
     Raises:
         MdlcError: they disagree.
@@ -166,14 +172,18 @@ def check_declared(
     is_open = any(None in _dims(i.type.tensor_type, i.name) for i in inputs)
     for proto in graph.output:
         _tensor(proto, f"output {proto.name!r}")
-        _check_value(f"output {proto.name!r}", proto, values[proto.name], is_open)
+        axes = open_axes.get(proto.name, ())
+        _check_value(f"output {proto.name!r}", proto, values[proto.name], axes, is_open)
     if not is_open:
         for proto in graph.value_info:
             if proto.name in values and proto.type.HasField("tensor_type"):
-                _check_value(f"tensor {proto.name!r}", proto, values[proto.name], False)
+                axes = open_axes.get(proto.name, ())
+                _check_value(f"tensor {proto.name!r}", proto, values[proto.name], axes, False)
 
 
-def _check_value(where: str, proto: onnx.ValueInfoProto, node: Node, is_open: bool) -> None:
+def _check_value(
+    where: str, proto: onnx.ValueInfoProto, node: Node, axes: Collection[int], is_open: bool
+) -> None:
     kind = proto.type.tensor_type
     if kind.elem_type and element_type(kind.elem_type, where) != node.type.dtype:
         raise MdlcError(
@@ -188,7 +198,7 @@ def _check_value(where: str, proto: onnx.ValueInfoProto, node: Node, is_open: bo
     if is_open and len(declared) != len(node.shape):
         return
     agrees = len(declared) == len(node.shape) and all(
-        d is None or d <= 0 or (is_open and i == 0) or d == s
+        d is None or d <= 0 or (is_open and i == 0) or i in axes or d == s
         for i, (d, s) in enumerate(zip(declared, node.shape, strict=False))
     )
     if not agrees:

@@ -4,12 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from mdlc.compiler.errors import MdlcError
-from mdlc.compiler.ir import Node, make
+from mdlc.compiler.ir import Node, ancestors, make
 from mdlc.compiler.op import Op
+from mdlc.compiler.ops.input import Input
 from mdlc.compiler.types import Array
+
+# Inputs that a message names.
+_MOST_NAMED = 3
+
+
+class Lengths(Protocol):
+    """What is known of tensors whose length depends on data; see compiler/counts.py."""
+
+    def bound(self, name: str, most: int) -> int:
+        """Entries to have room for in a tensor of at most so many."""
+
+    def of(self, node: Node) -> Mapping[int, Node]:
+        """By axis, how many entries count, where not all do."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +38,7 @@ class OnnxNode:
         attributes: values as Python numbers, strings, lists and numpy arrays.
         name: what to call it in messages.
         declared: shapes that the model gives for the outputs; None where it does not.
+        lengths: what is known of tensors of open length.
     """
 
     op_type: str
@@ -33,6 +48,7 @@ class OnnxNode:
     attributes: Mapping[str, Any] = field(default_factory=dict)
     name: str = ""
     declared: Sequence[tuple[int, ...] | None] = ()
+    lengths: Lengths | None = None
 
     def error(self, reason: str, hint: str | None = None) -> MdlcError:
         """An error about this node, to raise."""
@@ -62,11 +78,29 @@ class OnnxNode:
         """The value of a constant input; an error where it is computed at run time."""
         node = self.input(index)
         if node.constant is None:
-            raise self.error(
+            raise self.at_run_time(
                 f"input {index} ({node.name!r}) must be a constant",
+                node,
                 hint="export the model with static shapes, or fix its dimensions with --shape",
             )
         return node.constant
+
+    def at_run_time(self, reason: str, *values: Node, hint: str) -> MdlcError:
+        """An error about values that must be known now, to raise.
+
+        Args:
+            hint: what to do where no input of the model settles them.
+        """
+        return needs_known(f"node {self.name!r} ({self.op_type})", reason, values, hint)
+
+    def bound(self, output: int, most: int) -> int:
+        """Entries to have room for in an output whose length depends on data."""
+        name = self.outputs[output] if output < len(self.outputs) else ""
+        return most if self.lengths is None else self.lengths.bound(name or self.name, most)
+
+    def counts(self, index: int) -> Mapping[int, Node]:
+        """By axis of an input, how many entries count (int64 [1]), where that depends on data."""
+        return {} if self.lengths is None else self.lengths.of(self.input(index))
 
     def optional_const(self, index: int) -> Array | None:
         """The value of a constant input, or None where it is absent."""
@@ -79,3 +113,18 @@ class OnnxNode:
             return make(op, *inputs, name=name, origin=self.name)
         except MdlcError as error:
             raise self.error(error.reason, error.hint) from error
+
+
+def needs_known(where: str, reason: str, values: Sequence[Node], hint: str) -> MdlcError:
+    """An error about values that must be known when a model is compiled, to raise.
+
+    Args:
+        hint: what to do where no input of the model settles them.
+    """
+    inputs = sorted(
+        node.name for node in ancestors(values) if isinstance(node.op, Input) and node.name
+    )
+    if 0 < len(inputs) <= _MOST_NAMED:
+        flags = " ".join(f"--fix {name}=VALUE" for name in inputs)
+        hint = f"give what it is computed from with {flags}, or {hint}"
+    return MdlcError(reason, node=where, hint=hint, inputs=inputs)

@@ -196,6 +196,13 @@ class Op:
         """Whether elements may be as large as those of the inputs, and never larger (or than 1)."""
         return bool(self.moves(inputs))
 
+    def follows(self, inputs: Sequence[TensorType], index: int, axis: int) -> int | None:
+        """The output's axis on which entry i depends on entry i of `axis` of one input alone.
+
+        None where there is no such axis: entries are mixed, or their order changes.
+        """
+        return None
+
     def value_bounds(self, node: Node, inputs: Sequence[Values]) -> Values:
         """How large the elements may become; see compiler/values.py.
 
@@ -311,6 +318,11 @@ class Elementwise(Op):
 
     def cost(self, inputs: Sequence[TensorType], output: TensorType) -> Cost:
         return Cost(output.size, sum(t.nbytes for t in inputs) + output.nbytes)
+
+    def follows(self, inputs: Sequence[TensorType], index: int, axis: int) -> int | None:
+        shape = broadcast_shapes(*(each.shape for each in inputs))
+        at = len(shape) - inputs[index].rank + axis
+        return at if inputs[index].shape[axis] == shape[at] else None
 
     def bounded(self, *operands: Values) -> Values:
         """How large the results may become, of operands with as many channels.

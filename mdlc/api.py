@@ -16,12 +16,12 @@ from mdlc.codegen.plan.schedule_table import Tuned, read_tables, shipped_tables
 from mdlc.codegen.run.executable import Executable
 from mdlc.codegen.target import target_of
 from mdlc.codegen.weights.encoding import RAW
-from mdlc.compiler.ir import Graph
+from mdlc.compiler.ir import Count, Graph
 from mdlc.compiler.onnx_import import import_model
 from mdlc.inputs.preprocess import INPUT_FORMATS, Preprocess, preprocess
 from mdlc.inputs.sources import Model, read_model
 from mdlc.naming import class_name
-from mdlc.options import CompileOptions, parse_fixed, parse_shapes, parse_states
+from mdlc.options import CompileOptions, parse_bounds, parse_fixed, parse_shapes, parse_states
 from mdlc.output import write_files
 from mdlc.pipeline import stages
 from mdlc.precision.fp16 import HalfPrecision
@@ -132,7 +132,8 @@ def compile(
     how = asked.preprocess
     shapes = None if asked.shapes is None else parse_shapes(asked.shapes)
     fixed = None if asked.fix is None else parse_fixed(asked.fix)
-    imported = import_model(source.path or source.onnx, shapes=shapes, fixed=fixed)
+    bounds = None if asked.bound is None else parse_bounds(asked.bound)
+    imported = import_model(source.path or source.onnx, shapes=shapes, fixed=fixed, bounds=bounds)
     imported = imported.with_states({} if asked.state is None else parse_states(asked.state))
     tell("optimising the graph")
     network = preprocess(imported, how)
@@ -174,12 +175,19 @@ def compile(
         source.sha256,
         given.command_line(source.file_name, target),
         __version__,
-        {node.name: note for node in graph.inputs if (note := input_note(how))},
+        {node.name: note for node in graph.inputs if (note := input_note(how))}
+        | {count.output: _count_note(count) for count in imported.counts},
     )
     return CompiledModel(
         source, imported, plan.graph, plan, how, info, asked.embed_weights, low, tuned, half,
         fixed or {},
     )  # fmt: skip
+
+
+def _count_note(count: Count) -> str:
+    """What the emitted header says of an output whose length depends on data."""
+    along = "" if count.axis == 0 else f" along axis {count.axis}"
+    return f"only the first {count.name} entries{along} mean anything, the rest is filling"
 
 
 def input_note(how: Preprocess) -> str:

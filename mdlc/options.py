@@ -110,6 +110,27 @@ def _fixed_words(fixed: Fixed) -> list[str]:
     return found
 
 
+def parse_bounds(given: Mapping[str, int] | Sequence[str]) -> dict[str, int]:
+    """Bounds by tensor name, also from texts such as selected=100.
+
+    Raises:
+        MdlcError: one is not of that form.
+    """
+    texts = [f"{n}={b}" for n, b in given.items()] if isinstance(given, Mapping) else given
+    bounds: dict[str, int] = {}
+    for text in texts:
+        name, _, number = text.rpartition("=")
+        if not name or not number.isdecimal() or int(number) < 1:
+            raise MdlcError(f"{text!r} is not a bound", node="--bound",
+                            hint="write --bound selected=100")  # fmt: skip
+        bounds[name] = int(number)
+    return bounds
+
+
+def _bound_words(bounds: Mapping[str, int]) -> list[str]:
+    return [w for name, n in sorted(bounds.items()) for w in ("--bound", f"{name}={n}")]
+
+
 def _shape_words(shapes: Mapping[str, Sequence[int]]) -> list[str]:
     every = sorted(shapes.items())
     return [w for name, s in every for w in ("--shape", f"{name}={','.join(map(str, s))}")]
@@ -168,6 +189,12 @@ class CompileOptions:
         convert=parse_states, shows=_state_words,
         help="An output that is an input of the next inference, as stateN=state: the class keeps "
         "it, zero after Init and Reset, and infer has neither. May be repeated.",
+    )  # fmt: skip
+    bound: Mapping[str, int] | Sequence[str] | None = option(
+        None, "--bound", group=Group.INPUT, metavar="TENSOR=NUMBER", repeated=True,
+        convert=parse_bounds, shows=_bound_words,
+        help="Most entries of a tensor whose length depends on data, as selected=100 for what "
+        "NonMaxSuppression selects: of more, the first ones are kept. May be repeated.",
     )  # fmt: skip
     input_format: str | None = option(
         None, "--input-format", group=Group.INPUT, choices=(*INPUT_FORMATS, "float"),

@@ -343,3 +343,26 @@ def test_constant_channels_are_found() -> None:
     )
     for node, sources, expected in cases:
         np.testing.assert_array_equal(node.op.constant_channels(node, sources), expected)
+
+
+@pytest.mark.parametrize("sample", SAMPLES)
+def test_entries_follow(sample: Sample) -> None:
+    """Another value of an entry changes that entry of the output alone."""
+    types = _types(sample)
+    value = _result(sample.op, sample.inputs)
+    for index, given_value in enumerate(sample.inputs):
+        for axis, length in enumerate(given_value.shape):
+            at = sample.op.follows(types, index, axis)
+            if at is None:
+                continue
+            assert value.shape[at] <= length
+            for entry in {0, length // 2, length - 1}:
+                changed = np.moveaxis(given_value.copy(), axis, 0)
+                changed[entry] = np.roll(changed[entry].reshape(-1), 1).reshape(changed[0].shape)
+                inputs = list(sample.inputs)
+                inputs[index] = np.moveaxis(changed, 0, axis)
+                found = _result(sample.op, inputs)
+                others = [each for each in range(value.shape[at]) if each != entry]
+                np.testing.assert_array_equal(
+                    np.take(found, others, at), np.take(value, others, at)
+                )

@@ -26,6 +26,9 @@ NOT_COMPARED = {
     "Recurrent": "compared with LSTM, GRU and RNN in test_recurrent.py",
     "ScaledTanh": "an activation of recurrent layers; compared in test_recurrent.py",
     "TopK": "the indices alone; compared with values in test_selection.py",
+    "NonMaxSuppression": "rows and count in one; compared in test_counts.py",
+    "NonZero": "indices and count in one; compared in test_counts.py",
+    "Unique": "indices and count in one; compared in test_counts.py",
     "Silu": "Swish came with opset 24; compared as x * Sigmoid(x) in its pass's tests",
 }
 

@@ -45,12 +45,14 @@ def manual(rows: Sequence[tuple[str, str]], plan: Plan, notes: Mapping[str, str]
 
     Args:
         rows: labels and texts, which those of the inputs and outputs follow.
-        notes: on the expected input, by its name.
+        notes: on the expected input and on outputs, by name.
     """
     table = list(rows)
     for port in plan.inputs:
         table.append(("input", f"{_described(port)}; {notes.get(port.name) or _OWN_VALUES}"))
-    table += [("output", _described(port)) for port in plan.outputs]
+    for port in plan.outputs:
+        note = f"; {notes[port.name]}" if port.name in notes else ""
+        table.append(("output", f"{_described(port)}{note}"))
     for state in plan.states:
         kind = state.view.type
         table.append(

@@ -42,7 +42,7 @@ class Info:
     Attributes:
         model: file name of the model; sha256: digest of its bytes, hexadecimal.
         command: the command line that made it; version: of mdlc.
-        notes: lines on the expected input, by input name.
+        notes: lines on the expected input and on outputs, by name.
     """
 
     model: str

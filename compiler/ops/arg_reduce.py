@@ -52,6 +52,11 @@ class ArgReduce(Op):
         y = np.expand_dims(y, self.axis) if self.keepdims else y
         return np.asarray(y, np.int64)
 
+    def follows(self, inputs: Sequence[TensorType], index: int, axis: int) -> int | None:
+        if axis == self.axis:
+            return None
+        return axis if self.keepdims or axis < self.axis else axis - 1
+
     def to_onnx(self) -> OnnxForm:
         attributes = {
             "axis": self.axis,

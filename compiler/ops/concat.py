@@ -82,6 +82,9 @@ class Concat(Op):
             return super().constant_channels(node, known)
         return np.concatenate(known)
 
+    def follows(self, inputs: Sequence[TensorType], index: int, axis: int) -> int | None:
+        return axis if axis != self.axis else None
+
     def to_onnx(self) -> OnnxForm:
         return "Concat", {"axis": self.axis}, ()
 

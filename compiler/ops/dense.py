@@ -105,6 +105,9 @@ class Dense(Op):
         found = constant_sums(weights[:, :, None], bias, known[0])
         return activated_constant(self.activation, found, node.inputs[3:])
 
+    def follows(self, inputs: Sequence[TensorType], index: int, axis: int) -> int | None:
+        return axis if index == 0 and axis < inputs[0].rank - 1 else None
+
     def cost(self, inputs: Sequence[TensorType], output: TensorType) -> Cost:
         return Cost(output.size * inputs[1].shape[1], sum(t.nbytes for t in inputs) + output.nbytes)
 

@@ -43,6 +43,10 @@ class Expand(Op):
     def is_identity(self, x: TensorType) -> bool:
         return True
 
+    def follows(self, inputs: Sequence[TensorType], index: int, axis: int) -> int | None:
+        at = len(self.shape) - inputs[0].rank + axis
+        return at if inputs[0].shape[axis] == self.shape[at] else None
+
     def to_onnx(self) -> OnnxForm:
         return "Expand", {}, (np.array(self.shape, np.int64),)
 

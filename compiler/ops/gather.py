@@ -77,6 +77,13 @@ class Gather(Op):
     def moves(self, inputs: Sequence[TensorType]) -> tuple[int, ...]:
         return (0,)
 
+    def follows(self, inputs: Sequence[TensorType], index: int, axis: int) -> int | None:
+        if index == 1:
+            return self.axis + axis
+        if axis == self.axis:
+            return None
+        return axis if axis < self.axis else axis + inputs[1].rank - 1
+
     def to_onnx(self) -> OnnxForm:
         return "Gather", {"axis": self.axis}, ()
 

@@ -56,6 +56,9 @@ class GatherElements(Op):
         at = np.clip(np.where(indices < 0, indices + length, indices), 0, length - 1)
         return np.take_along_axis(within, at.astype(np.int64), self.axis)
 
+    def follows(self, inputs: Sequence[TensorType], index: int, axis: int) -> int | None:
+        return axis if index == 1 or axis != self.axis else None
+
     def to_onnx(self) -> OnnxForm:
         return "GatherElements", {"axis": self.axis}, ()
 

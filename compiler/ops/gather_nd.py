@@ -57,6 +57,16 @@ class GatherND(Op):
         shared = np.indices(indices.shape[:-1])[:batch]
         return np.asarray(x[(*shared, *np.moveaxis(at, -1, 0))])
 
+    def follows(self, inputs: Sequence[TensorType], index: int, axis: int) -> int | None:
+        if index == 1:
+            return axis if axis < inputs[1].rank - 1 else None
+        depth = inputs[1].shape[-1]
+        if self.batch_dims <= axis < self.batch_dims + depth:
+            return None
+        return (
+            axis if axis < self.batch_dims else axis - depth + inputs[1].rank - 1 - self.batch_dims
+        )
+
     def to_onnx(self) -> OnnxForm:
         return "GatherND", {"batch_dims": self.batch_dims}, ()
 

@@ -62,6 +62,9 @@ class LayerNormalization(Op):
         """Number of elements normalised together."""
         return math.prod(shape[self.axis :])
 
+    def follows(self, inputs: Sequence[TensorType], index: int, axis: int) -> int | None:
+        return axis if index == 0 and axis < self.axis else None
+
     def to_onnx(self) -> OnnxForm:
         return "LayerNormalization", {"axis": self.axis, "epsilon": self.epsilon}, ()
 

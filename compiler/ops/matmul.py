@@ -71,6 +71,16 @@ class MatMul(Op):
             most = np.nan_to_num(a.most * b.most * depth, nan=0.0, posinf=np.inf)
         return Values(most, np.zeros(1), np.sqrt(square * depth))
 
+    def follows(self, inputs: Sequence[TensorType], index: int, axis: int) -> int | None:
+        rank = max(each.rank for each in inputs)
+        at = rank - inputs[index].rank + axis
+        other = inputs[1 - index]
+        if at < rank - 2:
+            place = at - (rank - other.rank)
+            wide = place >= 0 and other.shape[place] > inputs[index].shape[axis]
+            return None if wide else at
+        return at if at == rank - 2 + index else None
+
     def cost(self, inputs: Sequence[TensorType], output: TensorType) -> Cost:
         return Cost(
             output.size * inputs[0].shape[-1], sum(t.nbytes for t in inputs) + output.nbytes

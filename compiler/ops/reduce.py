@@ -162,6 +162,11 @@ class Reduce(Op):
             y = np.sqrt(y) if self.kind == "l2" else y
         return np.asarray(y).astype(x.dtype)
 
+    def follows(self, inputs: Sequence[TensorType], index: int, axis: int) -> int | None:
+        if axis in self.axes:
+            return None
+        return axis if self.keepdims else axis - sum(other < axis for other in self.axes)
+
     def cost(self, inputs: Sequence[TensorType], output: TensorType) -> Cost:
         return Cost(0, inputs[0].nbytes + output.nbytes)
 

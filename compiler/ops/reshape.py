@@ -111,6 +111,13 @@ class Reshape(Op):
         alike = all(len(shape) in (2, 4) for shape in shapes) and shapes[0][:2] == shapes[1][:2]
         return inputs[0] if alike else super().value_bounds(node, inputs)
 
+    def follows(self, inputs: Sequence[TensorType], index: int, axis: int) -> int | None:
+        length, before = inputs[0].shape[axis], math.prod(inputs[0].shape[:axis])
+        for at, own in enumerate(self.shape):
+            if own == length and math.prod(self.shape[:at]) == before:
+                return at
+        return None
+
     def to_onnx(self) -> OnnxForm:
         return "Reshape", {}, (np.array(self.shape, np.int64),)
 

@@ -1,4 +1,4 @@
-"""Shape, Size, ConstantOfShape, Range, NonZero, Constant: folded when a model is imported."""
+"""Shape, Size, ConstantOfShape, Range, Constant: folded when a model is imported."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from mdlc.compiler.ir import Node
 from mdlc.compiler.onnx_node import OnnxNode
 from mdlc.compiler.op import Op
 from mdlc.compiler.ops.add import Add
+from mdlc.compiler.ops.concat import Concat
 from mdlc.compiler.ops.constant import constant
 from mdlc.compiler.ops.expand import Expand
 from mdlc.compiler.ops.mul import Mul
@@ -25,7 +26,7 @@ class Shape(Op):
     """Imported as constants: shapes are static. Sources: ONNX specification, these operators."""
 
     onnx: ClassVar[tuple[str, ...]] = (
-        "Shape", "Size", "ConstantOfShape", "Range", "NonZero", "Constant",
+        "Shape", "Size", "ConstantOfShape", "Range", "Constant",
     )  # fmt: skip
 
     @classmethod
@@ -34,6 +35,8 @@ class Shape(Op):
             return cls._constant_of_shape(n)
         if n.op_type == "Range" and any(n.input(i).constant is None for i in range(3)):
             return cls._range_at_run_time(n)
+        if n.op_type in ("Shape", "Size") and n.counts(0):
+            return cls._shape_at_run_time(n)
         value: Array = getattr(cls, f"_{n.op_type.lower()}")(n)
         return constant(value, name=n.outputs[0])
 
@@ -41,6 +44,25 @@ class Shape(Op):
     def _shape(n: OnnxNode) -> Array:
         shape = n.input(0).shape
         return np.array(shape[n.attr("start", 0) : n.attr("end", len(shape))], np.int64)
+
+    @staticmethod
+    def _shape_at_run_time(n: OnnxNode) -> Node:
+        """The shape of a tensor whose length depends on data."""
+        shape, counts = n.input(0).shape, n.counts(0)
+        each = [
+            counts.get(axis) or constant(np.array([length], np.int64))
+            for axis, length in enumerate(shape)
+        ]
+        if n.op_type == "Size":
+            size = each[0]
+            for length in each[1:]:
+                size = n.make(Mul(), size, length)
+            return n.make(Reshape(()), size)
+        each = each[n.attr("start", 0) : n.attr("end", len(shape))]
+        if all(length.constant is not None for length in each):
+            found = [length.constant for length in each if length.constant is not None]
+            return constant(np.concatenate([np.zeros(0, np.int64), *found]), n.outputs[0])
+        return each[0] if len(each) == 1 else n.make(Concat(0), *each)
 
     @staticmethod
     def _size(n: OnnxNode) -> Array:
@@ -70,15 +92,14 @@ class Shape(Op):
         start, delta = n.input(0), n.input(2)
         shape = n.declared[0] if n.declared else None
         if shape is None or len(shape) != 1:
-            raise n.error("its length is computed at run time", "export it with a fixed length")
+            raise n.at_run_time(
+                "its length is computed at run time",
+                start, n.input(1), delta,
+                hint="export it with a fixed length",
+            )  # fmt: skip
         place = constant(np.arange(shape[0]).astype(start.type.dtype.numpy))
         steps = n.make(Mul(), place, n.make(Reshape((1,)), delta))
         return n.make(Add(), n.make(Reshape((1,)), start), steps)
-
-    @staticmethod
-    def _nonzero(n: OnnxNode) -> Array:
-        value = n.const(0)  # PyTorch counts with it: the indices of ones, shaped like a range
-        return np.array(np.nonzero(np.atleast_1d(value)), np.int64)[: value.ndim]
 
     @staticmethod
     def _constant(n: OnnxNode) -> Array:

@@ -137,6 +137,9 @@ class Slice(Op):
     def is_identity(self, x: TensorType) -> bool:
         return all(step > 0 for step, length in zip(self.steps, x.shape, strict=True) if length > 1)
 
+    def follows(self, inputs: Sequence[TensorType], index: int, axis: int) -> int | None:
+        return axis if (self.starts[axis], self.steps[axis]) == (0, 1) else None
+
     def to_onnx(self) -> OnnxForm:
         ends = []
         for start, length, step in zip(self.starts, self.lengths, self.steps, strict=True):

@@ -52,6 +52,9 @@ class Softmax(Op):
         y = shifted - np.log(total) if self.log else np.exp(shifted) / total
         return np.asarray(y, inputs[0].dtype)
 
+    def follows(self, inputs: Sequence[TensorType], index: int, axis: int) -> int | None:
+        return axis if axis != self.axis else None
+
     def cost(self, inputs: Sequence[TensorType], output: TensorType) -> Cost:
         return Cost(output.size * 12, inputs[0].nbytes + output.nbytes)
 

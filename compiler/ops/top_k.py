@@ -57,6 +57,9 @@ class TopK(Op):
             order = np.argsort(x, -1, kind="stable")
         return np.ascontiguousarray(np.moveaxis(order[..., : self.count], -1, self.axis), np.int64)
 
+    def follows(self, inputs: Sequence[TensorType], index: int, axis: int) -> int | None:
+        return axis if axis != self.axis else None
+
     def cost(self, inputs: Sequence[TensorType], output: TensorType) -> Cost:
         return Cost(inputs[0].size, inputs[0].nbytes + output.nbytes)
 

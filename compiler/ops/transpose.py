@@ -42,6 +42,9 @@ class Transpose(Op):
         kept = [axis for axis in self.perm if x.shape[axis] != 1]
         return kept == sorted(kept)
 
+    def follows(self, inputs: Sequence[TensorType], index: int, axis: int) -> int | None:
+        return self.perm.index(axis)
+
     def to_onnx(self) -> OnnxForm:
         return "Transpose", {"perm": self.perm}, ()
 

@@ -64,7 +64,7 @@ def command(job: Job, source: Path, output: Path | None, labels: Path | None) ->
         executable = compiled.build()
         tell("running")
         steps = executable.run_many(frames)
-    results = steps[0]
+    results = compiled.imported.cut(steps[0])
     if len(steps) > 1:
         results = {name: np.stack([step[name] for step in steps]) for name in results}
     if output is not None:

@@ -1,0 +1,200 @@
+"""Tensors whose length depends on data: a bound as their shape, and a count beside them.
+
+Shapes are static, so a tensor such as the indices that NonZero finds has as many entries as there
+can be along one axis, and a second tensor says how many count; what stands behind those means
+nothing. An operator that finds such entries gives both as one tensor of int64 (`Counted`):
+its parts are slices. Operators that keep entries apart (`Op.follows`) carry the count on; one
+that would mix entries with what stands behind them cannot be compiled.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from mdlc.compiler.errors import MdlcError
+from mdlc.compiler.ir import Count, Graph, Node, make
+from mdlc.compiler.op import Op
+from mdlc.compiler.ops.constant import constant
+from mdlc.compiler.ops.min import Min
+from mdlc.compiler.ops.reshape import Reshape
+from mdlc.compiler.ops.slice import Slice
+from mdlc.compiler.types import TensorType
+
+# Entries that a tensor of open length has room for, unless the user gives a bound.
+MOST_ENTRIES = 1 << 24
+CUT = "cut the model before it: an output of that kind has a count"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A tensor inside the result of a Counted.
+
+    Attributes:
+        first: where it begins.
+        shape: of the tensor.
+        axis: along which the count counts; None where all entries do.
+    """
+
+    first: int
+    shape: tuple[int, ...]
+    axis: int | None
+
+
+@dataclass(frozen=True)
+class Counted(Op):
+    """An operator that finds entries: int64 [...], its parts, then how many entries count.
+
+    Attributes:
+        bound: entries that there is room for; of more, the first ones are kept.
+    """
+
+    bound: int
+
+    def parts(self, inputs: Sequence[TensorType]) -> tuple[Part, ...]:
+        """What its result consists of."""
+        raise NotImplementedError(type(self).__name__)
+
+
+def part(found: Node, index: int, name: str = "", origin: str = "") -> Node:
+    """A part of what a Counted found."""
+    assert isinstance(found.op, Counted)
+    wanted = found.op.parts([source.type for source in found.inputs])[index]
+    entries = Slice.along(found.shape, 0, wanted.first, math.prod(wanted.shape))
+    return make(Reshape(wanted.shape), make(entries, found), name=name, origin=origin)
+
+
+def count_of(found: Node) -> Node:
+    """How many entries a Counted found: int64 [1]."""
+    return make(Slice.along(found.shape, 0, found.shape[0] - 1, 1), found)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What an importer knows of tensors of open length.
+
+    Attributes:
+        bounds: what the user gives, by the name of the ONNX tensor.
+        asked: names of the tensors that can have a bound.
+    """
+
+    bounds: Mapping[str, int] = field(default_factory=dict)
+    asked: set[str] = field(default_factory=set)
+    _known: dict[Node, Mapping[int, Node]] = field(default_factory=dict)
+    _cut: dict[tuple[Node, int], Node] = field(default_factory=dict)
+
+    def bound(self, name: str, most: int) -> int:
+        """Entries to have room for, of at most so many.
+
+        Raises:
+            MdlcError: there may be too many, and the user gives no bound.
+        """
+        self.asked.add(name)
+        given = self.bounds.get(name)
+        if given is None and most > MOST_ENTRIES:
+            raise MdlcError(f"{name!r} may have {most} entries",
+                            hint=f"give a bound, as in --bound {name}=1000")  # fmt: skip
+        return max(1, most if given is None else min(given, most))
+
+    def of(self, node: Node) -> Mapping[int, Node]:
+        """By axis, how many entries count, where not all do.
+
+        Raises:
+            MdlcError: an operator on the way mixes entries.
+        """
+        if not self.asked:
+            return {}
+        pending = [node]
+        while pending:
+            last = pending[-1]
+            rest = [source for source in last.inputs if source not in self._known]
+            if last in self._known or not rest:
+                pending.pop()
+                if last not in self._known:
+                    self._known[last] = self._found(last)
+            else:
+                pending += rest
+        return self._known[node]
+
+    def check_asked(self) -> None:
+        """Raises MdlcError for a bound that no tensor has asked for."""
+        for name in self.bounds:
+            if name not in self.asked:
+                known = ", ".join(sorted(self.asked)) or "none"
+                raise MdlcError(
+                    f"{name!r} is no tensor whose length depends on data",
+                    node="--bound",
+                    hint=f"those of this model are: {known}",
+                )
+
+    def counted(self, graph: Graph) -> Graph:
+        """The graph with one more output for each whose length depends on data: its count.
+
+        Raises:
+            MdlcError: an output has two such axes, or entries were mixed on the way to it.
+        """
+        outputs, names, counts = list(graph.outputs), list(graph.output_names), []
+        for name, node in zip(graph.output_names, graph.outputs, strict=True):
+            found = self.of(node)
+            if len(found) > 1:
+                raise MdlcError(
+                    f"its lengths along axes {list(found)} depend on data",
+                    node=f"output {name!r}",
+                    hint="cut the model before it",
+                )
+            for axis, count in found.items():
+                own = f"{name}_count"
+                while own in names:
+                    own += "_"
+                counts.append(Count(name, axis, own))
+                names.append(own)
+                outputs.append(replace(count, name=own))
+        return replace(
+            graph, outputs=tuple(outputs), output_names=tuple(names), counts=tuple(counts)
+        )
+
+    def _found(self, node: Node) -> Mapping[int, Node]:
+        made = _part_of(node)
+        if made is not None:
+            return made
+        found: dict[int, Node] = {}
+        types = [source.type for source in node.inputs]
+        for index, source in enumerate(node.inputs):
+            for axis, count in self._known[source].items():
+                at = node.op.follows(types, index, axis)
+                if at is None:
+                    raise _mixed(node, source, axis, "mixes the entries of")
+                if node.shape[at] < source.shape[axis]:
+                    count = self._fewer(count, node.shape[at])
+                if found.setdefault(at, count) is not count:
+                    raise _mixed(node, source, axis, "combines two lists, one of them")
+        return found
+
+    def _fewer(self, count: Node, most: int) -> Node:
+        """The count of the first entries: one node, however often it is asked for."""
+        key = count, most
+        if key not in self._cut:
+            self._cut[key] = make(Min(), count, constant(np.array([most], np.int64)))
+        return self._cut[key]
+
+
+def _mixed(node: Node, source: Node, axis: int, does: str) -> MdlcError:
+    what = f"{type(node.op).__name__} {does} {source.name!r}"
+    return MdlcError(f"{what}, whose length along axis {axis} depends on data", hint=CUT)
+
+
+def _part_of(node: Node) -> Mapping[int, Node] | None:
+    """What counts of a part of a Counted; None for another node."""
+    inner = node.inputs[0] if isinstance(node.op, Reshape) else None
+    if inner is None or not isinstance(inner.op, Slice) or inner.constant is not None:
+        return None
+    found = inner.inputs[0]
+    if not isinstance(found.op, Counted):
+        return None
+    for each in found.op.parts([source.type for source in found.inputs]):
+        if (each.first, each.shape) == (inner.op.starts[0], node.shape):
+            return {} if each.axis is None else {each.axis: count_of(found)}
+    return None

@@ -1,0 +1,199 @@
+"""Tensors whose length depends on data, interpreted and emitted, against ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto
+
+import mdlc
+from mdlc.compiler.errors import MdlcError
+from mdlc.compiler.interpreter import run
+from mdlc.compiler.onnx_import import import_model
+from mdlc.compiler.types import Array
+from tests.onnx_models import model, node, value, weight
+
+I64 = TensorProto.INT64
+Drawn = tuple[onnx.ModelProto, dict[str, Array]]
+
+
+def expected(proto: onnx.ModelProto, values: Mapping[str, Array]) -> dict[str, Array]:
+    session = onnxruntime.InferenceSession(
+        proto.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, dict(values)), strict=True))
+
+
+def check(actual: Mapping[str, Array], wanted: Mapping[str, Array]) -> None:
+    for name, array in wanted.items():
+        assert actual[name].dtype == array.dtype
+        np.testing.assert_array_equal(actual[name], array, err_msg=name)
+
+
+def suppression(seed: int, centers: int, **numbers: float) -> Drawn:
+    random = np.random.default_rng(seed)
+    batch, classes, boxes = (int(random.integers(1, top)) for top in (3, 4, 30))
+    given_boxes = random.uniform(0, 1, (batch, boxes, 4)).astype(np.float32)
+    # Few scores, so that equal ones meet.
+    scores = random.integers(0, 9, (batch, classes, boxes)).astype(np.float32) / 8
+    names = [name for name in ("most", "overlap", "least") if name in numbers]
+    kinds = {"most": np.int64, "overlap": np.float32, "least": np.float32}
+    inputs = " ".join(n if n in names else "_" for n in kinds)
+    proto = model(
+        [node("NonMaxSuppression", f"boxes scores {inputs}", "y", center_point_box=centers)],
+        [value("boxes", given_boxes.shape), value("scores", scores.shape)],
+        [value("y", (None, 3), I64)],
+        [weight(name, [numbers[name]], kinds[name]) for name in names],
+    )
+    return proto, {"boxes": given_boxes, "scores": scores}
+
+
+@given(
+    st.integers(0, 9999),
+    st.integers(0, 1),
+    st.fixed_dictionaries(
+        {"most": st.integers(1, 40)},
+        optional={"overlap": st.sampled_from([0.0, 0.2, 0.7, 1.0]),
+                  "least": st.sampled_from([0.0, 0.5, 2.0])},
+    ),
+)  # fmt: skip
+@settings(max_examples=60, deadline=None)
+def test_suppression(seed: int, centers: int, numbers: dict[str, float]) -> None:
+    proto, values = suppression(seed, centers, **numbers)
+    graph = import_model(proto)
+    check(graph.cut(run(graph, values)), expected(proto, values))
+
+
+@st.composite
+def choices(draw: st.DrawFn) -> Drawn:
+    """NonZero, Compress or Unique of a few different values."""
+    kind = draw(st.sampled_from(["NonZero", "Compress", "Unique"]))
+    random = np.random.default_rng(draw(st.integers(0, 999)))
+    shape = tuple(draw(st.lists(st.integers(1, 5), min_size=1, max_size=3)))
+    x = random.integers(0, 3, shape).astype(draw(st.sampled_from([np.float32, np.int64])))
+    kinds = onnx.helper.np_dtype_to_tensor_dtype(x.dtype)
+    axis = draw(st.none() | st.integers(-len(shape), len(shape) - 1))
+    attributes: dict[str, Any] = {} if axis is None else {"axis": axis}
+    inputs, values = [value("x", shape, kinds)], {"x": x}
+    if kind == "NonZero":
+        return model([node(kind, "x", "y")], inputs, [value("y", None, I64)]), values
+    if kind == "Compress":
+        length = x.size if axis is None else shape[axis]
+        mask = random.integers(0, 2, draw(st.integers(1, length))).astype(np.bool_)
+        inputs.append(value("mask", mask.shape, TensorProto.BOOL))
+        made = node(kind, "x mask", "y", **attributes)
+        return model([made], inputs, [value("y", None, kinds)]), {**values, "mask": mask}
+    outputs = [value("y", None, kinds), *(value(n, None, I64) for n in ("first", "which", "many"))]
+    made = node(kind, "x", "y first which many", sorted=draw(st.integers(0, 1)), **attributes)
+    return model([made], inputs, outputs), values
+
+
+@given(choices())
+@settings(max_examples=80, deadline=None)
+def test_choices(drawn: Drawn) -> None:
+    proto, values = drawn
+    graph = import_model(proto)
+    check(graph.cut(run(graph, values)), expected(proto, values))
+
+
+def detection() -> Drawn:
+    """Boxes that suppression keeps and their scores, as detectors end."""
+    random = np.random.default_rng(1)
+    values = {
+        "boxes": random.uniform(0, 1, (1, 40, 4)).astype(np.float32),
+        "scores": random.uniform(0, 1, (1, 2, 40)).astype(np.float32),
+    }
+    nodes = [
+        node("NonMaxSuppression", "boxes scores most overlap least", "rows"),
+        node("Slice", "rows two three axis", "box"),
+        node("Squeeze", "box axis", "box1"),
+        node("Gather", "boxes box1", "kept", axis=1),
+        node("Squeeze", "kept zero", "kept2"),
+        node("Mul", "kept2 size", "scaled"),
+        node("ReduceMax", "scaled", "largest", axes=[1], keepdims=0),
+        node("GatherND", "scores rows", "score"),
+        node("Unsqueeze", "score axis", "score2"),
+        node("Concat", "scaled score2", "found", axis=1),
+        node("Slice", "found zero three", "best"),
+        node("Shape", "found", "shape"),
+    ]
+    weights = [
+        weight("most", [20], np.int64), weight("overlap", [0.1]), weight("least", [0.1]),
+        weight("two", [2], np.int64), weight("three", [3], np.int64),
+        weight("axis", [1], np.int64), weight("zero", [0], np.int64),
+        weight("size", [640, 480, 640, 480]),
+    ]  # fmt: skip
+    outputs = [
+        value("rows", (None, 3), I64), value("found", (None, 5)), value("largest", (None,)),
+        value("best", (None, 5)), value("shape", (2,), I64),
+    ]  # fmt: skip
+    inputs = [value(name, array.shape) for name, array in values.items()]
+    return model(nodes, inputs, outputs, weights), values
+
+
+@pytest.mark.parametrize("target", ["generic", "x86-avx2"])
+def test_counts_are_carried_on(target: str) -> None:
+    proto, values = detection()
+    compiled = mdlc.compile(proto, target)
+    wanted = expected(proto, values)
+    results = compiled.build()(values)
+    assert results["rows"].shape == (40, 3)
+    assert int(results["rows_count"][0]) == len(wanted["rows"]) < 40
+    assert (results["rows"][len(wanted["rows"]) :] == -1).all()
+    assert results["best_count"][0] == 3
+    check(compiled.imported.cut(results), wanted)
+    assert "only the first rows_count entries mean anything" in " ".join(
+        compiled.files()[f"{compiled.name}.h"].decode().replace("//", "").split()
+    )
+
+
+def test_a_bound_keeps_the_first() -> None:
+    proto, values = detection()
+    del proto.graph.output[1:]
+    compiled = mdlc.compile(proto, "generic", bound=["rows=3"])
+    results = compiled.build()(values)
+    assert results["rows_count"][0] == 3
+    np.testing.assert_array_equal(results["rows"], expected(proto, values)["rows"][:3])
+
+
+def refused(nodes: list[onnx.NodeProto], **options: Any) -> str:
+    outputs = [value(nodes[-1].output[0], None, TensorProto.UNDEFINED)]
+    with pytest.raises(MdlcError) as error:
+        import_model(model(nodes, [value("x", (3, 4))], outputs, opset=17), **options)
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "message"),
+    [
+        ([node("ReduceMax", "at", "y", axes=[1])], "Reduce mixes the entries of 'at'"),
+        ([node("Transpose", "at", "a", perm=[1, 0]), node("MatMul", "at a", "y")],
+         "MatMul mixes the entries of"),
+        ([node("NonZero", "at", "a"), node("Cast", "at", "b", to=1)], ""),
+        ([node("NonZero", "x", "more"), node("Add", "at more", "y")], "Add combines two lists"),
+        ([node("Concat", "at at", "y", axis=1)], "Concat mixes the entries of 'at'"),
+    ],
+)  # fmt: skip
+def test_what_mixes_entries_is_refused(nodes: list[onnx.NodeProto], message: str) -> None:
+    if not message:
+        # Entries are found among entries: those behind the count would be found, too.
+        nodes, message = nodes[:1], "NonZero mixes the entries of 'at'"
+    text = refused([node("NonZero", "x", "at"), *nodes])
+    assert message in text
+    assert "cut the model before it" in text
+
+
+def test_what_a_bound_may_be() -> None:
+    one = [node("NonZero", "x", "at")]
+    message = refused(one, bounds={"it": 3})
+    assert "'it' is no tensor whose length depends on data; those of this model are: at" in message
+    with pytest.raises(MdlcError, match="'at=0' is not a bound; write --bound selected=100"):
+        mdlc.compile(model(one), bound=["at=0"])
