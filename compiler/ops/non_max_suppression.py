@@ -39,9 +39,10 @@ class NonMaxSuppression(Counted):
         boxes, scores = n.input(0), n.input(1)
         if len(scores.shape) != 3 or len(boxes.shape) != 3:
             raise n.error(f"boxes {boxes.type} and scores {scores.type} are not of rank 3")
+        zero = np.zeros(1, np.float32)
         given = [
-            n.optional(2 + i) or constant(np.array([value], kind))
-            for i, (value, kind) in enumerate(((0, np.int64), (0, np.float32), (-np.inf, "f4")))
+            n.optional(2 + i) or constant(value)
+            for i, value in enumerate((np.zeros(1, np.int64), zero, zero - np.float32(np.inf)))
         ]
         batch, classes, each = scores.shape
         most = given[0].constant

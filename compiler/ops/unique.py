@@ -65,7 +65,11 @@ class Unique(Counted):
 
     def reference(self, *inputs: Array) -> Array:
         slices = np.moveaxis(inputs[0], self.axis, 0).reshape(inputs[0].shape[self.axis], -1)
-        order = sorted(range(len(slices)), key=cmp_to_key(lambda a, b: _order(slices, a, b)))
+
+        def compare(a: int, b: int) -> int:
+            return _order(slices, a, b)
+
+        order = sorted(range(len(slices)), key=cmp_to_key(compare))
         groups: list[list[int]] = []
         for at in order:
             if groups and _order(slices, groups[-1][0], at) == 0:
