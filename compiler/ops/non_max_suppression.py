@@ -40,10 +40,8 @@ class NonMaxSuppression(Counted):
         if len(scores.shape) != 3 or len(boxes.shape) != 3:
             raise n.error(f"boxes {boxes.type} and scores {scores.type} are not of rank 3")
         zero = np.zeros(1, np.float32)
-        given = [
-            n.optional(2 + i) or constant(value)
-            for i, value in enumerate((np.zeros(1, np.int64), zero, zero - np.float32(np.inf)))
-        ]
+        absent: tuple[Array, ...] = (np.zeros(1, np.int64), zero, zero - np.float32(np.inf))
+        given = [n.optional(2 + i) or constant(value) for i, value in enumerate(absent)]
         batch, classes, each = scores.shape
         most = given[0].constant
         if most is not None:
