@@ -61,10 +61,7 @@ def build(
     text += [*cases, "  }", "  return 2;", "}"]
     source, program = folder / "cases.cpp", folder / "cases"
     source.write_text("\n".join(text) + "\n")
-    isa = plans[0].isa
-    toolchain.compile(
-        [source], program, [*BUILD_FLAGS, *isa.toolchain.flags, f"-I{folder}", *flags]
-    )
+    toolchain.compile([source], program, [*BUILD_FLAGS, f"-I{folder}", *flags])
     return [
         Member(plan, program, folder / str(number), toolchain, number)
         for number, plan in enumerate(plans)

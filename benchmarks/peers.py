@@ -123,7 +123,7 @@ def mdlc_worker(
     for file, content in compiled.files().items():
         (folder / file).write_bytes(content)
     source = Path(__file__).with_name("peer_runner.cpp")
-    flags = [*BUILD_FLAGS, *isa.toolchain.flags, f"-I{folder}"]
+    flags = [*BUILD_FLAGS, f"-I{folder}"]
     if compiled.plan.threads > 1:
         flags += ["-DNET_THREADS", "-pthread"]
     sources = [source, *(folder / each for each in source_files(compiled.plan))]

@@ -59,7 +59,7 @@ def decoding_seconds(plan: Plan) -> tuple[int, float]:
         for name, data in emit(plan, Info("model", "0" * 64, "mdlc", "0")).items():
             (folder / name).write_bytes(data)
         (folder / "timer.cpp").write_text(TIMER.replace("@NAME@", plan.name))
-        flags = [*BUILD_FLAGS, *plan.isa.toolchain.flags, f"-I{folder}"]
+        flags = [*BUILD_FLAGS, f"-I{folder}"]
         kernels = [folder / name for name in source_files(plan)[1:]]
         toolchain.compile([folder / "timer.cpp", *kernels], folder / "timer", flags)
         weights = folder / f"{plan.name}.weights"

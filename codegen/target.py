@@ -71,11 +71,6 @@ class Target:
         """What the names of its headers and sources have behind that of the class."""
         return endings(self.backend) if isinstance(self.backend, Isa) else (".h", ".cpp")
 
-    @property
-    def flags(self) -> tuple[str, ...]:
-        """Compiler flags that its files need."""
-        return self.backend.toolchain.flags if isinstance(self.backend, Isa) else ()
-
     def with_core(self, name: str) -> Target:
         """The target whose cost model counts with the figures of a core.
 

@@ -46,10 +46,10 @@ def _commands(target: str) -> list[list[str]]:
 @pytest.mark.parametrize("target", list(isas()))
 @pytest.mark.parametrize("embed", [False, True], ids=["file", "embedded"])
 def test_no_warnings(target: str, embed: bool, tmp_path: Path) -> None:
-    isa = compile_to(tmp_path, block_model(), target, embed_weights=embed)
+    compile_to(tmp_path, block_model(), target, embed_weights=embed)
     for command in _commands(target):
         for source in (*sources(tmp_path), "main.cpp"):
-            flags = [*WARNINGS, *NO_RUNTIME, *isa.toolchain.flags, "-std=c++17", "-O2", "-c"]
+            flags = [*WARNINGS, *NO_RUNTIME, "-std=c++17", "-O2", "-c"]
             done = subprocess.run(
                 [*command, *flags, str(source), "-o", "object.o"],
                 cwd=tmp_path,
@@ -84,11 +84,10 @@ def test_header_opens_with_a_legible_table(tmp_path: Path) -> None:
     compile_to(tmp_path, block_model(), "x86-avx512", **options)
     table = (tmp_path / "Block.h").read_text().split("//\n")[1].splitlines()
     labels = [line[5:16].strip() for line in table]
-    wanted = ["model", "SHA-256", "command", "target", "flags", "work", "memory"]
+    wanted = ["model", "SHA-256", "command", "target", "work", "memory"]
     wanted += ["input", "output"]
     assert [label for label in labels if label] == wanted
     text = " ".join(line[16:] for line in table)
-    assert "-mavx512f -mavx512dq" in text
     assert "mean 123.675, 116.28, 103.53 and std 58.4, 57.1, 57.4" in text
     assert "--std=58.4,57.1,57.4" in text
 

@@ -19,7 +19,7 @@ from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.text import difference, parse_graph, print_graph
 from mdlc.compiler.types import Array
 from mdlc.passes.layout import assign_layout
-from tests.emitted_code import DRIVERS, WARNINGS, build, compile_to, run
+from tests.emitted_code import DRIVERS, WARNINGS, build, compile_to, run, sources
 from tests.onnx_models import model, node, value, weight
 from tests.shared_data import model_path, needs_shared
 from tests.targets import require
@@ -120,10 +120,10 @@ def test_sanitized(tmp_path: Path) -> None:
 
 
 def test_reset(tmp_path: Path) -> None:
-    isa = compile_to(tmp_path, sequence_model(), "generic", name="Block", state=STATES)
-    sources = [tmp_path / "Block.cpp", DRIVERS / "reset.cpp"]
-    flags = ("-O1", "-fsanitize=address,undefined", *WARNINGS, *isa.toolchain.flags)
-    assert run(build(tmp_path, "g++", sources, flags), tmp_path / "Block.weights") == ""
+    compile_to(tmp_path, sequence_model(), "generic", name="Block", state=STATES)
+    files = [*sources(tmp_path), DRIVERS / "reset.cpp"]
+    flags = ("-O1", "-fsanitize=address,undefined", *WARNINGS)
+    assert run(build(tmp_path, "g++", files, flags), tmp_path / "Block.weights") == ""
     header = (tmp_path / "Block.h").read_text()
     assert "int infer(Mat& x, Mat& step, Mat& y, Mat& z);" in header
     assert 'state      "cache": float 1x3x2x8, kept inside; zero after Init and Reset' in header

@@ -27,6 +27,7 @@ from mdlc.codegen.cpp.kernels_file import kernels_files, source_files, using
 from mdlc.codegen.cpp.layer_text import describe
 from mdlc.codegen.cpp.row_fusion import chain_code
 from mdlc.codegen.cpp.weights_decoder import weights_decoder
+from mdlc.codegen.isa.cpu_features import features_of
 from mdlc.codegen.kernel import SCRATCH, View
 from mdlc.codegen.plan import weights_file
 from mdlc.codegen.plan.arena import lower_bound
@@ -109,6 +110,7 @@ def emit(
         "embed": embed_weights,
         "instrument": instrument,
         "weights": weights,
+        "features": features_of(plan.isa.toolchain.cpu_flags),
     }
     header = format_cpp(
         render(
@@ -170,7 +172,6 @@ def manifest(plan: Plan, info: Info, files: Mapping[str, bytes]) -> bytes:
         "class": plan.name,
         "mdlc": info.version,
         "target": plan.isa.name,
-        "compiler_flags": list(plan.isa.toolchain.flags),
         "model": {"file": info.model, "sha256": info.sha256},
         "inputs": [port_entry(port) for port in plan.inputs],
         "outputs": [port_entry(port) for port in plan.outputs],
@@ -265,13 +266,11 @@ def _braces(values: Sequence[int]) -> str:
 
 def _manual(plan: Plan, info: Info, embed: bool) -> list[str]:
     """The table at the top of the header."""
-    flags = " ".join(plan.isa.toolchain.flags)
     rows = [
         ("model", info.model),
         ("SHA-256", info.sha256),
         ("command", info.command),
         ("target", f"{plan.isa.name} ({plan.isa.description})"),
-        *([("flags", flags)] if flags else []),
         ("work", f"{plan.macs / 1e6:.2f} million multiply-adds, {len(plan.steps)} layers"),
         *([("precision", _precision_line(plan))] if plan.precision != "fp32" else []),
         *([("threads", f"1 to {plan.threads}")] if plan.threads > 1 else []),

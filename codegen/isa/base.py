@@ -48,20 +48,34 @@ class Toolchain:
     Attributes:
         triple: GNU triple of the machine it runs on, or "" for any.
         header: the header that declares the intrinsics, or "".
-        flags: compiler flags, gcc and clang alike.
-        guard: macros that a compiler with these flags defines.
-        cpu_flags: features that the processor must have, as Linux names them.
-        cpu_check: a C++ condition (gcc and clang) that the processor has them, or "".
+        prelude: what the preprocessor must be told in front of it.
+        flags: compiler flags, gcc and clang alike, for a whole program. The files of a class need
+            none: their functions say themselves what they are compiled for.
+        clang: what clang's attribute `target` calls the same, where that is another word.
+        guard: macros that a compiler for the machine defines.
+        cpu_flags: features that the processor must have, as Linux names them; those that are in
+            codegen/isa/cpu_features.py.
         qemu_cpu: `-cpu` of qemu-user for it where the host cannot run it, or "".
     """
 
     triple: str = ""
     header: str = ""
+    prelude: str = ""
     flags: tuple[str, ...] = ()
+    clang: str = ""
     guard: tuple[str, ...] = ()
     cpu_flags: frozenset[str] = frozenset()
-    cpu_check: str = ""
     qemu_cpu: str = ""
+
+    @property
+    def gcc_target(self) -> str:
+        """What gcc's `#pragma GCC target` takes, or "" where there is nothing to tell."""
+        return ",".join(flag.removeprefix("-m") for flag in self.flags)
+
+    @property
+    def clang_target(self) -> str:
+        """What clang's attribute `target` takes, likewise."""
+        return self.clang or self.gcc_target
 
 
 @dataclass(frozen=True)

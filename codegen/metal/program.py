@@ -184,7 +184,6 @@ class MetalProgram(Executable):
         label = "Metal" if self.mac else "the Metal simulator (clang++)"
         self.toolchain = Toolchain(clang, (), label)
         processor = host_isa(isas().values())
-        self._isa_flags = processor.toolchain.flags if plan.parts else ()
         emitted = emit(plan, PRIVATE_INFO, instrument=True, processor=processor)
         ours = [name for name in emitted if name.endswith(".cpp") and name != f"{plan.name}_c.cpp"]
         self._class_sources = (*ours, "runner.cpp")
@@ -238,7 +237,7 @@ class MetalProgram(Executable):
 
     def _link(self, folder: Path, flags: Sequence[str]) -> None:
         compile_kernels(self.toolchain.compiler, folder, folder / "simulated.o")
-        own = ["-std=c++17", "-O2", "-pthread", *half_flags(), *self._isa_flags, *flags]
+        own = ["-std=c++17", "-O2", "-pthread", *half_flags(), *flags]
         with as_file(files("mdlc.runtime_templates").joinpath("metal/shim")) as shim:
             sources = [*self._sources(folder), folder / "simulated.o"]
             self.toolchain.compile(sources, folder / "runner", [*own, "-isystem", str(shim)])
@@ -254,7 +253,7 @@ class MetalProgram(Executable):
             if done.returncode:
                 raise MdlcError(f"xcrun failed: {done.stderr.strip()[:300]}", node=f"{name}.metal")
         frameworks = [w for f in ("Foundation", "Metal", "QuartzCore") for w in ("-framework", f)]
-        own = ["-std=c++17", "-O2", f"-I{mac.metal_cpp}", *self._isa_flags, *flags, *frameworks]
+        own = ["-std=c++17", "-O2", f"-I{mac.metal_cpp}", *flags, *frameworks]
         self.toolchain.compile(self._sources(folder), folder / "runner", own)
 
     def _sources(self, folder: Path) -> list[Path]:

@@ -216,7 +216,7 @@ CPP_KEYWORDS = frozenset(
 # What the emitted class and its source declare; a layer of that name would hide it.
 CLASS_MEMBERS = frozenset(
     """
-    At band strip thread Init Input Mat Release Reset Shape Workers arena_ kThreads threads
+    At band strip thread target Init Input Mat Release Reset Shape Workers arena_ kThreads threads
     workers_ error input
     kArenaBytes kWeightBytes mapped_
     decoded_
@@ -227,6 +227,8 @@ CLASS_MEMBERS = frozenset(
 )
 SOURCE_NAMES = frozenset(
     """
+    Cpuid CpuidRegisters CpuFeature CpuFeatures KeptRegisters Reported kNeeded
+    IsProcessorFeaturePresent getauxval sysctlbyname
     Check ThreadPool band strip thread CopyIn CopyOut Crc32
     CrcTables Fits Load32 Map Unmap close fstat kCrc kHeaderBytes
     Decoder DecodeWeights FilterTransform Kind Numbers Plane Rows Section Stored Stream

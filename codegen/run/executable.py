@@ -86,7 +86,7 @@ class Executable:
         self.plan = plan
         self.toolchain = toolchain or find_toolchain(plan.isa)
         files = program_files(plan)
-        all_flags = [*BUILD_FLAGS, *plan.isa.toolchain.flags, *flags]
+        all_flags = [*BUILD_FLAGS, *flags]
         all_flags += ["-pthread"] if plan.threads > 1 else []
         digest = hashlib.sha256()
         for name, data in sorted(files.items()):

@@ -185,7 +185,6 @@ class Program:
         (self.folder / "tuner.input").write_bytes(b"".join(frames))
         flags = [
             *BUILD_FLAGS,
-            *self.isa.toolchain.flags,
             *(["-static"] if self.machine.static else []),
         ]
         sources = [self.folder / name for name in (*source_files(plan), "tuner.cpp")]

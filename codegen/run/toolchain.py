@@ -102,10 +102,10 @@ def _compiler(isa: Isa, native: bool) -> tuple[str, ...]:
     if importlib.util.find_spec("ziglang"):
         command = (sys.executable, "-m", "ziglang", "c++")
         if native:
-            # Its runtime library leaves the table behind __builtin_cpu_supports empty; runs_here
-            # has asked the processor already.
-            return (*command, "-D__builtin_cpu_supports(feature)=1")
-        return (*command, "-target", isa.toolchain.triple.replace("-gnu", "-musl"), "-static")
+            return command
+        # It takes from functions that ask for half precision what the command line does not name.
+        target = ("-target", isa.toolchain.triple.replace("-gnu", "-musl"))
+        return (*command, *target, *isa.toolchain.flags, "-static")
     needed = "a C++ compiler (g++ or clang++)" if native else f"{isa.toolchain.triple}-g++"
     raise MdlcError(
         f"building for {isa.name} needs {needed}",

@@ -156,8 +156,7 @@ def code_bytes(compiled: CompiledModel, toolchain: Toolchain) -> int | None:
         objects = []
         for name in source_files(compiled.plan):
             objects.append(folder / f"{name}.o")
-            flags = [*BUILD_FLAGS, *isa.toolchain.flags, "-c"]
-            toolchain.compile([folder / name], objects[-1], flags)
+            toolchain.compile([folder / name], objects[-1], [*BUILD_FLAGS, "-c"])
         command = [size, *map(str, objects)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     found = re.findall(r"^\s*(\d+)\s", done.stdout, re.MULTILINE)

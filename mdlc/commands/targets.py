@@ -15,13 +15,6 @@ from mdlc.compiler.errors import MdlcError
 
 @click.command("targets")
 @click.option(
-    "--flags",
-    "target",
-    type=TargetType(),
-    metavar="TARGET",
-    help="Print only the compiler flags that this target's files need.",
-)
-@click.option(
     "--files",
     "files",
     type=TargetType(),
@@ -35,14 +28,11 @@ from mdlc.compiler.errors import MdlcError
     metavar="TARGET",
     help="List the cores that --core takes for this target, and their figures.",
 )
-def command(target: str | None, files: str | None, cores: str | None) -> None:
+def command(files: str | None, cores: str | None) -> None:
     """List the targets, and what each needs to be built and run on this machine.
 
     Compiling to C++ needs none of it.
     """
-    if target is not None:
-        click.echo(" ".join(find_target(target).flags))
-        return
     if files is not None:
         click.echo(" ".join(find_target(files).endings))
         return
@@ -50,10 +40,10 @@ def command(target: str | None, files: str | None, cores: str | None) -> None:
         _print_cores(find_target(cores))
         return
     best = find_target("host").name
-    shown = table("target", "what", "compiler flags", "built by", "run by")
+    shown = table("target", "what", "built by", "run by")
     for known in all_targets().values():
         name = f"{known.name} (host)" if known.name == best else known.name
-        shown.add_row(name, known.backend.description, " ".join(known.flags), *_needs(known))
+        shown.add_row(name, known.backend.description, *_needs(known))
     out().print(shown)
 
 

@@ -36,10 +36,6 @@ function(mdlc_add_model target)
   endif()
   find_program(MDLC_EXECUTABLE mdlc REQUIRED)
   execute_process(
-    COMMAND ${MDLC_EXECUTABLE} targets --flags ${ARG_TARGET}
-    OUTPUT_VARIABLE flags OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
-  separate_arguments(flags UNIX_COMMAND "${flags}")
-  execute_process(
     COMMAND ${MDLC_EXECUTABLE} targets --files ${ARG_TARGET}
     OUTPUT_VARIABLE endings OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
   separate_arguments(endings UNIX_COMMAND "${endings}")
@@ -72,6 +68,6 @@ function(mdlc_add_model target)
   add_library(${target} STATIC ${code})
   target_include_directories(${target} PUBLIC ${folder})
   target_compile_features(${target} PUBLIC cxx_std_17)
-  target_compile_options(${target} PRIVATE -O2 ${flags})
+  target_compile_options(${target} PRIVATE -O2)
   set_target_properties(${target} PROPERTIES MDLC_WEIGHTS "${weights}")
 endfunction()

@@ -80,9 +80,22 @@ FLOAT = Dialect(
     },
 )
 
+# Older versions of clang leave out what the command line does not name. All of it is named here,
+# whatever the file needs: of several files in one translation unit, the first includes the header.
+_PRELUDE = (
+    """#if defined(__clang__) && __clang_major__ < 17
+"""
+    + "".join(
+        f"#if !defined(__ARM_FEATURE_{each})\n#define __ARM_FEATURE_{each} 1\n#endif\n"
+        for each in ("DOTPROD", "MATMUL_INT8", "FP16_SCALAR_ARITHMETIC", "FP16_VECTOR_ARITHMETIC")
+    )
+    + "#endif"
+)
+
 TOOLCHAIN = Toolchain(
     triple="aarch64-linux-gnu",
     header="arm_neon.h",
+    prelude=_PRELUDE,
     guard=("__aarch64__", "__ARM_NEON"),
     qemu_cpu="cortex-a72",
 )

@@ -15,7 +15,7 @@ ISA = replace(
     toolchain=replace(
         TOOLCHAIN,
         flags=("-march=armv8.2-a+dotprod",),
-        guard=(*TOOLCHAIN.guard, "__ARM_FEATURE_DOTPROD"),
+        clang="dotprod",
         cpu_flags=frozenset({"asimddp"}),
         qemu_cpu="neoverse-n1",
     ),

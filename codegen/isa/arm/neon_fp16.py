@@ -84,7 +84,7 @@ ISA = replace(
     toolchain=replace(
         TOOLCHAIN,
         flags=("-march=armv8.2-a+fp16",),
-        guard=(*TOOLCHAIN.guard, "__ARM_FEATURE_FP16_VECTOR_ARITHMETIC"),
+        clang="fullfp16",
         cpu_flags=frozenset({"asimdhp", "fphp"}),
         qemu_cpu="neoverse-n1",
     ),

@@ -13,7 +13,7 @@ ISA = replace(
     toolchain=replace(
         DOTPROD.toolchain,
         flags=("-march=armv8.2-a+dotprod+i8mm",),
-        guard=(*DOTPROD.toolchain.guard, "__ARM_FEATURE_MATMUL_INT8"),
+        clang="dotprod,i8mm",
         cpu_flags=frozenset({"asimddp", "i8mm"}),
         qemu_cpu="max",
     ),

@@ -67,9 +67,8 @@ ISA = Isa(
         triple="x86_64-linux-gnu",
         header="immintrin.h",
         flags=("-mavx2", "-mfma"),
-        guard=("__AVX2__", "__FMA__"),
+        guard=("__x86_64__",),
         cpu_flags=frozenset({"avx2", "fma"}),
-        cpu_check='__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")',
     ),
     int8=int8(256, vnni=False),
 )

@@ -89,10 +89,8 @@ ISA = Isa(
         triple="x86_64-linux-gnu",
         header="immintrin.h",
         flags=("-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mavx2", "-mfma"),
-        guard=("__AVX512F__", "__AVX512DQ__", "__AVX512BW__", "__AVX512VL__"),
-        cpu_flags=frozenset({"avx512f", "avx512dq", "avx512bw", "avx512vl"}),
-        cpu_check='__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && '
-        '__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")',
+        guard=("__x86_64__",),
+        cpu_flags=frozenset({"avx512f", "avx512dq", "avx512bw", "avx512vl", "avx2", "fma"}),
     ),
     int8=int8(512, vnni=False),
 )

@@ -16,8 +16,6 @@ ISA = replace(
     toolchain=replace(
         _TOOLCHAIN,
         flags=(*_TOOLCHAIN.flags, "-mavx512vnni"),
-        guard=(*_TOOLCHAIN.guard, "__AVX512VNNI__"),
         cpu_flags=_TOOLCHAIN.cpu_flags | {"avx512_vnni"},
-        cpu_check=f'{_TOOLCHAIN.cpu_check} && __builtin_cpu_supports("avx512vnni")',
     ),
 )

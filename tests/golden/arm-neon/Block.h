@@ -147,6 +147,11 @@ class Block {
   /// One inference. Returns kOk or an Error; on an error the outputs are untouched.
   int infer(Mat& image, Mat& logits);
 
+  /// The instruction set that it computes with, as mdlc names it.
+  const char* target() const {
+    return "arm-neon";
+  }
+
   /// A sentence for an Error.
   static const char* ErrorText(int error);
 

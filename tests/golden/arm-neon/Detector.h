@@ -169,6 +169,11 @@ class Detector {
   int infer(Mat& detector_picture, Mat& detector_bias, Mat& detector_boxes, Mat& detector_classes,
             Mat& detector_mask);
 
+  /// The instruction set that it computes with, as mdlc names it.
+  const char* target() const {
+    return "arm-neon";
+  }
+
   /// A sentence for an Error.
   static const char* ErrorText(int error);
 

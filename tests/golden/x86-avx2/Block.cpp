@@ -15,9 +15,73 @@
 #include <unistd.h>
 #endif
 
+#if defined(__x86_64__)
+#if defined(__GNUC__) || defined(__clang__)
+#include <cpuid.h>
+#else
+#include <intrin.h>
+#endif
+#endif
+
 // Names of this file only; two networks may share a translation unit.
 namespace Block_internal {
 namespace {
+
+// ------------------------------------------------------------------- processor
+
+// What the processor and its system have, of what the layers need.
+enum CpuFeature : unsigned {
+  kFma = 1U << 0U,
+  kAvx2 = 1U << 1U,
+};
+
+#if defined(__x86_64__)
+struct CpuidRegisters {
+  unsigned eax, ebx, ecx, edx;
+};
+
+CpuidRegisters Cpuid(unsigned leaf) {
+  CpuidRegisters found = {};
+#if defined(__GNUC__) || defined(__clang__)
+  if (leaf <= static_cast<unsigned>(__get_cpuid_max(0, nullptr)))
+    __cpuid_count(leaf, 0, found.eax, found.ebx, found.ecx, found.edx);
+#else
+  int registers[4] = {};
+  __cpuidex(registers, 0, 0);
+  if (static_cast<int>(leaf) <= registers[0]) __cpuidex(registers, static_cast<int>(leaf), 0);
+  std::memcpy(&found, registers, sizeof(found));
+#endif
+  return found;
+}
+
+// The registers that the system keeps for a program (XCR0); 0 where that cannot be asked.
+unsigned KeptRegisters() {
+  constexpr unsigned kOsxsave = 1U << 27U;
+  if ((Cpuid(1).ecx & kOsxsave) == 0U) return 0;
+#if defined(__GNUC__) || defined(__clang__)
+  unsigned low = 0;
+  unsigned high = 0;
+  asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  return low;
+#else
+  return static_cast<unsigned>(_xgetbv(0));
+#endif
+}
+
+unsigned CpuFeatures() {
+  const unsigned kept = KeptRegisters();
+  unsigned found = 0;
+  const CpuidRegisters leaf1 = Cpuid(1);
+  const CpuidRegisters leaf7 = Cpuid(7);
+  if ((leaf1.ecx >> 12U & 1U) != 0U && (kept & 6U) == 6U) found |= kFma;
+  if ((leaf7.ebx >> 5U & 1U) != 0U && (kept & 6U) == 6U) found |= kAvx2;
+  return found;
+}
+#else
+unsigned CpuFeatures() {
+  return 0;
+}
+#endif
 
 // --------------------------------------------------------------------- memory
 
@@ -180,9 +244,8 @@ void Block::Release() {
 int Block::Init(const char* modelpath) {
   using namespace Block_internal;
   Release();
-#if defined(__GNUC__)
-  if (!(__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))) return kUnsupportedCpu;
-#endif
+  constexpr unsigned kNeeded = kFma | kAvx2;
+  if ((CpuFeatures() & kNeeded) != kNeeded) return kUnsupportedCpu;
   if (modelpath == nullptr) return kFileMissing;
   int error = kOk;
   mapped_ = Map(modelpath, &mapped_bytes_, &error);

@@ -4,7 +4,6 @@
 //   SHA-256    ...
 //   command    mdlc block.onnx --target x86-avx2 --name Block
 //   target     x86-avx2 (x86-64 with AVX2 and FMA)
-//   flags      -mavx2 -mfma
 //   work       0.05 million multiply-adds, 5 layers
 //   memory     12288 bytes of working memory, 4608 bytes of weights
 //   input      image: float 1x3x16x16, in memory 16 rows of 16 pixels, each 3 channels side by
@@ -147,6 +146,11 @@ class Block {
 
   /// One inference. Returns kOk or an Error; on an error the outputs are untouched.
   int infer(Mat& image, Mat& logits);
+
+  /// The instruction set that it computes with, as mdlc names it.
+  const char* target() const {
+    return "x86-avx2";
+  }
 
   /// A sentence for an Error.
   static const char* ErrorText(int error);
