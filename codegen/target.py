@@ -36,6 +36,7 @@ class Target:
         embeds: whether the weights may stand in the source; encodes: whether they may be encoded.
         integers: whether it has kernels that compute in 8 bits.
         threads: whether the class may compute on several threads.
+        answers: whether the class may answer with more than tensors.
         keeps: whether the class may keep states from one inference to the next.
         unpacks: whether its convolutions read bytes.
         half: whether it computes in half precision, for which `verify` allows.
@@ -55,6 +56,7 @@ class Target:
     int8: bool = True
     threads: bool = True
     keeps: bool = True
+    answers: bool = True
     unpacks: bool = True
     half: bool = False
     falls_back: bool = False
@@ -130,6 +132,7 @@ def targets() -> dict[str, Target]:
             int8=False,
             threads=False,
             keeps=False,
+            answers=False,
             unpacks=False,
             half=not metal.in_float,
             falls_back=True,

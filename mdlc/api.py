@@ -9,7 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mdlc.codegen.cpp.emit import Info
+from mdlc.answers import as_answer
+from mdlc.codegen.cpp.emit import Info, answer_code
 from mdlc.codegen.plan.encoding_choice import encode_plan, encode_to_size
 from mdlc.codegen.plan.plan import Plan
 from mdlc.codegen.plan.schedule_table import Tuned, read_tables, shipped_tables
@@ -20,7 +21,7 @@ from mdlc.compiler.ir import Count, Graph
 from mdlc.compiler.onnx_import import import_model
 from mdlc.inputs.preprocess import INPUT_FORMATS, Preprocess, preprocess
 from mdlc.inputs.sources import Model, read_model
-from mdlc.naming import class_name
+from mdlc.naming import check_beside_answer, class_name
 from mdlc.options import CompileOptions, parse_bounds, parse_fixed, parse_shapes, parse_states
 from mdlc.output import write_files
 from mdlc.pipeline import stages
@@ -160,6 +161,10 @@ def compile(
     kept |= {"room": half.room} if half else {}
     name = asked.name or class_name(source.stem)
     plan = target.lower(graph, backend, name, tuned=tuned, threads=asked.threads, **kept)
+    if asked.answer is not None:
+        check_beside_answer(name)
+        plan = replace(plan, answer=as_answer(asked.answer))
+        answer_code(plan)  # which says what does not fit before anything is written
     if asked.precision != "fp32":
         kept_float = half.narrowed.kept if half and half.narrowed else {}
         plan = replace(plan, precision=asked.precision, kept_float=kept_float)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from mdlc.codegen.answer.code import ANSWER_MEMBERS
 from mdlc.codegen.kernel import kernels
 from mdlc.codegen.plan.plan import CLASS_MEMBERS, CPP_KEYWORDS, SOURCE_NAMES
 from mdlc.compiler.errors import MdlcError
@@ -20,7 +21,22 @@ def class_name(stem: str) -> str:
 
 def taken_class_names() -> frozenset[str]:
     """Names of what stands in an emitted class or beside it."""
-    return CLASS_MEMBERS | SOURCE_NAMES | {kernel.layer for kernel in kernels()}
+    layers = {kernel.layer for kernel in kernels()}
+    return (CLASS_MEMBERS | SOURCE_NAMES | layers) - ANSWER_MEMBERS
+
+
+def check_beside_answer(name: str) -> None:
+    """A class that answers is not called as a part of its answer.
+
+    Raises:
+        MdlcError: it is.
+    """
+    if name in ANSWER_MEMBERS:
+        raise MdlcError(
+            f"{name!r} names a part of a class that answers",
+            node="--name",
+            hint=f"choose another name, such as {name}Network",
+        )
 
 
 def checked_class_name(name: str) -> str:

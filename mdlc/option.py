@@ -21,6 +21,7 @@ class Group(enum.Enum):
 
     TARGET = "Target"
     INPUT = "What the class takes"
+    ANSWER = "What the class answers"
     CODE = "The class"
     FILES = "Files"
     WEIGHTS = "Weights"

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mdlc.answers import answer_words, as_answer
+from mdlc.codegen.answer.answer import Answer
 from mdlc.codegen.target import Target, find_target
 from mdlc.codegen.weights.encoding import Encoding, parse_encoding
 from mdlc.compiler.errors import MdlcError
@@ -219,6 +221,13 @@ class CompileOptions:
         help="Options of what stands around the network from this TOML file, where they are not "
         "given; see the documentation of recipes.",
     )  # fmt: skip
+    answer: Answer | Mapping[str, Any] | str | None = option(
+        None, "--answer", group=Group.ANSWER, metavar="KIND[,KEY=VALUE]", convert=as_answer,
+        shows=answer_words,
+        help="infer gives classes, boxes, keypoints, a mask, text or an embedding, too; or boxes "
+        "as a known detector's (yolov8, yolox, nanodet ...), as in yolov8,threshold=0.4. See "
+        "the documentation of answers.",
+    )  # fmt: skip
     core: str | None = option(
         None, "--core", group=Group.TARGET, metavar="CORE",
         help="Core of the target that schedules are chosen for; see `mdlc targets --cores`. "
@@ -357,6 +366,8 @@ class CompileOptions:
             (bool(self.state), target.keeps, "--state",
              f"target {name} keeps nothing from one inference to the next",
              "leave it out, and give infer the state"),
+            (self.answer is not None, target.answers, "--answer",
+             f"target {name} gives tensors alone", "leave it out"),
             (encodes, target.encodes, "--weights-encoding",
              f"target {name} stores weights in the one form that its kernels read",
              "leave --weights-encoding and --max-size out"),

@@ -23,13 +23,17 @@ from typing import Any
 
 import onnx
 
+from mdlc.answers import as_answer
+from mdlc.codegen.answer.answer import Answer
 from mdlc.compiler.errors import MdlcError, choose
 from mdlc.option import Group, Option, options_of
 from mdlc.options import CompileOptions
 
 # Sections by name, with the options that may stand in each.
-SECTIONS: Mapping[str, Group] = {"input": Group.INPUT}
+ANSWER = "answer"
+SECTIONS: Mapping[str, Group] = {"input": Group.INPUT, ANSWER: Group.ANSWER}
 METADATA_KEY = "mdlc.recipe"
+_FILES = ("labels", "dictionary", "anchors")  # keys of [answer]
 _THE_FILE = "recipe"  # the option that names the file cannot stand in it
 
 
@@ -116,6 +120,9 @@ def parse_recipe(text: str, source: str) -> Recipe:
             raise MdlcError(
                 f"there is no section [{section}]", node=source, hint=choose(section, SECTIONS)
             )
+        if section == ANSWER:
+            values[ANSWER] = _answer(table, source)
+            continue
         if not isinstance(table, dict):
             raise MdlcError(
                 f"{section} is not a section",
@@ -131,6 +138,24 @@ def parse_recipe(text: str, source: str) -> Recipe:
             name, entry = known[key]
             values[name] = _checked(entry, value, f"{source}: [{section}] {key}")
     return Recipe(source, values)
+
+
+def _answer(table: Any, source: str) -> Answer:
+    """The section [answer], whose keys are those of its kind and no options."""
+    if not isinstance(table, dict):
+        raise MdlcError("answer is not a section", node=source, hint="write [answer]")
+    # Files that a recipe names lie beside it.
+    beside = {
+        key: str(Path(source).parent / value)
+        for key, value in table.items()
+        if key in _FILES and isinstance(value, str)
+    }
+    try:
+        return as_answer({**table, **beside})
+    except MdlcError as error:
+        raise MdlcError(
+            error.reason, node=f"{source}: {error.node or '[answer]'}", hint=error.hint
+        ) from None
 
 
 def _entries(section: str) -> Iterator[tuple[str, Option]]:

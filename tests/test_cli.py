@@ -125,7 +125,7 @@ def test_missing_operators_are_all_named(capsys: Captured, tmp_path: Path) -> No
         (("run", DIGITS), "--input"),
         (("run", DIGITS, "--input", "absent.png"), "absent.png: there is no such file"),
         (("run", DIGITS, "--input", DIGITS), "is not a readable picture"),
-        (("run", DIGITS, "--input", DIGIT, "--labels", "absent"), "absent: cannot be read"),
+        (("run", DIGITS, "--input", DIGIT, "--labels", "absent"), "there is no file absent"),
         (("bench", "absent.onnx"), "no such file"),
         (("bench", DIGITS, "--threads", "0"), "--threads"),
         (("inspect", "absent.onnx"), "no such file"),

@@ -100,6 +100,10 @@ def parse_answer(table: Mapping[str, Any], labels: Sequence[str] = ()) -> Answer
                 hint=choose(key, [each.replace("_", "-") for each in known]),
             )
         _check_type(key, value, str(known[name].type))
+    if all(
+        field.default is not dataclasses.MISSING or name in values for name, field in known.items()
+    ):
+        KINDS[kind](**values)  # which says what is out of range before a network is read
     return Answer(kind, decoder, values, tuple(labels))
 
 

@@ -370,6 +370,12 @@ class _Decoder:
             frozenset({"algorithm", "cmath", "cstddef"}),
             self._dtype(),
             self._manual(),
+            shown=(
+                "for (const {name}::Box& box : answer) "
+                'std::printf("class %d: %.2f at %.1f %.1f\\n", box.label, '
+                "static_cast<double>(box.score), static_cast<double>(box.left), "
+                "static_cast<double>(box.top));",
+            ),
         )
 
     def _anchor_tables(self) -> list[list[list[str]]]:

@@ -8,10 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from mdlc.codegen.answer.columns import Columns, parse_columns
-from mdlc.codegen.plan.plan import Port
+from mdlc.codegen.answer.columns import Columns, Output, parse_columns
 from mdlc.codegen.templates import render
 from mdlc.compiler.errors import MdlcError
+
+# What a class that answers declares; a layer of that name would hide it.
+ANSWER_MEMBERS = frozenset(
+    {"Transform", "Box", "Boxes", "Class", "Classes", "Keypoint", "Keypoints", "Mask", "Text"}
+    | {"Embedding", "Label", "Layers", "answer", "transform"}
+)
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,7 @@ class AnswerCode:
         includes: standard headers of the source.
         dtype: the struct as NumPy reads its bytes.
         manual: what the header says of it, in a line.
+        shown: lines of the header's example that print `answer`; prepare: and before infer.
         sized: Decode takes the picture's width and height before the struct.
         bad: condition under which what the caller gave cannot be filled; empty: never.
     """
@@ -34,10 +40,12 @@ class AnswerCode:
     type: str
     struct: str
     source: str
-    outputs: tuple[Port, ...]
+    outputs: tuple[Output, ...]
     includes: frozenset[str]
     dtype: np.dtype[Any]
     manual: str
+    shown: tuple[str, ...] = ()
+    prepare: tuple[str, ...] = ()
     sized: bool = False
     bad: str = ""
 
@@ -53,7 +61,7 @@ class Network:
     """
 
     name: str
-    outputs: Mapping[str, Port]
+    outputs: Mapping[str, Output]
     height: int
     width: int
 

@@ -6,13 +6,34 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
-from mdlc.codegen.plan.plan import Port
+from mdlc.codegen.kernel import View
 from mdlc.compiler.errors import MdlcError, choose
-from mdlc.compiler.types import DType
+from mdlc.compiler.types import DType, TensorType
 
 _FORM = re.compile(r"(?P<output>[^\[\]]+)(\[(?P<index>[^\[\]]*)\])?")
 _SLICE = re.compile(r"(?P<first>\d*):(?P<last>\d*)|(?P<one>\d+)")
+
+
+class Output(Protocol):
+    """An output of the network."""
+
+    @property
+    def name(self) -> str:
+        """Its ONNX name."""
+
+    @property
+    def identifier(self) -> str:
+        """Its name in the class."""
+
+    @property
+    def view(self) -> View:
+        """Where it lies in the arena."""
+
+    @property
+    def type(self) -> TensorType:
+        """Its type, as the view has it."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +49,7 @@ class Columns:
         first, last: the attributes, last excluded.
     """
 
-    port: Port
+    port: Output
     axis: int
     first: int
     last: int
@@ -97,7 +118,7 @@ class Columns:
         return self
 
 
-def strides(port: Port) -> tuple[int, ...]:
+def strides(port: Output) -> tuple[int, ...]:
     """Elements from one index to the next, for each axis of the ONNX shape."""
     view = port.view
     physical = view.type.physical_shape
@@ -109,7 +130,7 @@ def strides(port: Port) -> tuple[int, ...]:
     return tuple(steps[view.type.physical_axis(axis)] for axis in range(view.type.rank))
 
 
-def find_port(name: str, ports: Mapping[str, Port], where: str) -> Port:
+def find_port(name: str, ports: Mapping[str, Output], where: str) -> Output:
     """An output by its ONNX name or its name in the class.
 
     Raises:
@@ -121,7 +142,7 @@ def find_port(name: str, ports: Mapping[str, Port], where: str) -> Port:
     return known[name]
 
 
-def parse_columns(text: str, ports: Mapping[str, Port], where: str) -> Columns:
+def parse_columns(text: str, ports: Mapping[str, Output], where: str) -> Columns:
     """Attributes as a recipe names them.
 
     Args:

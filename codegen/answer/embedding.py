@@ -42,4 +42,5 @@ class Embedding:
             frozenset({"cmath"}),
             np.dtype([("values", "<f4", (found.count,))]),
             f"a vector of {found.count} values and of length 1",
+            shown=('std::printf("%.4f ...\\n", static_cast<double>(answer.values[0]));',),
         )

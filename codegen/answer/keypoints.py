@@ -8,8 +8,7 @@ import numpy as np
 
 from mdlc.codegen.answer.checks import between, one_of
 from mdlc.codegen.answer.code import AnswerCode, Network, number, text, times
-from mdlc.codegen.answer.columns import find_port, strides
-from mdlc.codegen.plan.plan import Port
+from mdlc.codegen.answer.columns import Output, find_port, strides
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.types import DType, Layout
 
@@ -99,9 +98,14 @@ class Keypoints:
             frozenset({"cmath"} if self.activation == "sigmoid" and third == "score" else ()),
             np.dtype([("point", fields, (count,))]),
             f"{count} points",
+            shown=(
+                "for (const {name}::Keypoint& point : answer) "
+                'std::printf("%.1f %.1f\\n", static_cast<double>(point.x), '
+                "static_cast<double>(point.y));",
+            ),
         )
 
-    def _points(self, port: Port, network: Network) -> tuple[int, dict[str, object]]:
+    def _points(self, port: Output, network: Network) -> tuple[int, dict[str, object]]:
         size = port.type.size
         if size % self.values or not port.view.dense or port.type.layout is not Layout.PLAIN:
             raise MdlcError(
@@ -118,7 +122,7 @@ class Keypoints:
             "unit_y": "" if height == 1 else f" * {number(height)}",
         }
 
-    def _maps(self, port: Port, network: Network) -> tuple[int, dict[str, object]]:
+    def _maps(self, port: Output, network: Network) -> tuple[int, dict[str, object]]:
         if port.type.rank != 4 or port.type.shape[0] != 1:
             raise MdlcError(
                 f"{port.name} has the shape {'x'.join(map(str, port.type.shape))}, not 1xKxHxW",

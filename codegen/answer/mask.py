@@ -103,6 +103,13 @@ class Mask:
             np.dtype(np.uint8),
             f"a class for every pixel, at most {classes if kind == 'scores' else 256} of them",
             sized=True,
-            bad="mask.labels == nullptr || mask.width < 1 || mask.height < 1 || "
-            "(mask.stride != 0 && mask.stride < static_cast<std::size_t>(mask.width))",
+            prepare=(
+                f"std::vector<std::uint8_t> labels({shape[row]} * {shape[column]});",
+                "answer.labels = labels.data();",
+                f"answer.height = {shape[row]};",
+                f"answer.width = {shape[column]};",
+            ),
+            shown=('std::printf("class %d at the upper left\\n", labels[0]);',),
+            bad="answer.labels == nullptr || answer.width < 1 || answer.height < 1 || "
+            "(answer.stride != 0 && answer.stride < static_cast<std::size_t>(answer.width))",
         )

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from mdlc.codegen.answer.code import Network
-from mdlc.codegen.plan.plan import Port
+from mdlc.codegen.answer.columns import Output
 from mdlc.compiler.errors import MdlcError
 
 Values = Mapping[str, Any]
@@ -25,20 +25,20 @@ def _fail(decoder: str, expected: str, network: Network) -> MdlcError:
     )
 
 
-def _shape(port: Port) -> str:
+def _shape(port: Output) -> str:
     return "x".join(map(str, port.type.shape))
 
 
-def _single(decoder: str, network: Network, expected: str) -> Port:
+def _single(decoder: str, network: Network, expected: str) -> Output:
     ports = list(network.outputs.values())
     if len(ports) != 1 or ports[0].type.rank != 3 or ports[0].type.shape[0] != 1:
         raise _fail(decoder, expected, network)
     return ports[0]
 
 
-def _by_attributes(network: Network) -> dict[int, list[Port]]:
+def _by_attributes(network: Network) -> dict[int, list[Output]]:
     """Outputs of shape 1xNxK by K, those of more candidates first."""
-    found: dict[int, list[Port]] = {}
+    found: dict[int, list[Output]] = {}
     for port in network.outputs.values():
         if port.type.rank == 3 and port.type.shape[0] == 1:
             found.setdefault(port.type.shape[2], []).append(port)
@@ -47,11 +47,11 @@ def _by_attributes(network: Network) -> dict[int, list[Port]]:
     return found
 
 
-def _names(ports: list[Port]) -> list[str]:
+def _names(ports: list[Output]) -> list[str]:
     return [port.name for port in ports]
 
 
-def _strides(ports: list[Port], network: Network, per_cell: int = 1) -> list[int]:
+def _strides(ports: list[Output], network: Network, per_cell: int = 1) -> list[int]:
     """Strides of square cells that give each output its candidates."""
     area = network.height * network.width
     return [round((area * per_cell / port.type.shape[1]) ** 0.5) for port in ports]

@@ -90,6 +90,7 @@ class Text:
             frozenset({"cstring", *(["cmath"] if self.activation == "softmax" else [])}),
             np.dtype([("length", "<i4"), ("score", "<f4"), ("utf8", f"S{most}")], align=True),
             f"a line of up to {found.candidates} of {len(symbols)} symbols, in UTF-8",
+            shown=("std::puts(answer.utf8);",),
         )
 
 

@@ -6,6 +6,7 @@ import hashlib
 import textwrap
 from collections.abc import Mapping, Sequence
 
+from mdlc.codegen.answer.code import AnswerCode
 from mdlc.codegen.code import C_TYPES
 from mdlc.codegen.cpp.format import COLUMNS, format_cpp
 from mdlc.codegen.plan.plan import Plan, Port, State
@@ -125,13 +126,14 @@ def _counted(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
-def example(plan: Plan, weights: str) -> list[str]:
+def example(plan: Plan, weights: str, answer: AnswerCode | None = None) -> list[str]:
     """A program that uses the class, in lines; it compiles as it stands.
 
     Args:
+        answer: what the class makes of its outputs.
         weights: what `Init` is given, as C++.
     """
-    ports = (*plan.inputs, *plan.outputs)
+    ports = plan.inputs if answer else (*plan.inputs, *plan.outputs)
     name = plan.name
     body = []
     for port in ports:
@@ -140,7 +142,15 @@ def example(plan: Plan, weights: str) -> list[str]:
         kind = f"{name}::Mat::{MAT_TYPES[port.type.dtype]}"
         body.append(f"std::vector<{C_TYPES[port.type.dtype]}> {data}({port.type.size});")
         body.append(f"{name}::Mat {port.identifier}_mat({data}.data(), {dims}, {kind});")
-    mats = ", ".join(f"{port.identifier}_mat" for port in ports)
+    given = [f"{port.identifier}_mat" for port in ports]
+    shown = []
+    if answer is not None:
+        body.append(f"{name}::{answer.type} answer;")
+        body += [line.format(name=name) for line in answer.prepare]
+        given.append("answer")
+        lines = [line.format(name=name) for line in answer.shown]
+        shown = [f"if (error == {name}::kOk) {{", *lines, "}"]
+    mats = ", ".join(given)
     text = "\n".join(
         [
             "#include <cstdint>",
@@ -154,6 +164,7 @@ def example(plan: Plan, weights: str) -> list[str]:
             f"{name} network;",
             f"int error = network.Init({weights});",
             f"if (error == {name}::kOk) error = network.infer({mats});",
+            *shown,
             f"if (error != {name}::kOk) std::puts({name}::ErrorText(error));",
             f"return error == {name}::kOk ? 0 : 1;",
             "}",
@@ -226,3 +237,12 @@ def stacked(port: Port) -> tuple[int, int]:
 def bytes_literal(data: bytes) -> str:
     """Bytes as the elements of a C++ array."""
     return ", ".join(str(byte) for byte in data)
+
+
+def string_literal(text: str) -> str:
+    """A C++ string literal in UTF-8; what is not plain ASCII in octal, which never runs on."""
+    plain = "".join(
+        chr(byte) if 32 <= byte < 127 and chr(byte) not in '"\\?' else f"\\{byte:03o}"
+        for byte in text.encode()
+    )
+    return f'"{plain}"'

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from mdlc.codegen.answer.code import AnswerCode, Network
 from mdlc.codegen.code import C_TYPES, Function
 from mdlc.codegen.cpp.class_text import (
     MAT_TYPES,
@@ -20,6 +21,7 @@ from mdlc.codegen.cpp.class_text import (
     port_entry,
     stacked,
     state_entry,
+    string_literal,
 )
 from mdlc.codegen.cpp.format import format_cpp
 from mdlc.codegen.cpp.functions import Functions, layer_function
@@ -94,6 +96,7 @@ def emit(
     functions = Functions(CLASS_MEMBERS | SOURCE_NAMES | types.keys(), opening)
     calls = [functions.add(code, shared=each) for code, each in zip(codes, shared, strict=True)]
     weights = weights_file.weights_file(plan)
+    answer = answer_code(plan)
     context = {
         "plan": plan,
         "info": info,
@@ -111,13 +114,15 @@ def emit(
         "instrument": instrument,
         "weights": weights,
         "features": features_of(plan.isa.toolchain.cpu_flags),
+        "answer": answer,
+        "labels": [string_literal(label) for label in plan.answer.labels] if plan.answer else [],
     }
     header = format_cpp(
         render(
             "cpp/header.h.j2",
             **context,
             manual=_manual(plan, info, embed_weights),
-            example=example(plan, "nullptr" if embed_weights else f'"{plan.name}.weights"'),
+            example=example(plan, "nullptr" if embed_weights else f'"{plan.name}.weights"', answer),
             comment=comment,
         ),
         reflow=False,
@@ -126,6 +131,8 @@ def emit(
         "cpp/source.cpp.j2",
         **context,
         member_functions=functions.members,
+        picture=[str(length) for length in reversed(picture_size(plan))],
+        includes=sorted({"cstring", "new"} | (answer.includes if answer else set())),
         opening=opening,
         threads=plan.threads,
         calls=[
@@ -163,6 +170,29 @@ def emit(
         files[f"{plan.name}.weights"] = weights
     files[f"{plan.name}.json"] = manifest(plan, info, files)
     return files
+
+
+def answer_code(plan: Plan) -> AnswerCode | None:
+    """What the class answers with; None where it gives tensors alone.
+
+    Raises:
+        MdlcError: the description does not fit the network.
+    """
+    if plan.answer is None:
+        return None
+    height, width = picture_size(plan)
+    outputs = {port.name: port for port in plan.outputs}
+    return plan.answer.code(Network(plan.name, outputs, height, width))
+
+
+def picture_size(plan: Plan) -> tuple[int, int]:
+    """Height and width of the picture that the network sees; 1 and 1 where it sees none."""
+    for port in plan.inputs:
+        shape = port.type.shape
+        if len(shape) == 4:
+            channels_last = shape[3] <= 4 and shape[1] > 4
+            return (shape[1], shape[2]) if channels_last else (shape[2], shape[3])
+    return 1, 1
 
 
 def manifest(plan: Plan, info: Info, files: Mapping[str, bytes]) -> bytes:

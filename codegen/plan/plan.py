@@ -7,6 +7,8 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
+from mdlc.codegen.answer.answer import Answer
+from mdlc.codegen.answer.code import ANSWER_MEMBERS
 from mdlc.codegen.isa.base import Backend, Isa
 from mdlc.codegen.kernel import Step, View
 from mdlc.codegen.plan.row_fusion import Chain
@@ -109,6 +111,7 @@ class Plan:
         encoded: by step, weights that the file holds in another form than the step's; see
             codegen/weights/sections.py. Without any, the file is computed on as it is.
         precision: of arithmetic or weights, as asked for.
+        answer: what `infer` makes of the outputs, where it is asked to.
         kept_float: by node name, why a layer is not in half precision although it could be.
     """
 
@@ -126,6 +129,7 @@ class Plan:
     kept_float: Mapping[str, str] = field(default_factory=dict)
     chains: tuple[Chain, ...] = ()
     states: tuple[State, ...] = ()
+    answer: Answer | None = None
 
     @property
     def isa(self) -> Isa:
@@ -224,7 +228,7 @@ CLASS_MEMBERS = frozenset(
     kFileMissing kFileTruncated kFileForeign kFileVersion kOtherTarget kOtherModel kFileCorrupt
     kOutOfMemory kNotInitialised kBadInput kBadOutput kUnsupportedCpu kBadThreads
     """.split()  # noqa: SIM905
-)
+).union(ANSWER_MEMBERS)
 SOURCE_NAMES = frozenset(
     """
     Cpuid CpuidRegisters CpuFeature CpuFeatures KeptRegisters Reported kNeeded
@@ -235,7 +239,7 @@ SOURCE_NAMES = frozenset(
     WeightFromHalf kFilter0 kFilter1 kFilter2 kFilter3 kFilter4 kFilter5 kFilter6 kFilter7
     kFiltersAtOnce kHalf kInteger kLongestCode kNumbers kPayloadBytes kRaw kRows kSections kShared
     kStage kStored kUpper
-    kMagic kMost kPlan kTarget kWeights mmap munmap open stat
+    kMagic kMost kPlan kTarget kWeights mmap munmap open stat answers
     """.split()  # noqa: SIM905
 )
 

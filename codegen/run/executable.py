@@ -10,13 +10,14 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import platformdirs
 
 from mdlc.codegen.code import C_TYPES
 from mdlc.codegen.cpp.class_text import MAT_TYPES
-from mdlc.codegen.cpp.emit import Info, emit
+from mdlc.codegen.cpp.emit import Info, answer_code, emit, picture_size
 from mdlc.codegen.cpp.format import format_cpp
 from mdlc.codegen.cpp.kernels_file import source_files
 from mdlc.codegen.kernel import View
@@ -139,6 +140,25 @@ class Executable:
             results.append(self._unpack(data[index * size : (index + 1) * size]))
         return results
 
+    def answer(self, inputs: Mapping[str, Array]) -> Any:
+        """What the class makes of one inference, in pixels of the network's picture.
+
+        Returns:
+            the bytes of the emitted struct as a NumPy record, or a mask's labels as an array of
+            the network's height and width.
+
+        Raises:
+            MdlcError: see __call__.
+            ValueError: the class gives tensors alone.
+        """
+        code = answer_code(self.plan)
+        if code is None:
+            raise ValueError("the class was compiled without an answer")
+        data, _ = self._run("answer", 1, self._pack(inputs))
+        if code.type == "Mask":
+            return np.frombuffer(data, np.uint8).reshape(picture_size(self.plan))
+        return np.frombuffer(data, code.dtype)[0]
+
     def trace(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Every layer's output (logical) of one inference, by step name; see Trace."""
         return dict(self.trace_many([inputs])[0].layers)
@@ -232,6 +252,8 @@ def program_files(plan: Plan) -> dict[str, bytes]:
             name=plan.name,
             mat_types=MAT_TYPES,
             c_types=C_TYPES,
+            answer=answer_code(plan),
+            picture=picture_size(plan),
             traced=[
                 (0, 0, 0, 0) if step.name in plan.hidden else _traced(plan, step.output)
                 for step in plan.steps

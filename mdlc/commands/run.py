@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
+from PIL import Image
 
+from mdlc.answers import read_labels
 from mdlc.api import CompiledModel
 from mdlc.checks.verification import top_classes
+from mdlc.codegen.cpp.emit import picture_size
+from mdlc.codegen.run.executable import Executable
 from mdlc.commands.console import out, progress
 from mdlc.commands.options import COMPILING, GroupedCommand, Job, takes_model
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.types import Array
-from mdlc.inputs.pictures import load_inputs
+from mdlc.inputs.pictures import PICTURE_ENDINGS, load_inputs, open_picture
 from mdlc.option import Group
 from mdlc.output import write_file
 from mdlc.precision.calibration_set import InputSet
+from mdlc.shown import Shown
 
 FEWEST_CLASSES = 2
 
@@ -48,16 +53,30 @@ FEWEST_CLASSES = 2
     metavar="FILE",
     help="Names of the classes, one a line.",
 )
-def command(job: Job, source: Path, output: Path | None, labels: Path | None) -> None:
+@click.option(
+    "--draw",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="PICTURE",
+    help="Write the picture with boxes, points or the mask drawn on it here; needs --answer.",
+)
+def command(
+    job: Job, source: Path, output: Path | None, labels: Path | None, draw: Path | None
+) -> None:
     """Compile MODEL, build it, run it once and print the answer.
+
+    With --answer it is what the class makes of its outputs: labels, boxes, a mask, text. Without,
+    it is the best classes of what looks like classes, and the range of other outputs.
 
     A class that keeps a state (--state) takes the steps of a sequence: arrays that hold many
     inputs along a first axis. Its outputs then have such an axis, too.
 
     ARM code runs in qemu-aarch64 where this machine is no ARM.
     """
-    names = _labels(labels) if labels else None
+    names = read_labels(labels, "--labels") if labels else None
+    picture = _picture(source, draw) if draw is not None else None
     compiled = job.compile()
+    if draw is not None and compiled.plan.answer is None:
+        raise MdlcError("there is nothing to draw", node="--draw", hint="add --answer")
     frames = _frames(compiled, source)
     with progress(job.verbose) as tell:
         tell("building")
@@ -67,12 +86,21 @@ def command(job: Job, source: Path, output: Path | None, labels: Path | None) ->
     results = compiled.imported.cut(steps[0])
     if len(steps) > 1:
         results = {name: np.stack([step[name] for step in steps]) for name in results}
+    answer = _answer(compiled, executable, frames[0], source, names)
     if output is not None:
         buffer = io.BytesIO()
         arrays: dict[str, Any] = dict(results)
         np.savez(buffer, **arrays)
         write_file(output, buffer.getvalue())
     console = out()
+    if answer is not None:
+        for line in answer.lines():
+            console.print(line)
+        if draw is not None and picture is not None:
+            drawn = io.BytesIO()
+            answer.drawn(picture).save(drawn, Image.registered_extensions()[draw.suffix.lower()])
+            write_file(draw, drawn.getvalue())
+        return
     for name, value in results.items():
         console.print(f"{name} {value.dtype}{list(value.shape)}")
         for line in _summary(value, names):
@@ -86,14 +114,39 @@ def _frames(compiled: CompiledModel, source: Path) -> list[Mapping[str, Array]]:
     return [load_inputs(source, compiled.graph, compiled.how, "--input")]
 
 
-def _labels(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
-        raise MdlcError("cannot be read", node=str(path), hint="check the path") from None
+def _answer(
+    compiled: CompiledModel,
+    executable: Executable,
+    inputs: Mapping[str, Array],
+    source: Path,
+    names: Sequence[str] | None,
+) -> Shown | None:
+    """What the class makes of an input, in pixels of the picture where it is one."""
+    asked = compiled.plan.answer
+    if asked is None:
+        return None
+    scale = (1.0, 1.0)
+    if source.suffix.lower() in PICTURE_ENDINGS:
+        height, width = picture_size(compiled.plan)
+        size = open_picture(source, "RGB").size
+        scale = (size[0] / width, size[1] / height)
+    return Shown(asked.kind, executable.answer(inputs), names or asked.labels, scale)
 
 
-def _summary(value: Array, labels: list[str] | None) -> list[str]:
+def _picture(source: Path, draw: Path) -> Image.Image:
+    """The picture that --draw draws on."""
+    if draw.suffix.lower() not in PICTURE_ENDINGS:
+        raise MdlcError(
+            f"{draw.suffix or 'a name without an ending'} is no kind of picture",
+            node="--draw",
+            hint="end the name in .png or .jpg",
+        )
+    if source.suffix.lower() not in PICTURE_ENDINGS:
+        raise MdlcError("needs a picture", node="--draw", hint="give --input a picture")
+    return open_picture(source, "RGB")
+
+
+def _summary(value: Array, labels: Sequence[str] | None) -> list[str]:
     """The best classes of what looks like classes, else the range of the values."""
     if value.dtype.kind == "f" and value.size == max(value.shape, default=1) >= FEWEST_CLASSES:
         return top_classes(value, labels)

@@ -33,19 +33,7 @@ def load_picture(path: Path, picture: PictureInput, how: Preprocess) -> Array:
     Raises:
         MdlcError: the file is missing or no picture.
     """
-    try:
-        with Image.open(path) as file:
-            image = file.convert(MODES[picture.channels])
-    except FileNotFoundError:
-        raise MdlcError("there is no such file", node=str(path), hint="check the path") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise MdlcError(
-            "is not a readable picture",
-            node=str(path),
-            hint="give a PNG, JPEG, BMP or WebP file, or an NPZ file",
-        ) from error
-    except Image.DecompressionBombError:
-        raise MdlcError("is far too large", node=str(path)) from None
+    image = open_picture(path, MODES[picture.channels])
     size = (picture.width, picture.height)
     if image.size != size:
         image = image.resize(size, Image.Resampling.BILINEAR)
@@ -57,6 +45,30 @@ def load_picture(path: Path, picture: PictureInput, how: Preprocess) -> Array:
         pixels = pixels.transpose(2, 0, 1)
     batch = np.broadcast_to(pixels, picture.node.shape)
     return np.ascontiguousarray(batch.astype(picture.node.type.dtype.numpy))
+
+
+def open_picture(path: Path, mode: str) -> Image.Image:
+    """A picture file, decoded.
+
+    Args:
+        mode: Pillow's name of the channels, such as RGB.
+
+    Raises:
+        MdlcError: the file is missing or no picture.
+    """
+    try:
+        with Image.open(path) as file:
+            return file.convert(mode)
+    except FileNotFoundError:
+        raise MdlcError("there is no such file", node=str(path), hint="check the path") from None
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise MdlcError(
+            "is not a readable picture",
+            node=str(path),
+            hint="give a PNG, JPEG, BMP or WebP file, or an NPZ file",
+        ) from error
+    except Image.DecompressionBombError:
+        raise MdlcError("is far too large", node=str(path)) from None
 
 
 def load_npz(path: Path, graph: Graph) -> dict[str, Array]:

@@ -1,0 +1,102 @@
+"""The option --answer and the section [answer] of a recipe: what the class makes of its outputs."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mdlc.codegen.answer.answer import KINDS, Answer, parse_answer
+from mdlc.codegen.answer.presets import DECODERS
+from mdlc.compiler.errors import MdlcError, choose
+
+FLAG = "--answer"
+
+
+def as_answer(given: Answer | Mapping[str, Any] | str) -> Answer:
+    """An answer as the command line, a recipe or a caller describes it.
+
+    Args:
+        given: a kind or a decoder with further keys behind commas (yolov8,threshold=0.4), or the
+            keys of a recipe's section; `labels` names a file with a class's name a line.
+
+    Raises:
+        MdlcError: there is no such kind, decoder, key or value.
+    """
+    if isinstance(given, Answer):
+        return given
+    table = dict(_table(given) if isinstance(given, str) else given)
+    path = table.pop("labels", None)
+    if path is not None and not isinstance(path, str | Path):
+        raise MdlcError(f"{path!r} is not a path", node="[answer] labels", hint="name a file")
+    return parse_answer(table, () if path is None else read_labels(Path(path), "[answer] labels"))
+
+
+def _table(text: str) -> dict[str, Any]:
+    """yolov8,threshold=0.4 as a table; commas inside brackets part nothing."""
+    first, *others = _parts(text)
+    if first in DECODERS:
+        table: dict[str, Any] = {"decoder": first}
+    elif first in KINDS:
+        table = {"kind": first}
+    else:
+        raise MdlcError(
+            f"there is no answer {first!r}", node=FLAG, hint=choose(first, [*KINDS, *DECODERS])
+        )
+    for part in others:
+        key, equals, value = part.partition("=")
+        if not equals:
+            raise MdlcError(
+                f"{part!r} is not KEY=VALUE", node=FLAG, hint=f"write {FLAG} yolov8,threshold=0.4"
+            )
+        try:
+            table[key.strip()] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            table[key.strip()] = value.strip()
+    return table
+
+
+def _parts(text: str) -> list[str]:
+    parts, depth = [""], 0
+    for char in text:
+        depth += (char in "[{(") - (char in "]})")
+        if char == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += char
+    return [part.strip() for part in parts]
+
+
+def answer_words(answer: Answer) -> list[str]:
+    """The words of the command line that describe an answer again."""
+    values = {name.replace("_", "-"): value for name, value in answer.values.items()}
+    if answer.labels:
+        values["labels"] = "FILE"
+    spelled = [f"{key}={_spelled(value)}" for key, value in values.items()]
+    return [FLAG, ",".join([answer.decoder or answer.kind, *spelled])]
+
+
+def _spelled(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        each = (f'"{item}"' if isinstance(item, str) else str(item) for item in value)
+        return f"[{', '.join(each)}]"
+    return str(value)
+
+
+def read_labels(path: Path, where: str) -> tuple[str, ...]:
+    """Names of classes, one a line.
+
+    Raises:
+        MdlcError: the file cannot be read.
+    """
+    try:
+        return tuple(path.read_text(encoding="utf-8").splitlines())
+    except FileNotFoundError:
+        raise MdlcError(f"there is no file {path}", node=where, hint="check the path") from None
+    except (OSError, UnicodeDecodeError):
+        raise MdlcError(
+            f"{path} is not a readable text file", node=where, hint="check the path"
+        ) from None
