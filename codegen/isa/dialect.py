@@ -93,7 +93,9 @@ class Dialect:
             primitives of compiler/expr.py; `fma`(a, b, c) is a * b + c. Where the ISA has it:
             prefetch(p), a statement that brings a cache line nearer; store_sum(p, v), the store
             that goes best with multiply-adds before and behind it; hold(), before which no
-            load from behind it is moved, where compilers load so far ahead that they spill.
+            load from behind it is moved, where compilers load so far ahead that they spill;
+            zip_low(a, b) and zip_high(a, b), the elements of the first and of the second halves
+            in turns.
         helpers: C++ functions that spellings call, by name; emitted where they are called.
         dtype: the element type; element: its C++ type in memory.
         lane_fma: `v = lane_fma(acc, b, a, lane)`: acc + b * a[lane], where the ISA has it, else

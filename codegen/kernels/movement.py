@@ -11,11 +11,12 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from mdlc.codegen.code import C_TYPES, Body, Function
+from mdlc.codegen.code import C_TYPES, Body, Call, Function
 from mdlc.codegen.gemm.strides import Dim, joined, logical_strides, nest, pointer
 from mdlc.codegen.isa.base import KernelIsa
 from mdlc.codegen.kernel import Kernel, Schedule, Step
 from mdlc.codegen.tiles.formula import element_literal
+from mdlc.codegen.tiles.transpose import transpose_band, transposes
 from mdlc.compiler.ir import Node
 from mdlc.compiler.op import Op
 from mdlc.compiler.ops.channel_shuffle import ChannelShuffle
@@ -222,7 +223,9 @@ class Movement(Kernel):
                 names.append("x" if len(step.inputs) == 1 else f"x{position}")
                 strides.append(logical_strides(step.inputs[position]))
         blocks = _BLOCKS[type(node.op)](node.op, node, strides, logical_strides(step.output))
-        parts = [self._block(block, names[block.source], kind, size) for block in blocks]
+        parts = [
+            self._block(b, names[b.source], kind, size, _transpose_of(node, isa)) for b in blocks
+        ]
         if (
             isinstance(node.op, Pad)
             and node.op.mode == "constant"
@@ -252,7 +255,10 @@ class Movement(Kernel):
         return nest([dim.count for dim in dims], body, shared=True)
 
     @staticmethod
-    def _block(block: Block, source: str, kind: str, size: int) -> Body:
+    def _block(
+        block: Block, source: str, kind: str, size: int, transpose: KernelIsa | None
+    ) -> Body:
+        """The copy of a block; transpose: the ISA whose registers transpose its elements."""
         dims = joined(block.shape, [block.to, block.of], 0) or [Dim(1, (1, 1))]
         inner = dims[-1]
         if inner.strides == (1, 1):
@@ -260,9 +266,41 @@ class Movement(Kernel):
             of = pointer(source, dims[:-1], 1, block.of_offset)
             body = f"std::memcpy({to}, {of}, {inner.count * size});"
             return nest([dim.count for dim in dims[:-1]], body, shared=True)
+        if transpose and (found := _transposed(block, source, dims, transpose)):
+            return found
         to = pointer("y", dims, 0, block.to_offset)
         of = pointer(source, dims, 1, block.of_offset)
         return nest([dim.count for dim in dims], f"*({to}) = *({of});", shared=True)
+
+
+def _transpose_of(node: Node, isa: KernelIsa) -> KernelIsa | None:
+    """The ISA where its vectors hold the node's elements and it transposes them."""
+    return isa if node.type.dtype is isa.dtype and transposes(isa) else None
+
+
+def _transposed(block: Block, source: str, dims: Sequence[Dim], isa: KernelIsa) -> Body | None:
+    """A copy whose neighbours on both sides run along different loops, by blocks of registers.
+
+    The rows that are no whole band come last, with some that are written twice.
+    """
+    columns = dims[-1]
+    if columns.strides[0] != 1 or columns.count < isa.lanes:
+        return None
+    rows = next((d for d in dims[:-1] if d.strides[1] == 1 and d.count >= isa.lanes), None)
+    if rows is None:
+        return None
+    others = [dim for dim in dims[:-1] if dim is not rows]
+
+    def bands(count: int, first: int) -> Body:
+        loops = [*others, Dim(count, (rows.strides[0] * isa.lanes, isa.lanes))]
+        to = pointer("y", loops, 0, block.to_offset + first * rows.strides[0])
+        of = pointer(source, loops, 1, block.of_offset + first)
+        numbers = columns.strides[1], rows.strides[0], columns.count
+        call = Call(transpose_band(isa), (of, numbers[0], to, *numbers[1:]))
+        return nest([dim.count for dim in loops], call, shared=True)
+
+    count, rest = divmod(rows.count, isa.lanes)
+    return bands(count, 0) + (bands(1, rows.count - isa.lanes) if rest else ())
 
 
 def _limits(op: Op) -> tuple[str, ...]:

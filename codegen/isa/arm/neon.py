@@ -74,6 +74,8 @@ FLOAT = Dialect(
         "vreinterpretq_u32_f32({0}), 23)), vdupq_n_s32(127)))",
         "mantissa": "vreinterpretq_f32_u32(vorrq_u32(vandq_u32(vreinterpretq_u32_f32({0}), "
         "vdupq_n_u32(0x007FFFFF)), vdupq_n_u32(0x3F800000)))",
+        "zip_low": "vzip1q_f32({0}, {1})",
+        "zip_high": "vzip2q_f32({0}, {1})",
         "reduce_add": "vaddvq_f32({0})",
         "reduce_max": "vmaxvq_f32({0})",
         "reduce_min": "vminvq_f32({0})",

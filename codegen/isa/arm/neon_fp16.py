@@ -72,6 +72,8 @@ HALF = Dialect(
         "xor": "veorq_u16({0}, {1})",
         "not": "vmvnq_u16({0})",
         "select": "vbslq_f16({0}, {1}, {2})",
+        "zip_low": "vzip1q_f16({0}, {1})",
+        "zip_high": "vzip2q_f16({0}, {1})",
     },
 )
 

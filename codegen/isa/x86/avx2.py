@@ -51,6 +51,10 @@ FLOAT = Dialect(
         "xor": "_mm256_xor_ps({0}, {1})",
         "not": "_mm256_xor_ps({0}, _mm256_castsi256_ps(_mm256_set1_epi32(-1)))",
         "select": "_mm256_blendv_ps({2}, {1}, {0})",
+        "zip_low": "_mm256_permute2f128_ps(_mm256_unpacklo_ps({0}, {1}), "
+        "_mm256_unpackhi_ps({0}, {1}), 0x20)",
+        "zip_high": "_mm256_permute2f128_ps(_mm256_unpacklo_ps({0}, {1}), "
+        "_mm256_unpackhi_ps({0}, {1}), 0x31)",
         "exponent": "_mm256_cvtepi32_ps(_mm256_sub_epi32(_mm256_srli_epi32("
         "_mm256_castps_si256({0}), 23), _mm256_set1_epi32(127)))",
         "mantissa": "_mm256_or_ps(_mm256_and_ps({0}, _mm256_castsi256_ps("

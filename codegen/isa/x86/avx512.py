@@ -68,6 +68,10 @@ FLOAT = Dialect(
         "xor": "_kxor_mask16({0}, {1})",
         "not": "_knot_mask16({0})",
         "select": "_mm512_mask_blend_ps({0}, {2}, {1})",
+        "zip_low": "_mm512_permutex2var_ps({0}, _mm512_set_epi32(23, 7, 22, 6, 21, 5, 20, 4, "
+        "19, 3, 18, 2, 17, 1, 16, 0), {1})",
+        "zip_high": "_mm512_permutex2var_ps({0}, _mm512_set_epi32(31, 15, 30, 14, 29, 13, 28, 12, "
+        "27, 11, 26, 10, 25, 9, 24, 8), {1})",
         "exponent": "_mm512_maskz_cvtepi32_ps(0xFFFF, "
         "_mm512_sub_epi32(_mm512_maskz_srli_epi32(0xFFFF, "
         "_mm512_castps_si512({0}), 23), _mm512_set1_epi32(127)))",
