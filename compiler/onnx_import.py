@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import onnx
@@ -12,7 +13,8 @@ import onnx
 import mdlc.compiler.ops  # noqa: F401  (fills the registry)
 from mdlc.compiler.counts import Counts
 from mdlc.compiler.errors import MdlcError
-from mdlc.compiler.ir import Graph, Node
+from mdlc.compiler.ir import Graph, Node, ancestors
+from mdlc.compiler.obstacles import Obstacle, Obstacles
 from mdlc.compiler.onnx_control import CONTROL, ControlNode, Value
 from mdlc.compiler.onnx_declared import Unsettled, choices, chosen, declared_shapes
 from mdlc.compiler.onnx_fold import fold, folded
@@ -46,6 +48,7 @@ def import_model(
     shapes: Mapping[str, Sequence[int]] | None = None,
     fixed: Mapping[str, float | Sequence[float]] | None = None,
     bounds: Mapping[str, int] | None = None,
+    obstacles: Obstacles | None = None,
 ) -> Graph:
     """A graph of an ONNX model, with static shapes and shape arithmetic folded away.
 
@@ -56,13 +59,16 @@ def import_model(
         fixed: values of inputs by name, one for all elements or as many as there are: constants
             of the graph from there on.
         bounds: entries that tensors have room for whose length depends on data, by name.
+        obstacles: notes what is in the way instead of raising, as far as a graph can be made
+            without it: of what is imported, with stand-ins for what is not.
 
     Raises:
         MdlcError: the model is damaged or uses what mdlc does not have; see onnx_load.
     """
     model, folder = load_model(source)
     counts = Counts(bounds or {})
-    return _import_graph(model, folder, shapes or {}, fixed or {}, counts, _name_of(source, model))
+    name = _name_of(source, model)
+    return _import_graph(model, folder, shapes or {}, fixed or {}, counts, name, obstacles)
 
 
 def _name_of(source: Source, model: onnx.ModelProto) -> str:
@@ -78,9 +84,10 @@ def _import_graph(
     fixed: Mapping[str, float | Sequence[float]],
     counts: Counts,
     name: str,
+    obstacles: Obstacles | None,
 ) -> Graph:
     proto = model.graph
-    importer = _Importer(opsets_of(model), folder, declared_shapes(proto), counts)
+    importer = _Importer(opsets_of(model), folder, declared_shapes(proto), counts, obstacles)
     importer.check_operators(proto.node)
     nodes = live_nodes(ordered_nodes(proto), proto)
     values: dict[str, Value] = {}
@@ -89,6 +96,8 @@ def _import_graph(
     inputs = import_inputs([i for i in proto.input if i.name not in weights], shapes, fixed)
     values.update((node.name, node) for node in inputs)
     importer.run(nodes, values)
+    if obstacles is not None and (obstacles.found or obstacles.unseen):
+        return _what_is_left(inputs, values, obstacles, name)
     outputs = [_tensor(value, o.name) for value, o in
                zip(importer.outputs(proto, values), proto.output, strict=True)]  # fmt: skip
     tensors = {key: value for key, value in values.items() if isinstance(value, Node)}
@@ -99,6 +108,20 @@ def _import_graph(
     given = [node for node in inputs if node.constant is None]
     graph = Graph(tuple(given), tuple(outputs), tuple(o.name for o in proto.output), name)
     return counts.counted(graph)
+
+
+def _what_is_left(
+    inputs: Sequence[Node], values: Mapping[str, Value], obstacles: Obstacles, name: str
+) -> Graph:
+    """A graph of all that was imported, up to what nothing reads."""
+    stand_ins = list(obstacles.stand_ins.values())
+    tensors = dict.fromkeys(
+        node for node in values.values() if isinstance(node, Node) and node.inputs
+    )
+    read = {source for node in ancestors(tensors) for source in node.inputs}
+    leaves = [node for node in tensors if node not in read and node.type.size]
+    given = [node for node in (*inputs, *stand_ins) if node.constant is None]
+    return Graph(tuple(given), tuple(leaves), tuple(node.name for node in leaves), name)
 
 
 def _tensor(value: Value, output: str) -> Node:
@@ -120,16 +143,19 @@ class _Importer:
         folder: where external data lies, if there is a folder.
         declared: shapes that the model gives for tensors.
         counts: what is known of tensors whose length depends on data.
+        obstacles: what is in the way; None where the first obstacle is raised.
     """
 
     opsets: Mapping[str, int]
     folder: Path | None
     declared: Mapping[str, tuple[int, ...]]
     counts: Counts
+    obstacles: Obstacles | None = None
 
     def check_operators(self, nodes: Sequence[onnx.NodeProto]) -> None:
         """Raises one MdlcError that names every operator that is missing, with its nodes."""
-        check_operators(nodes, self.knows)
+        if self.obstacles is None:
+            check_operators(nodes, self.knows)
 
     def knows(self, proto: onnx.NodeProto) -> bool:
         """Whether an operator can be imported, by itself or as a function of others."""
@@ -145,16 +171,36 @@ class _Importer:
         """The initialisers that are used."""
         used = {name for node in nodes for name in names_read(node)}
         used.update(output.name for output in graph.output)
-        found = initializers(graph, self.folder, used)
+        try:
+            found = list(initializers(graph, self.folder, used))
+        except MdlcError:
+            if self.obstacles is None:
+                raise
+            found = []
+            for name in sorted(used):
+                try:
+                    found += initializers(graph, self.folder, {name})
+                except MdlcError as error:
+                    self.obstacles.add(Obstacle(error))
         return {name: constant(value, name) for name, value in found}
 
     def run(self, nodes: Sequence[onnx.NodeProto], values: dict[str, Value]) -> None:
         """Imports nodes in order into `values`."""
         for proto in nodes:
-            made = self.value(proto, values)
+            made: Sequence[Value | None]
+            if self.obstacles is None:
+                made = self.value(proto, values)
+            else:
+                imported = partial(self._known_value, proto, values)
+                made = self.obstacles.value(proto, values, self.knows(proto), imported)
             for name, value in zip(proto.output, made, strict=False):
-                if name:
+                if name and value is not None:
                     values[name] = value
+
+    def _known_value(self, proto: onnx.NodeProto, values: Mapping[str, Value]) -> Sequence[Value]:
+        """The same of an operator that mdlc may not have."""
+        check_operators([proto], self.knows)
+        return self.value(proto, values)
 
     def outputs(self, graph: onnx.GraphProto, values: Mapping[str, Value]) -> list[Value]:
         """What the outputs of a graph stand for."""

@@ -56,6 +56,31 @@ def import_inputs(
     return inputs
 
 
+def open_inputs(
+    protos: Sequence[onnx.ValueInfoProto], shapes: Mapping[str, Sequence[int]]
+) -> list[tuple[str, MdlcError, tuple[int, ...]]]:
+    """Inputs with open dimensions: the name, what is said of it, and a shape to go on with."""
+    named: dict[str, int] = {}
+    for proto in protos:
+        if proto.name in shapes:
+            _given(proto, shapes[proto.name], named)
+    found = []
+    for proto in protos:
+        kind = proto.type.tensor_type
+        if proto.name in shapes or not kind.HasField("shape"):
+            continue
+        try:
+            _static(proto, named)
+        except MdlcError as error:
+            dims = zip(_dims(kind, proto.name), kind.shape.dim, strict=True)
+            shape = tuple(
+                fixed or named.setdefault(dim.dim_param or f"{proto.name} {i}", OPEN_SIZE)
+                for i, (fixed, dim) in enumerate(dims)
+            )
+            found.append((proto.name, error, shape))
+    return found
+
+
 def _fixed(
     name: str, given: float | Sequence[float], shape: tuple[int, ...], dtype: DType
 ) -> Array:

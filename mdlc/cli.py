@@ -11,7 +11,18 @@ from collections.abc import Sequence
 import click
 from click.shell_completion import CompletionItem
 
-from mdlc.commands import bench, compile, compress, explain, inspect, run, targets, tune, verify
+from mdlc.commands import (
+    bench,
+    compile,
+    compress,
+    doctor,
+    explain,
+    inspect,
+    run,
+    targets,
+    tune,
+    verify,
+)
 from mdlc.compiler.errors import MdlcError
 from mdlc.version import __version__
 
@@ -76,7 +87,9 @@ def cli() -> None:
     """
 
 
-for _module in (compile, run, verify, bench, compress, inspect, explain, tune, targets):
+for _module in (
+    compile, run, verify, doctor, bench, compress, inspect, explain, tune, targets,
+):  # fmt: skip
     cli.add_command(_module.command)
 
 
