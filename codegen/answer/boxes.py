@@ -39,7 +39,8 @@ SIZES = {
 }
 SUPPRESSIONS = ("hard", "soft", "weighted", "none")
 # Scores of a class that lie side by side are compared this many at once.
-_BLOCK = 64
+_BLOCK = 128
+_TOGETHER = 8
 _LANES = 8
 
 
@@ -292,6 +293,8 @@ class _Decoder:
         steps = {(c.candidate_step, c.attribute_step) for c in self.parts["scores"]}
         plain = spec.score_activation != "softmax" and spec.label is None
         across = all(step == 1 for step, _ in steps) and plain and not spec.objectness
+        block = min([_BLOCK, *(head.count // 4 * 4 for head in self.heads)])
+        across = across and block > 0
         along = all(step == 1 for _, step in steps) and plain and self.classes >= _LANES
         outputs = {c.port.identifier: c.port for cs in self.parts.values() for c in cs}
         floor = spec.threshold ** (1 / spec.score_power)
@@ -317,7 +320,10 @@ class _Decoder:
             multi_label=spec.multi_label,
             blocks=across,
             rows=along and not across,
-            block=_BLOCK,
+            block=block,
+            together=_TOGETHER,
+            largest=_largest([f"OrderOf(s{n} + j)" for n in range(_TOGETHER)]),
+            integers=_inverse(floor, spec.score_activation) > 0,
             lanes=_LANES,
             prior=self.prior,
             cell=f" + {number(spec.cell)}" if spec.cell else "",
@@ -367,7 +373,7 @@ class _Decoder:
             ),
             source,
             tuple(outputs.values()),
-            frozenset({"algorithm", "cmath", "cstddef"}),
+            frozenset({"algorithm", "cmath", "cstddef", "cstdint", "cstring"}),
             self._dtype(),
             self._manual(),
             shown=(
@@ -492,6 +498,14 @@ class _Decoder:
             f"up to {spec.max} boxes with a score above {spec.threshold:g}, the best first; "
             f"suppression: {kept[spec.suppression]}"
         )
+
+
+def _largest(values: list[str]) -> str:
+    """The largest of some values, by pairs of pairs."""
+    if len(values) == 1:
+        return values[0]
+    half = len(values) // 2
+    return f"Larger({_largest(values[:half])}, {_largest(values[half:])})"
 
 
 def _times(value: str, unit: str) -> str:
