@@ -37,6 +37,7 @@ class Target:
         integers: whether it has kernels that compute in 8 bits.
         threads: whether the class may compute on several threads.
         answers: whether the class may answer with more than tensors.
+        resizes: whether the class may have several sizes.
         keeps: whether the class may keep states from one inference to the next.
         unpacks: whether its convolutions read bytes.
         half: whether it computes in half precision, for which `verify` allows.
@@ -55,6 +56,7 @@ class Target:
     encodes: bool = True
     int8: bool = True
     threads: bool = True
+    resizes: bool = True
     keeps: bool = True
     answers: bool = True
     unpacks: bool = True
@@ -131,6 +133,7 @@ def targets() -> dict[str, Target]:
             encodes=False,
             int8=False,
             threads=False,
+            resizes=False,
             keeps=False,
             answers=False,
             unpacks=False,

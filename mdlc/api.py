@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,15 +15,17 @@ from mdlc.codegen.cpp.emit import Info, answer_code
 from mdlc.codegen.plan.encoding_choice import encode_plan, encode_to_size
 from mdlc.codegen.plan.plan import Plan
 from mdlc.codegen.plan.schedule_table import Tuned, read_tables, shipped_tables
+from mdlc.codegen.plan.variants import one_class
 from mdlc.codegen.run.executable import Executable
-from mdlc.codegen.target import target_of
-from mdlc.codegen.weights.encoding import RAW
+from mdlc.codegen.target import Target, target_of
+from mdlc.codegen.weights.encoding import RAW, Encoding
+from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Count, Graph
 from mdlc.compiler.onnx_import import import_model
 from mdlc.inputs.preprocess import INPUT_FORMATS, Preprocess, preprocess
 from mdlc.inputs.sources import Model, read_model
 from mdlc.naming import check_beside_answer, class_name
-from mdlc.options import CompileOptions, parse_bounds, parse_fixed, parse_shapes, parse_states
+from mdlc.options import CompileOptions, Fixed, parse_bounds, parse_fixed, parse_states
 from mdlc.output import write_files
 from mdlc.pipeline import stages
 from mdlc.precision.fp16 import HalfPrecision
@@ -50,6 +53,8 @@ class CompiledModel:
         tuned: the tables that the schedules were chosen by.
         half_precision: why layers compute in half precision or do not, where that was asked.
         fixed: values of inputs that are constants.
+        others: the same class at its other sizes; plan, graph, imported and what was decided are
+            those of one size, and `plan.also` of the first one has the plans of the others.
     """
 
     model: Model
@@ -63,6 +68,12 @@ class CompiledModel:
     tuned: Tuned = field(default_factory=Tuned)
     half_precision: HalfPrecision | None = None
     fixed: Mapping[str, float | Sequence[float]] = field(default_factory=dict)
+    others: tuple[CompiledModel, ...] = ()
+
+    @property
+    def sizes(self) -> tuple[CompiledModel, ...]:
+        """This one and the same class at its other sizes."""
+        return (self, *self.others)
 
     @property
     def name(self) -> str:
@@ -130,63 +141,124 @@ def compile(
     tell("reading the model")
     source = read_model(model, example_inputs)
     asked = completed(given, source.onnx)
-    how = asked.preprocess
-    shapes = None if asked.shapes is None else parse_shapes(asked.shapes)
     fixed = None if asked.fix is None else parse_fixed(asked.fix)
-    bounds = None if asked.bound is None else parse_bounds(asked.bound)
-    imported = import_model(source.path or source.onnx, shapes=shapes, fixed=fixed, bounds=bounds)
-    imported = imported.with_states({} if asked.state is None else parse_states(asked.state))
-    tell("optimising the graph")
-    network = preprocess(imported, how)
-    low = None if asked.quantize is None else LowPrecision(asked.quantize, how, backend, tell)
-    half = None
-    if asked.computes_half(target):
-        ranges = None if asked.calibrate is None else Path(asked.calibrate)
-        half = HalfPrecision(backend, network, how, ranges, tell)
-    passed = stages(
-        network,
-        dump=None if asked.dump is None else Path(asked.dump),
-        check=asked.check,
-        quantize=None if low is None else low.quantize,
-        narrow=None if half is None else half.fp32_to_fp16,
-        unpacks=target.unpacks,
+    # The largest size is the class's first; the others share its weights.
+    sizes = asked.sizes
+    sizes.sort(key=lambda shapes: -math.prod(math.prod(shape) for shape in shapes.values()))
+    found: list[CompiledModel] = []
+    for shapes in sizes:
+        if len(sizes) > 1:
+            tell("size " + ", ".join(f"{n} {'x'.join(map(str, s))}" for n, s in shapes.items()))
+        found.append(
+            _Compilation(source, asked, given, target, tuned, fixed or {}, tell).at_size(
+                shapes, found[0] if found else None
+            )
+        )
+    plan = one_class([each.plan for each in found])
+    first, *others = (
+        replace(each, plan=variant) for each, variant in zip(found, plan.variants, strict=True)
     )
-    for stage in passed[1:]:
-        tell(f"  {stage.name}: {stage.seconds * 1e3:.1f} ms")
-    graph = passed[-1].graph
-    tell(f"choosing kernels for {target.name}")
-    encoding = asked.encoding(target)
-    kept: dict[str, Any] = {"decodable": True} if encoding != RAW else {}
-    kept |= {"fallback": True} if asked.fallback else {}
-    kept |= {"room": half.room} if half else {}
-    name = asked.name or class_name(source.stem)
-    plan = target.lower(graph, backend, name, tuned=tuned, threads=asked.threads, **kept)
-    if asked.answer is not None:
-        check_beside_answer(name)
-        plan = replace(plan, answer=as_answer(asked.answer))
-        answer_code(plan)  # which says what does not fit before anything is written
-    if asked.precision != "fp32":
-        kept_float = half.narrowed.kept if half and half.narrowed else {}
-        plan = replace(plan, precision=asked.precision, kept_float=kept_float)
-    if encoding != RAW:
-        tell("encoding the weights")
-        if encoding is None:
-            assert asked.max_size is not None
-            plan = encode_to_size(plan, asked.max_size)
-        else:
-            plan = encode_plan(plan, encoding)
-    info = Info(
-        source.file_name,
-        source.sha256,
-        given.command_line(source.file_name, target),
-        __version__,
-        {node.name: note for node in graph.inputs if (note := input_note(how))}
-        | {count.output: _count_note(count) for count in imported.counts},
-    )
-    return CompiledModel(
-        source, imported, plan.graph, plan, how, info, asked.embed_weights, low, tuned, half,
-        fixed or {},
-    )  # fmt: skip
+    return replace(first, others=tuple(others))
+
+
+@dataclass(frozen=True)
+class _Compilation:
+    """What all sizes of a class have in common.
+
+    Attributes:
+        asked: options, completed by the recipe; given: as they were given.
+    """
+
+    source: Model
+    asked: CompileOptions
+    given: CompileOptions
+    target: Target
+    tuned: Tuned
+    fixed: Fixed
+    tell: Progress
+
+    def at_size(
+        self, shapes: Mapping[str, Sequence[int]], first: CompiledModel | None
+    ) -> CompiledModel:
+        """The network at one size.
+
+        Args:
+            first: at another size, with which it shares weights and what was measured.
+        """
+        asked, source, target, tell = self.asked, self.source, self.target, self.tell
+        how, backend = asked.preprocess, target.backend
+        bounds = None if asked.bound is None else parse_bounds(asked.bound)
+        imported = import_model(
+            source.path or source.onnx, shapes=shapes, fixed=self.fixed, bounds=bounds
+        )
+        imported = imported.with_states({} if asked.state is None else parse_states(asked.state))
+        tell("optimising the graph")
+        network = preprocess(imported, how)
+        low = None
+        if asked.quantize is not None:
+            low = LowPrecision(
+                asked.quantize, how, backend, tell, alike=first.low_precision if first else None
+            )
+        half = None
+        if asked.computes_half(target):
+            ranges = None if asked.calibrate is None else Path(asked.calibrate)
+            alike = first.half_precision if first else None
+            half = HalfPrecision(backend, network, how, ranges, tell, alike=alike)
+        passed = stages(
+            network,
+            dump=None if asked.dump is None or first else Path(asked.dump),
+            check=asked.check,
+            quantize=None if low is None else low.quantize,
+            narrow=None if half is None else half.fp32_to_fp16,
+            unpacks=target.unpacks,
+        )
+        for stage in passed[1:]:
+            tell(f"  {stage.name}: {stage.seconds * 1e3:.1f} ms")
+        tell(f"choosing kernels for {target.name}")
+        encoding = asked.encoding(target)
+        kept: dict[str, Any] = {"decodable": True} if encoding != RAW else {}
+        kept |= {"fallback": True} if asked.fallback else {}
+        kept |= {"room": half.room} if half else {}
+        kept |= {"alike": first.plan} if first else {}
+        name = asked.name or class_name(source.stem)
+        plan = target.lower(
+            passed[-1].graph, backend, name, tuned=self.tuned, threads=asked.threads, **kept
+        )
+        if asked.answer is not None:
+            check_beside_answer(name)
+            plan = replace(plan, answer=as_answer(asked.answer))
+            answer_code(plan)  # which says what does not fit before anything is written
+        if asked.precision != "fp32":
+            kept_float = half.narrowed.kept if half and half.narrowed else {}
+            plan = replace(plan, precision=asked.precision, kept_float=kept_float)
+        if encoding != RAW:
+            tell("encoding the weights")
+            plan = _encoded(plan, encoding, asked, first)
+        info = Info(
+            source.file_name,
+            source.sha256,
+            self.given.command_line(source.file_name, target),
+            __version__,
+            {node.name: note for node in plan.graph.inputs if (note := input_note(how))}
+            | {count.output: _count_note(count) for count in imported.counts},
+        )
+        return CompiledModel(
+            source, imported, plan.graph, plan, how, info, asked.embed_weights, low, self.tuned,
+            half, self.fixed,
+        )  # fmt: skip
+
+
+def _encoded(
+    plan: Plan, encoding: Encoding | None, asked: CompileOptions, first: CompiledModel | None
+) -> Plan:
+    """The plan with its weights encoded; None stands for what fits into a size."""
+    if encoding is not None:
+        return encode_plan(plan, encoding)
+    assert asked.max_size is not None
+    if first is not None:
+        raise MdlcError("fits one size of the inputs only", node="--weights-encoding",
+                        hint="give an encoding by name, or every input one shape")  # fmt: skip
+    return encode_to_size(plan, asked.max_size)
 
 
 def _count_note(count: Count) -> str:

@@ -8,9 +8,10 @@ from mdlc.compiler.ir import Graph
 from mdlc.compiler.onnx_import import import_model
 from mdlc.inputs.preprocess import preprocess
 from mdlc.inputs.sources import read_model
-from mdlc.options import CompileOptions, parse_fixed, parse_shapes
+from mdlc.options import CompileOptions, parse_fixed
 from mdlc.pipeline import optimise
 from mdlc.recipe import completed
+from mdlc.sizes import one_size
 
 
 def graph_at_stage(model: Path, options: CompileOptions, stage: str | None) -> Graph:
@@ -21,7 +22,7 @@ def graph_at_stage(model: Path, options: CompileOptions, stage: str | None) -> G
     """
     source = read_model(model)
     options = completed(options, source.onnx)
-    shapes = None if options.shapes is None else parse_shapes(options.shapes)
+    shapes = one_size(options.shapes, "mdlc inspect")
     fixed = None if options.fix is None else parse_fixed(options.fix)
     imported = import_model(source.path or source.onnx, shapes=shapes, fixed=fixed)
     graph = preprocess(imported, options.preprocess)

@@ -19,37 +19,15 @@ from mdlc.inputs.preprocess import INPUT_FORMATS, Preprocess, parse_numbers
 from mdlc.naming import checked_class_name
 from mdlc.option import Group, check_fields, keywords, option, words
 from mdlc.precision.quantize import CALIBRATE, Quantize
+from mdlc.sizes import Given, parse_shapes, shape_words, sizes_of
 
 Numbers = str | float | Sequence[float] | None
-Shapes = Mapping[str, Sequence[int]] | Sequence[str] | None
+Shapes = Given | None
 Fixed = dict[str, float | Sequence[float]]
 Tables = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None
 
 MAX_THREADS = 64
 PRECISIONS = ("fp32", "fp16", "bf16")
-
-
-def parse_shapes(given: Mapping[str, Sequence[int]] | Sequence[str]) -> dict[str, tuple[int, ...]]:
-    """Shapes by input name, also from texts such as input=1,3,224,224.
-
-    Raises:
-        MdlcError: one is not of that form.
-    """
-    if isinstance(given, Mapping):
-        return {name: tuple(shape) for name, shape in given.items()}
-    shapes: dict[str, tuple[int, ...]] = {}
-    for text in given:
-        name, _, dims = text.rpartition("=")
-        try:
-            shape = tuple(int(dim) for dim in dims.replace("x", ",").split(","))
-        except ValueError:
-            shape = ()
-        if not name or not shape or min(shape) < 1:
-            raise MdlcError(
-                f"{text!r} is not a shape", node="--shape", hint="write --shape input=1,3,224,224"
-            )
-        shapes[name] = shape
-    return shapes
 
 
 def parse_fixed(given: Mapping[str, float | Sequence[float]] | Sequence[str]) -> Fixed:
@@ -133,11 +111,6 @@ def _bound_words(bounds: Mapping[str, int]) -> list[str]:
     return [w for name, n in sorted(bounds.items()) for w in ("--bound", f"{name}={n}")]
 
 
-def _shape_words(shapes: Mapping[str, Sequence[int]]) -> list[str]:
-    every = sorted(shapes.items())
-    return [w for name, s in every for w in ("--shape", f"{name}={','.join(map(str, s))}")]
-
-
 def _paths(given: Tables) -> tuple[Path, ...]:
     assert given is not None
     return tuple(Path(p) for p in ([given] if isinstance(given, str | os.PathLike) else given))
@@ -176,9 +149,10 @@ class CompileOptions:
     )  # fmt: skip
     shapes: Shapes = option(
         None, "--shape", group=Group.INPUT, metavar="INPUT=DIMS", repeated=True,
-        convert=parse_shapes, shows=_shape_words,
+        convert=parse_shapes, shows=shape_words,
         help="Shape of an input with open dimensions, as input=1,3,224,224. An open batch is 1 "
-        "by itself. May be repeated.",
+        "by itself. Several shapes of an input, also as input=1,3,48,160:1280:80, are sizes of "
+        "one class. May be repeated.",
     )  # fmt: skip
     fix: Mapping[str, float | Sequence[float]] | Sequence[str] | None = option(
         None, "--fix", group=Group.INPUT, metavar="INPUT=VALUE", repeated=True,
@@ -287,7 +261,7 @@ class CompileOptions:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        _ = self.preprocess  # raises what is wrong with it
+        _ = self.preprocess, self.sizes  # raise what is wrong with them
         if (self.weights_encoding == "auto") != (self.max_size is not None):
             auto = self.weights_encoding == "auto"
             raise MdlcError(
@@ -331,6 +305,15 @@ class CompileOptions:
         return Preprocess(self.input_format, mean, std, self.channel_order or "rgb")
 
     @property
+    def sizes(self) -> list[dict[str, tuple[int, ...]]]:
+        """The shapes that inputs are given, for each size of the class.
+
+        Raises:
+            MdlcError: inputs have different numbers of shapes, or there are too many.
+        """
+        return sizes_of(None if self.shapes is None else parse_shapes(self.shapes))
+
+    @property
     def tables(self) -> tuple[Path, ...] | None:
         """Tables of measured schedules; None for the one that comes with mdlc."""
         return None if self.tuned is None else _paths(self.tuned)
@@ -363,6 +346,12 @@ class CompileOptions:
              f"target {name} always has its weights in a file", "leave it out"),
             (self.threads > 1, target.threads, "--threads",
              f"target {name} computes on the GPU and has no threads of its own", "leave it out"),
+            (len(self.sizes) > 1, target.resizes, "--shape",
+             f"a class for target {name} has one size",
+             "give every input one shape, or compile a class for each size"),
+            (len(self.sizes) > 1 and self.answer is not None, False, "--answer",
+             "is computed for one size of the inputs",
+             "give every input one shape, or leave it out"),
             (bool(self.state), target.keeps, "--state",
              f"target {name} keeps nothing from one inference to the next",
              "leave it out, and give infer the state"),

@@ -83,7 +83,7 @@ def report_of(plan: Plan) -> Report:
         plan.backend.name,
         layers,
         plan.macs,
-        plan.arena_bytes,
+        plan.working_bytes,
         lower_bound(plan.buffers),
         plan.weight_bytes,
     )

@@ -21,13 +21,13 @@ from mdlc.quantization.layers import Assignment
 from mdlc.quantization.quantize import Quantized
 
 
-def outputs_corrected(
+def output_errors(
     quantized: Quantized,
     inputs: Iterable[Inputs],
     runner: Runner,
     progress: Callable[[str], None] | None = None,
-) -> Quantized:
-    """The same integers, with the biases of the last products corrected.
+) -> dict[str, Array]:
+    """What the biases of the last products are to be shifted by, by their keys.
 
     Args:
         inputs: those that ranges were learned from.
@@ -36,7 +36,7 @@ def outputs_corrected(
     exact = {node: keys[node] for node in last_products(quantized.assignment)}
     found = {quantized.tensors[key]: key for key in exact.values()}
     if not exact:
-        return quantized
+        return {}
     run_exact = runner(probe(quantized.assignment.graph, exact))
     run_found = runner(probe(quantized.graph, found))
     errors: dict[str, list[Array]] = {key: [] for key in exact.values()}
@@ -46,9 +46,7 @@ def outputs_corrected(
                 errors[key].append(_means(node, wanted[key]) - _means(node, given[key]))
         if progress is not None:
             progress(f"measuring the outputs: {len(next(iter(errors.values())))} inputs seen")
-    return _shifted(
-        quantized, {node: believed(np.stack(errors[key])) for node, key in found.items()}
-    )
+    return {key: believed(np.stack(errors[key])) for key in found.values()}
 
 
 def last_products(assignment: Assignment) -> list[Node]:
@@ -84,7 +82,9 @@ def _means(node: Node, values: Array) -> Array:
     return found
 
 
-def _shifted(quantized: Quantized, shifts: Mapping[Node, Array]) -> Quantized:
+def shifted(quantized: Quantized, errors: Mapping[str, Array]) -> Quantized:
+    """The same integers, with the biases of products shifted, by their keys."""
+    shifts = {quantized.tensors[key]: error for key, error in errors.items()}
     fresh_of: dict[Node, Node] = {}
 
     def visit(old: Node, fresh: Node) -> Node:

@@ -152,7 +152,9 @@ def test_text_and_layout() -> None:
 
 def test_verify_runs_a_sequence(tmp_path: Path) -> None:
     compiled = mdlc.compile(sequence_model(), "host", state=STATES)
-    found = list(runs(compiled, frames_of({"x": [1, 3, 1, 8], "step": [1, 4]}, 4)))
+    found = list(
+        runs(compiled, frames_of({"x": [1, 3, 1, 8], "step": [1, 4]}, 4), compiled.build())
+    )
     assert judge(compiled, found).ok
     np.testing.assert_array_equal(found[3].inputs["older"], found[2].inputs["sum"])
     # A state that is not what was left there is found, and so is one that does not begin as zero.

@@ -54,6 +54,14 @@ def manual(rows: Sequence[tuple[str, str]], plan: Plan, notes: Mapping[str, str]
     for port in plan.outputs:
         note = f"; {notes[port.name]}" if port.name in notes else ""
         table.append(("output", f"{_described(port)}{note}"))
+    if plan.also:
+        table.append(("sizes", "inputs of these sizes are taken, the rest is kBadInput; the above "
+                      "and the layers below are those of the first"))  # fmt: skip
+        for variant in plan.variants:
+            ports = (variant.inputs, variant.outputs)
+            shapes = (", ".join(shape_text(port.type) for port in each) for each in ports)
+            dims = (", ".join(" x ".join(map(str, p.dims)) for p in each) for each in ports)
+            table.append(("", f"{' -> '.join(shapes)} (Mats {' -> '.join(dims)})"))
     for state in plan.states:
         kind = state.view.type
         table.append(

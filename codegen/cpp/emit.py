@@ -68,6 +68,27 @@ class Member:
 
 
 @dataclass(frozen=True)
+class Contents:
+    """What `infer` does in one variant of the class.
+
+    Attributes:
+        plan: the variant. name: of the member function.
+        arena: where its tensors lie, by the constants of `offsets`.
+        calls: the layers and groups of them, in order. keep: lines that make the next states.
+        groups: the member functions among those called, as (name, comment).
+    """
+
+    plan: Plan
+    name: str
+    arena: _Arena
+    offsets: list[dict[str, object]]
+    calls: list[dict[str, object]]
+    keep: list[str]
+    groups: list[dict[str, str]]
+    codes: list[Function]
+
+
+@dataclass(frozen=True)
 class Struct:
     """A type of layers: its pointers, as (C++ type, name)."""
 
@@ -87,14 +108,10 @@ def emit(
     """
     structs, members = _members(plan)
     types = {member.name: f"{plan.name}::{member.struct}" for member in members}
-    units = plan.units()
-    arena = _Arena(plan)
-    codes = [_code(plan, arena, unit, types) for unit in units]
-    shared = [_threads(plan, unit) > 1 for unit in units]
     # A member of the class hides a function of the same name, so none gets the name of one.
     opening = using(plan.name, plan.isa)
     functions = Functions(CLASS_MEMBERS | SOURCE_NAMES | types.keys(), opening)
-    calls = [functions.add(code, shared=each) for code, each in zip(codes, shared, strict=True)]
+    contents = [_contents(variant, types, functions) for variant in plan.variants]
     weights = weights_file.weights_file(plan)
     answer = answer_code(plan)
     context = {
@@ -103,11 +120,7 @@ def emit(
         "name": plan.name,
         "structs": structs,
         "members": members,
-        "groups": [
-            {"name": name, "comment": " ".join(code.comment)}
-            for name, code in zip(calls, codes, strict=True)
-            if code.owner
-        ],
+        "contents": contents,
         "mat_types": MAT_TYPES,
         "every_mat_type": mat_types_of(plan),
         "embed": embed_weights,
@@ -135,15 +148,6 @@ def emit(
         includes=sorted({"cstring", "new"} | (answer.includes if answer else set())),
         opening=opening,
         threads=plan.threads,
-        calls=[
-            {
-                "layers": unit,
-                "text": _call(plan, arena, unit, call, code, shared=each and code.parallel),
-            }
-            for unit, call, code, each in zip(units, calls, codes, shared, strict=True)
-        ],
-        offsets=_offsets(plan, arena),
-        keep_states=_keep_states(plan, arena),
         pointers=_pointers(plan),
         header_bytes=weights_file.HEADER_BYTES,
         format_version=weights_file.version(plan),
@@ -154,10 +158,10 @@ def emit(
         target=plan.isa.name,
         alignment=ALIGNMENT,
         weights_literal=bytes_literal(weights) if embed_weights else "",
-        at=arena.at,
         stacked=stacked,
         c_types=C_TYPES,
     )
+    codes = [code for each in contents for code in each.codes]
     context["sources"] = source_files(plan)
     files = {
         f"{plan.name}.h": header.encode(),
@@ -195,6 +199,30 @@ def picture_size(plan: Plan) -> tuple[int, int]:
     return 1, 1
 
 
+def _contents(plan: Plan, types: Mapping[str, str], functions: Functions) -> Contents:
+    """A variant's part of the class, its functions being added to those of the file."""
+    units, arena = plan.units(), _Arena(plan)
+    codes = [_code(plan, arena, unit, types) for unit in units]
+    shared = [_threads(plan, unit) > 1 for unit in units]
+    names = [functions.add(code, shared=each) for code, each in zip(codes, shared, strict=True)]
+    calls: list[dict[str, object]] = [
+        {
+            "layers": unit,
+            "text": _call(plan, arena, unit, name, code, shared=each and code.parallel),
+        }
+        for unit, name, code, each in zip(units, names, codes, shared, strict=True)
+    ]
+    groups = [
+        {"name": name, "comment": " ".join(code.comment)}
+        for name, code in zip(names, codes, strict=True)
+        if code.owner
+    ]
+    name = f"infer_{plan.variant}" if plan.variant else "infer"
+    return Contents(
+        plan, name, arena, _offsets(plan, arena), calls, _keep_states(plan, arena), groups, codes
+    )
+
+
 def manifest(plan: Plan, info: Info, files: Mapping[str, bytes]) -> bytes:
     """The manifest: what was made from what, as JSON."""
     content = {
@@ -205,11 +233,12 @@ def manifest(plan: Plan, info: Info, files: Mapping[str, bytes]) -> bytes:
         "model": {"file": info.model, "sha256": info.sha256},
         "inputs": [port_entry(port) for port in plan.inputs],
         "outputs": [port_entry(port) for port in plan.outputs],
+        **({"sizes": [_size_entry(variant) for variant in plan.variants]} if plan.also else {}),
         **({"states": [state_entry(state) for state in plan.states]} if plan.states else {}),
         "threads": plan.threads,
         "layers": len(plan.steps),
         "macs": plan.macs,
-        "arena_bytes": plan.arena_bytes,
+        "arena_bytes": plan.working_bytes,
         "arena_lower_bound": lower_bound(plan.buffers),
         "weight_bytes": plan.weight_bytes,
         **({"precision": _precision(plan)} if plan.precision != "fp32" else {}),
@@ -217,6 +246,16 @@ def manifest(plan: Plan, info: Info, files: Mapping[str, bytes]) -> bytes:
         "files": file_entries(files),
     }
     return (json.dumps(content, indent=2) + "\n").encode()
+
+
+def _size_entry(plan: Plan) -> dict[str, object]:
+    """A variant in the manifest: the shapes of what it takes and gives."""
+    return {
+        "inputs": {port.name: list(port.type.shape) for port in plan.inputs},
+        "outputs": {port.name: list(port.type.shape) for port in plan.outputs},
+        "macs": plan.macs,
+        "arena_bytes": plan.arena_bytes,
+    }
 
 
 def _precision(plan: Plan) -> dict[str, object]:
@@ -251,7 +290,8 @@ def _code(plan: Plan, arena: _Arena, unit: Sequence[int], types: Mapping[str, st
     """The function of a step, or of a chain of them; types: of the layers."""
     chain = plan.chain_of(unit[0])
     if chain is not None:
-        return chain_code(plan, chain, types, arena.at)
+        code = chain_code(plan, chain, types, arena.at)
+        return replace(code, name=f"{code.name}_{plan.variant}") if plan.variant else code
     step = plan.steps[unit[0]]
     return replace(layer_function(step, plan.isa), struct=types[step.name])
 
@@ -272,7 +312,9 @@ def dims(view: View) -> tuple[int, int, int]:
 def _members(plan: Plan) -> tuple[list[Struct], list[Member]]:
     structs: dict[tuple[str, tuple[tuple[str, str], ...]], Struct] = {}
     members = []
-    for number, step in enumerate(plan.steps):
+    last = plan.steps[-1] if plan.steps else None
+    numbers = {step.name: number for number, step in enumerate(plan.steps)}
+    for step in plan.layers:
         fields = tuple(
             (C_TYPES[DType.from_numpy(array.dtype)], name) for name, array in step.weights.items()
         )
@@ -282,11 +324,11 @@ def _members(plan: Plan) -> tuple[list[Struct], list[Member]]:
             structs[key] = Struct(key[0] + (str(same + 1) if same else ""), fields)
         first = step.inputs[0] if step.inputs else step.output
         shapes = ", ".join(_braces(dims(view)) for view in (first, step.output))
-        last = number == len(plan.steps) - 1
+        number = numbers.get(step.name)
         names = tuple(name for _, name in fields)
-        banded = plan.bands(number)
+        banded = "" if number is None else plan.bands(number)
         comment = describe(step) + (f" {banded[0].upper()}{banded[1:]}." if banded else "")
-        members.append(Member(step.name, structs[key].name, shapes, comment, names, last))
+        members.append(Member(step.name, structs[key].name, shapes, comment, names, step is last))
     return list(structs.values()), members
 
 
@@ -306,7 +348,7 @@ def _manual(plan: Plan, info: Info, embed: bool) -> list[str]:
         *([("threads", f"1 to {plan.threads}")] if plan.threads > 1 else []),
         (
             "memory",
-            f"{plan.arena_bytes} bytes of working memory, "
+            f"{plan.working_bytes} bytes of working memory, "
             f"{plan.weight_bytes} bytes of weights{' (embedded)' if embed else ''}",
         ),
         *([("stored", _stored(plan))] if plan.encoded else []),
@@ -359,9 +401,14 @@ def _offsets(plan: Plan, arena: _Arena) -> list[dict[str, object]]:
 
 
 class _Arena:
-    """The arena's buffers by the names of their constants, found once for a plan."""
+    """The arena's buffers by the names of their constants, found once for a plan.
+
+    Attributes:
+        names: of the constants. space: their namespace, where the class has several variants.
+    """
 
     def __init__(self, plan: Plan) -> None:
+        self.space = f"at_{plan.variant}" if plan.variant else ""
         self.names: list[str] = []
         # Inside the class, a member of that name would be meant and not the constant.
         taken = {*CLASS_MEMBERS, *SOURCE_NAMES, *(step.name for step in plan.steps)}
@@ -376,8 +423,9 @@ class _Arena:
 
     def at(self, view: View, kind: str = "") -> str:
         """A pointer to a view, of its element type or another one."""
+        name = f"{self.space}::" * bool(self.space) + self.names[view.buffer]
         extra = f" + {view.offset}" if view.offset else ""
-        return f"At<{kind or C_TYPES[view.type.dtype]}>({self.names[view.buffer]}{extra})"
+        return f"At<{kind or C_TYPES[view.type.dtype]}>({name}{extra})"
 
 
 def _call(
@@ -415,7 +463,7 @@ def _pointers(plan: Plan) -> list[tuple[str, str, int]]:
     """For every packed array: the member's field, its C++ type and offset in the payload."""
     types = {
         (step.name, name): C_TYPES[DType.from_numpy(array.dtype)]
-        for step in plan.steps
+        for step in plan.layers
         for name, array in step.weights.items()
     }
     return [

@@ -29,6 +29,7 @@ from mdlc.codegen.metal.kernel import image_of
 from mdlc.codegen.metal.source import call_arguments, read_kernels, without_attributes
 from mdlc.codegen.metal.split import MetalPlan
 from mdlc.codegen.plan import weights_file
+from mdlc.codegen.plan.plan import Plan
 from mdlc.codegen.run.executable import PRIVATE_INFO, Executable, Trace
 from mdlc.codegen.run.toolchain import BUILD_FLAGS, Toolchain
 from mdlc.codegen.templates import render
@@ -259,9 +260,9 @@ class MetalProgram(Executable):
     def _sources(self, folder: Path) -> list[Path]:
         return [folder / name for name in self._class_sources]
 
-    def _traced(self, data: bytes, at: int) -> tuple[Trace, int]:
+    def _traced(self, data: bytes, at: int, plan: Plan) -> tuple[Trace, int]:
         results = {}
-        for step in self.plan.steps:
+        for step in plan.steps:
             kind = step.output.type
             held = np.dtype(_HELD[image_of(step.output).element])
             raw = np.frombuffer(data, held, kind.size, at)
@@ -277,7 +278,7 @@ class MetalProgram(Executable):
         """
         size = np.array([bgra.shape[1], bgra.shape[0]], np.uint32)
         data, _ = self._run("picture", 1, size.tobytes() + np.ascontiguousarray(bgra).tobytes())
-        return self._unpack(data)
+        return self._unpack(data, self.plan)
 
     def _arguments(self) -> list[str]:
         return [str(self.directory / f"{self.plan.name}.metallib")] if self.mac else []

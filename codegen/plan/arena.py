@@ -112,7 +112,8 @@ def place_plan(plan: Plan, sizes: Sequence[tuple[str, int]]) -> Plan:
     """
     shared = _share_in_place(plan, sizes)
     plan = _map_views(plan, lambda view: replace(view, buffer=shared.get(view.buffer, view.buffer)))
-    buffers, total, number = placed(sizes, _ranges(plan, len(sizes)))
+    kept = [state.view.buffer for state in plan.states]
+    buffers, total, number = placed(sizes, _ranges(plan, len(sizes)), kept)
     past = max((step.kernel.reads_past for step in plan.steps), default=0)
     total += -(-past // ALIGNMENT) * ALIGNMENT
     plan = _map_views(plan, lambda view: replace(view, buffer=number[view.buffer]))
@@ -120,21 +121,29 @@ def place_plan(plan: Plan, sizes: Sequence[tuple[str, int]]) -> Plan:
 
 
 def placed(
-    sizes: Sequence[tuple[str, int]], ranges: Sequence[tuple[int, int]]
+    sizes: Sequence[tuple[str, int]],
+    ranges: Sequence[tuple[int, int]],
+    first: Sequence[int] = (),
 ) -> tuple[tuple[Buffer, ...], int, dict[int, int]]:
     """Buffers at their offsets, the arena's size, and each one's number of those that are kept.
 
     Args:
         sizes: names and bytes. ranges: first and last step; buffers whose last step is before
             the first are dropped.
+        first: indices of buffers that live always and lie at the arena's start, in this order.
     """
-    kept = [index for index, (first, last) in enumerate(ranges) if first <= last]
-    offsets, total = place([sizes[i][1] for i in kept], [ranges[i] for i in kept])
+    at: dict[int, int] = {}
+    start = 0
+    for index in first:
+        at[index] = start
+        start += -(-sizes[index][1] // ALIGNMENT) * ALIGNMENT
+    kept = [index for index, (begin, end) in enumerate(ranges) if begin <= end]
+    others = [index for index in kept if index not in at]
+    offsets, total = place([sizes[i][1] for i in others], [ranges[i] for i in others])
+    at.update((i, start + offset) for i, offset in zip(others, offsets, strict=True))
+    total += start
     names = Names()
-    buffers = tuple(
-        Buffer(names.unique(sizes[i][0]), sizes[i][1], offset, *ranges[i])
-        for i, offset in zip(kept, offsets, strict=True)
-    )
+    buffers = tuple(Buffer(names.unique(sizes[i][0]), sizes[i][1], at[i], *ranges[i]) for i in kept)
     return buffers, total, {index: position for position, index in enumerate(kept)}
 
 

@@ -53,6 +53,7 @@ def lower(
     decodable: bool = False,
     room: Mapping[str, float] | None = None,
     chains: Sequence[Chain] | None = None,
+    alike: Plan | None = None,
 ) -> Plan:
     """Plans a graph whose layouts are assigned.
 
@@ -65,6 +66,7 @@ def lower(
         room: by node name, how much larger than inputs and sums a layer's values inside may
             become; any where it is not given.
         chains: steps to compute in bands of rows; None: those where that pays.
+        alike: the network at another size, with which the class shares packed weights.
 
     Raises:
         MdlcError: a node has no kernel on this ISA, or no such schedule, or a table that the
@@ -72,6 +74,7 @@ def lower(
     """
     outputs = set(graph.outputs)
     order = [n for n in graph.order() if not isinstance(n.op, Constant) or n in outputs]
+    others = {(s.node.name, type(s.node.op)): s for s in (alike.steps if alike else ())}
     choice = {
         node: choose(
             node,
@@ -80,6 +83,7 @@ def lower(
             tuned or Tuned(),
             decodable=decodable,
             room=(room or {}).get(node.name, math.inf),
+            alike=others.get((node.name, type(node.op))),
         )
         for node in order
         if not isinstance(node.op, Input) and not is_alias(node)

@@ -113,6 +113,9 @@ class Plan:
         precision: of arithmetic or weights, as asked for.
         answer: what `infer` makes of the outputs, where it is asked to.
         kept_float: by node name, why a layer is not in half precision although it could be.
+        also: the other variants of the class: the same network at other sizes of its inputs.
+            Steps of one name have one packing, which the class holds once (variants.py).
+        variant: what tells this one from the others, as part of an identifier; "" if it is alone.
     """
 
     name: str
@@ -130,6 +133,27 @@ class Plan:
     chains: tuple[Chain, ...] = ()
     states: tuple[State, ...] = ()
     answer: Answer | None = None
+    also: tuple[Plan, ...] = ()
+    variant: str = ""
+
+    @property
+    def variants(self) -> tuple[Plan, ...]:
+        """All plans of the class, this one first."""
+        return (self, *self.also)
+
+    @property
+    def layers(self) -> tuple[Step, ...]:
+        """The layers of the class: the steps of all variants, each name once."""
+        found: dict[str, Step] = {}
+        for plan in self.variants:
+            for step in plan.steps:
+                found.setdefault(step.name, step)
+        return tuple(found.values())
+
+    @property
+    def working_bytes(self) -> int:
+        """The class's arena: that of its largest variant."""
+        return max(plan.arena_bytes for plan in self.variants)
 
     @property
     def isa(self) -> Isa:
@@ -175,10 +199,10 @@ class Plan:
         return tuple(s for s in self.steps if s.seen(self.isa).dtype is DType.F16)
 
     def blobs(self) -> list[Blob]:
-        """The layout of the weights' payload: in step order, each aligned to 64 bytes."""
+        """The layout of the weights' payload: in the order of layers, each aligned to 64 bytes."""
         found: list[Blob] = []
         offset = 0
-        for step in self.steps:
+        for step in self.layers:
             for name, array in step.weights.items():
                 found.append(Blob(step.name, name, array.dtype.str, offset, array.nbytes))
                 offset += -(-array.nbytes // ALIGNMENT) * ALIGNMENT
@@ -193,11 +217,12 @@ class Plan:
     def digest(self) -> bytes:
         """SHA-256 of what a weights file must agree with: ISA, layers, schedules, blobs, values."""
         text = [self.name, self.backend.name]
-        text += [f"{s.name} {s.node.op} {s.schedule} {s.node.type}" for s in self.steps]
+        for plan in self.variants:
+            text += [f"{s.name} {s.node.op} {s.schedule} {s.node.type}" for s in plan.steps]
         text += [str(blob) for blob in self.blobs()]
         text += [f"{name} {weights.encoding}" for name, weights in self.encoded.items()]
         total = hashlib.sha256("\n".join(text).encode())
-        for step in self.steps:
+        for step in self.layers:
             for array in step.weights.values():
                 total.update(array.tobytes())
         return total.digest()

@@ -50,15 +50,15 @@ def header(plan: Plan, payload: bytes) -> bytes:
 def payload_of(plan: Plan) -> Payload:
     """What stands where in the payload of a plan with encoded weights."""
     blobs = [(b.step, b.field, b.offset, b.nbytes) for b in plan.blobs()]
-    numbered = {step.name: step.kernel.numbers for step in plan.steps if step.kernel.numbers}
+    numbered = {step.name: step.kernel.numbers for step in plan.layers if step.kernel.numbers}
     return arrange(blobs, dict(plan.encoded), FIELD, numbered)
 
 
 def payload(plan: Plan) -> bytes:
-    """The packed arrays of all steps, in order, aligned; or the encoded payload."""
+    """The packed arrays of all layers, in order, aligned; or the encoded payload."""
     data = bytearray(plan.weight_bytes)
     arrays = {
-        (step.name, name): array for step in plan.steps for name, array in step.weights.items()
+        (step.name, name): array for step in plan.layers for name, array in step.weights.items()
     }
     for blob in plan.blobs():
         array = arrays[blob.step, blob.field]

@@ -22,6 +22,7 @@ from mdlc.codegen.cpp.format import format_cpp
 from mdlc.codegen.cpp.kernels_file import source_files
 from mdlc.codegen.kernel import View
 from mdlc.codegen.plan.plan import Plan
+from mdlc.codegen.plan.variants import size_text
 from mdlc.codegen.run.toolchain import BUILD_FLAGS, Toolchain, find_toolchain
 from mdlc.codegen.templates import render
 from mdlc.compiler.errors import MdlcError
@@ -132,12 +133,14 @@ class Executable:
 
     def run_many(self, frames: Iterable[Mapping[str, Array]]) -> list[dict[str, Array]]:
         """Inferences one after the other in one process, states kept from each to the next."""
-        packed = [self._pack(frame) for frame in frames]
-        data, _ = self._run("run", len(packed), b"".join(packed))
-        size = sum(port.type.nbytes for port in self.plan.outputs)
-        results = []
-        for index in range(len(packed)):
-            results.append(self._unpack(data[index * size : (index + 1) * size]))
+        given = list(frames)
+        data, _ = self._run("run", len(given), b"".join(map(self._pack, given)))
+        results, at = [], 0
+        for frame in given:
+            plan = self._variant(frame)
+            size = sum(port.type.nbytes for port in plan.outputs)
+            results.append(self._unpack(data[at : at + size], plan))
+            at += size
         return results
 
     def answer(self, inputs: Mapping[str, Array]) -> Any:
@@ -165,17 +168,19 @@ class Executable:
 
     def trace_many(self, frames: Iterable[Mapping[str, Array]]) -> list[Trace]:
         """What every one of some inferences left behind; states are kept from each to the next."""
-        packed = [self._pack(frame) for frame in frames]
-        data, _ = self._run("trace", len(packed), b"".join(packed))
+        given = list(frames)
+        data, _ = self._run("trace", len(given), b"".join(map(self._pack, given)))
         found, at = [], 0
-        outputs = sum(port.type.nbytes for port in self.plan.outputs)
-        for _ in packed:
-            trace, at = self._traced(data, at)
-            found.append(replace(trace, results=self._unpack(data[at : at + outputs])))
+        for frame in given:
+            plan = self._variant(frame)
+            trace, at = self._traced(data, at, plan)
+            outputs = sum(port.type.nbytes for port in plan.outputs)
+            results = self._unpack(data[at : at + outputs], plan)
+            found.append(replace(trace, results=results))
             at += outputs
         return found
 
-    def _traced(self, data: bytes, at: int) -> tuple[Trace, int]:
+    def _traced(self, data: bytes, at: int, plan: Plan) -> tuple[Trace, int]:
         """Layers and states in what a traced run wrote from a position on; where they end."""
 
         def read(kind: TensorType) -> Array:
@@ -184,42 +189,58 @@ class Executable:
             at += kind.nbytes
             return kind.to_logical(raw)
 
-        shown = [step for step in self.plan.steps if step.name not in self.plan.hidden]
+        shown = [step for step in plan.steps if step.name not in plan.hidden]
         trace = Trace(
-            before={state.name: read(state.view.type) for state in self.plan.states},
+            before={state.name: read(state.view.type) for state in plan.states},
             layers={step.name: read(step.output.type) for step in shown},
-            after={state.result: read(state.view.type) for state in self.plan.states},
+            after={state.result: read(state.view.type) for state in plan.states},
         )
         return trace, at
 
     def time(self, repeats: int = 50, inputs: Mapping[str, Array] | None = None) -> Timing:
         """Medians over `repeats` inferences, on zeros unless inputs are given."""
         if inputs is None:
-            inputs = {p.name: np.zeros(p.type.shape, p.type.dtype.numpy) for p in self.plan.inputs}
+            inputs = zeros(self.plan)
+        plan = self._variant(inputs)
         _, text = self._run("time", repeats, self._pack(inputs))
         numbers = [float(word) for word in text.split()]
-        names = [step.name for step in self.plan.steps]
+        names = [step.name for step in plan.steps]
         return Timing(dict(zip(names, numbers[:-1], strict=True)), numbers[-1])
 
     def _pack(self, frame: Mapping[str, Array]) -> bytes:
+        plan = self._variant(frame)
         parts = []
-        for port in self.plan.inputs:
-            if port.name not in frame:
-                raise MdlcError(f"no value for input {port.name!r}")
+        if self.plan.also:  # the runner is told which variant it is
+            parts.append(np.uint32(self.plan.variants.index(plan)).tobytes())
+        for port in plan.inputs:
             value = np.asarray(frame[port.name])
             if value.shape != port.type.shape or value.dtype != port.type.dtype.numpy:
                 raise MdlcError(
                     f"input {port.name!r} is {value.dtype} {list(value.shape)}, not {port.type}"
                 )
             parts.append(port.type.to_physical(value).tobytes())
-        unknown = set(frame) - {port.name for port in self.plan.inputs}
+        unknown = set(frame) - {port.name for port in plan.inputs}
         if unknown:
             raise MdlcError(f"the network has no input {sorted(unknown)[0]!r}")
         return b"".join(parts)
 
-    def _unpack(self, data: bytes) -> dict[str, Array]:
+    def _variant(self, frame: Mapping[str, Array]) -> Plan:
+        """The variant of the class whose inputs have these shapes; a lone one in any case."""
+        for port in self.plan.inputs:
+            if port.name not in frame:
+                raise MdlcError(f"no value for input {port.name!r}")
+        if not self.plan.also:
+            return self.plan
+        for plan in self.plan.variants:
+            if all(np.shape(frame[port.name]) == port.type.shape for port in plan.inputs):
+                return plan
+        shapes = ", ".join("x".join(map(str, np.shape(frame[p.name]))) for p in self.plan.inputs)
+        listed = "; ".join(size_text(plan) for plan in self.plan.variants)
+        raise MdlcError(f"the class has no size {shapes}", hint=f"its sizes are {listed}")
+
+    def _unpack(self, data: bytes, plan: Plan) -> dict[str, Array]:
         results, at = {}, 0
-        for port in self.plan.outputs:
+        for port in plan.outputs:
             raw = np.frombuffer(data, port.type.dtype.numpy, port.type.size, at)
             results[port.name] = port.type.to_logical(raw)
             at += port.type.nbytes
@@ -245,6 +266,7 @@ class Executable:
 def program_files(plan: Plan) -> dict[str, bytes]:
     """The emitted class, instrumented, and runner.cpp, which runs it on raw frames."""
     files = emit(plan, PRIVATE_INFO, instrument=True)
+    ports = zip(*((*each.inputs, *each.outputs) for each in plan.variants), strict=True)
     runner = format_cpp(
         render(
             "cpp/runner.cpp.j2",
@@ -255,13 +277,22 @@ def program_files(plan: Plan) -> dict[str, bytes]:
             answer=answer_code(plan),
             picture=picture_size(plan),
             traced=[
-                (0, 0, 0, 0) if step.name in plan.hidden else _traced(plan, step.output)
-                for step in plan.steps
+                [
+                    (0, 0, 0, 0) if step.name in each.hidden else _traced(each, step.output)
+                    for step in each.steps
+                ]
+                for each in plan.variants
             ],
+            ports=list(ports),
             kept=[_traced(plan, state.view) for state in plan.states],
         )
     )
     return files | {"runner.cpp": runner.encode()}
+
+
+def zeros(plan: Plan) -> dict[str, Array]:
+    """Inputs of a plan that are zero throughout."""
+    return {p.name: np.zeros(p.type.shape, p.type.dtype.numpy) for p in plan.inputs}
 
 
 def _traced(plan: Plan, view: View) -> tuple[int, int, int, int]:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from mdlc.codegen.cpp.kernels_file import source_files
 from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.plan.variants import size_text
+from mdlc.codegen.run.executable import zeros
 from mdlc.codegen.run.peak import peak_source
 from mdlc.codegen.run.toolchain import BUILD_FLAGS, Toolchain
 from mdlc.codegen.target import target_of
@@ -44,6 +46,7 @@ class Benchmark:
         emulated: the times are those of an emulator, and say nothing about real hardware.
         code_bytes: machine code and constants of the emitted source, without the weights; None
             where no `size` tool is installed.
+        sizes: medians of whole inferences at the class's other sizes.
     """
 
     name: str
@@ -59,6 +62,7 @@ class Benchmark:
     weight_bytes: int
     code_bytes: int | None
     layers: tuple[LayerTime, ...]
+    sizes: tuple[tuple[str, float], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The same as plain values."""
@@ -113,10 +117,14 @@ def benchmark(compiled: CompiledModel, repeats: int) -> Benchmark:
         plan.macs,
         _gflops(plan.macs, timing.total),
         peak,
-        plan.arena_bytes,
+        plan.working_bytes,
         plan.weight_bytes,
         code_bytes(compiled, toolchain),
         tuple(layers),
+        tuple(
+            (size_text(each), executable.time(repeats, zeros(each)).total / 1e3)
+            for each in plan.also
+        ),
     )
 
 

@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits
 from mdlc.checks.local import BLAS, Local
 from mdlc.checks.rounding import UNIT_F32
 from mdlc.checks.verification import Reference, traces
+from mdlc.codegen.run.executable import Executable
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.dequantize_linear import DequantizeLinear
@@ -95,9 +96,14 @@ def computes_in_bytes(compiled: CompiledModel) -> bool:
 
 
 def integer_layers(
-    compiled: CompiledModel, inputs: Iterable[Mapping[str, Array]]
+    compiled: CompiledModel,
+    inputs: Iterable[Mapping[str, Array]],
+    executable: Executable | None = None,
 ) -> IntegerVerification:
-    """Builds the class and compares every layer, over all inputs.
+    """Compares every layer of the class at one size, over all inputs.
+
+    Args:
+        executable: the class; None: it is built.
 
     Raises:
         MdlcError: it cannot be built or run here, or ONNX Runtime does not take the model.
@@ -105,7 +111,7 @@ def integer_layers(
     steps = compiled.plan.steps
     params = tensor_scales(compiled)
     reference = Reference(compiled, [step.node.name for step in steps])
-    executable = compiled.build()
+    executable = executable or compiled.build()
     visible = {step.node: step for step in steps if step.name not in compiled.plan.hidden}
     tallies = {step.name: _Tally() for step in visible.values()}
 

@@ -190,13 +190,20 @@ def _refused(compiled: CompiledModel, error: Exception) -> MdlcError:
     )
 
 
-def verify(compiled: CompiledModel, inputs: Iterable[Mapping[str, Array]]) -> Verification:
-    """Builds the class, runs it on all inputs and judges every layer; see `judge`.
+def verify(
+    compiled: CompiledModel,
+    inputs: Iterable[Mapping[str, Array]],
+    executable: Executable | None = None,
+) -> Verification:
+    """Runs the class at one size on all inputs and judges every layer; see `judge`.
+
+    Args:
+        executable: the class; None: it is built.
 
     Raises:
         MdlcError: it cannot be built or run here, or ONNX Runtime does not take the model.
     """
-    return judge(compiled, runs(compiled, inputs))
+    return judge(compiled, runs(compiled, inputs, executable or compiled.build()))
 
 
 def traces(
@@ -213,13 +220,14 @@ def traces(
         yield {**values, **trace.before}, trace
 
 
-def runs(compiled: CompiledModel, inputs: Iterable[Mapping[str, Array]]) -> Iterator[Run]:
-    """Builds the class and runs it on all inputs; with states, they are the steps of a sequence.
+def runs(
+    compiled: CompiledModel, inputs: Iterable[Mapping[str, Array]], executable: Executable
+) -> Iterator[Run]:
+    """Runs the class on all inputs; with states, they are the steps of a sequence.
 
-    Raises:
-        MdlcError: it cannot be built or run here.
+    Args:
+        executable: the class, at the sizes of the inputs among others.
     """
-    executable = compiled.build()
     for values, trace in traces(executable, inputs):
         yield Run(values, trace.layers, {**trace.results, **trace.after})
 

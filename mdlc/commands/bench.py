@@ -63,5 +63,7 @@ def _print(found: Benchmark) -> None:
         f"{byte_count(found.weight_bytes)}, code {code}",
         soft_wrap=True,
     )
+    for size, microseconds in found.sizes:
+        console.print(f"at {size}: {microseconds / 1e3:.3f} ms")
     if found.emulated:
         err().print("mdlc: these are an emulator's times; they say nothing about real hardware")

@@ -51,5 +51,5 @@ def command(job: Job, output: Path, dependencies: Path | None) -> None:
         console.print(
             f"{compiled.name} for {plan.backend.name}: {len(plan.steps)} layers, "
             f"{count(plan.macs)} MAC, weights {byte_count(plan.weight_bytes)}, "
-            f"arena {byte_count(plan.arena_bytes)}"
+            f"arena {byte_count(plan.working_bytes)}"
         )

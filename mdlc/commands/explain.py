@@ -6,8 +6,11 @@ import click
 
 from mdlc.api import CompiledModel
 from mdlc.codegen.kernel import candidates
+from mdlc.codegen.plan.choice import sharing
+from mdlc.codegen.plan.plan import Plan
+from mdlc.codegen.plan.variants import size_text
 from mdlc.codegen.target import target_of
-from mdlc.commands.console import count, out, table
+from mdlc.commands.console import byte_count, count, out, table
 from mdlc.commands.options import GroupedCommand, Job, takes_model
 from mdlc.compiler.errors import MdlcError
 
@@ -78,8 +81,35 @@ def command(job: Job, wanted: str | None, everything: bool) -> None:
         console.print(shown)
         if step.name in lines:
             console.print(lines[step.name], soft_wrap=True)
+    for one in compiled.plan.also if wanted is None else ():
+        for line in _sharing(compiled.plan, one):
+            console.print(line, soft_wrap=True)
     for total in totals:
         console.print(total, soft_wrap=True)
+
+
+def _sharing(first: Plan, other: Plan) -> list[str]:
+    """Which layers of another size have the packed weights of the first, and why others do not."""
+    known = {step.name for step in first.steps}
+    packed = [step for step in other.steps if step.weights]
+    own = [step for step in packed if step.name not in known]
+    shared = len(packed) - len(own)
+    lines = [
+        f"size {size_text(other)}: {shared} of {len(packed)} layers with weights have those of "
+        f"{size_text(first)}"
+    ]
+    by_node = {(step.node.name, type(step.node.op)): step for step in first.steps}
+    for step in own:
+        nbytes = byte_count(sum(array.nbytes for array in step.weights.values()))
+        alike = by_node.get((step.node.name, type(step.node.op)))
+        why = "no schedule packs them as they are there"
+        found = candidates(step.node, other.backend)
+        best = None if alike is None else sharing(step.node, found, alike, other.backend)
+        if best is not None:
+            saved = best.cycles - step.cycles(other.backend)
+            why = f"{step.schedule} saves {count(saved)} of {count(best.cycles)} cycles"
+        lines.append(f"  {step.name}: {nbytes} of its own, since {why}")
+    return lines
 
 
 def _precision(compiled: CompiledModel, tensor: str) -> str | None:

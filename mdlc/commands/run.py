@@ -15,6 +15,7 @@ from mdlc.answers import read_labels
 from mdlc.api import CompiledModel
 from mdlc.checks.verification import top_classes
 from mdlc.codegen.cpp.emit import picture_size
+from mdlc.codegen.plan.variants import size_text
 from mdlc.codegen.run.executable import Executable
 from mdlc.commands.console import out, progress
 from mdlc.commands.options import COMPILING, GroupedCommand, Job, takes_model
@@ -108,10 +109,21 @@ def command(
 
 
 def _frames(compiled: CompiledModel, source: Path) -> list[Mapping[str, Array]]:
-    """One input; the steps of a sequence, where the class keeps a state and there are several."""
-    if compiled.plan.states:
-        return list(InputSet(compiled.graph, compiled.how, source, "--input"))
-    return [load_inputs(source, compiled.graph, compiled.how, "--input")]
+    """One input, at whichever of the class's sizes it fits; or the steps of a sequence, where the
+    class keeps a state and there are several."""
+    refused: MdlcError | None = None
+    for one in compiled.sizes:
+        try:
+            if one.plan.states:
+                return list(InputSet(one.graph, one.how, source, "--input"))
+            return [load_inputs(source, one.graph, one.how, "--input")]
+        except MdlcError as error:
+            refused = refused or error
+    assert refused is not None
+    if compiled.others:
+        listed = "; ".join(size_text(plan) for plan in compiled.plan.variants)
+        raise MdlcError(refused.reason, node=refused.node, hint=f"the class's sizes are {listed}")
+    raise refused
 
 
 def _answer(

@@ -11,6 +11,8 @@ import click
 from mdlc.api import CompiledModel
 from mdlc.checks.integer_verification import accuracy, computes_in_bytes, integer_layers
 from mdlc.checks.verification import LayerErrors, verify
+from mdlc.codegen.plan.variants import size_text
+from mdlc.codegen.run.executable import Executable
 from mdlc.codegen.target import target_of
 from mdlc.commands.console import err, out, progress, table
 from mdlc.commands.options import GroupedCommand, Job, takes_model
@@ -70,7 +72,8 @@ def command(
     length and algorithm), and further than ONNX Runtime; if passes changed a tensor; or if ONNX
     Runtime reads an operator differently.
 
-    A class that keeps a state (--state) runs the inputs as steps of one sequence.
+    A class of several sizes is judged at each. One that keeps a state (--state) runs the inputs as
+    steps of one sequence.
 
     A class that computes in 8 bits is compared with the reference interpreter, whose integers it
     must have exactly (exit code 1 if not), and with the model: steps off, or the SNR.
@@ -82,14 +85,31 @@ def command(
             "needs pictures to count answers on", node="--quantized", hint="give --inputs"
         )
     compiled = job.compile()
-    if quantized or computes_in_bytes(compiled):
-        _integers(job, compiled, inputs, limit, seed)
-        if quantized:
-            _accuracy(job, compiled, inputs, input_labels)
-        return
     with progress(job.verbose) as tell:
-        tell("building and running")
-        found = verify(compiled, _inputs(compiled, inputs, limit, seed))
+        tell("building")
+        executable = compiled.build()
+    if (quantized or inputs is not None) and compiled.others:
+        raise MdlcError("are of one size, but the class has several",
+                        node="--quantized" if quantized else "--inputs",
+                        hint="leave it out, or give every input one shape")  # fmt: skip
+    for one in compiled.sizes:
+        if one.plan.variant:
+            out().print(f"size {size_text(one.plan)}")
+        given = _inputs(one, inputs, limit, seed)
+        if quantized or computes_in_bytes(one):
+            _integers(job, one, given, executable)
+        else:
+            _floats(job, one, given, executable)
+    if quantized:
+        _accuracy(job, compiled, inputs, input_labels)
+
+
+def _floats(
+    job: Job, compiled: CompiledModel, given: Iterator[Mapping[str, Array]], executable: Executable
+) -> None:
+    with progress(job.verbose) as tell:
+        tell("running")
+        found = verify(compiled, given, executable)
     shown = table(
         "layer",
         "operator",
@@ -117,12 +137,11 @@ def command(
 
 
 def _integers(
-    job: Job, compiled: CompiledModel, inputs: Path | None, limit: int, seed: int
+    job: Job, compiled: CompiledModel, given: Iterator[Mapping[str, Array]], executable: Executable
 ) -> None:
     with progress(job.verbose) as tell:
-        tell("building and running")
-        few = itertools.islice(_inputs(compiled, inputs, limit, seed), INTEGER_RUNS)
-        found = integer_layers(compiled, few)
+        tell("running")
+        found = integer_layers(compiled, itertools.islice(given, INTEGER_RUNS), executable)
     right = ("elements", "differ", "steps off", "SNR dB")
     shown = table("layer", "operator", "output", *right, "", right=right)
     for layer in found.layers:

@@ -33,12 +33,13 @@ from mdlc.inputs.preprocess import model_values, picture_input
 from mdlc.inputs.samples import Samples
 from mdlc.inputs.sources import read_model
 from mdlc.naming import class_name
-from mdlc.options import CompileOptions, parse_shapes
+from mdlc.options import CompileOptions
 from mdlc.output import write_files
 from mdlc.passes.prune_channels import Pruned, filter_norms, prune_channels, prune_to_macs
 from mdlc.passes.prune_weights import check_pruning, prune_weights
 from mdlc.passes.reconstruct import reconstruction_scores, refit
 from mdlc.pipeline import optimise
+from mdlc.sizes import one_size
 from mdlc.version import __version__
 
 METHODS = ("l1", "reconstruct")
@@ -132,6 +133,7 @@ def compress(
     """
     _check(recipe, calibration)
     options = options if isinstance(options, CompileOptions) else CompileOptions.of(None, options)
+    one_size(options.shapes, "mdlc compress")
     if options.state:
         raise MdlcError("measures single inferences, not sequences", node="--state",
                         hint="compress without it, then compile the result with it")  # fmt: skip
@@ -238,8 +240,7 @@ def _stage(run: _Run, name: str, key: str, make: Callable[[], Graph]) -> Path:
 
 def _graph(run: _Run, model: Path) -> Graph:
     """The network as trained, on the operators that pruning works on."""
-    shapes = run.options.shapes
-    graph = import_model(model, shapes=None if shapes is None else parse_shapes(shapes))
+    graph = import_model(model, shapes=one_size(run.options.shapes, "mdlc compress"))
     return optimise(graph, stop_after="remove_dead_channels")
 
 

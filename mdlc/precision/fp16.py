@@ -45,6 +45,7 @@ class HalfPrecision:
         narrowed: the layers in half precision, and those kept in float with the reason.
         grounds: by layer, why it may be taken to stay inside the range.
         room: by layer, how many times its values fit into the range.
+        alike: of the network at another size, on whose inputs ranges were measured.
     """
 
     backend: Backend
@@ -55,6 +56,7 @@ class HalfPrecision:
     narrowed: Narrowed | None = None
     grounds: dict[str, str] = field(default_factory=dict)
     room: dict[str, float] = field(default_factory=dict)
+    alike: HalfPrecision | None = None
 
     def fp32_to_fp16(self, graph: Graph) -> Graph:
         """The pass.
@@ -100,6 +102,8 @@ class HalfPrecision:
 
         A layer's own sums count, which activations cut.
         """
+        if self.alike is not None:
+            return self.alike._measured
         if self.source is None:
             return {}
         if not self.source.exists():

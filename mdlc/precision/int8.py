@@ -20,7 +20,7 @@ from mdlc.quantization.calibrate import batches, calibrate, tensor_keys
 from mdlc.quantization.equalise import equalise
 from mdlc.quantization.layers import assign, is_product
 from mdlc.quantization.moments import Moments, layer_moments
-from mdlc.quantization.output_bias import outputs_corrected
+from mdlc.quantization.output_bias import output_errors, shifted
 from mdlc.quantization.placement import Placement
 from mdlc.quantization.quantize import Quantized, Rounding, quantize
 from mdlc.quantization.report import INPUTS, LayerReport, layer_reports, own_noise
@@ -42,6 +42,8 @@ class LowPrecision:
         table: ranges. quantized: the graph with pairs, and what became of its tensors.
         choice: what --accuracy-drop kept in float; None where it was not asked.
         placement: what the target computes faster in float; None where that was not asked.
+        alike: of the network at another size, whose ranges, layers in float and integer weights
+            are taken over.
     """
 
     options: Quantize
@@ -53,7 +55,11 @@ class LowPrecision:
     quantized: Quantized | None = None
     choice: Choice | None = None
     placement: Placement | None = None
+    alike: LowPrecision | None = None
     _moments: Mapping[str, Moments] = field(default_factory=dict)
+    _peaks: Mapping[str, Array] | None = None
+    _kept: tuple[str, ...] = ()
+    _biases: Mapping[str, Array] = field(default_factory=dict)
 
     def quantize(self, graph: Graph) -> Graph:
         """The pass: the graph with its tensors in 8 bits.
@@ -63,6 +69,8 @@ class LowPrecision:
                 can be computed in 8 bits.
         """
         options, path = self.options, self.options.path
+        if self.alike is not None:
+            return self._as_at_other_size(graph, self.alike)
         if options.equalise:
             graph = self._equalised(graph)
         if options.from_table:
@@ -81,6 +89,7 @@ class LowPrecision:
         if options.accuracy_drop is not None:
             self.choice = self._inside_budget(graph, options.accuracy_drop, kept)
             kept += self.choice.kept
+        self._kept = tuple(kept)
         self.quantized = self._quantized(graph, kept)
         if not self.quantized.tensors:
             raise MdlcError(
@@ -90,7 +99,17 @@ class LowPrecision:
             )
         if self._moments:
             assert self.inputs is not None
-            self.quantized = outputs_corrected(self.quantized, self.inputs, native, self.tell)
+            self._biases = output_errors(self.quantized, self.inputs, native, self.tell)
+            self.quantized = shifted(self.quantized, self._biases)
+        return self.quantized.graph
+
+    def _as_at_other_size(self, graph: Graph, other: LowPrecision) -> Graph:
+        """The graph with the ranges and integer weights that it has at another size."""
+        self.inputs, self.table, self._kept = other.inputs, other.table, other._kept
+        self.choice, self.placement, self._moments = other.choice, other.placement, other._moments
+        if self.options.equalise:
+            graph = self._balanced(graph, other._peaks)
+        self.quantized = shifted(self._quantized(graph, self._kept), other._biases)
         return self.quantized.graph
 
     def _input_set(self, graph: Graph) -> InputSet:
@@ -104,15 +123,20 @@ class LowPrecision:
     def _equalised(self, graph: Graph) -> Graph:
         """Weights with a scale a channel leave the values to be balanced, one that they share
         the weights."""
-        if self.options.per_tensor or self.options.from_table:
+        if not (self.options.per_tensor or self.options.from_table):
+            statistics = calibrate(graph, self._input_set(graph), native, self.tell)
+            self._peaks = {
+                key: found
+                for key in tensor_keys(graph).values()
+                if (found := statistics[key].peaks) is not None
+            }
+        return self._balanced(graph, self._peaks)
+
+    def _balanced(self, graph: Graph, peaks: Mapping[str, Array] | None) -> Graph:
+        if peaks is None:
             return equalise(graph)
-        statistics = calibrate(graph, self._input_set(graph), native, self.tell)
-        peaks = {
-            node: found
-            for node, key in tensor_keys(graph).items()
-            if (found := statistics[key].peaks) is not None
-        }
-        return equalise(graph, peaks)
+        keys = tensor_keys(graph).items()
+        return equalise(graph, {node: peaks[key] for node, key in keys if key in peaks})
 
     def _quantized(self, graph: Graph, keep_float: Sequence[str]) -> Quantized:
         assert self.table is not None

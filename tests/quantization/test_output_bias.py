@@ -14,7 +14,7 @@ from mdlc.passes.lower_quantized import lower_quantized
 from mdlc.passes.pipeline import random_inputs
 from mdlc.quantization.calibrate import calibrate, interpreted
 from mdlc.quantization.layers import assign
-from mdlc.quantization.output_bias import believed, last_products, outputs_corrected
+from mdlc.quantization.output_bias import believed, last_products, output_errors, shifted
 from mdlc.quantization.quantize import Quantized, quantize
 from mdlc.quantization.table import make_table
 from tests.passes.ir import graph
@@ -58,7 +58,7 @@ def mean_error(source: Graph, found: Graph) -> Array:
 def test_the_mean_output_is_that_of_the_float_network() -> None:
     source = graph(NET)
     before = narrow(source)
-    after = outputs_corrected(before, inputs_of(source), interpreted)
+    after = shifted(before, output_errors(before, inputs_of(source), interpreted))
     assert after.tensors.keys() == before.tensors.keys()
     assert set(after.tensors.values()) <= set(after.graph.order())
     plain, corrected = (np.linalg.norm(mean_error(source, q.graph)) for q in (before, after))
