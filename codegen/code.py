@@ -104,6 +104,33 @@ def offset(base: str, *loops: tuple[int, str, int], fixed: int = 0, own: int = 0
     return Pointer(base, terms, fixed, own)
 
 
+def counted_loop(
+    variable: str, first: int, end: int, step: int = 1
+) -> tuple[str, tuple[int | tuple[int, str]]]:
+    """The head of a loop, in which a brace is open, and its variable as a term of `advanced`.
+
+    One trip is no loop, and the variable a number.
+    """
+    if end - first <= step:
+        return "{", (first,)
+    by = f"++{variable}" if step == 1 else f"{variable} += {step}"
+    return f"for (int {variable} = {first}; {variable} < {end}; {by}) {{", ((1, variable),)
+
+
+def advanced(base: str, *terms: int | tuple[int, str]) -> str:
+    """`base` plus elements: a fixed number, or (count, step), a step being a C++ name.
+
+    Nothing stands for terms of 0, nor for a factor of 1.
+    """
+    moves = [times(*term) if isinstance(term, tuple) else str(term) for term in terms]
+    return " + ".join([base, *(move for move in moves if move != "0")])
+
+
+def times(count: int, step: str) -> str:
+    """count * step, for a C++ name."""
+    return f"{count} * {step}" if count > 1 else step if count else "0"
+
+
 Value = str | int | Pointer
 
 

@@ -6,6 +6,9 @@ from functools import cache
 
 import jinja2
 
+from mdlc.codegen.code import advanced
+from mdlc.compiler.words import counted
+
 
 def _prefix(text: str, before: str) -> str:
     """Filter: `before` in front of the text."""
@@ -27,6 +30,7 @@ def _environment() -> jinja2.Environment:
         keep_trailing_newline=True,
         autoescape=False,
     )
+    environment.globals.update(advanced=advanced, counted=counted)
     environment.filters["prefix"] = _prefix
     environment.filters["numbered"] = _numbered
     return environment

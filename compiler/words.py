@@ -41,6 +41,18 @@ def in_words(op: Any, size: str = "") -> str:
     return ", ".join([f"{head} {size}".rstrip(), *words])
 
 
+def counted(count: int, noun: str) -> str:
+    """1 pixel, 2 pixels."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def work(macs: int) -> str:
+    """How many multiply-adds a layer or network has."""
+    if macs < 100_000:
+        return f"{macs:,} multiply-add{'' if macs == 1 else 's'}"
+    return f"{macs / 1e6:.2f} million multiply-adds"
+
+
 def attributes(what: Any) -> Iterator[str]:
     """The attributes of an operator, or of a part of one, that differ from their defaults."""
     for field in dataclasses.fields(what):
@@ -76,8 +88,13 @@ def _value(name: str, value: Any) -> str:
             return _value(name, value[0])
         if name in ("stride", "dilation"):
             return "x".join(map(str, value))
-        listed = ", ".join(_value("", each) for each in value)
-        if name == "pads" and len(value) == 4:
-            return f"({listed}) at top, left, bottom, right"
-        return f"({listed})"
+        each = [_value("", element) for element in value]
+        if name in ("shape", "sizes"):
+            return "x".join(map(str, value)) or "scalar"
+        listed = " and ".join(filter(None, [", ".join(each[:-1]), *each[-1:]]))
+        return (
+            f"{listed} at top, left, bottom, right"
+            if name == "pads" and len(value) == 4
+            else listed
+        )
     return str(value)

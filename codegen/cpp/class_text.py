@@ -12,6 +12,7 @@ from mdlc.codegen.cpp.format import COLUMNS, format_cpp
 from mdlc.codegen.plan.plan import Plan, Port, State
 from mdlc.codegen.tiles.stored import STORED_NAMES
 from mdlc.compiler.types import DType, Layout, TensorType
+from mdlc.compiler.words import counted
 
 MAT_TYPES = {
     DType.F32: "kFloat32",
@@ -111,27 +112,23 @@ def memory_order(tensor: TensorType) -> str:
     """How a tensor's elements follow each other in memory, in words."""
     lengths = [length for length in tensor.physical_shape if length != 1]
     if len(lengths) <= 1:
-        return _counted(tensor.size, "value")
+        return counted(tensor.size, "value")
     if tensor.rank != 4:
         return f"{'x'.join(map(str, tensor.physical_shape))} as in ONNX, the last axis contiguous"
     images, channels, height, width = tensor.shape
     if channels == 1:
-        one = f"{_counted(height, 'row')} of {_counted(width, 'value')}"
+        one = f"{counted(height, 'row')} of {counted(width, 'value')}"
     elif tensor.layout is Layout.NHWC:
         one = (
-            f"{_counted(height, 'row')} of {_counted(width, 'pixel')}, "
+            f"{counted(height, 'row')} of {counted(width, 'pixel')}, "
             f"each {channels} channels side by side"
         )
     else:
         one = (
             f"{channels} planes one after the other, "
-            f"each {_counted(height, 'row')} of {_counted(width, 'value')}"
+            f"each {counted(height, 'row')} of {counted(width, 'value')}"
         )
     return one if images == 1 else f"{images} images one after the other, each {one}"
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def example(plan: Plan, weights: str, answer: AnswerCode | None = None) -> list[str]:

@@ -36,6 +36,7 @@ from mdlc.codegen.plan.arena import lower_bound
 from mdlc.codegen.plan.plan import ALIGNMENT, CLASS_MEMBERS, SOURCE_NAMES, Plan, Port
 from mdlc.codegen.templates import render
 from mdlc.compiler.types import DType
+from mdlc.compiler.words import counted, work
 
 
 @dataclass(frozen=True)
@@ -343,13 +344,13 @@ def _manual(plan: Plan, info: Info, embed: bool) -> list[str]:
         ("SHA-256", info.sha256),
         ("command", info.command),
         ("target", f"{plan.isa.name} ({plan.isa.description})"),
-        ("work", f"{plan.macs / 1e6:.2f} million multiply-adds, {len(plan.steps)} layers"),
+        ("work", f"{work(plan.macs)}, {counted(len(plan.steps), 'layer')}"),
         *([("precision", _precision_line(plan))] if plan.precision != "fp32" else []),
         *([("threads", f"1 to {plan.threads}")] if plan.threads > 1 else []),
         (
             "memory",
-            f"{plan.working_bytes} bytes of working memory, "
-            f"{plan.weight_bytes} bytes of weights{' (embedded)' if embed else ''}",
+            f"{counted(plan.working_bytes, 'byte')} of working memory, "
+            f"{counted(plan.weight_bytes, 'byte')} of weights{' (embedded)' if embed else ''}",
         ),
         *([("stored", _stored(plan))] if plan.encoded else []),
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from mdlc.codegen.cpp.class_text import quoted, shape_text
 from mdlc.codegen.kernel import Step
 from mdlc.compiler.op import Op
-from mdlc.compiler.words import attributes, in_words
+from mdlc.compiler.words import attributes, in_words, work
 
 
 def describe(step: Step) -> str:
@@ -16,7 +16,7 @@ def describe(step: Step) -> str:
     parts.append(f"{shape_text(first)} -> {shape_text(node.type)}")
     macs = node.op.cost([source.type for source in node.inputs], node.type).macs
     if macs >= 5000:
-        parts.append(f"{macs / 1e6:.2f} million multiply-adds")
+        parts.append(work(macs))
     schedule = str(step.schedule)
     how = step.kernel.name
     if schedule != how:

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from mdlc.codegen.code import Microkernel
+from mdlc.codegen.code import Microkernel, advanced
 from mdlc.codegen.isa.int8_panels import BytePanels
 from mdlc.codegen.isa.int8_result import OutputStage
 from mdlc.compiler.fixed_point import limits
@@ -163,7 +163,7 @@ class DepthwiseForm(ABC):
                 used = not part or v * lanes < part
                 if name == "bias" or (self.keeps_scale and used):
                     offset = (v * len(fields) + index) * lanes
-                    where = f"scale + {offset}" if offset else "scale"
+                    where = advanced("scale", offset)
                     yield f"const auto {name}{v} = {self.load.format(where)};"
 
     @abstractmethod
@@ -338,7 +338,7 @@ def _scalar_store(
     lines = []
     for v, value in enumerate(values):
         call = f"bound_{kind}({value}, {zero}, {low}, {high})"
-        lines.append(f"*({where}{f' + {v}' if v else ''}) = {call};")
+        lines.append(f"*({advanced(where, v)}) = {call};")
     return lines, [scalar_bound(kind)]
 
 
@@ -355,7 +355,7 @@ def _scalar_sums(
     lines = [f"constexpr int kStart = {SUM_START};"]
     for v, value in enumerate(values):
         first = f"{bound.name}({value}, kZero, kLow, kHigh)"
-        second = f"*({other}{f' + {v}' if v else ''})"
+        second = f"*({advanced(other, v)})"
         lines.append(f"const std::int32_t sum{v} = "
                      f"({first} * kMa + {second} * kMb + kStart) >> kShift;")  # fmt: skip
     names = [f"sum{v}" for v in range(len(values))]

@@ -121,13 +121,13 @@ class OutputStage:
             text = f"max({text}, kSumLow)" if low else text
             return f"min({text}, kSumHigh)" if high else text
         zero = (
-            "zero"
+            "+ zero"
             if self.zero_point_folded
-            else "-128"
+            else "- 128"
             if self.narrowing_adds_zero_point
-            else "kZero"
+            else "+ kZero"
         )
-        text = f"rescale({total}) + {zero}"
+        text = f"rescale({total}) {zero}"
         low, high = self.bounded
         text = f"max({text}, kLow)" if low else text
         return f"min({text}, kHigh)" if high else text

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mdlc.codegen.code import C_TYPES, Function
+from mdlc.codegen.code import C_TYPES, Function, times
 from mdlc.codegen.gemm.strides import joined, logical_strides, nest, pointer
 from mdlc.codegen.isa.base import KernelIsa
 from mdlc.codegen.kernel import Kernel, Schedule, Step
@@ -41,17 +41,21 @@ class ArgReduceKernel(Kernel):
         )
         stride = x_strides[op.axis]
         compare = (">" if op.kind == "max" else "<") + ("=" if op.last else "")
-        at = f"row[i * {stride}]" if stride != 1 else "row[i]"
-        body = f"""const {kind}* row = {pointer("x", dims, 0)};
+        at = f"row[{times(stride, 'i')}]"
+        # No loop of one trip or none.
+        length = source.shape[op.axis]
+        head = f"for (int i = 1; i < {length}; ++i)" if length > 2 else "const int i = 1;"
+        search = f"""const {kind}* row = {pointer("x", dims, 0)};
 {kind} best = row[0];
 int where = 0;
-for (int i = 1; i < {source.shape[op.axis]}; ++i) {{
+{head} {{
 if ({at} {compare} best) {{
 best = {at};
 where = i;
 }}
 }}
 *({pointer("y", dims, 1)}) = where;"""
+        body = search if length > 1 else f"*({pointer('y', dims, 1)}) = 0;"
         shape = "x".join(map(str, source.physical_shape))
         name = f"arg{op.kind}_{shape}_axis{source.physical_axis(op.axis)}"
         loops = nest([dim.count for dim in dims], body)

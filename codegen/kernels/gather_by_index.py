@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from mdlc.codegen.code import C_TYPES, Body, Function
+from mdlc.codegen.code import C_TYPES, Body, Function, times
 from mdlc.codegen.gemm.strides import Dim, joined, logical_strides, nest, pointer
 from mdlc.codegen.isa.base import KernelIsa
 from mdlc.codegen.kernel import Kernel, Schedule, Step, View
@@ -83,7 +83,7 @@ def _slices(op: GatherND, x: TensorType, indices: TensorType) -> Body:
     for k in range(depth):
         step = math.prod(x.shape[batch + k + 1 :])
         at = f"nearest_index(index[{k}], {x.shape[batch + k]})"
-        of.append(at if step == 1 else f"{at} * {step}")
+        of.append(times(step, at))
     body = (
         f"const {C_TYPES[indices.dtype]}* index = {pointer('indices', dims, 0)};\n"
         f"std::memcpy({pointer('y', dims, 2)}, {' + '.join(of)}, {inner * x.dtype.size});"

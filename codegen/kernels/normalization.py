@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from mdlc.codegen.code import Function
+from mdlc.codegen.code import Function, times
 from mdlc.codegen.gemm.strides import logical_strides, nest
 from mdlc.codegen.isa.base import KernelIsa
 from mdlc.codegen.kernel import Kernel, Schedule, Step
@@ -65,14 +65,15 @@ class NormalizationKernel(Kernel):
             loops = [shape[0], shape[1]]
             spatial = [d for d in zip(shape[2:], strides[2:], strict=True) if d[0] > 1]
             first = " + ".join(
-                [f"i0 * {strides[0]}"] * (shape[0] > 1) + [f"i1 * {strides[1]}"] * (shape[1] > 1)
+                [times(strides[0], "i0")] * (shape[0] > 1)
+                + [times(strides[1], "i1")] * (shape[1] > 1)
             )
             count = math.prod(shape[2:])
             scale, bias = ("scale[i1]", "bias[i1]") if shape[1] > 1 else ("scale[0]", "bias[0]")
             opened = [
                 f"for (int j{k} = 0; j{k} < {n}; ++j{k}) {{" for k, (n, _) in enumerate(spatial)
             ]
-            index = " + ".join(f"j{k} * {s}" for k, (_, s) in enumerate(spatial)) or "0"
+            index = " + ".join(times(s, f"j{k}") for k, (_, s) in enumerate(spatial)) or "0"
         else:
             assert isinstance(op, LayerNormalization)
             count = op.row(shape)

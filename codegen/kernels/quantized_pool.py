@@ -20,6 +20,7 @@ from mdlc.compiler.ops.max_pool2d import MaxPool2D
 from mdlc.compiler.ops.quantized_average_pool2d import QuantizedAveragePool2D
 from mdlc.compiler.types import Array, DType
 from mdlc.compiler.window import Window
+from mdlc.compiler.words import counted
 
 BYTES = (DType.I8, DType.U8)
 _AT = "x + c + row * kRowStep + column * kColumnStep"
@@ -183,7 +184,8 @@ def _max_row(isa: KernelIsa, kind: DType) -> Microkernel:
         body += f"{spell[f'put_bytes_{name}'].format('y + c', 'acc')};\n"
     name = f"maxpool_{kind.value}_{isa.suffix}"
     text = (
-        f"// y[c] = max of x[row][column][c] over the window, {lanes} channels at a time.\n"
+        f"// y[c] = max of x[row][column][c] over the window, {counted(lanes, 'channel')} at a "
+        "time.\n"
         f"template <{', '.join(f'int {p}' for p in _PARAMETERS)}>\n"
         f"inline void {name}(const {c_type}* x, {c_type}* y) {{\n"
         f"{_channels(lanes, body, scalar)}\n}}\n"
@@ -209,7 +211,7 @@ def _average_row(isa: KernelIsa, stage: OutputStage) -> Microkernel:
     parameters = ", ".join(f"int {p}" for p in [*_PARAMETERS, *stage.parameters])
     text = (
         f"// y[c] = {stage.formula('scale[0] + sum of x[row][column][c]')} over the window,\n"
-        f"// {lanes} channels at a time.\ntemplate <{parameters}>\n"
+        f"// {counted(lanes, 'channel')} at a time.\ntemplate <{parameters}>\n"
         f"inline void {name}(const {C_TYPES[stage.source]}* x, const std::int32_t* scale, "
         f"{C_TYPES[stage.target]}* y) {{\n{setup}{_channels(lanes, body, scalar)}\n}}\n"
     )

@@ -27,6 +27,7 @@ from mdlc.codegen.code import (
     Statement,
     Value,
     Variable,
+    advanced,
     offset,
 )
 from mdlc.codegen.isa.base import KernelIsa
@@ -38,6 +39,7 @@ from mdlc.compiler.expr import Expr, input_, maximum, minimum
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.recurrent import Recurrent
 from mdlc.compiler.types import Array, DType
+from mdlc.compiler.words import counted
 
 _FMA_LATENCY = 4.0  # cycles until a sum can be added to again, on all cores of today
 
@@ -233,7 +235,8 @@ class _Emit:
             loop_cases("tile", cases, shared=True),
             comment=[
                 op.words,
-                f"{self.count} steps of {self.batch} sequences, {self.hidden} units, "
+                f"{counted(self.count, 'step')} of {counted(self.batch, 'sequence')}, "
+                f"{counted(self.hidden, 'unit')}, "
                 f"{self.rows} x {self.vectors * self.isa.lanes} at once.",
             ],
             inputs=runtime,
@@ -448,11 +451,7 @@ def unit_microkernel(
         return partial.spell(pointer, value)
 
     def at(base: str, row: int, v: int, width: int = 1, gate: int = 0) -> str:
-        terms = [base]
-        terms += [f"{row * width} * kHidden" if row * width > 1 else "kHidden"] if row else []
-        terms += [f"{gate} * kHidden" if gate > 1 else "kHidden"] if gate else []
-        terms += [str(v * lanes)] if v else []
-        return " + ".join(terms)
+        return advanced(base, (row * width + gate, "kHidden"), v * lanes)
 
     places = [(r, v) for r in range(rows) for v in range(vectors)]
     reads = "reset" if phase.reads == "reset" else "h"
@@ -470,7 +469,7 @@ def unit_microkernel(
     ]
     for v in range(vectors):
         for gate in range(gates):
-            weight = isa.load(f"weights + {(gate * vectors + v) * lanes}")
+            weight = isa.load(advanced("weights", (gate * vectors + v) * lanes))
             if rows > 1:
                 lines.append(f"const {isa.vector} w{gate}{v} = {weight};")
                 weight = f"w{gate}{v}"
@@ -516,7 +515,7 @@ def unit_microkernel(
         parameters[3] = "const float* units"
     text = (
         f"// {_COMMENTS[phase.name]}\n"
-        f"// {rows} sequence{'s' if rows > 1 else ''}, {vectors * lanes} units"
+        f"// {counted(rows, 'sequence')}, {counted(vectors * lanes, 'unit')}"
         f"{f' of which the last {lanes} are {part}' if part else ''}. p: products with the input, "
         "gate by gate;\n// weights: [previous output][gate][unit]; c: the cell state.\n"
         "template <int kHidden>\n"

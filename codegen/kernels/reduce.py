@@ -5,7 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from mdlc.codegen.code import C_TYPES, Body, Function, Microkernel, Statement
+from mdlc.codegen.code import (
+    C_TYPES,
+    Body,
+    Function,
+    Microkernel,
+    Statement,
+    advanced,
+    counted_loop,
+)
 from mdlc.codegen.gemm.strides import Dim, joined, logical_strides, nest, pointer
 from mdlc.codegen.isa.base import KernelIsa
 from mdlc.codegen.isa.dialect import Dialect
@@ -165,8 +173,11 @@ class ReduceKernel(Kernel):
         loops = [dim.count for dim in reduced]
         shift = [Dim(d.count, (d.strides[0],)) for d in reduced]
 
-        def part(target: Dialect, head: str) -> list[Statement]:
-            row = pointer("row + c", shift, 0, first=len(outer))
+        def part(target: Dialect, first: int, end: int) -> list[Statement]:
+            """The channels from `first` on, in vectors of a dialect."""
+            head, at = counted_loop("c", first, end, target.lanes)
+            row = pointer(advanced("row", *at), shift, 0, first=len(outer))
+            out = advanced("out", *at)
             update = f"acc = {_update(kind, target, target.load(row))};"
             inside = nest(loops, update, first=len(outer))
             if target.lanes == 1:
@@ -183,17 +194,16 @@ class ReduceKernel(Kernel):
                 store = (
                     f"float lanes[{target.lanes}];\n{target.store('lanes', 'acc')};\n"
                     f"for (int i = 0; i < {target.lanes}; ++i) {{\n"
-                    f"out[c + i] = {kind.after.format('lanes[i]', count)};\n}}"
+                    f"({out})[i] = {kind.after.format('lanes[i]', count)};\n}}"
                 )
             else:
-                store = f"{target.store('out + c', value)};"
+                store = f"{target.store(out, value)};"
             return [head, f"{target.vector} acc = {target.set1(start)};", *inside, store, "}"]
 
         full = inner.count // isa.lanes * isa.lanes
-        head = f"for (int c = 0; c < {full}; c += {isa.lanes}) {{"
-        parts = part(isa, head)
+        parts = part(isa, 0, full)
         if full < inner.count:
-            parts += part(SCALAR, f"for (int c = {full}; c < {inner.count}; ++c) {{")
+            parts += part(SCALAR, full, inner.count)
         row = f"const float* row = {pointer('x', outer, 0)};"
         out = f"float* out = {pointer('y', outer, 1)};"
         return nest([dim.count for dim in outer], row, out, parts)
@@ -207,10 +217,8 @@ class ReduceKernel(Kernel):
         shift = [Dim(d.count, (d.strides[0],)) for d in outer]
         row = pointer("row", shift, 0, first=len(kept))
         full = inner.count // isa.lanes * isa.lanes
-        loop = (
-            f"for (int i = 0; i < {full}; i += {isa.lanes}) {{\n"
-            f"acc = {_update(kind, isa, isa.load(f'{row} + i'))};\n}}"
-        )
+        head, at = counted_loop("i", 0, full, isa.lanes)
+        loop = f"{head}\nacc = {_update(kind, isa, isa.load(advanced(str(row), *at)))};\n}}"
         combined = lanes_combined(isa, kind.combine, "acc")
         lines: list[Statement] = [
             f"const float* row = {pointer('x', kept, 0)};",
@@ -219,9 +227,10 @@ class ReduceKernel(Kernel):
             f"float total = {combined};",
         ]
         if full < inner.count:
-            update = _update(kind, SCALAR, f"({row})[i]", "total")
-            rest = f"for (int i = {full}; i < {inner.count}; ++i) {{\ntotal = {update};\n}}"
-            lines += nest([dim.count for dim in outer], rest, first=len(kept))
+            head, at = counted_loop("i", full, inner.count)
+            update = _update(kind, SCALAR, f"*({advanced(str(row), *at)})", "total")
+            tail = f"{head}\ntotal = {update};\n}}"
+            lines += nest([dim.count for dim in outer], tail, first=len(kept))
         lines.append(f"*({pointer('y', kept, 1)}) = {kind.after.format('total', count)};")
         return nest([dim.count for dim in kept], lines, shared=True)
 

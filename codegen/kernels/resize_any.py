@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from mdlc.codegen.code import C_TYPES, Function
+from mdlc.codegen.code import C_TYPES, Function, advanced, times
 from mdlc.codegen.gemm.strides import Dim, logical_strides, nest, pointer
 from mdlc.codegen.isa.base import KernelIsa
 from mdlc.codegen.kernel import Kernel, Schedule, Step
@@ -85,12 +85,13 @@ class ResizeAnyKernel(Kernel):
         outside = []
         for axis in axes:
             width = taps[axis][0].shape[1]
-            row = f"{variable[axis]} * {width}" if node.shape[axis] > 1 else "0"
+            row = times(width, variable[axis]) if node.shape[axis] > 1 else ""
             for t in range(width):
-                lines.append(f"const int at{axis}_{t} = index{axis}[{row} + {t}];")
+                place = advanced(row, t) if row else str(t)
+                lines.append(f"const int at{axis}_{t} = index{axis}[{place}];")
                 if width > 1:
                     kind = "double" if source.dtype is DType.F64 else "float"
-                    lines.append(f"const {kind} w{axis}_{t} = weight{axis}[{row} + {t}];")
+                    lines.append(f"const {kind} w{axis}_{t} = weight{axis}[{place}];")
             if (taps[axis][0] < 0).any():
                 outside.append(f"at{axis}_0 < 0")
         channel = "c" if count > 1 else ""
@@ -108,7 +109,7 @@ class ResizeAnyKernel(Kernel):
         return step.function(
             f"resize_{op.mode}_{shape}_to_{target}_{source.dtype.value}",
             nest([dim.count for dim in dims], "\n".join(lines), shared=True),
-            comment=[f"{op}"],
+            comment=[op.words],
             includes=("cmath", "cstdint", *limits),
         )
 

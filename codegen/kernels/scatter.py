@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from mdlc.codegen.code import C_TYPES, Body, Function
+from mdlc.codegen.code import C_TYPES, Body, Function, advanced, times
 from mdlc.codegen.gemm.strides import joined, logical_strides, nest, pointer
 from mdlc.codegen.isa.base import KernelIsa
 from mdlc.codegen.kernel import Kernel, Schedule, Step, View
@@ -96,12 +96,12 @@ def _slices(op: ScatterND, node: Node) -> Body:
     count, inner = math.prod(indices.shape[:-1]), math.prod(x.shape[depth:])
     lines, terms = [], []
     for k in range(depth):
-        index = f"indices[i0 * {depth} + {k}]" if count > 1 else f"indices[{k}]"
-        lines.append(f"const std::int64_t at{k} = index_or_none({index}, {x.shape[k]});")
+        index = advanced(times(depth, "i0"), k) if count > 1 else str(k)
+        lines.append(f"const std::int64_t at{k} = index_or_none(indices[{index}], {x.shape[k]});")
         step = math.prod(x.shape[k + 1 :])
-        terms.append(f"at{k}" if step == 1 else f"at{k} * {step}")
+        terms.append(times(step, f"at{k}"))
     kind = C_TYPES[x.dtype]
-    of = f"updates + i0 * {inner}" if count > 1 else "updates"
+    of = f"updates + {times(inner, 'i0')}" if count > 1 else "updates"
     to = " + ".join(["y", *terms])
     if op.reduction == "none":
         write = f"std::memcpy({to}, {of}, {inner * x.dtype.size});"

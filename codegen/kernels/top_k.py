@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mdlc.codegen.code import C_TYPES, Call, Function, Microkernel
+from mdlc.codegen.code import C_TYPES, Call, Function, Loop, Microkernel, Variable, times
 from mdlc.codegen.gemm.strides import joined, logical_strides, nest, pointer
 from mdlc.codegen.isa.base import KernelIsa
 from mdlc.codegen.kernel import Kernel, Schedule, Step
@@ -65,9 +65,10 @@ class TopKKernel(Kernel):
         numbers = (kind, length, op.count, x_strides[op.axis], largest)
         call = Call(select, (pointer("x", dims, 0), "order"), numbers)
         copy = (
-            f"std::int64_t* to = {pointer('y', dims, 1)};\n"
-            f"for (int i = 0; i < {op.count}; ++i) to[{'i' if stride == 1 else f'i * {stride}'}] = "
-            "order[i];"
+            Variable("std::int64_t*", "to", pointer("y", dims, 1)),
+            Loop("i", op.count, (f"to[{times(stride, 'i')}] = order[i];",))
+            if op.count > 1
+            else "to[0] = order[0];",
         )
         shape = "x".join(map(str, source.physical_shape))
         name = f"top{op.count}_{shape}_axis{source.physical_axis(op.axis)}_{source.dtype.value}"

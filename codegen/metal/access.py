@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from mdlc.codegen.metal.image import LANES, Image
@@ -36,7 +35,7 @@ def read(texture: str, source: Image, at: Sequence[Index], own: Image) -> str:
         own: the image over which the grid runs.
     """
     image, row, column, channel = at
-    moved = any(_uses_channel(index) for index in (image, row, column))
+    moved = any(index.uses(CHANNEL) for index in (image, row, column))
     if not moved:
         pixel = pixel_at(column, row)
         start = _shift(channel)
@@ -47,7 +46,7 @@ def read(texture: str, source: Image, at: Sequence[Index], own: Image) -> str:
                 where = Index("position.z", own.layers) + source.first
             if own.slices * LANES <= source.channels - start + LANES - 1:
                 return f"{texture}.read({pixel}, {where})"
-        if not _uses_channel(channel):
+        if not channel.uses(CHANNEL):
             where = source.layer(image, channel // LANES)
             lane = channel % LANES
             texel = f"{texture}.read({pixel}, {where})"
@@ -85,25 +84,21 @@ def lane_channel(own: Image, lane: int) -> Index | None:
     channel = slice_of(own) * LANES + lane
     over = own.channels % LANES
     if over and lane >= over:
-        return Index(f"min({channel}, {own.channels - 1}u)", own.channels)
-    return Index(channel.text, min(channel.count, own.channels))
+        return channel.at_most(own.channels - 1)
+    return channel.below(own.channels)
 
 
 def substitute(index: Index, channel: Index) -> Index:
     """An expression on `c` for one channel."""
-    if not _uses_channel(index):
-        return index
-    text = re.sub(rf"\b{CHANNEL}\b", lambda _: channel.factor, index.text)
-    if index.text == CHANNEL:
-        return Index(channel.text, min(channel.count, index.count))
-    return Index(text, index.count)
-
-
-def _uses_channel(index: Index) -> bool:
-    return index.count > 1 and re.search(rf"\b{CHANNEL}\b", index.text) is not None
+    return index.with_variables({CHANNEL: channel}) if index.uses(CHANNEL) else index
 
 
 def _shift(channel: Index) -> int | None:
     """k where the expression is c + k."""
-    found = re.fullmatch(rf"{CHANNEL}(?: \+ (\d+))?", channel.text)
-    return int(found[1] or 0) if found and channel.count > 1 else None
+    if not channel.uses(CHANNEL):
+        return None
+    if channel.text == CHANNEL:
+        return 0
+    if channel.make is Index.__add__ and channel.parts[0].text == CHANNEL:
+        return channel.parts[1].fixed
+    return None

@@ -34,6 +34,7 @@ from mdlc.codegen.plan import lowering, weights_file
 from mdlc.codegen.plan.plan import Plan, Port
 from mdlc.codegen.templates import render
 from mdlc.compiler.types import DType
+from mdlc.compiler.words import counted, work
 
 
 @dataclass(frozen=True)
@@ -428,7 +429,7 @@ def _manual(plan: Plan, info: Info) -> list[str]:
         ("SHA-256", info.sha256),
         ("command", info.command),
         ("target", f"{plan.backend.name} ({plan.backend.description})"),
-        ("work", f"{plan.macs / 1e6:.2f} million multiply-adds, {len(plan.steps)} layers"),
+        ("work", f"{work(plan.macs)}, {counted(len(plan.steps), 'layer')}"),
         (
             "memory",
             f"about {plan.arena_bytes} bytes of textures, {plan.weight_bytes} bytes of weights",

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True)
 class Index:
-    """An unsigned expression and the number of values that it can have (0 .. count - 1)."""
+    """An unsigned expression and the number of values that it can have (0 .. count - 1).
+
+    Attributes:
+        text: the name of a variable, or the expression as it is written.
+        parts: what it was made of; none for a variable or a number.
+        make: the operation that made it, to be done again where a variable is replaced.
+    """
 
     text: str
     count: int
+    parts: tuple[Index, ...] = field(default=(), compare=False)
+    make: Callable[..., Index] | None = field(default=None, compare=False)
 
     @staticmethod
     def of(value: int) -> Index:
@@ -34,21 +41,30 @@ class Index:
             return self
         if self.fixed == 0:
             return other
-        return Index(f"{self.text} + {other.text}", self.count + other.count - 1)
+        count = self.count + other.count - 1
+        return Index(f"{self.text} + {other.text}", count, (self, other), Index.__add__)
 
     def __sub__(self, other: int) -> Index:
         if other == 0:
             return self
         if self.fixed is not None:
             return Index.of(self.fixed - other)
-        return Index(f"{self.text} - {other}", max(self.count - other, 1))
+        count = max(self.count - other, 1)
+        return Index(f"{self.text} - {other}", count, (self,), lambda index: index - other)
 
-    def __mul__(self, factor: int) -> Index:
+    def __rsub__(self, other: int) -> Index:
+        """A number, no smaller than the index can be, minus it."""
         if self.fixed is not None:
-            return Index.of(self.fixed * factor)
-        if factor == 1:
+            return Index.of(other - self.fixed)
+        return Index(f"{other} - {self.factor}", other + 1, (self,), lambda index: other - index)
+
+    def __mul__(self, by: int) -> Index:
+        if self.fixed is not None:
+            return Index.of(self.fixed * by)
+        if by == 1:
             return self
-        return Index(f"{_factor(self.text)} * {factor}", (self.count - 1) * factor + 1)
+        count = (self.count - 1) * by + 1
+        return Index(f"{self.factor} * {by}", count, (self,), lambda index: index * by)
 
     def __floordiv__(self, by: int) -> Index:
         if self.fixed is not None:
@@ -57,7 +73,8 @@ class Index:
             return self
         if self.count <= by:
             return Index.of(0)
-        return Index(f"{_factor(self.text)} / {by}", (self.count - 1) // by + 1)
+        count = (self.count - 1) // by + 1
+        return Index(f"{self.factor} / {by}", count, (self,), lambda index: index // by)
 
     def __mod__(self, by: int) -> Index:
         if self.fixed is not None:
@@ -66,7 +83,35 @@ class Index:
             return Index.of(0)
         if self.count <= by:
             return self
-        return Index(f"{_factor(self.text)} % {by}", by)
+        return Index(f"{self.factor} % {by}", by, (self,), lambda index: index % by)
+
+    def at_most(self, most: int) -> Index:
+        """The index, or a number where that is smaller."""
+        if self.count - 1 <= most:
+            return self
+        return Index(f"min({self}, {most}u)", most + 1, (self,), lambda index: index.at_most(most))
+
+    def below(self, count: int) -> Index:
+        """The same expression where it is known to be smaller than `count`."""
+        if self.count <= count:
+            return self
+        return replace(self, count=count)
+
+    def uses(self, variable: str) -> bool:
+        """Whether the value depends on a variable."""
+        if self.count == 1:
+            return False
+        return self.text == variable or any(part.uses(variable) for part in self.parts)
+
+    def with_variables(self, values: Mapping[str, Index]) -> Index:
+        """The expression for other indices in the place of variables."""
+        if self.make is None:
+            return values.get(self.text, self).below(self.count)
+        return self.make(*(part.with_variables(values) for part in self.parts)).below(self.count)
+
+    def behind(self, pointer: str) -> str:
+        """A pointer to the element at this index."""
+        return pointer if self.fixed == 0 else f"{pointer} + {self}"
 
     def __str__(self) -> str:
         return "0" if self.count == 1 else self.text
@@ -74,11 +119,8 @@ class Index:
     @property
     def factor(self) -> str:
         """The text as an operand of any operator."""
-        return _factor(str(self))
-
-
-def _factor(text: str) -> str:
-    return text if re.fullmatch(r"[\w.]+(\[\w+\])?", text) else f"({text})"
+        text = str(self)
+        return f"({text})" if self.make is not None and text == self.text else text
 
 
 def flat(indices: Sequence[Index], shape: Sequence[int]) -> Index:

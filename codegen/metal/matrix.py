@@ -71,14 +71,14 @@ def _code(step: Step, shape: Shape, channels: int, block: int) -> ComputeCode:
         for c in range(columns)
     ]
     slices = block // LANES
+    slice_ = Index("k", shape.inputs) // LANES + Index("i", PIXELS * slices) % slices
     lines += [
         f"for (uint k = 0; k < {depth}; k += {block}) {{",
         f"for (uint i = lane; i < {PIXELS * slices}; i += {THREADS}) {{",
         f"const uint pixel = first + i / {slices};",
         "half4 texel = half4(0.0h);",
         f"if (pixel < {pixels}) {{",
-        f"texel = x.read({_spot('pixel', y.width)}, "
-        f"{x.layer(image, Index(f'k / {LANES} + i % {slices}', x.slices))});",
+        f"texel = x.read({_spot('pixel', y.width)}, {x.layer(image, slice_)});",
         "}",
         "texels[i] = texel;",
         "}",

@@ -36,11 +36,11 @@ _CAMERA = (
 
 
 def _start(image: Image) -> str:
-    """The element at which a thread's four channels begin in the caller's memory."""
+    """A pointer to where a thread's four channels begin in the caller's `pixels`."""
     at, slice_ = place(image)
     pixel = [at, Index("position.y", image.height), Index("position.x", image.width)]
     pixels = flat(pixel, (image.images, image.height, image.width))
-    return str(pixels * image.channels + slice_ * LANES)
+    return (pixels * image.channels + slice_ * LANES).behind("pixels")
 
 
 def _lanes(image: Image, statement: str) -> str:
@@ -65,7 +65,7 @@ def reader(port: Port) -> ComputeCode:
     head = declaration(name, [(element, "write", "y")], [(f"device const {kind}", "pixels")])
     text = (
         f"// Channels side by side to slices of four: {image.label}.\n{head} {{\n{guard(grid)}"
-        f"device const {kind}* from = pixels + {_start(image)};\n"
+        f"device const {kind}* from = {_start(image)};\n"
         f"{element}4 value = {element}4(0);\n"
         + _lanes(image, f"value.{{1}} = {element}(from[{{0}}]);")
         + f"\ny.write(value, position.xy, {layer(image)});\n}}\n"
@@ -83,7 +83,7 @@ def writer(port: Port) -> ComputeCode:
     text = (
         f"// Slices of four to channels side by side: {image.label}.\n{head} {{\n{guard(grid)}"
         f"const {image.element}4 value = x.read(position.xy, {layer(image)});\n"
-        f"device {kind}* to = pixels + {_start(image)};\n"
+        f"device {kind}* to = {_start(image)};\n"
         + _lanes(image, f"to[{{0}}] = {kind}(value.{{1}});")
         + "\n}\n"
     )

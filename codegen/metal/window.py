@@ -104,9 +104,7 @@ class Shape:
         per_out, per_in = self.outputs // self.groups, self.inputs // self.groups
         first = slice_ * LANES // per_out * per_in // LANES
         most = self.in_slices - self.depth
-        if first.fixed is not None or first.count - 1 <= most:
-            return first
-        return Index(f"min({first}, {most}u)", most + 1)
+        return first if first.fixed is not None else first.at_most(most)
 
     def dense_weights(self, w: Array) -> Array:
         """[M, C/groups, kH, kW] as [M to fours, kH, kW, depth * 4]: zeros outside the group."""
@@ -172,6 +170,11 @@ def tiles(shape: Shape, channels: Sequence[int]) -> list[tuple[int, int]]:
     return found
 
 
+def _signed(value: float) -> str:
+    """A summand."""
+    return f"{'-' if value < 0 else '+'} {abs(value)}f"
+
+
 def reads(
     shape: Shape, x: Image, column: Index, ky: Index, layer: Index, pixels: int, sums: str
 ) -> list[str]:
@@ -181,8 +184,8 @@ def reads(
     left = column * shape.stride[1]
     over = shape.out[1] % pixels != 0
     if shape.padded:
-        lines.append(f"const float row = float({row}) + {0.5 - shape.pads[0]}f;")
-        lines.append(f"const float left = float({left}) + {0.5 - shape.pads[1]}f;")
+        lines.append(f"const float row = float({row}) {_signed(0.5 - shape.pads[0])};")
+        lines.append(f"const float left = float({left}) {_signed(0.5 - shape.pads[1])};")
     for col in columns_of(shape, pixels):
         if shape.padded:
             at = f"left + {float(col)}f" if col else "left"

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mdlc.codegen.code import C_TYPES, Microkernel
+from mdlc.codegen.code import C_TYPES, Microkernel, advanced
 from mdlc.codegen.isa.base import KernelIsa, int8_of
 from mdlc.codegen.isa.int8 import DepthwiseForm, Taps, pack_fields
 from mdlc.codegen.isa.int8_result import OutputStage
 from mdlc.compiler.types import Array, DType
+from mdlc.compiler.words import counted
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class DepthwiseTile:
         for column, pairs in uses.items():
             out = column < self.left or column >= self.span - self.right
             addresses = [
-                "outside" if out else f"x{r} + {column} * kPixelStep" if column else f"x{r}"
+                "outside" if out else advanced(f"x{r}", (column, "kPixelStep"))
                 for r in range(self.taps.rows)
             ]
             lines += form.load_column(column, addresses, flip)
@@ -102,7 +103,7 @@ class DepthwiseTile:
                 lines += form.multiply(pixel, column, tap, self.taps)
             if column in last:
                 pixel = last[column]
-                where = f"y + {pixel} * kOutStep" if pixel else "y"
+                where = advanced("y", (pixel, "kOutStep"))
                 stored, helpers = form.stage(pixel, where, stage, self.part, int8)
                 lines += ["{", *stored, "}"]
                 needs += helpers
@@ -113,8 +114,9 @@ class DepthwiseTile:
         formula = stage.formula("bias[c] + sum(x[row][p * stride + k][c] * b[row][k][c])")
         text = (
             f"// y[p][c] = {formula}\n"
-            f"// Tile: {self.pixels} pixels of a row, {form.channels} channels at a time; xR: the "
-            f"rows of the window, at its first column.\n"
+            f"// Tile: {counted(self.pixels, 'pixel')} of a row, "
+            f"{counted(form.channels, 'channel')} at a time; xR: the rows of the window, "
+            "at its first column.\n"
             f"template <{', '.join(f'int {p}' for p in self.parameters())}>\n"
             f"inline void {self.name(isa)}({rows}{outside}, const std::int8_t* b, "
             f"const std::int32_t* scale, {C_TYPES[stage.target]}* y) {{\n"

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mdlc.codegen.code import Microkernel
+from mdlc.codegen.code import Microkernel, advanced
 from mdlc.codegen.isa.dialect import Dialect
 from mdlc.codegen.templates import render
 from mdlc.codegen.tiles.epilogue import Epilogue
@@ -104,15 +104,15 @@ class Tile:
         return self._depth_by_lane(isa) if isa.lane_fma else self._depth_by_broadcast(isa)
 
     def _pixel(self, row: int) -> str:
-        return f"p + {row} * kPixelStep" if row else "p"
+        return advanced("p", (row, "kPixelStep"))
 
     def _load_b(self, isa: Dialect) -> Iterator[str]:
         for v in range(self.vectors):
-            yield f"const {isa.vector} b{v} = {isa.load(f'b + {v * isa.lanes}')};"
+            yield f"const {isa.vector} b{v} = {isa.load(advanced('b', v * isa.lanes))};"
         if self.ahead:  # a vector is at most a cache line
             line = 64 // isa.bytes
             for offset in range(0, self.vectors * isa.lanes, line):
-                yield f"{isa.op('prefetch', f'b + kAhead + {offset}')};"
+                yield f"{isa.op('prefetch', advanced('b + kAhead', offset))};"
         yield f"b += {self.vectors * isa.lanes};"
 
     def _depth_by_broadcast(self, isa: Dialect) -> Iterator[str]:

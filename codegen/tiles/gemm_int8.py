@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mdlc.codegen.code import C_TYPES, Microkernel
+from mdlc.codegen.code import C_TYPES, Microkernel, advanced
 from mdlc.codegen.isa.base import KernelIsa, int8_of
 from mdlc.codegen.isa.int8 import Int8
 from mdlc.codegen.isa.int8_panels import BytePanels
@@ -105,11 +105,11 @@ class DotTile:
         step = "++k" if int8.group == 1 else f"k += {int8.group}"
         yield f"for (int k = 0; k < kRun; {step}) {{"
         for v in range(self.vectors):
-            where = f"b + {v * size}" if v else "b"
+            where = advanced("b", v * size)
             yield f"const auto w{v} = {int8.load_w.format(where)};"
         yield f"b += {self.vectors * size};"
         for r in range(self.rows):
-            where = f"p + {r} * kPixelStep + k" if r else "p + k"
+            where = advanced("p + k", (r, "kPixelStep"))
             value = int8.broadcast.format(where)
             if int8.flips(self.stage.source):
                 value = int8.flip.format(value)
@@ -194,12 +194,12 @@ def finish_tile(
     needs: list[Microkernel] = []
 
     def target(r: int) -> str:
-        return f"y + {r} * kOutStep" if r else "y"
+        return advanced("y", (r, "kOutStep"))
 
     if stage.int32_output:
         for r in range(rows):
             for v in range(vectors):
-                where = f"{target(r)}{f' + {v * lanes}' if v else ''}"
+                where = advanced(target(r), v * lanes)
                 value = f"acc{r}_{v}"
                 if part and v == vectors - 1:
                     spelled, helper = _store_part(isa, part)
@@ -220,7 +220,7 @@ def finish_tile(
     for r in range(rows):
         values = [f"acc{r}_{v}" for v in range(vectors)]
         if stage.addition:
-            other = f"other + {r} * kOtherStep" if r else "other"
+            other = advanced("other", (r, "kOtherStep"))
             stored, helpers = int8.store_sums(values, other, target(r), stage, part)
             stored = ["{", *stored, "}"]
         else:

@@ -19,6 +19,9 @@ from mdlc.codegen.templates import render
 from mdlc.codegen.tiles.epilogue import Epilogue
 from mdlc.codegen.tiles.partial_vector import load_part, store_part
 
+# How far a step of the depth lies behind the pixel's first element: terms of `advanced`.
+Place = tuple[int | tuple[int, str], ...]
+
 SHORT = 64  # the longest depth whose copy is written out
 
 
@@ -112,21 +115,15 @@ class PackTile:
         loops = [[], ["kTaps", "kTapStep"], ["kTapsY", "kTapStepY", "kTapsX", "kTapStepX"]]
         return names + loops[len(self.taps)]
 
-    def _places(self) -> list[str]:
+    def _places(self) -> list[Place]:
         """Where each step of the depth lies, from the pixel's first element."""
         steps = ("kTapStep",) if len(self.taps) == 1 else ("kTapStepY", "kTapStepX")
         found = []
         for indices in itertools.product(*map(range, self.taps), range(self.run)):
-            terms = [
-                f"{index} * {step}" if index > 1 else step
-                for index, step in zip(indices, steps, strict=False)
-                if index
-            ]
-            terms += [str(indices[-1])] if indices[-1] else []
-            found.append(" + ".join(terms))
+            found.append((*zip(indices, steps, strict=False), indices[-1]))
         return found
 
-    def _chunks(self, isa: Dialect) -> list[tuple[list[str], bool]]:
+    def _chunks(self, isa: Dialect) -> list[tuple[list[Place], bool]]:
         """Places of the steps of the depth chunk by chunk; whether those of a whole one touch."""
         places, size = self._places(), chunk_steps(isa)
         return [

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mdlc.codegen.code import Microkernel
+from mdlc.codegen.code import Microkernel, advanced, times
 from mdlc.codegen.isa.dialect import Dialect
 from mdlc.codegen.templates import render
 from mdlc.codegen.tiles.epilogue import Epilogue
@@ -93,12 +93,12 @@ class SparseTile:
     def _block(self, isa: Dialect) -> Iterator[str]:
         """One block of weights times its input of every pixel."""
         for v in range(self.vectors):
-            yield f"const {isa.vector} b{v} = {isa.load(f'b + {v * isa.lanes}')};"
+            yield f"const {isa.vector} b{v} = {isa.load(advanced('b', v * isa.lanes))};"
         yield f"b += {self.vectors * isa.lanes};"
         if self.panels:
             yield f"const float* p = a + k[i] * {GROUP}U;"
             for g in range(self.groups):
-                where = f"p + {g} * kPixelStep" if g else "p"
+                where = advanced("p", (g, "kPixelStep"))
                 yield f"const {isa.vector} a{g} = {isa.load(where)};"
             for v in range(self.vectors):
                 for r in range(self.rows):
@@ -107,6 +107,7 @@ class SparseTile:
             return
         yield "const float* p = a + k[i];"
         for r in range(self.rows):
-            yield f"const {isa.vector} a{r} = {isa.set1(f'p[{r} * kPixelStep]' if r else 'p[0]')};"
+            value = isa.set1(f"p[{times(r, 'kPixelStep')}]")
+            yield f"const {isa.vector} a{r} = {value};"
             for v in range(self.vectors):
                 yield f"acc{r}_{v} = {isa.fma(f'a{r}', f'b{v}', f'acc{r}_{v}')};"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from mdlc.codegen.code import Microkernel
+from mdlc.codegen.code import Microkernel, advanced
 from mdlc.codegen.isa.arm.int8_depthwise import DotForm, MultiplyForm
 from mdlc.codegen.isa.arm.int8_dot import DotLoop, MatrixLoop, MultiplyLoop
 from mdlc.codegen.isa.int8 import DepthLoop, DepthwiseForm, Int8
@@ -164,7 +164,7 @@ def store_bytes(
         added = f"static_cast<std::int16_t>({zero})"
     for group, at, lanes in _groups(values, part):
         words = [_words(group[i : i + 2], added) for i in range(0, len(group), 2)]
-        line, helpers = _put(words, f"{where} + {at}" if at else where, lanes, stage)
+        line, helpers = _put(words, advanced(where, at), lanes, stage)
         lines.append(line)
         needs += helpers
     return lines, needs
@@ -206,7 +206,7 @@ def store_sums(
     ]
     needs: list[Microkernel] = []
     for number, (group, at, lanes) in enumerate(_groups(values, part)):
-        to, source = (f"{p} + {at}" if at else p for p in (where, other))
+        to, source = (advanced(p, at) for p in (where, other))
         if lanes == 16:
             lines.append(f"const auto other{number} = vld1q_{kind}({source});")
         words = []
@@ -219,7 +219,7 @@ def store_sums(
             else:
                 bytes_ = f"vget_low_{kind}(other{number})"
                 if lanes != 16:
-                    from_ = f"{source} + {4 * half}" if half else source
+                    from_ = advanced(source, 4 * half)
                     bytes_, helper = _load_few(min(8, lanes - 4 * half), from_, kind)
                     needs += helper
                 less = f"vsubl_{kind}({bytes_}, vdup_n_{kind}(kOtherZero))"

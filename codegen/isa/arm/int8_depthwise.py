@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from mdlc.codegen.code import Microkernel
+from mdlc.codegen.code import Microkernel, advanced
 from mdlc.codegen.isa.int8 import DepthwiseForm, Int8, Taps
 from mdlc.codegen.isa.int8_result import OutputStage
 from mdlc.compiler.types import Array
@@ -48,7 +48,7 @@ class DotForm(DepthwiseForm):
             for g in range(len(groups)):
                 for v in range(2):
                     at = 32 * (tap * len(groups) + g) + 16 * v
-                    yield f"const int8x16_t w{tap}_{g}_{v} = vld1q_s8(b + {at});"
+                    yield f"const int8x16_t w{tap}_{g}_{v} = vld1q_s8({advanced('b', at)});"
 
     def load_column(self, column: int, rows: Sequence[str], flip: bool) -> Iterator[str]:
         for g, count in enumerate(self._groups(len(rows))):
@@ -121,7 +121,7 @@ class MultiplyForm(DepthwiseForm):
     def load_weights(self, taps: Taps) -> Iterator[str]:
         for index in range(taps.rows * taps.columns):
             r, tap = divmod(index, taps.columns)
-            yield f"const int16x8_t w{r}_{tap} = vmovl_s8(vld1_s8(b + {8 * index}));"
+            yield f"const int16x8_t w{r}_{tap} = vmovl_s8(vld1_s8({advanced('b', 8 * index)}));"
 
     def load_column(self, column: int, rows: Sequence[str], flip: bool) -> Iterator[str]:
         for r, row in enumerate(rows):

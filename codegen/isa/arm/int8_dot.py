@@ -11,6 +11,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator
 
+from mdlc.codegen.code import advanced
 from mdlc.codegen.isa.arm.int8_panels import DotPanels
 from mdlc.codegen.isa.assembly import repeat
 from mdlc.codegen.isa.int8 import DepthLoop
@@ -291,7 +292,7 @@ class MatrixLoop(AArch64Loop):
 
     def _after(self, rows: int, vectors: int, fields: int) -> Iterator[str]:
         for v in range(vectors):
-            yield f"const int32x4_t bias{v} = vld1q_s32(scale + {4 * v * fields});"
+            yield f"const int32x4_t bias{v} = vld1q_s32({advanced('scale', 4 * v * fields)});"
             for r in range(rows):
                 halves = ", ".join(
                     f"vreinterpretq_s64_s32(m{r // 2}_{c})" for c in (2 * v, 2 * v + 1)
@@ -380,6 +381,6 @@ class MultiplyLoop(AArch64Loop):
 
     def _after(self, rows: int, vectors: int, fields: int) -> Iterator[str]:
         for v in range(vectors):
-            yield f"const int32x4_t bias{v} = vld1q_s32(scale + {4 * v * fields});"
+            yield f"const int32x4_t bias{v} = vld1q_s32({advanced('scale', 4 * v * fields)});"
             for r in range(rows):
                 yield f"acc{r}_{v} = vaddq_s32(acc{r}_{v}, bias{v});"

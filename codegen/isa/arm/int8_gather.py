@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from mdlc.codegen.code import C_TYPES, Microkernel
 from mdlc.compiler.types import DType
+from mdlc.compiler.words import counted
 
 _GROUPS, _OVER, _INDEX, _FLIP = 4, 8, 12, 31  # first registers of results, of indices; 0x80
 
@@ -40,7 +41,7 @@ def gather(rows: int, run: int, taps: int, pixel: int, source: DType, *, flip: b
     registers = [*range(_INDEX + len(code.indices)), *([_FLIP] if flip else [])]
     clobbers = ", ".join(f'"v{number}"' for number in registers)
     text = (
-        f"// {rows} pixels, {pixel} bytes apart, as [depth / 4][{code.pitch}][4]"
+        f"// {counted(rows, 'pixel')}, {pixel} bytes apart, as [depth / 4][{code.pitch}][4]"
         f"{', every byte ^ 0x80' if flip else ''}: {run // 4 * 4} bytes of each\n"
         f"// of {taps} filter rows, then {run % 4} more of each.\n"
         "template <int kTapStep>\n"

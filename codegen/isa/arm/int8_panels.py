@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mdlc.codegen.code import C_TYPES, Microkernel
+from mdlc.codegen.code import C_TYPES, Microkernel, advanced
 from mdlc.codegen.isa.arm import int8_gather as aarch64_byte_gather
 from mdlc.codegen.isa.assembly import repeat
 from mdlc.codegen.isa.int8_panels import BytePanels
 from mdlc.compiler.types import DType
+from mdlc.compiler.words import counted
 
 _LEFT, _RIGHT = 0, 4  # first of the four registers of pixels, and of weights
 
@@ -101,7 +102,7 @@ class DotPanels(BytePanels):
         first = [] if taps else [f"const {C_TYPES[source]}* p = x;"]
         lines = [*loops, *first, *body, *["}"] * taps]
         text = (
-            f"// {rows} pixels as [depth / 4][{4 * -(-rows // 4)}][4]"
+            f"// {counted(rows, 'pixel')} as [depth / 4][{4 * -(-rows // 4)}][4]"
             f"{', every byte ^ 0x80' if flip else ''}; what lies behind a run is read, not used.\n"
             f"template <{', '.join(f'int {p}' for p in parameters)}>\n"
             f"inline void {name}(const {C_TYPES[source]}* x, std::int8_t* to) {{\n"
@@ -159,7 +160,7 @@ def _copied(rows: int, groups: int, flip: bool) -> Iterator[str]:
     """16 bytes of each pixel; in the place of pixels that are not there, the last one again."""
     pitch = 4 * -(-rows // 4)
     for r in range(rows):
-        where = f"p + k + {r} * kPixelStep" if r else "p + k"
+        where = advanced("p + k", (r, "kPixelStep"))
         value = f"vld1q_u8(reinterpret_cast<const std::uint8_t*>({where}))"
         value = f"veorq_u8({value}, vdupq_n_u8(128))" if flip else value
         yield f"const uint32x4_t x{r} = vreinterpretq_u32_u8({value});"
@@ -181,7 +182,7 @@ def _stored(rows: int, groups: int) -> Iterator[str]:
             yield f"vst4q_u32({to}, whole);"
         else:
             for g in range(groups):
-                yield f"vst4q_lane_u32({to}{f' + {4 * g}' if g else ''}, whole, {g});"
+                yield f"vst4q_lane_u32({advanced(to, 4 * g)}, whole, {g});"
         yield f"to += {16 * groups};"
         return
     to = "reinterpret_cast<std::uint64_t*>(to)"

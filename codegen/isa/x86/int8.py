@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mdlc.codegen.code import Microkernel
+from mdlc.codegen.code import Microkernel, advanced
 from mdlc.codegen.isa.int8 import SUM_START, AddBytes, Int8, StoreBytes, StoreSums
 from mdlc.codegen.isa.int8_result import OutputStage
 from mdlc.codegen.isa.x86.int8_depthwise import PairForm, VnniForm
@@ -148,7 +148,7 @@ def _store_bytes(width: int) -> StoreBytes:
         while at < len(values):
             count = _together(len(values) - at, width, part=bool(part))
             group = values[at : at + count]
-            to = f"{where} + {at * lanes}" if at else where
+            to = advanced(where, at * lanes)
             last = part and at + count == len(values)
             kept = lanes * (count - 1) + part if last else lanes * count
             helper = (
@@ -210,7 +210,7 @@ def _store_sums(width: int, *, vnni: bool) -> StoreSums:
         lines = [f"constexpr int kStart = {SUM_START};"]
         names, needs = [], []
         for i, value in enumerate(values):
-            at = f"{other}{f' + {i * lanes}' if i else ''}"
+            at = advanced(other, i * lanes)
             load = "_mm_loadu_si128" if width == 512 else "_mm_loadl_epi64"
             bytes_ = f"{load}(reinterpret_cast<const __m128i*>({at}))"
             if part and i == len(values) - 1:
@@ -260,7 +260,7 @@ def _table_row(width: int) -> Microkernel:
     for pair in range(8):
         found = []
         for row in (2 * pair, 2 * pair + 1):
-            load = f"_mm_loadu_si128(rows{f' + {row}' if row else ''})"
+            load = f"_mm_loadu_si128({advanced('rows', row)})"
             table = f"_mm256_broadcastsi128_si256({load})"
             if width == 512:
                 table = f"_mm512_maskz_broadcast_i32x4(0xFFFF, {load})"

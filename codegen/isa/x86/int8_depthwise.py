@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from mdlc.codegen.code import Microkernel
+from mdlc.codegen.code import Microkernel, advanced
 from mdlc.codegen.isa.int8 import DepthwiseForm, Int8, Taps
 from mdlc.codegen.isa.int8_result import OutputStage
 from mdlc.compiler.types import Array, DType
@@ -49,7 +49,7 @@ class VnniForm(DepthwiseForm):
             for g in range(groups):
                 for v in range(4):
                     at = self.channels * (4 * (tap * groups + g) + v)
-                    yield f"const {self._v} w{tap}_{g}_{v} = {self.load.format(f'b + {at}')};"
+                    yield f"const {self._v} w{tap}_{g}_{v} = {self.load.format(advanced('b', at))};"
 
     def load_column(self, column: int, rows: Sequence[str], flip: bool) -> Iterator[str]:
         p, v, zero = self._p, self._v, f"{self._p}_setzero_{self._si}()"
@@ -96,7 +96,7 @@ class VnniForm(DepthwiseForm):
         rescale = self._make_rescale(self.channels * 8, shift_left=stage.shift_left)
         for v in range(4):
             loaded = ", ".join(
-                self.load.format(f"scale + {(v * len(fields) + index) * lanes}")
+                self.load.format(advanced("scale", (v * len(fields) + index) * lanes))
                 for index in range(1, len(fields))
             )
             lines.append(f"const {self._v} z{v} = {rescale.name}(acc{pixel}_{v}, {loaded});")
@@ -156,7 +156,7 @@ class PairForm(DepthwiseForm):
             for g in range(pairs):
                 for v in range(2):
                     at = self.channels * (2 * (tap * pairs + g) + v)
-                    yield f"const {self._v} w{tap}_{g}_{v} = {self._widened(f'b + {at}')};"
+                    yield f"const {self._v} w{tap}_{g}_{v} = {self._widened(advanced('b', at))};"
 
     def load_column(self, column: int, rows: Sequence[str], flip: bool) -> Iterator[str]:
         p, v = self._p, self._v
@@ -191,7 +191,7 @@ class PairForm(DepthwiseForm):
         lines = []
         for v in range(2):
             loaded = ", ".join(
-                self.load.format(f"scale + {(v * len(fields) + index) * lanes}")
+                self.load.format(advanced("scale", (v * len(fields) + index) * lanes))
                 for index in range(1, len(fields))
             )
             lines.append(f"const {self._v} z{v} = {rescale.name}(acc{pixel}_{v}, {loaded});")

@@ -109,7 +109,9 @@ class ConvTransposeKernel(ComputeKernel):
             f"float4 sum{r}{s} = float4(bias[{slice_}]);" for r in range(sh) for s in range(sw)
         ]
         row = shape.depth * kh * kw
-        lines.append(f"device const {weight_type}* w = weights + {slice_ * (LANES * row)};")
+        lines.append(
+            f"device const {weight_type}* w = {(slice_ * (LANES * row)).behind('weights')};"
+        )
         base = shape.first_text(slice_)
         if base.fixed is None:
             lines.append(f"const uint start = {base};")

@@ -183,7 +183,7 @@ class ConvolutionKernel(ComputeKernel):
             ]
         row = shape.depth * taps
         offset = first * (LANES * row)
-        lines.append(f"device const {weight_type}* w = weights + {offset};")
+        lines.append(f"device const {weight_type}* w = {offset.behind('weights')};")
         loop, ends = [], []
         if kh > 1:
             loop.append(f"for (uint ky = 0; ky < {kh}; ++ky) {{")

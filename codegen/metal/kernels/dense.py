@@ -67,7 +67,7 @@ class DenseKernel(ConvolutionKernel):
         weight_type = vector_type(step.weights["weights"])
         slice_ = Index("group.x", y.slices)
         lines = [
-            f"device const {weight_type}* w = weights + {slice_ * (LANES * count)};",
+            f"device const {weight_type}* w = {(slice_ * (LANES * count)).behind('weights')};",
             "float4 sum = float4(0.0f);",
             f"for (uint i = lane; i < {count}; i += {GROUP}) {{",
             f"const float4 value = float4(x.read(uint2({column}, {row}), {i % depth + x.first}));",

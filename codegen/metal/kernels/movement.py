@@ -6,12 +6,20 @@ Where they come from one texel, one read does; else each lane is read by itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from mdlc.codegen.code import LayerCode
 from mdlc.codegen.kernel import Schedule, Step
-from mdlc.codegen.metal.access import lane_channel, pixel_at, read, substitute, thread_position
+from mdlc.codegen.metal.access import (
+    CHANNEL,
+    lane_channel,
+    pixel_at,
+    read,
+    substitute,
+    thread_position,
+)
 from mdlc.codegen.metal.backend import Metal
 from mdlc.codegen.metal.image import LANES, Image, element
 from mdlc.codegen.metal.index import Index, flat, unflat
@@ -71,12 +79,9 @@ def _slice(op: Slice, node: Node, at: Indices) -> list[Index]:
         at, op.starts, op.steps, node.inputs[0].shape, strict=True
     ):
         if step > 0:
-            moved = index * step + start
-            found.append(Index(moved.text, min(moved.count, length)))
-        elif index.count == 1:
-            found.append(Index.of(start))
+            found.append((index * step + start).below(length))
         else:
-            found.append(Index(f"{start} - {(index * -step).factor}", length))
+            found.append((start - index * -step).below(length))
     return found
 
 
@@ -204,14 +209,14 @@ class ConcatKernel(ComputeKernel):
         whole = f"{own.element}4"
         names = element_names(node)
         axis = logical[op.axis]
-        by_channel = "c" in axis.text and axis.count > 1
+        by_channel = axis.uses(CHANNEL)
         branches: list[tuple[int, Callable[[int | None], str]]] = []
         start = 0
         for i, (name, source) in enumerate(zip(names, node.inputs, strict=True)):
             length = source.shape[op.axis]
             moved = list(logical)
             own_index = axis - start
-            moved[op.axis] = Index(own_index.text, length) if length > 1 else Index.of(0)
+            moved[op.axis] = replace(own_index, count=length) if length > 1 else Index.of(0)
             if source.constant is not None:
                 kind = BUFFER_TYPES[step.weights[f"constant{i}"].dtype][:-1]
                 buffers.append((f"device const {kind}", name))

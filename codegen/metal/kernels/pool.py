@@ -68,7 +68,7 @@ class PoolKernel(ComputeKernel):
                 loops.append(f"for (uint {k} = 0; {k} < {count}; ++{k}) {{")
                 coordinates.append(str(at + Index(k, count) * dilation))
                 continue
-            lines.append(f"const int {label} = int({at}) - {before};")
+            lines.append(f"const int {label} = int({at}){f' - {before}' if before else ''};")
             loops.append(f"for (int {k} = 0; {k} < {count}; ++{k}) {{")
             step_ = f" * {dilation}" if dilation > 1 else ""
             loops.append(f"const int {label}_at = {label} + {k}{step_};")

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from mdlc.codegen.code import LayerCode
 from mdlc.codegen.kernel import Step
-from mdlc.codegen.metal.access import lane_channel, pixel_at, substitute, thread_position
+from mdlc.codegen.metal.access import CHANNEL, lane_channel, pixel_at, substitute, thread_position
 from mdlc.codegen.metal.backend import Metal
 from mdlc.codegen.metal.image import LANES, Image
 from mdlc.codegen.metal.index import Index
@@ -64,8 +64,9 @@ def element_text(name: str, image: Image, at: list[Index]) -> str:
 
 def passes_lanes(at: list[Index], source: Image, own: Image) -> bool:
     """Whether a thread's four channels are the same four of the source."""
-    others = all("c" not in index.text.split() for index in at[:3])
-    return at[3].text == "c" and at[3].count > 1 and others and source.channels == own.channels
+    others = not any(index.uses(CHANNEL) for index in at[:3])
+    same = at[3].text == CHANNEL and at[3].count > 1
+    return same and others and source.channels == own.channels
 
 
 class ReduceKernel(ComputeKernel):
@@ -248,7 +249,9 @@ def tree(join: str, memory: str, value: str) -> list[str]:
 
 def _renamed(index: Index) -> Index:
     """An expression on a thread's position as one on its group's."""
-    return Index(index.text.replace("position.", "group."), index.count)
+    return index.with_variables(
+        {f"position.{axis}": Index(f"group.{axis}", 2**31) for axis in "xyz"}
+    )
 
 
 class ArgReduceKernel(ComputeKernel):
@@ -283,18 +286,19 @@ class ArgReduceKernel(ComputeKernel):
             if channel is None:
                 continue
             picked = [substitute(each, channel) for each in at]
-            first = [Index.of(0) if each.text == "i" else each for each in picked]
+            first = [each.with_variables({"i": Index.of(0)}) for each in picked]
             if length == 1:
                 continue
-            inside = [each for each in picked]
+            inside = [each.with_variables({"i": Index.of(1)}) for each in picked]
+            inside = picked if length > 2 else inside
             lines += [
                 "{",
                 f"{kind} best = {element_text('x', x, first)};",
-                f"for (uint i = 1; i < {length}; ++i) {{",
+                f"for (uint i = 1; i < {length}; ++i) {{" if length > 2 else "{",
                 f"const {kind} value = {element_text('x', x, inside)};",
                 f"if (value {compare} best) {{",
                 "best = value;",
-                f"result.{'xyzw'[lane]} = int(i);",
+                f"result.{'xyzw'[lane]} = {'int(i)' if length > 2 else 1};",
                 "}",
                 "}",
                 "}",
@@ -334,13 +338,16 @@ class CumSumKernel(ComputeKernel):
             logical = [substitute(i, channel) for i in own.logical(thread_position(own))]
             here = logical[op.axis]
             logical[op.axis] = Index("i", length) if length > 1 else Index.of(0)
-            first, last = "0", f"{here}" if op.exclusive else f"{here} + 1"
+            first, last = Index.of(0), here if op.exclusive else here + 1
             if op.reverse:
-                first, last = (f"{here} + 1" if op.exclusive else f"{here}"), str(length)
+                first, last = (here + 1 if op.exclusive else here), Index.of(length)
+            head = f"for (uint i = {first}; i < {last}; ++i) {{"
+            if first.fixed is not None and last.fixed == first.fixed + 1:
+                logical[op.axis], head = first, "{"
             lines += [
                 "{",
                 f"{kind} {name} = {start};",
-                f"for (uint i = {first}; i < {last}; ++i) {{",
+                head,
                 f"{name} {update} {kind}({element_text('x', x, x.position(logical))});",
                 "}",
                 f"result.{'xyzw'[lane]} = {own.element}({name});",

@@ -110,7 +110,7 @@ class SeparableKernel(ConvolutionKernel):
             for s in range(slices)
         ]
         place = first * (LANES * depth)
-        start = "weights" if place.fixed == 0 else f"weights + {place}"
+        start = place.behind("weights")
         lines.append(f"device const {types['weights']}* w = {start};")
         i = Index("i", depth)
         lines.append(f"for (uint i = 0; i < {depth}; ++i) {{")

@@ -118,11 +118,12 @@ class WinogradKernel(ConvolutionKernel):
             buffers.append((f"device const {vector_type(step.weights['slope'])}", "slopes"))
         at = Index("position.z", y.layers)
         image, slice_ = at // y.slices, at % y.slices
+        weights = slice_ * (shape.depth * points * LANES)
         lines = [
             f"const uint2 corner = position.xy * {F.outputs}u;",
             f"const float2 start = float2(corner) + float2({0.5 - shape.pads[1]}f, "
             f"{0.5 - shape.pads[0]}f);",
-            f"device const {weight_type}* w = weights + {slice_ * (shape.depth * points * LANES)};",
+            f"device const {weight_type}* w = {weights.behind('weights')};",
         ]
         lines += [f"float4 m{p} = float4(0.0f);" for p in range(points)]
         depth = Index("i", shape.depth)

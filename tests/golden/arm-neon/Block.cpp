@@ -190,7 +190,7 @@ int Block::Init(const char* modelpath) {
     return error;
   }
   const unsigned char* weights = mapped_ + kHeaderBytes;
-  stem_c.weights = reinterpret_cast<const float*>(weights + 0);
+  stem_c.weights = reinterpret_cast<const float*>(weights);
   stem_c.bias = reinterpret_cast<const float*>(weights + 1728);
   dw_c.weights = reinterpret_cast<const float*>(weights + 1792);
   dw_c.bias = reinterpret_cast<const float*>(weights + 2368);

@@ -65,7 +65,7 @@ inline float32x4_t clip_0_6_f32_neon(float32x4_t x) {
 template <int kRun, int kPixelStep, int kOutStep, int kTaps, int kTapStep>
 inline void conv_clip_0_6_f32_4x16_tail1_neon(const float* a, const float* b, const float* bias,
                                               float* y) {
-  const float32x4_t bias0 = vld1q_f32(bias + 0);
+  const float32x4_t bias0 = vld1q_f32(bias);
   const float32x4_t bias1 = vld1q_f32(bias + 4);
   const float32x4_t bias2 = vld1q_f32(bias + 8);
   const float32x4_t bias3 = vld1q_f32(bias + 12);
@@ -89,12 +89,12 @@ inline void conv_clip_0_6_f32_4x16_tail1_neon(const float* a, const float* b, co
     const float* p = a + tap * kTapStep;
     for (int k = 0; k < kRun - 1; k += 4) {
       const float32x4_t a0 = vld1q_f32(p + k);
-      const float32x4_t a1 = vld1q_f32(p + 1 * kPixelStep + k);
+      const float32x4_t a1 = vld1q_f32(p + kPixelStep + k);
       const float32x4_t a2 = vld1q_f32(p + 2 * kPixelStep + k);
       const float32x4_t a3 = vld1q_f32(p + 3 * kPixelStep + k);
       {
         hold_loads();
-        const float32x4_t b0 = vld1q_f32(b + 0);
+        const float32x4_t b0 = vld1q_f32(b);
         const float32x4_t b1 = vld1q_f32(b + 4);
         const float32x4_t b2 = vld1q_f32(b + 8);
         const float32x4_t b3 = vld1q_f32(b + 12);
@@ -118,7 +118,7 @@ inline void conv_clip_0_6_f32_4x16_tail1_neon(const float* a, const float* b, co
       }
       {
         hold_loads();
-        const float32x4_t b0 = vld1q_f32(b + 0);
+        const float32x4_t b0 = vld1q_f32(b);
         const float32x4_t b1 = vld1q_f32(b + 4);
         const float32x4_t b2 = vld1q_f32(b + 8);
         const float32x4_t b3 = vld1q_f32(b + 12);
@@ -142,7 +142,7 @@ inline void conv_clip_0_6_f32_4x16_tail1_neon(const float* a, const float* b, co
       }
       {
         hold_loads();
-        const float32x4_t b0 = vld1q_f32(b + 0);
+        const float32x4_t b0 = vld1q_f32(b);
         const float32x4_t b1 = vld1q_f32(b + 4);
         const float32x4_t b2 = vld1q_f32(b + 8);
         const float32x4_t b3 = vld1q_f32(b + 12);
@@ -166,7 +166,7 @@ inline void conv_clip_0_6_f32_4x16_tail1_neon(const float* a, const float* b, co
       }
       {
         hold_loads();
-        const float32x4_t b0 = vld1q_f32(b + 0);
+        const float32x4_t b0 = vld1q_f32(b);
         const float32x4_t b1 = vld1q_f32(b + 4);
         const float32x4_t b2 = vld1q_f32(b + 8);
         const float32x4_t b3 = vld1q_f32(b + 12);
@@ -191,7 +191,7 @@ inline void conv_clip_0_6_f32_4x16_tail1_neon(const float* a, const float* b, co
     }
     {
       hold_loads();
-      const float32x4_t b0 = vld1q_f32(b + 0);
+      const float32x4_t b0 = vld1q_f32(b);
       const float32x4_t b1 = vld1q_f32(b + 4);
       const float32x4_t b2 = vld1q_f32(b + 8);
       const float32x4_t b3 = vld1q_f32(b + 12);
@@ -201,7 +201,7 @@ inline void conv_clip_0_6_f32_4x16_tail1_neon(const float* a, const float* b, co
       acc0_1 = vfmaq_f32(acc0_1, a0, b1);
       acc0_2 = vfmaq_f32(acc0_2, a0, b2);
       acc0_3 = vfmaq_f32(acc0_3, a0, b3);
-      const float32x4_t a1 = vdupq_n_f32((p + 1 * kPixelStep)[kRun - 1]);
+      const float32x4_t a1 = vdupq_n_f32((p + kPixelStep)[kRun - 1]);
       acc1_0 = vfmaq_f32(acc1_0, a1, b0);
       acc1_1 = vfmaq_f32(acc1_1, a1, b1);
       acc1_2 = vfmaq_f32(acc1_2, a1, b2);
@@ -218,19 +218,19 @@ inline void conv_clip_0_6_f32_4x16_tail1_neon(const float* a, const float* b, co
       acc3_3 = vfmaq_f32(acc3_3, a3, b3);
     }
   }
-  vst1q_f32(y + 0, clip_0_6_f32_neon(acc0_0));
+  vst1q_f32(y, clip_0_6_f32_neon(acc0_0));
   vst1q_f32(y + 4, clip_0_6_f32_neon(acc0_1));
   vst1q_f32(y + 8, clip_0_6_f32_neon(acc0_2));
   vst1q_f32(y + 12, clip_0_6_f32_neon(acc0_3));
-  vst1q_f32(y + 1 * kOutStep + 0, clip_0_6_f32_neon(acc1_0));
-  vst1q_f32(y + 1 * kOutStep + 4, clip_0_6_f32_neon(acc1_1));
-  vst1q_f32(y + 1 * kOutStep + 8, clip_0_6_f32_neon(acc1_2));
-  vst1q_f32(y + 1 * kOutStep + 12, clip_0_6_f32_neon(acc1_3));
-  vst1q_f32(y + 2 * kOutStep + 0, clip_0_6_f32_neon(acc2_0));
+  vst1q_f32(y + kOutStep, clip_0_6_f32_neon(acc1_0));
+  vst1q_f32(y + kOutStep + 4, clip_0_6_f32_neon(acc1_1));
+  vst1q_f32(y + kOutStep + 8, clip_0_6_f32_neon(acc1_2));
+  vst1q_f32(y + kOutStep + 12, clip_0_6_f32_neon(acc1_3));
+  vst1q_f32(y + 2 * kOutStep, clip_0_6_f32_neon(acc2_0));
   vst1q_f32(y + 2 * kOutStep + 4, clip_0_6_f32_neon(acc2_1));
   vst1q_f32(y + 2 * kOutStep + 8, clip_0_6_f32_neon(acc2_2));
   vst1q_f32(y + 2 * kOutStep + 12, clip_0_6_f32_neon(acc2_3));
-  vst1q_f32(y + 3 * kOutStep + 0, clip_0_6_f32_neon(acc3_0));
+  vst1q_f32(y + 3 * kOutStep, clip_0_6_f32_neon(acc3_0));
   vst1q_f32(y + 3 * kOutStep + 4, clip_0_6_f32_neon(acc3_1));
   vst1q_f32(y + 3 * kOutStep + 8, clip_0_6_f32_neon(acc3_2));
   vst1q_f32(y + 3 * kOutStep + 12, clip_0_6_f32_neon(acc3_3));
@@ -327,7 +327,7 @@ inline void dwconv3x3_clip_0_6_f32_neon(const float* x, const float* w, const fl
 template <int kRun, int kPixelStep, int kOutStep, int kResidualStep>
 inline void gemm_add_f32_5x16_neon(const float* a, const float* b, const float* bias,
                                    const float* residual, float* y) {
-  const float32x4_t bias0 = vld1q_f32(bias + 0);
+  const float32x4_t bias0 = vld1q_f32(bias);
   const float32x4_t bias1 = vld1q_f32(bias + 4);
   const float32x4_t bias2 = vld1q_f32(bias + 8);
   const float32x4_t bias3 = vld1q_f32(bias + 12);
@@ -354,13 +354,13 @@ inline void gemm_add_f32_5x16_neon(const float* a, const float* b, const float* 
   const float* p = a;
   for (int k = 0; k < kRun; k += 4) {
     const float32x4_t a0 = vld1q_f32(p + k);
-    const float32x4_t a1 = vld1q_f32(p + 1 * kPixelStep + k);
+    const float32x4_t a1 = vld1q_f32(p + kPixelStep + k);
     const float32x4_t a2 = vld1q_f32(p + 2 * kPixelStep + k);
     const float32x4_t a3 = vld1q_f32(p + 3 * kPixelStep + k);
     const float32x4_t a4 = vld1q_f32(p + 4 * kPixelStep + k);
     {
       hold_loads();
-      const float32x4_t b0 = vld1q_f32(b + 0);
+      const float32x4_t b0 = vld1q_f32(b);
       const float32x4_t b1 = vld1q_f32(b + 4);
       const float32x4_t b2 = vld1q_f32(b + 8);
       const float32x4_t b3 = vld1q_f32(b + 12);
@@ -388,7 +388,7 @@ inline void gemm_add_f32_5x16_neon(const float* a, const float* b, const float* 
     }
     {
       hold_loads();
-      const float32x4_t b0 = vld1q_f32(b + 0);
+      const float32x4_t b0 = vld1q_f32(b);
       const float32x4_t b1 = vld1q_f32(b + 4);
       const float32x4_t b2 = vld1q_f32(b + 8);
       const float32x4_t b3 = vld1q_f32(b + 12);
@@ -416,7 +416,7 @@ inline void gemm_add_f32_5x16_neon(const float* a, const float* b, const float* 
     }
     {
       hold_loads();
-      const float32x4_t b0 = vld1q_f32(b + 0);
+      const float32x4_t b0 = vld1q_f32(b);
       const float32x4_t b1 = vld1q_f32(b + 4);
       const float32x4_t b2 = vld1q_f32(b + 8);
       const float32x4_t b3 = vld1q_f32(b + 12);
@@ -444,7 +444,7 @@ inline void gemm_add_f32_5x16_neon(const float* a, const float* b, const float* 
     }
     {
       hold_loads();
-      const float32x4_t b0 = vld1q_f32(b + 0);
+      const float32x4_t b0 = vld1q_f32(b);
       const float32x4_t b1 = vld1q_f32(b + 4);
       const float32x4_t b2 = vld1q_f32(b + 8);
       const float32x4_t b3 = vld1q_f32(b + 12);
@@ -471,40 +471,40 @@ inline void gemm_add_f32_5x16_neon(const float* a, const float* b, const float* 
       acc4_3 = vfmaq_laneq_f32(acc4_3, b3, a4, 3);
     }
   }
-  acc0_0 = vaddq_f32(acc0_0, vld1q_f32(residual + 0));
-  vst1q_f32(y + 0, acc0_0);
+  acc0_0 = vaddq_f32(acc0_0, vld1q_f32(residual));
+  vst1q_f32(y, acc0_0);
   acc0_1 = vaddq_f32(acc0_1, vld1q_f32(residual + 4));
   vst1q_f32(y + 4, acc0_1);
   acc0_2 = vaddq_f32(acc0_2, vld1q_f32(residual + 8));
   vst1q_f32(y + 8, acc0_2);
   acc0_3 = vaddq_f32(acc0_3, vld1q_f32(residual + 12));
   vst1q_f32(y + 12, acc0_3);
-  acc1_0 = vaddq_f32(acc1_0, vld1q_f32(residual + 1 * kResidualStep + 0));
-  vst1q_f32(y + 1 * kOutStep + 0, acc1_0);
-  acc1_1 = vaddq_f32(acc1_1, vld1q_f32(residual + 1 * kResidualStep + 4));
-  vst1q_f32(y + 1 * kOutStep + 4, acc1_1);
-  acc1_2 = vaddq_f32(acc1_2, vld1q_f32(residual + 1 * kResidualStep + 8));
-  vst1q_f32(y + 1 * kOutStep + 8, acc1_2);
-  acc1_3 = vaddq_f32(acc1_3, vld1q_f32(residual + 1 * kResidualStep + 12));
-  vst1q_f32(y + 1 * kOutStep + 12, acc1_3);
-  acc2_0 = vaddq_f32(acc2_0, vld1q_f32(residual + 2 * kResidualStep + 0));
-  vst1q_f32(y + 2 * kOutStep + 0, acc2_0);
+  acc1_0 = vaddq_f32(acc1_0, vld1q_f32(residual + kResidualStep));
+  vst1q_f32(y + kOutStep, acc1_0);
+  acc1_1 = vaddq_f32(acc1_1, vld1q_f32(residual + kResidualStep + 4));
+  vst1q_f32(y + kOutStep + 4, acc1_1);
+  acc1_2 = vaddq_f32(acc1_2, vld1q_f32(residual + kResidualStep + 8));
+  vst1q_f32(y + kOutStep + 8, acc1_2);
+  acc1_3 = vaddq_f32(acc1_3, vld1q_f32(residual + kResidualStep + 12));
+  vst1q_f32(y + kOutStep + 12, acc1_3);
+  acc2_0 = vaddq_f32(acc2_0, vld1q_f32(residual + 2 * kResidualStep));
+  vst1q_f32(y + 2 * kOutStep, acc2_0);
   acc2_1 = vaddq_f32(acc2_1, vld1q_f32(residual + 2 * kResidualStep + 4));
   vst1q_f32(y + 2 * kOutStep + 4, acc2_1);
   acc2_2 = vaddq_f32(acc2_2, vld1q_f32(residual + 2 * kResidualStep + 8));
   vst1q_f32(y + 2 * kOutStep + 8, acc2_2);
   acc2_3 = vaddq_f32(acc2_3, vld1q_f32(residual + 2 * kResidualStep + 12));
   vst1q_f32(y + 2 * kOutStep + 12, acc2_3);
-  acc3_0 = vaddq_f32(acc3_0, vld1q_f32(residual + 3 * kResidualStep + 0));
-  vst1q_f32(y + 3 * kOutStep + 0, acc3_0);
+  acc3_0 = vaddq_f32(acc3_0, vld1q_f32(residual + 3 * kResidualStep));
+  vst1q_f32(y + 3 * kOutStep, acc3_0);
   acc3_1 = vaddq_f32(acc3_1, vld1q_f32(residual + 3 * kResidualStep + 4));
   vst1q_f32(y + 3 * kOutStep + 4, acc3_1);
   acc3_2 = vaddq_f32(acc3_2, vld1q_f32(residual + 3 * kResidualStep + 8));
   vst1q_f32(y + 3 * kOutStep + 8, acc3_2);
   acc3_3 = vaddq_f32(acc3_3, vld1q_f32(residual + 3 * kResidualStep + 12));
   vst1q_f32(y + 3 * kOutStep + 12, acc3_3);
-  acc4_0 = vaddq_f32(acc4_0, vld1q_f32(residual + 4 * kResidualStep + 0));
-  vst1q_f32(y + 4 * kOutStep + 0, acc4_0);
+  acc4_0 = vaddq_f32(acc4_0, vld1q_f32(residual + 4 * kResidualStep));
+  vst1q_f32(y + 4 * kOutStep, acc4_0);
   acc4_1 = vaddq_f32(acc4_1, vld1q_f32(residual + 4 * kResidualStep + 4));
   vst1q_f32(y + 4 * kOutStep + 4, acc4_1);
   acc4_2 = vaddq_f32(acc4_2, vld1q_f32(residual + 4 * kResidualStep + 8));
@@ -518,7 +518,7 @@ inline void gemm_add_f32_5x16_neon(const float* a, const float* b, const float* 
 template <int kRun, int kPixelStep, int kOutStep, int kResidualStep>
 inline void gemm_add_f32_4x16_neon(const float* a, const float* b, const float* bias,
                                    const float* residual, float* y) {
-  const float32x4_t bias0 = vld1q_f32(bias + 0);
+  const float32x4_t bias0 = vld1q_f32(bias);
   const float32x4_t bias1 = vld1q_f32(bias + 4);
   const float32x4_t bias2 = vld1q_f32(bias + 8);
   const float32x4_t bias3 = vld1q_f32(bias + 12);
@@ -541,12 +541,12 @@ inline void gemm_add_f32_4x16_neon(const float* a, const float* b, const float* 
   const float* p = a;
   for (int k = 0; k < kRun; k += 4) {
     const float32x4_t a0 = vld1q_f32(p + k);
-    const float32x4_t a1 = vld1q_f32(p + 1 * kPixelStep + k);
+    const float32x4_t a1 = vld1q_f32(p + kPixelStep + k);
     const float32x4_t a2 = vld1q_f32(p + 2 * kPixelStep + k);
     const float32x4_t a3 = vld1q_f32(p + 3 * kPixelStep + k);
     {
       hold_loads();
-      const float32x4_t b0 = vld1q_f32(b + 0);
+      const float32x4_t b0 = vld1q_f32(b);
       const float32x4_t b1 = vld1q_f32(b + 4);
       const float32x4_t b2 = vld1q_f32(b + 8);
       const float32x4_t b3 = vld1q_f32(b + 12);
@@ -570,7 +570,7 @@ inline void gemm_add_f32_4x16_neon(const float* a, const float* b, const float* 
     }
     {
       hold_loads();
-      const float32x4_t b0 = vld1q_f32(b + 0);
+      const float32x4_t b0 = vld1q_f32(b);
       const float32x4_t b1 = vld1q_f32(b + 4);
       const float32x4_t b2 = vld1q_f32(b + 8);
       const float32x4_t b3 = vld1q_f32(b + 12);
@@ -594,7 +594,7 @@ inline void gemm_add_f32_4x16_neon(const float* a, const float* b, const float* 
     }
     {
       hold_loads();
-      const float32x4_t b0 = vld1q_f32(b + 0);
+      const float32x4_t b0 = vld1q_f32(b);
       const float32x4_t b1 = vld1q_f32(b + 4);
       const float32x4_t b2 = vld1q_f32(b + 8);
       const float32x4_t b3 = vld1q_f32(b + 12);
@@ -618,7 +618,7 @@ inline void gemm_add_f32_4x16_neon(const float* a, const float* b, const float* 
     }
     {
       hold_loads();
-      const float32x4_t b0 = vld1q_f32(b + 0);
+      const float32x4_t b0 = vld1q_f32(b);
       const float32x4_t b1 = vld1q_f32(b + 4);
       const float32x4_t b2 = vld1q_f32(b + 8);
       const float32x4_t b3 = vld1q_f32(b + 12);
@@ -641,32 +641,32 @@ inline void gemm_add_f32_4x16_neon(const float* a, const float* b, const float* 
       acc3_3 = vfmaq_laneq_f32(acc3_3, b3, a3, 3);
     }
   }
-  acc0_0 = vaddq_f32(acc0_0, vld1q_f32(residual + 0));
-  vst1q_f32(y + 0, acc0_0);
+  acc0_0 = vaddq_f32(acc0_0, vld1q_f32(residual));
+  vst1q_f32(y, acc0_0);
   acc0_1 = vaddq_f32(acc0_1, vld1q_f32(residual + 4));
   vst1q_f32(y + 4, acc0_1);
   acc0_2 = vaddq_f32(acc0_2, vld1q_f32(residual + 8));
   vst1q_f32(y + 8, acc0_2);
   acc0_3 = vaddq_f32(acc0_3, vld1q_f32(residual + 12));
   vst1q_f32(y + 12, acc0_3);
-  acc1_0 = vaddq_f32(acc1_0, vld1q_f32(residual + 1 * kResidualStep + 0));
-  vst1q_f32(y + 1 * kOutStep + 0, acc1_0);
-  acc1_1 = vaddq_f32(acc1_1, vld1q_f32(residual + 1 * kResidualStep + 4));
-  vst1q_f32(y + 1 * kOutStep + 4, acc1_1);
-  acc1_2 = vaddq_f32(acc1_2, vld1q_f32(residual + 1 * kResidualStep + 8));
-  vst1q_f32(y + 1 * kOutStep + 8, acc1_2);
-  acc1_3 = vaddq_f32(acc1_3, vld1q_f32(residual + 1 * kResidualStep + 12));
-  vst1q_f32(y + 1 * kOutStep + 12, acc1_3);
-  acc2_0 = vaddq_f32(acc2_0, vld1q_f32(residual + 2 * kResidualStep + 0));
-  vst1q_f32(y + 2 * kOutStep + 0, acc2_0);
+  acc1_0 = vaddq_f32(acc1_0, vld1q_f32(residual + kResidualStep));
+  vst1q_f32(y + kOutStep, acc1_0);
+  acc1_1 = vaddq_f32(acc1_1, vld1q_f32(residual + kResidualStep + 4));
+  vst1q_f32(y + kOutStep + 4, acc1_1);
+  acc1_2 = vaddq_f32(acc1_2, vld1q_f32(residual + kResidualStep + 8));
+  vst1q_f32(y + kOutStep + 8, acc1_2);
+  acc1_3 = vaddq_f32(acc1_3, vld1q_f32(residual + kResidualStep + 12));
+  vst1q_f32(y + kOutStep + 12, acc1_3);
+  acc2_0 = vaddq_f32(acc2_0, vld1q_f32(residual + 2 * kResidualStep));
+  vst1q_f32(y + 2 * kOutStep, acc2_0);
   acc2_1 = vaddq_f32(acc2_1, vld1q_f32(residual + 2 * kResidualStep + 4));
   vst1q_f32(y + 2 * kOutStep + 4, acc2_1);
   acc2_2 = vaddq_f32(acc2_2, vld1q_f32(residual + 2 * kResidualStep + 8));
   vst1q_f32(y + 2 * kOutStep + 8, acc2_2);
   acc2_3 = vaddq_f32(acc2_3, vld1q_f32(residual + 2 * kResidualStep + 12));
   vst1q_f32(y + 2 * kOutStep + 12, acc2_3);
-  acc3_0 = vaddq_f32(acc3_0, vld1q_f32(residual + 3 * kResidualStep + 0));
-  vst1q_f32(y + 3 * kOutStep + 0, acc3_0);
+  acc3_0 = vaddq_f32(acc3_0, vld1q_f32(residual + 3 * kResidualStep));
+  vst1q_f32(y + 3 * kOutStep, acc3_0);
   acc3_1 = vaddq_f32(acc3_1, vld1q_f32(residual + 3 * kResidualStep + 4));
   vst1q_f32(y + 3 * kOutStep + 4, acc3_1);
   acc3_2 = vaddq_f32(acc3_2, vld1q_f32(residual + 3 * kResidualStep + 8));
@@ -684,10 +684,10 @@ inline void store_part_f32_neon(float* p, float32x4_t v) {
 }
 
 // y[p][n] = bias[n] + sum(a[p][k] * b[k][n])
-// Tile: 1 pixels x 10 channels in 3 accumulators of 4; a: one pixel; b: [k][12].
+// Tile: 1 pixel x 10 channels in 3 accumulators of 4; a: one pixel; b: [k][12].
 template <int kRun>
 inline void gemm_f32_1x10_neon(const float* a, const float* b, const float* bias, float* y) {
-  float32x4_t acc0_0 = vld1q_f32(bias + 0);
+  float32x4_t acc0_0 = vld1q_f32(bias);
   float32x4_t acc0_1 = vld1q_f32(bias + 4);
   float32x4_t acc0_2 = vld1q_f32(bias + 8);
   const float* p = a;
@@ -695,7 +695,7 @@ inline void gemm_f32_1x10_neon(const float* a, const float* b, const float* bias
     const float32x4_t a0 = vld1q_f32(p + k);
     {
       hold_loads();
-      const float32x4_t b0 = vld1q_f32(b + 0);
+      const float32x4_t b0 = vld1q_f32(b);
       const float32x4_t b1 = vld1q_f32(b + 4);
       const float32x4_t b2 = vld1q_f32(b + 8);
       b += 12;
@@ -705,7 +705,7 @@ inline void gemm_f32_1x10_neon(const float* a, const float* b, const float* bias
     }
     {
       hold_loads();
-      const float32x4_t b0 = vld1q_f32(b + 0);
+      const float32x4_t b0 = vld1q_f32(b);
       const float32x4_t b1 = vld1q_f32(b + 4);
       const float32x4_t b2 = vld1q_f32(b + 8);
       b += 12;
@@ -715,7 +715,7 @@ inline void gemm_f32_1x10_neon(const float* a, const float* b, const float* bias
     }
     {
       hold_loads();
-      const float32x4_t b0 = vld1q_f32(b + 0);
+      const float32x4_t b0 = vld1q_f32(b);
       const float32x4_t b1 = vld1q_f32(b + 4);
       const float32x4_t b2 = vld1q_f32(b + 8);
       b += 12;
@@ -725,7 +725,7 @@ inline void gemm_f32_1x10_neon(const float* a, const float* b, const float* bias
     }
     {
       hold_loads();
-      const float32x4_t b0 = vld1q_f32(b + 0);
+      const float32x4_t b0 = vld1q_f32(b);
       const float32x4_t b1 = vld1q_f32(b + 4);
       const float32x4_t b2 = vld1q_f32(b + 8);
       b += 12;
@@ -734,7 +734,7 @@ inline void gemm_f32_1x10_neon(const float* a, const float* b, const float* bias
       acc0_2 = vfmaq_laneq_f32(acc0_2, b2, a0, 3);
     }
   }
-  vst1q_f32(y + 0, acc0_0);
+  vst1q_f32(y, acc0_0);
   vst1q_f32(y + 4, acc0_1);
   store_part_f32_neon<2>(y + 8, acc0_2);
 }
@@ -786,7 +786,7 @@ void conv1x1_8x8x16_to_16_add(const Block::Convolution& layer, const float* x,
   gemm_add_f32_4x16_neon<16, 16, 16, 16>(x + 960, weights, bias, residual + 960, y + 960);
 }
 
-// Reduce, kind mean, axes (2, 3)
+// Reduce, kind mean, axes 2 and 3
 void reduce_mean_1x8x8x16_over_12(const Block::Reduction&, const float* x, float* __restrict y) {
   const float* row = x;
   float* out = y;

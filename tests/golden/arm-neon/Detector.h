@@ -4,7 +4,7 @@
 //   SHA-256    ...
 //   command    mdlc several.onnx --target arm-neon --name Detector --threads 2
 //   target     arm-neon (AArch64 with plain NEON)
-//   work       0.00 million multiply-adds, 4 layers
+//   work       600 multiply-adds, 4 layers
 //   threads    1 to 2
 //   memory     1280 bytes of working memory, 192 bytes of weights
 //   input      detector_picture ("detector/picture" in the model): uint8_t 1x3x6x4, in memory 6

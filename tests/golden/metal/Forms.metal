@@ -240,8 +240,8 @@ kernel void separable3x3_56x55x64_to_64_relu(texture2d_array<half, access::sampl
   for (uint i = 0; i < 16; ++i) {
     float4 sum_inner = filter_bias[i];
     for (uint ky = 0; ky < 3; ++ky) {
-      const float row = float(position.y + ky) + -0.5f;
-      const float left = float(position.x) + -0.5f;
+      const float row = float(position.y + ky) - 0.5f;
+      const float left = float(position.x) - 0.5f;
       const float4 x0 = float4(x.sample(zeros, float2(left, row), i));
       const float4 x1 = float4(x.sample(zeros, float2(left + 1.0f, row), i));
       const float4 x2 = float4(x.sample(zeros, float2(left + 2.0f, row), i));

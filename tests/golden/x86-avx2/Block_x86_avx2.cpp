@@ -51,7 +51,7 @@ inline __m256 clip_0_6_f32_avx2(__m256 x) {
 template <int kRun, int kPixelStep, int kOutStep, int kTaps, int kTapStep>
 inline void conv_clip_0_6_f32_4x16_avx2(const float* a, const float* b, const float* bias,
                                         float* y) {
-  const __m256 bias0 = _mm256_loadu_ps(bias + 0);
+  const __m256 bias0 = _mm256_loadu_ps(bias);
   const __m256 bias1 = _mm256_loadu_ps(bias + 8);
   __m256 acc0_0 = bias0;
   __m256 acc0_1 = bias1;
@@ -64,13 +64,13 @@ inline void conv_clip_0_6_f32_4x16_avx2(const float* a, const float* b, const fl
   for (int tap = 0; tap < kTaps; ++tap) {
     const float* p = a + tap * kTapStep;
     for (int k = 0; k < kRun; ++k) {
-      const __m256 b0 = _mm256_loadu_ps(b + 0);
+      const __m256 b0 = _mm256_loadu_ps(b);
       const __m256 b1 = _mm256_loadu_ps(b + 8);
       b += 16;
       const __m256 a0 = _mm256_set1_ps((p)[k]);
       acc0_0 = _mm256_fmadd_ps(a0, b0, acc0_0);
       acc0_1 = _mm256_fmadd_ps(a0, b1, acc0_1);
-      const __m256 a1 = _mm256_set1_ps((p + 1 * kPixelStep)[k]);
+      const __m256 a1 = _mm256_set1_ps((p + kPixelStep)[k]);
       acc1_0 = _mm256_fmadd_ps(a1, b0, acc1_0);
       acc1_1 = _mm256_fmadd_ps(a1, b1, acc1_1);
       const __m256 a2 = _mm256_set1_ps((p + 2 * kPixelStep)[k]);
@@ -81,13 +81,13 @@ inline void conv_clip_0_6_f32_4x16_avx2(const float* a, const float* b, const fl
       acc3_1 = _mm256_fmadd_ps(a3, b1, acc3_1);
     }
   }
-  _mm256_storeu_ps(y + 0, clip_0_6_f32_avx2(acc0_0));
+  _mm256_storeu_ps(y, clip_0_6_f32_avx2(acc0_0));
   _mm256_storeu_ps(y + 8, clip_0_6_f32_avx2(acc0_1));
-  _mm256_storeu_ps(y + 1 * kOutStep + 0, clip_0_6_f32_avx2(acc1_0));
-  _mm256_storeu_ps(y + 1 * kOutStep + 8, clip_0_6_f32_avx2(acc1_1));
-  _mm256_storeu_ps(y + 2 * kOutStep + 0, clip_0_6_f32_avx2(acc2_0));
+  _mm256_storeu_ps(y + kOutStep, clip_0_6_f32_avx2(acc1_0));
+  _mm256_storeu_ps(y + kOutStep + 8, clip_0_6_f32_avx2(acc1_1));
+  _mm256_storeu_ps(y + 2 * kOutStep, clip_0_6_f32_avx2(acc2_0));
   _mm256_storeu_ps(y + 2 * kOutStep + 8, clip_0_6_f32_avx2(acc2_1));
-  _mm256_storeu_ps(y + 3 * kOutStep + 0, clip_0_6_f32_avx2(acc3_0));
+  _mm256_storeu_ps(y + 3 * kOutStep, clip_0_6_f32_avx2(acc3_0));
   _mm256_storeu_ps(y + 3 * kOutStep + 8, clip_0_6_f32_avx2(acc3_1));
 }
 
@@ -180,7 +180,7 @@ inline void dwconv3x3_clip_0_6_f32_avx2(const float* x, const float* w, const fl
 template <int kRun, int kPixelStep, int kOutStep, int kResidualStep>
 inline void gemm_add_f32_6x16_avx2(const float* a, const float* b, const float* bias,
                                    const float* residual, float* y) {
-  const __m256 bias0 = _mm256_loadu_ps(bias + 0);
+  const __m256 bias0 = _mm256_loadu_ps(bias);
   const __m256 bias1 = _mm256_loadu_ps(bias + 8);
   __m256 acc0_0 = bias0;
   __m256 acc0_1 = bias1;
@@ -196,13 +196,13 @@ inline void gemm_add_f32_6x16_avx2(const float* a, const float* b, const float* 
   __m256 acc5_1 = bias1;
   const float* p = a;
   for (int k = 0; k < kRun; ++k) {
-    const __m256 b0 = _mm256_loadu_ps(b + 0);
+    const __m256 b0 = _mm256_loadu_ps(b);
     const __m256 b1 = _mm256_loadu_ps(b + 8);
     b += 16;
     const __m256 a0 = _mm256_set1_ps((p)[k]);
     acc0_0 = _mm256_fmadd_ps(a0, b0, acc0_0);
     acc0_1 = _mm256_fmadd_ps(a0, b1, acc0_1);
-    const __m256 a1 = _mm256_set1_ps((p + 1 * kPixelStep)[k]);
+    const __m256 a1 = _mm256_set1_ps((p + kPixelStep)[k]);
     acc1_0 = _mm256_fmadd_ps(a1, b0, acc1_0);
     acc1_1 = _mm256_fmadd_ps(a1, b1, acc1_1);
     const __m256 a2 = _mm256_set1_ps((p + 2 * kPixelStep)[k]);
@@ -218,28 +218,28 @@ inline void gemm_add_f32_6x16_avx2(const float* a, const float* b, const float* 
     acc5_0 = _mm256_fmadd_ps(a5, b0, acc5_0);
     acc5_1 = _mm256_fmadd_ps(a5, b1, acc5_1);
   }
-  acc0_0 = _mm256_add_ps(acc0_0, _mm256_loadu_ps(residual + 0));
-  _mm256_storeu_ps(y + 0, acc0_0);
+  acc0_0 = _mm256_add_ps(acc0_0, _mm256_loadu_ps(residual));
+  _mm256_storeu_ps(y, acc0_0);
   acc0_1 = _mm256_add_ps(acc0_1, _mm256_loadu_ps(residual + 8));
   _mm256_storeu_ps(y + 8, acc0_1);
-  acc1_0 = _mm256_add_ps(acc1_0, _mm256_loadu_ps(residual + 1 * kResidualStep + 0));
-  _mm256_storeu_ps(y + 1 * kOutStep + 0, acc1_0);
-  acc1_1 = _mm256_add_ps(acc1_1, _mm256_loadu_ps(residual + 1 * kResidualStep + 8));
-  _mm256_storeu_ps(y + 1 * kOutStep + 8, acc1_1);
-  acc2_0 = _mm256_add_ps(acc2_0, _mm256_loadu_ps(residual + 2 * kResidualStep + 0));
-  _mm256_storeu_ps(y + 2 * kOutStep + 0, acc2_0);
+  acc1_0 = _mm256_add_ps(acc1_0, _mm256_loadu_ps(residual + kResidualStep));
+  _mm256_storeu_ps(y + kOutStep, acc1_0);
+  acc1_1 = _mm256_add_ps(acc1_1, _mm256_loadu_ps(residual + kResidualStep + 8));
+  _mm256_storeu_ps(y + kOutStep + 8, acc1_1);
+  acc2_0 = _mm256_add_ps(acc2_0, _mm256_loadu_ps(residual + 2 * kResidualStep));
+  _mm256_storeu_ps(y + 2 * kOutStep, acc2_0);
   acc2_1 = _mm256_add_ps(acc2_1, _mm256_loadu_ps(residual + 2 * kResidualStep + 8));
   _mm256_storeu_ps(y + 2 * kOutStep + 8, acc2_1);
-  acc3_0 = _mm256_add_ps(acc3_0, _mm256_loadu_ps(residual + 3 * kResidualStep + 0));
-  _mm256_storeu_ps(y + 3 * kOutStep + 0, acc3_0);
+  acc3_0 = _mm256_add_ps(acc3_0, _mm256_loadu_ps(residual + 3 * kResidualStep));
+  _mm256_storeu_ps(y + 3 * kOutStep, acc3_0);
   acc3_1 = _mm256_add_ps(acc3_1, _mm256_loadu_ps(residual + 3 * kResidualStep + 8));
   _mm256_storeu_ps(y + 3 * kOutStep + 8, acc3_1);
-  acc4_0 = _mm256_add_ps(acc4_0, _mm256_loadu_ps(residual + 4 * kResidualStep + 0));
-  _mm256_storeu_ps(y + 4 * kOutStep + 0, acc4_0);
+  acc4_0 = _mm256_add_ps(acc4_0, _mm256_loadu_ps(residual + 4 * kResidualStep));
+  _mm256_storeu_ps(y + 4 * kOutStep, acc4_0);
   acc4_1 = _mm256_add_ps(acc4_1, _mm256_loadu_ps(residual + 4 * kResidualStep + 8));
   _mm256_storeu_ps(y + 4 * kOutStep + 8, acc4_1);
-  acc5_0 = _mm256_add_ps(acc5_0, _mm256_loadu_ps(residual + 5 * kResidualStep + 0));
-  _mm256_storeu_ps(y + 5 * kOutStep + 0, acc5_0);
+  acc5_0 = _mm256_add_ps(acc5_0, _mm256_loadu_ps(residual + 5 * kResidualStep));
+  _mm256_storeu_ps(y + 5 * kOutStep, acc5_0);
   acc5_1 = _mm256_add_ps(acc5_1, _mm256_loadu_ps(residual + 5 * kResidualStep + 8));
   _mm256_storeu_ps(y + 5 * kOutStep + 8, acc5_1);
 }
@@ -249,7 +249,7 @@ inline void gemm_add_f32_6x16_avx2(const float* a, const float* b, const float* 
 template <int kRun, int kPixelStep, int kOutStep, int kResidualStep>
 inline void gemm_add_f32_4x16_avx2(const float* a, const float* b, const float* bias,
                                    const float* residual, float* y) {
-  const __m256 bias0 = _mm256_loadu_ps(bias + 0);
+  const __m256 bias0 = _mm256_loadu_ps(bias);
   const __m256 bias1 = _mm256_loadu_ps(bias + 8);
   __m256 acc0_0 = bias0;
   __m256 acc0_1 = bias1;
@@ -261,13 +261,13 @@ inline void gemm_add_f32_4x16_avx2(const float* a, const float* b, const float* 
   __m256 acc3_1 = bias1;
   const float* p = a;
   for (int k = 0; k < kRun; ++k) {
-    const __m256 b0 = _mm256_loadu_ps(b + 0);
+    const __m256 b0 = _mm256_loadu_ps(b);
     const __m256 b1 = _mm256_loadu_ps(b + 8);
     b += 16;
     const __m256 a0 = _mm256_set1_ps((p)[k]);
     acc0_0 = _mm256_fmadd_ps(a0, b0, acc0_0);
     acc0_1 = _mm256_fmadd_ps(a0, b1, acc0_1);
-    const __m256 a1 = _mm256_set1_ps((p + 1 * kPixelStep)[k]);
+    const __m256 a1 = _mm256_set1_ps((p + kPixelStep)[k]);
     acc1_0 = _mm256_fmadd_ps(a1, b0, acc1_0);
     acc1_1 = _mm256_fmadd_ps(a1, b1, acc1_1);
     const __m256 a2 = _mm256_set1_ps((p + 2 * kPixelStep)[k]);
@@ -277,20 +277,20 @@ inline void gemm_add_f32_4x16_avx2(const float* a, const float* b, const float* 
     acc3_0 = _mm256_fmadd_ps(a3, b0, acc3_0);
     acc3_1 = _mm256_fmadd_ps(a3, b1, acc3_1);
   }
-  acc0_0 = _mm256_add_ps(acc0_0, _mm256_loadu_ps(residual + 0));
-  _mm256_storeu_ps(y + 0, acc0_0);
+  acc0_0 = _mm256_add_ps(acc0_0, _mm256_loadu_ps(residual));
+  _mm256_storeu_ps(y, acc0_0);
   acc0_1 = _mm256_add_ps(acc0_1, _mm256_loadu_ps(residual + 8));
   _mm256_storeu_ps(y + 8, acc0_1);
-  acc1_0 = _mm256_add_ps(acc1_0, _mm256_loadu_ps(residual + 1 * kResidualStep + 0));
-  _mm256_storeu_ps(y + 1 * kOutStep + 0, acc1_0);
-  acc1_1 = _mm256_add_ps(acc1_1, _mm256_loadu_ps(residual + 1 * kResidualStep + 8));
-  _mm256_storeu_ps(y + 1 * kOutStep + 8, acc1_1);
-  acc2_0 = _mm256_add_ps(acc2_0, _mm256_loadu_ps(residual + 2 * kResidualStep + 0));
-  _mm256_storeu_ps(y + 2 * kOutStep + 0, acc2_0);
+  acc1_0 = _mm256_add_ps(acc1_0, _mm256_loadu_ps(residual + kResidualStep));
+  _mm256_storeu_ps(y + kOutStep, acc1_0);
+  acc1_1 = _mm256_add_ps(acc1_1, _mm256_loadu_ps(residual + kResidualStep + 8));
+  _mm256_storeu_ps(y + kOutStep + 8, acc1_1);
+  acc2_0 = _mm256_add_ps(acc2_0, _mm256_loadu_ps(residual + 2 * kResidualStep));
+  _mm256_storeu_ps(y + 2 * kOutStep, acc2_0);
   acc2_1 = _mm256_add_ps(acc2_1, _mm256_loadu_ps(residual + 2 * kResidualStep + 8));
   _mm256_storeu_ps(y + 2 * kOutStep + 8, acc2_1);
-  acc3_0 = _mm256_add_ps(acc3_0, _mm256_loadu_ps(residual + 3 * kResidualStep + 0));
-  _mm256_storeu_ps(y + 3 * kOutStep + 0, acc3_0);
+  acc3_0 = _mm256_add_ps(acc3_0, _mm256_loadu_ps(residual + 3 * kResidualStep));
+  _mm256_storeu_ps(y + 3 * kOutStep, acc3_0);
   acc3_1 = _mm256_add_ps(acc3_1, _mm256_loadu_ps(residual + 3 * kResidualStep + 8));
   _mm256_storeu_ps(y + 3 * kOutStep + 8, acc3_1);
 }
@@ -304,21 +304,21 @@ inline void store_part_f32_avx2(float* p, __m256 v) {
 }
 
 // y[p][n] = bias[n] + sum(a[p][k] * b[k][n])
-// Tile: 1 pixels x 10 channels in 2 accumulators of 8; a: one pixel; b: [k][16].
+// Tile: 1 pixel x 10 channels in 2 accumulators of 8; a: one pixel; b: [k][16].
 template <int kRun>
 inline void gemm_f32_1x10_avx2(const float* a, const float* b, const float* bias, float* y) {
-  __m256 acc0_0 = _mm256_loadu_ps(bias + 0);
+  __m256 acc0_0 = _mm256_loadu_ps(bias);
   __m256 acc0_1 = _mm256_loadu_ps(bias + 8);
   const float* p = a;
   for (int k = 0; k < kRun; ++k) {
-    const __m256 b0 = _mm256_loadu_ps(b + 0);
+    const __m256 b0 = _mm256_loadu_ps(b);
     const __m256 b1 = _mm256_loadu_ps(b + 8);
     b += 16;
     const __m256 a0 = _mm256_set1_ps((p)[k]);
     acc0_0 = _mm256_fmadd_ps(a0, b0, acc0_0);
     acc0_1 = _mm256_fmadd_ps(a0, b1, acc0_1);
   }
-  _mm256_storeu_ps(y + 0, acc0_0);
+  _mm256_storeu_ps(y, acc0_0);
   store_part_f32_avx2<2>(y + 8, acc0_1);
 }
 
@@ -369,7 +369,7 @@ void conv1x1_8x8x16_to_16_add(const Block::Convolution& layer, const float* x,
   gemm_add_f32_4x16_avx2<16, 16, 16, 16>(x + 960, weights, bias, residual + 960, y + 960);
 }
 
-// Reduce, kind mean, axes (2, 3)
+// Reduce, kind mean, axes 2 and 3
 void reduce_mean_1x8x8x16_over_12(const Block::Reduction&, const float* x, float* __restrict y) {
   const float* row = x;
   float* out = y;
