@@ -191,7 +191,8 @@ def element_function(op: Elementwise, isa: Dialect) -> Microkernel:
     for field in dataclasses.fields(op):
         value = getattr(op, field.name)
         if isinstance(value, float | int | str):
-            comment += f" {field.name} = {value}."
+            shown = str(value) if not isinstance(value, bool) else "yes" if value else "no"
+            comment += f" {field.name} = {shown}."
     return _function(f"{stem(op)}_{isa.kind}_{isa.suffix}", comment, formula, op.arity, isa)
 
 
