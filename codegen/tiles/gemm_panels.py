@@ -118,9 +118,9 @@ class PackTile:
     def _places(self) -> list[Place]:
         """Where each step of the depth lies, from the pixel's first element."""
         steps = ("kTapStep",) if len(self.taps) == 1 else ("kTapStepY", "kTapStepX")
-        found = []
+        found: list[Place] = []
         for indices in itertools.product(*map(range, self.taps), range(self.run)):
-            found.append((*zip(indices, steps, strict=False), indices[-1]))
+            found.append((*zip(indices[:-1], steps, strict=True), indices[-1]))
         return found
 
     def _chunks(self, isa: Dialect) -> list[tuple[list[Place], bool]]:
