@@ -23,6 +23,7 @@ from mdlc.codegen.cpp.class_text import (
     state_entry,
     string_literal,
 )
+from mdlc.codegen.cpp.embedded_weights import embedded_weights
 from mdlc.codegen.cpp.format import format_cpp
 from mdlc.codegen.cpp.functions import Functions, layer_function
 from mdlc.codegen.cpp.kernels_file import kernels_files, source_files, using
@@ -158,12 +159,12 @@ def emit(
         digest=bytes_literal(plan.digest()[:16]),
         target=plan.isa.name,
         alignment=ALIGNMENT,
-        weights_literal=bytes_literal(weights) if embed_weights else "",
         stacked=stacked,
         c_types=C_TYPES,
     )
     codes = [code for each in contents for code in each.codes]
-    context["sources"] = source_files(plan)
+    embedded = (f"{plan.name}_weights.cpp",) if embed_weights else ()
+    context["sources"] = (*source_files(plan), *embedded)
     files = {
         f"{plan.name}.h": header.encode(),
         f"{plan.name}.cpp": format_cpp(source).encode(),
@@ -171,7 +172,9 @@ def emit(
         "main.cpp": format_cpp(render("cpp/main.cpp.j2", **context, c_types=C_TYPES)).encode(),
         "CMakeLists.txt": render("cpp/CMakeLists.txt.j2", **context).encode(),
     }
-    if not embed_weights:
+    if embed_weights:
+        files[f"{plan.name}_weights.cpp"] = embedded_weights(plan.name, weights)
+    else:
         files[f"{plan.name}.weights"] = weights
     files[f"{plan.name}.json"] = manifest(plan, info, files)
     return files
