@@ -42,6 +42,7 @@ class Target:
         unpacks: whether its convolutions read bytes.
         half: whether it computes in half precision, for which `verify` allows.
         falls_back: whether layers that it lacks can be left to the processor.
+        frames: whether the class may take camera frames.
         timed: whether a program's times are those of the target.
         estimate: a plan's cost by figures of hardware, for `mdlc explain`: a line for each step
             by name, and lines for the whole network; None where the candidates' cycles say it.
@@ -63,6 +64,7 @@ class Target:
     half: bool = False
     falls_back: bool = False
     timed: bool = True
+    frames: bool = True
     estimate: Callable[[Plan], tuple[dict[str, str], list[str]]] | None = None
 
     @property
@@ -140,6 +142,7 @@ def targets() -> dict[str, Target]:
             half=not metal.in_float,
             falls_back=True,
             timed=False,
+            frames=False,
             estimate=estimate,
         )
     return found

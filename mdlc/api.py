@@ -13,7 +13,7 @@ from typing import Any
 from mdlc.answers import as_answer
 from mdlc.codegen.cpp.emit import Info, answer_code
 from mdlc.codegen.plan.encoding_choice import encode_plan, encode_to_size
-from mdlc.codegen.plan.plan import Plan
+from mdlc.codegen.plan.plan import FrameInput, Plan
 from mdlc.codegen.plan.schedule_table import Tuned, read_tables, shipped_tables
 from mdlc.codegen.plan.variants import one_class
 from mdlc.codegen.run.executable import Executable
@@ -22,7 +22,7 @@ from mdlc.codegen.weights.encoding import RAW, Encoding
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Count, Graph
 from mdlc.compiler.onnx_import import import_model
-from mdlc.inputs.preprocess import INPUT_FORMATS, Preprocess, preprocess
+from mdlc.inputs.preprocess import INPUT_FORMATS, Preprocess, picture_input, preprocess
 from mdlc.inputs.sources import Model, read_model
 from mdlc.naming import check_beside_answer, class_name
 from mdlc.options import CompileOptions, Fixed, parse_bounds, parse_fixed, parse_states
@@ -141,9 +141,13 @@ def compile(
     tell("reading the model")
     source = read_model(model, example_inputs)
     asked = completed(given, source.onnx)
+    _ = asked.found_target()  # which may lack what a recipe asks for
     fixed = None if asked.fix is None else parse_fixed(asked.fix)
     # The largest size is the class's first; the others share its weights.
     sizes = asked.sizes
+    if asked.frame and len(sizes) > 1:
+        raise MdlcError("reads frames into one size of the input", node="--frame",
+                        hint="give every input one shape")  # fmt: skip
     sizes.sort(key=lambda shapes: -math.prod(math.prod(shape) for shape in shapes.values()))
     found: list[CompiledModel] = []
     for shapes in sizes:
@@ -186,13 +190,14 @@ class _Compilation:
             first: at another size, with which it shares weights and what was measured.
         """
         asked, source, target, tell = self.asked, self.source, self.target, self.tell
-        how, backend = asked.preprocess, target.backend
+        backend = target.backend
         bounds = None if asked.bound is None else parse_bounds(asked.bound)
         imported = import_model(
             source.path or source.onnx, shapes=shapes, fixed=self.fixed, bounds=bounds
         )
         imported = imported.with_states({} if asked.state is None else parse_states(asked.state))
         tell("optimising the graph")
+        how = asked.preprocess.for_network(imported)
         network = preprocess(imported, how)
         low = None
         if asked.quantize is not None:
@@ -220,6 +225,7 @@ class _Compilation:
         kept |= {"fallback": True} if asked.fallback else {}
         kept |= {"room": half.room} if half else {}
         kept |= {"alike": first.plan} if first else {}
+        kept |= {"frame": frame} if (frame := frame_input(imported, how)) else {}
         name = asked.name or class_name(source.stem)
         plan = target.lower(
             passed[-1].graph, backend, name, tuned=self.tuned, threads=asked.threads, **kept
@@ -267,6 +273,14 @@ def _count_note(count: Count) -> str:
     return f"only the first {count.name} entries{along} mean anything, the rest is filling"
 
 
+def frame_input(graph: Graph, how: Preprocess) -> FrameInput | None:
+    """The input that frames are read into, where the class takes them."""
+    if how.frame is None or how.input_format is None:
+        return None
+    name = picture_input(graph, "--frame").name
+    return FrameInput(how.frame, name, INPUT_FORMATS[how.input_format])
+
+
 def input_note(how: Preprocess) -> str:
     """What the emitted header says of the values that it expects; "" for the network's own."""
     if not how.changes:
@@ -278,6 +292,7 @@ def input_note(how: Preprocess) -> str:
         "gray8": "8-bit grey pixels, row by row",
     }
     note = what.get(how.input_format or "", "not normalised")
+    note = f"a Frame of any size, or {note}" if how.frame else note
     if how.normalises:
         mean, std = (
             ", ".join(f"{value:g}" for value in values) if values else default

@@ -25,7 +25,7 @@ def graph_at_stage(model: Path, options: CompileOptions, stage: str | None) -> G
     shapes = one_size(options.shapes, "mdlc inspect")
     fixed = None if options.fix is None else parse_fixed(options.fix)
     imported = import_model(source.path or source.onnx, shapes=shapes, fixed=fixed)
-    graph = preprocess(imported, options.preprocess)
+    graph = preprocess(imported, options.preprocess.for_network(imported))
     if stage is None:
         return graph
     dump = None if options.dump is None else Path(options.dump)

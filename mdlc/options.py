@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 from collections import Counter
@@ -12,6 +13,7 @@ from typing import Any
 
 from mdlc.answers import answer_words, as_answer
 from mdlc.codegen.answer.answer import Answer
+from mdlc.codegen.frame.spec import MATCHES, RESAMPLES, YUV, FrameSpec
 from mdlc.codegen.target import Target, find_target
 from mdlc.codegen.weights.encoding import Encoding, parse_encoding
 from mdlc.compiler.errors import MdlcError
@@ -190,6 +192,34 @@ class CompileOptions:
         None, "--channel-order", group=Group.INPUT, choices=("rgb", "bgr"),
         help="Order of channels that the network was trained on; default: rgb.",
     )  # fmt: skip
+    frame: bool = option(
+        False, "--frame", group=Group.INPUT,
+        help="infer takes camera frames, too: planes in YUV or RGB of any size, turned, mirrored "
+        "and cropped, read in one pass into the network's input.",
+    )  # fmt: skip
+    fit: str | None = option(
+        None, "--fit", group=Group.INPUT, metavar="FIT",
+        help="How a frame of another shape goes into the input: stretch (default), letterbox, "
+        "letterbox:top-left, crop, or crop:0.875 for that share of the shorter side.",
+    )  # fmt: skip
+    fill: Numbers = option(
+        None, "--fill", group=Group.INPUT, metavar="F[,F,F]", **_numbers("--fill"),
+        help="What letterbox leaves, and regions outside the frame: 0..255; default: 114.",
+    )  # fmt: skip
+    resample: str | None = option(
+        None, "--resample", group=Group.INPUT, choices=RESAMPLES,
+        help="Filter that frames are resampled with; default: bilinear.",
+    )  # fmt: skip
+    match: str | None = option(
+        None, "--match", group=Group.INPUT, choices=MATCHES,
+        help="Whose filter it is: pillow (default; smooths when it shrinks), opencv or tf (which "
+        "do not).",
+    )  # fmt: skip
+    yuv: str | None = option(
+        None, "--yuv", group=Group.INPUT, choices=YUV, metavar="MATRIX,RANGE",
+        help="Matrix and range of frames in YUV: bt601, bt709 or bt2020 and full or limited; "
+        "default: bt601,full.",
+    )  # fmt: skip
     recipe: str | os.PathLike[str] | None = option(
         None, "--recipe", group=Group.INPUT, metavar="FILE", path="file",
         help="Options of what stands around the network from this TOML file, where they are not "
@@ -302,7 +332,35 @@ class CompileOptions:
     def preprocess(self) -> Preprocess:
         """What stands in front of the network."""
         mean, std = parse_numbers(self.mean, "--mean"), parse_numbers(self.std, "--std")
-        return Preprocess(self.input_format, mean, std, self.channel_order or "rgb")
+        order = self.channel_order or "rgb"
+        return Preprocess(self.input_format, mean, std, order, self._frame_spec())
+
+    def _frame_spec(self) -> FrameSpec | None:
+        """How frames are read, where they are; what is wrong is told in any case."""
+        fill = parse_numbers(self.fill, "--fill")
+        if any(value != int(value) for value in fill if math.isfinite(value)):
+            raise MdlcError("is not a whole number", node="--fill", hint="give 0 to 255")
+        spec = FrameSpec()
+        spec = FrameSpec(
+            self.fit or spec.fit,
+            tuple(map(int, fill)) or spec.fill,
+            self.resample or spec.resample,
+            self.match or spec.match,
+            self.yuv or spec.yuv,
+        )
+        return spec if self.frame else None
+
+    def check_complete(self) -> None:
+        """For options that a recipe has completed.
+
+        Raises:
+            MdlcError: one is given without the one that it needs.
+        """
+        for name in ("fit", "fill", "resample", "match", "yuv"):
+            if getattr(self, name) is not None and not self.frame:
+                raise MdlcError(
+                    "needs --frame", node=f"--{name}", hint="add --frame, or leave it out"
+                )
 
     @property
     def sizes(self) -> list[dict[str, tuple[int, ...]]]:
@@ -362,6 +420,8 @@ class CompileOptions:
              "leave --weights-encoding and --max-size out"),
             (self.quantize is not None, target.int8, "--quantize",
              f"target {name} has no 8-bit kernels", "leave it out, or choose another target"),
+            (self.frame, target.frames, "--frame",
+             f"target {name} takes pictures as textures, not as frames", "leave it out"),
             (self.fallback is not None, target.falls_back, "--fallback",
              f"target {name} has all layers on the processor already",
              "leave it out; it is for target metal"),

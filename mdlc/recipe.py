@@ -68,7 +68,9 @@ def completed(options: CompileOptions, model: onnx.ModelProto) -> CompileOptions
     if options.recipe is not None:
         options = read_recipe(Path(options.recipe)).completing(options)
     found = model_recipe(model)
-    return options if found is None else found.completing(options)
+    options = options if found is None else found.completing(options)
+    options.check_complete()
+    return options
 
 
 def read_recipe(path: Path) -> Recipe:

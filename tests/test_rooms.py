@@ -21,6 +21,7 @@ ROOMS = (
     "codegen.code",
     "codegen.templates",
     "codegen.threads",
+    "codegen.frame",
     "codegen.isa",
     "codegen.kernel",
     "codegen.tiles",

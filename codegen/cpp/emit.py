@@ -30,6 +30,8 @@ from mdlc.codegen.cpp.kernels_file import kernels_files, source_files, using
 from mdlc.codegen.cpp.layer_text import describe
 from mdlc.codegen.cpp.row_fusion import chain_code
 from mdlc.codegen.cpp.weights_decoder import weights_decoder
+from mdlc.codegen.frame.spec import LONGEST_SIDE
+from mdlc.codegen.frame.text import declarations, summary
 from mdlc.codegen.isa.cpu_features import features_of
 from mdlc.codegen.kernel import SCRATCH, View
 from mdlc.codegen.plan import weights_file
@@ -131,6 +133,8 @@ def emit(
         "features": features_of(plan.isa.toolchain.cpu_flags),
         "answer": answer,
         "labels": [string_literal(label) for label in plan.answer.labels] if plan.answer else [],
+        "frame": _frame_text(plan, contents[0].arena),
+        "longest_side": LONGEST_SIDE,
     }
     header = format_cpp(
         render(
@@ -283,6 +287,21 @@ def _encodings(plan: Plan) -> dict[str, object]:
             }
             for name, weights in plan.encoded.items()
         },
+    }
+
+
+def _frame_text(plan: Plan, arena: _Arena) -> dict[str, str] | None:
+    """What the class declares and does for camera frames, and where it does it."""
+    port, frame = plan.frame_port, plan.frame
+    if port is None or frame is None or frame.scratch is None:
+        return None
+    height, width, _ = port.dims
+    return {
+        "port": port.identifier,
+        "summary": summary(frame.spec),
+        "declarations": declarations(height, width),
+        "memory": arena.at(frame.scratch, "unsigned char"),
+        "input": arena.at(port.view),
     }
 
 

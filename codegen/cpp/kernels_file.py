@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from mdlc.codegen.code import Function, Microkernel
 from mdlc.codegen.cpp.format import format_cpp
 from mdlc.codegen.cpp.functions import Functions
+from mdlc.codegen.frame.text import functions as frame_functions
 from mdlc.codegen.isa.base import Isa
 from mdlc.codegen.plan.plan import Plan
 from mdlc.codegen.templates import render
@@ -58,12 +59,22 @@ def kernels_files(
         "functions": functions.texts,
         "microkernels": [microkernel.text for microkernel in microkernels],
         "includes": sorted(includes_of(codes, microkernels)),
+        "frames": _frames(plan),
     }
     _, internal, _, kernels = (plan.name + each for each in endings(plan.isa))
     return {
         internal: format_cpp(render("cpp/internal.h.j2", **context)).encode(),
         kernels: format_cpp(render("cpp/kernels.cpp.j2", **context)).encode(),
     }
+
+
+def _frames(plan: Plan) -> str:
+    """The functions that read a camera's frame; "" for classes that take none."""
+    port, frame = plan.frame_port, plan.frame
+    if port is None or frame is None:
+        return ""
+    height, width, _ = port.dims
+    return frame_functions(plan.name, frame.spec, height, width, frame.order)
 
 
 def ordered(codes: Sequence[Function], texts: Sequence[str], isa: Isa) -> list[Microkernel]:

@@ -152,6 +152,8 @@ def _ranges(plan: Plan, count: int) -> list[tuple[int, int]]:
     touched: list[list[int]] = [[] for _ in range(count)]
     for port in plan.inputs:
         touched[port.view.buffer].append(-1)
+    if plan.frame is not None and plan.frame.scratch is not None:
+        touched[plan.frame.scratch.buffer].append(-1)
     for unit in plan.units():  # all memory of a chain is used until its last band
         for step in (plan.steps[index] for index in unit):
             for view in (*step.inputs, step.output, *([step.scratch] if step.scratch else [])):
@@ -226,4 +228,7 @@ def _map_views(plan: Plan, change: Callable[[View], View]) -> Plan:
         )
         for state in plan.states
     )
-    return replace(plan, steps=steps, inputs=inputs, outputs=outputs, states=states)
+    frame = plan.frame
+    if frame is not None and frame.scratch is not None:
+        frame = replace(frame, scratch=change(frame.scratch))
+    return replace(plan, steps=steps, inputs=inputs, outputs=outputs, states=states, frame=frame)

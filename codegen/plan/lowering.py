@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
+from mdlc.codegen.frame.text import pad_bytes
 from mdlc.codegen.isa.base import Isa
 from mdlc.codegen.kernel import Schedule, Step, View, kernels, seen_by
 from mdlc.codegen.plan.arena import place_plan
@@ -20,6 +21,7 @@ from mdlc.codegen.plan.layer_names import layer_names
 from mdlc.codegen.plan.plan import (
     ALIGNMENT,
     CLASS_MEMBERS,
+    FrameInput,
     Names,
     Plan,
     Port,
@@ -36,6 +38,7 @@ from mdlc.codegen.plan.row_fusion import (
 )
 from mdlc.codegen.plan.schedule_table import Tuned
 from mdlc.codegen.plan.views import Buffers, assign_views, is_alias, views_its_inputs
+from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Graph, Node
 from mdlc.compiler.ops.constant import Constant
 from mdlc.compiler.ops.input import Input
@@ -54,6 +57,7 @@ def lower(
     room: Mapping[str, float] | None = None,
     chains: Sequence[Chain] | None = None,
     alike: Plan | None = None,
+    frame: FrameInput | None = None,
 ) -> Plan:
     """Plans a graph whose layouts are assigned.
 
@@ -67,6 +71,7 @@ def lower(
             become; any where it is not given.
         chains: steps to compute in bands of rows; None: those where that pays.
         alike: the network at another size, with which the class shares packed weights.
+        frame: the input that the class reads camera frames into.
 
     Raises:
         MdlcError: a node has no kernel on this ISA, or no such schedule, or a table that the
@@ -133,9 +138,20 @@ def lower(
         chains = _chains(steps, views, graph, isa, threads)
     for chain in chains:
         _shrink(chain, steps, sizes, isa)
+    if frame is not None:
+        port = next(port for port in inputs if port.name == frame.port)
+        height, width, _ = port.dims
+        if port.type.physical_shape != port.type.shape:
+            raise MdlcError(
+                f"nothing in the network says how the pixels of {port.name} lie in memory",
+                node="--frame",
+                hint="leave it out",
+            )
+        frame = replace(frame, scratch=_scratch(pad_bytes(frame.spec, height, width), sizes))
     plan = Plan(
         name, isa, graph, inputs, outputs_, tuple(steps), (), 0, threads, chains=tuple(chains),
         states=_states(graph, views, sizes),
+        frame=frame,
     )  # fmt: skip
     return place_plan(plan, sizes)
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 
 from mdlc.codegen.answer.answer import Answer
 from mdlc.codegen.answer.code import ANSWER_MEMBERS
+from mdlc.codegen.frame.spec import FrameSpec
+from mdlc.codegen.frame.text import FRAME_MEMBERS
 from mdlc.codegen.isa.base import Backend, Isa
 from mdlc.codegen.kernel import Step, View
 from mdlc.codegen.plan.row_fusion import Chain
@@ -90,6 +92,21 @@ class State:
 
 
 @dataclass(frozen=True)
+class FrameInput:
+    """The input that camera frames are read into.
+
+    Attributes:
+        port: its ONNX name; order: its channels, rgb, bgr, rgba or y.
+        scratch: memory for the conversion, which no layer needs yet; None before it is planned.
+    """
+
+    spec: FrameSpec
+    port: str
+    order: str
+    scratch: View | None = None
+
+
+@dataclass(frozen=True)
 class Blob:
     """A packed array in the weights file."""
 
@@ -116,6 +133,7 @@ class Plan:
         also: the other variants of the class: the same network at other sizes of its inputs.
             Steps of one name have one packing, which the class holds once (variants.py).
         variant: what tells this one from the others, as part of an identifier; "" if it is alone.
+        frame: the input that camera frames are read into, where the class takes them.
     """
 
     name: str
@@ -133,6 +151,7 @@ class Plan:
     chains: tuple[Chain, ...] = ()
     states: tuple[State, ...] = ()
     answer: Answer | None = None
+    frame: FrameInput | None = None
     also: tuple[Plan, ...] = ()
     variant: str = ""
 
@@ -160,6 +179,11 @@ class Plan:
         """The instruction set of a plan for a C++ class."""
         assert isinstance(self.backend, Isa)
         return self.backend
+
+    @property
+    def frame_port(self) -> Port | None:
+        """The input that camera frames are read into."""
+        return next((p for p in self.inputs if self.frame and p.name == self.frame.port), None)
 
     def units(self) -> list[tuple[int, ...]]:
         """Indices of the steps that are called at once, in order: a chain's, or a single one."""
@@ -253,7 +277,7 @@ CLASS_MEMBERS = frozenset(
     kFileMissing kFileTruncated kFileForeign kFileVersion kOtherTarget kOtherModel kFileCorrupt
     kOutOfMemory kNotInitialised kBadInput kBadOutput kUnsupportedCpu kBadThreads
     """.split()  # noqa: SIM905
-).union(ANSWER_MEMBERS)
+).union(ANSWER_MEMBERS, FRAME_MEMBERS)
 SOURCE_NAMES = frozenset(
     """
     Cpuid CpuidRegisters CpuFeature CpuFeatures KeptRegisters Reported kNeeded

@@ -20,9 +20,11 @@ from mdlc.codegen.cpp.class_text import MAT_TYPES
 from mdlc.codegen.cpp.emit import Info, answer_code, emit, picture_size
 from mdlc.codegen.cpp.format import format_cpp
 from mdlc.codegen.cpp.kernels_file import source_files
+from mdlc.codegen.frame.frame import Frame
 from mdlc.codegen.kernel import View
-from mdlc.codegen.plan.plan import Plan
+from mdlc.codegen.plan.plan import Plan, Port
 from mdlc.codegen.plan.variants import size_text
+from mdlc.codegen.run.frames import TRANSFORM_BYTES, FrameRun, pack_frame
 from mdlc.codegen.run.toolchain import BUILD_FLAGS, Toolchain, find_toolchain
 from mdlc.codegen.templates import render
 from mdlc.compiler.errors import MdlcError
@@ -162,6 +164,47 @@ class Executable:
             return np.frombuffer(data, np.uint8).reshape(picture_size(self.plan))
         return np.frombuffer(data, code.dtype)[0]
 
+    def run_frames(
+        self, frames: Sequence[Frame], inputs: Mapping[str, Array] | None = None
+    ) -> list[FrameRun]:
+        """Inferences on camera frames, one after the other in one process.
+
+        Args:
+            frames: what the input that takes frames gets. inputs: the other inputs' values.
+
+        Raises:
+            MdlcError: the class takes no frames, or refuses one.
+        """
+        port = self._frame_port()
+        data, _ = self._run("frames", len(frames), self._packed_frames(frames, inputs or {}))
+        nbytes = port.type.nbytes
+        head = nbytes + TRANSFORM_BYTES
+        size = head + sum(p.type.nbytes for p in self.plan.outputs)
+        results = []
+        for part in (data[index * size : (index + 1) * size] for index in range(len(frames))):
+            raw = np.frombuffer(part, port.type.dtype.numpy, port.type.size)
+            transform = np.frombuffer(part[nbytes:head], np.float32).reshape(2, 3)
+            results.append(
+                FrameRun(port.type.to_logical(raw), transform, self._unpack(part[head:], self.plan))
+            )
+        return results
+
+    def time_reading(self, frame: Frame, repeats: int = 20) -> float:
+        """Nanoseconds until a frame is in the network's input, the median."""
+        _, text = self._run("reading", repeats, self._packed_frames([frame], {}))
+        return float(text)
+
+    def _frame_port(self) -> Port:
+        if self.plan.frame_port is None:
+            raise MdlcError("the class takes no frames", node=self.plan.name, hint="use --frame")
+        return self.plan.frame_port
+
+    def _packed_frames(self, frames: Sequence[Frame], inputs: Mapping[str, Array]) -> bytes:
+        port = self._frame_port()
+        zeros = np.zeros(port.type.shape, port.type.dtype.numpy)
+        rest = self._pack({**inputs, port.name: zeros}, without=port.name)
+        return b"".join(pack_frame(frame) + rest for frame in frames)
+
     def trace(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Every layer's output (logical) of one inference, by step name; see Trace."""
         return dict(self.trace_many([inputs])[0].layers)
@@ -207,12 +250,14 @@ class Executable:
         names = [step.name for step in plan.steps]
         return Timing(dict(zip(names, numbers[:-1], strict=True)), numbers[-1])
 
-    def _pack(self, frame: Mapping[str, Array]) -> bytes:
+    def _pack(self, frame: Mapping[str, Array], without: str | None = None) -> bytes:
         plan = self._variant(frame)
         parts = []
         if self.plan.also:  # the runner is told which variant it is
             parts.append(np.uint32(self.plan.variants.index(plan)).tobytes())
         for port in plan.inputs:
+            if port.name == without:
+                continue
             value = np.asarray(frame[port.name])
             if value.shape != port.type.shape or value.dtype != port.type.dtype.numpy:
                 raise MdlcError(
@@ -276,6 +321,7 @@ def program_files(plan: Plan) -> dict[str, bytes]:
             c_types=C_TYPES,
             answer=answer_code(plan),
             picture=picture_size(plan),
+            frame=_frame(plan),
             traced=[
                 [
                     (0, 0, 0, 0) if step.name in each.hidden else _traced(each, step.output)
@@ -293,6 +339,15 @@ def program_files(plan: Plan) -> dict[str, bytes]:
 def zeros(plan: Plan) -> dict[str, Array]:
     """Inputs of a plan that are zero throughout."""
     return {p.name: np.zeros(p.type.shape, p.type.dtype.numpy) for p in plan.inputs}
+
+
+def _frame(plan: Plan) -> dict[str, object] | None:
+    """Where the input that takes frames lies in the arena."""
+    port = plan.frame_port
+    if port is None:
+        return None
+    offset, _, _, _ = _traced(plan, port.view)
+    return {"port": port.identifier, "offset": offset, "nbytes": port.type.nbytes}
 
 
 def _traced(plan: Plan, view: View) -> tuple[int, int, int, int]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from mdlc.codegen.frame.frame import of_pixels
+from mdlc.codegen.frame.reference import convert
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Graph
 from mdlc.compiler.types import Array, TensorType
@@ -21,8 +23,9 @@ def load_picture(path: Path, picture: PictureInput, how: Preprocess) -> Array:
     """A picture as the (preprocessed) network takes it.
 
     The file is decoded, resized bilinearly to the network's height and width (the aspect ratio is
-    not kept), and brought to the order of channels, element type and shape of the input. Values
-    are 0..255 whatever the element type; `--mean` and `--std` make of them what a network wants.
+    not kept) or as `--frame` says, and brought to the order of channels, element type and shape of
+    the input. Values are 0..255 whatever the element type; `--mean` and `--std` make of them what
+    a network wants.
 
     Args:
         picture: the input of the preprocessed network.
@@ -33,12 +36,16 @@ def load_picture(path: Path, picture: PictureInput, how: Preprocess) -> Array:
     Raises:
         MdlcError: the file is missing or no picture.
     """
-    image = open_picture(path, MODES[picture.channels])
+    image = open_picture(path, lambda file: _mode(file, picture.channels, how))
+    order = INPUT_FORMATS.get(how.input_format or "", how.channel_order)
+    if how.frame is not None:
+        frame = of_pixels(np.atleast_3d(np.asarray(image)))
+        pixels = convert(frame, how.frame, picture.height, picture.width, order)
+        return np.ascontiguousarray(np.broadcast_to(pixels, picture.node.shape))
     size = (picture.width, picture.height)
     if image.size != size:
         image = image.resize(size, Image.Resampling.BILINEAR)
     pixels = np.asarray(image).reshape(picture.height, picture.width, picture.channels)
-    order = INPUT_FORMATS.get(how.input_format or "", how.channel_order)
     if picture.channels >= 3 and order.startswith("bgr"):
         pixels = pixels[..., [2, 1, 0, *range(3, picture.channels)]]
     if not picture.channels_last:
@@ -47,18 +54,18 @@ def load_picture(path: Path, picture: PictureInput, how: Preprocess) -> Array:
     return np.ascontiguousarray(batch.astype(picture.node.type.dtype.numpy))
 
 
-def open_picture(path: Path, mode: str) -> Image.Image:
+def open_picture(path: Path, mode: str | Callable[[Image.Image], str]) -> Image.Image:
     """A picture file, decoded.
 
     Args:
-        mode: Pillow's name of the channels, such as RGB.
+        mode: Pillow's name of the channels, such as RGB, or what says it of the file.
 
     Raises:
         MdlcError: the file is missing or no picture.
     """
     try:
         with Image.open(path) as file:
-            return file.convert(mode)
+            return file.convert(mode if isinstance(mode, str) else mode(file))
     except FileNotFoundError:
         raise MdlcError("there is no such file", node=str(path), hint="check the path") from None
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
@@ -69,6 +76,15 @@ def open_picture(path: Path, mode: str) -> Image.Image:
         ) from error
     except Image.DecompressionBombError:
         raise MdlcError("is far too large", node=str(path)) from None
+
+
+def _mode(image: Image.Image, channels: int, how: Preprocess) -> str:
+    """What a picture is decoded to; colours are left to what resamples a frame."""
+    if how.frame is None:
+        return MODES[channels]
+    if image.mode in ("1", "L", "I", "I;16", "F"):
+        return "L"
+    return "RGBA" if channels == 4 else "RGB"
 
 
 def load_npz(path: Path, graph: Graph) -> dict[str, Array]:

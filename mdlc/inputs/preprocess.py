@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from mdlc.codegen.frame.spec import FrameSpec
 from mdlc.compiler.errors import MdlcError, choose
 from mdlc.compiler.ir import Graph, Node, make
 from mdlc.compiler.ops.cast import Cast
@@ -38,12 +39,14 @@ class Preprocess:
         mean, std: (value - mean) / std, in units of the buffer's values, so 0..255 for 8-bit
             formats; one number, or one per channel of the network. Empty: 0 and 1.
         channel_order: the order that the network was trained on, rgb or bgr.
+        frame: how camera frames, and pictures of any size, become the buffer; None: they do not.
     """
 
     input_format: str | None = None
     mean: tuple[float, ...] = field(default=())
     std: tuple[float, ...] = field(default=())
     channel_order: str = "rgb"
+    frame: FrameSpec | None = None
 
     def __post_init__(self) -> None:
         known = (*INPUT_FORMATS, "float")
@@ -64,6 +67,31 @@ class Preprocess:
                 raise MdlcError("is not finite", node=name, hint="give ordinary numbers")
         if any(value == 0 for value in self.std):
             raise MdlcError("is zero", node="--std", hint="values are divided by it")
+
+    def for_network(self, graph: Graph) -> Preprocess:
+        """The same, where frames are read with the 8-bit format that they are read into.
+
+        Raises:
+            MdlcError: frames are asked for and the network does not take one picture.
+        """
+        if self.frame is None:
+            return self
+        if self.input_format is not None:
+            raise MdlcError(
+                "contradicts --frame, which has a format of its own",
+                node="--input-format",
+                hint="leave it out",
+            )
+        picture = picture_input(graph, "--frame")
+        if picture.node.shape[0] != 1:
+            raise MdlcError(
+                f"the network takes {picture.node.shape[0]} pictures at once ({picture.node.type})",
+                node="--frame",
+                hint="export it with a batch of 1",
+            )
+        self.frame.filled(picture.channels)
+        colours = f"{self.channel_order}8"
+        return replace(self, input_format={1: "gray8", 3: colours, 4: "rgba8"}[picture.channels])
 
     @property
     def normalises(self) -> bool:

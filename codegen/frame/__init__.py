@@ -1,0 +1,1 @@
+"""Camera frames in: what is asked for, its arithmetic in NumPy, and the emitted text."""
