@@ -26,6 +26,8 @@ NOT_COMPARED = {
     "Recurrent": "compared with LSTM, GRU and RNN in test_recurrent.py",
     "ScaledTanh": "an activation of recurrent layers; compared in test_recurrent.py",
     "TopK": "the indices alone; compared with values in test_selection.py",
+    "DeformPatches": "compared as DeformConv in test_composed_operators.py",
+    "MaxPoolIndices": "compared with MaxPool's in test_composed_operators.py",
     "NonMaxSuppression": "rows and count in one; compared in test_counts.py",
     "NonZero": "indices and count in one; compared in test_counts.py",
     "Unique": "indices and count in one; compared in test_counts.py",
@@ -73,5 +75,6 @@ def test_every_imported_operator_is_sampled() -> None:
     made_of_others |= {"Hardmax", "Identity", "Mean", "Shape"}
     made_of_others |= {"Einsum", "EyeLike", "LpNormalization", "OneHot", "ReverseSequence"}
     made_of_others |= {"Trilu", "Window"}
+    made_of_others |= {"DFT", "LpPool", "TensorScatter"}
     unsampled = {cls.__name__ for cls in Op.importers.values() if not cls.samples()}
     assert unsampled == made_of_others

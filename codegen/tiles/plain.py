@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from mdlc.codegen.code import C_TYPES, Function, Microkernel, Statement
+from mdlc.codegen.code import C_TYPES, Body, Function, Microkernel, Scope, Statement
 from mdlc.codegen.isa.base import KernelIsa
-from mdlc.codegen.kernel import Kernel, Schedule, Step
+from mdlc.codegen.kernel import Kernel, Schedule, Step, View
+from mdlc.codegen.threads import loop
 from mdlc.codegen.tiles.operands import constants_of, runtime_of
 from mdlc.compiler.ir import Node
 from mdlc.compiler.op import Op
@@ -80,3 +82,30 @@ def sizes(shape: Sequence[int]) -> str:
 def kind(node: Node) -> str:
     """The C++ type of a tensor's elements."""
     return C_TYPES[node.type.dtype]
+
+
+def over(count: int, *statements: Statement) -> Body:
+    """A loop of independent iterations over i0, which statements may name."""
+    if count == 1:
+        return (Scope(("const int i0 = 0;", *statements)),)
+    return loop("i0", count, statements, shared=True)
+
+
+def input_view(step: Step, index: int) -> View:
+    """Where an input lies; a constant's as it is packed."""
+    node = step.node
+    source = node.inputs[index]
+    if source.constant is not None:
+        return View.of(source.type, 0)
+    before = node.inputs[:index]
+    return step.inputs[sum(other.constant is None for other in before)]
+
+
+def unravelled(place: str, shape: Sequence[int]) -> list[str]:
+    """The index along each axis of a position, as C++."""
+    found, inner = [], math.prod(shape)
+    for axis, length in enumerate(shape):
+        inner //= length
+        index = place if inner == 1 else f"({place} / {inner})"
+        found.append(index if axis == 0 else f"{index} % {length}")
+    return found

@@ -12,6 +12,13 @@ from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Node
 from mdlc.compiler.onnx_node import OnnxNode
 from mdlc.compiler.op import LayoutRule, OnnxForm, Op, Sample, random_array
+from mdlc.compiler.ops.add import Add
+from mdlc.compiler.ops.constant import constant
+from mdlc.compiler.ops.div import Div
+from mdlc.compiler.ops.mul import Mul
+from mdlc.compiler.ops.reshape import Reshape
+from mdlc.compiler.ops.sqrt import Sqrt
+from mdlc.compiler.ops.sub import Sub
 from mdlc.compiler.types import Array, TensorType
 
 
@@ -38,7 +45,17 @@ class BatchNormalization(Op):
         if sum(bool(name) for name in n.outputs) > 1:
             raise n.error("outputs other than Y are for training",
                           hint="export the model in evaluation mode")  # fmt: skip
-        return n.make(cls(n.attr("epsilon", 1e-5)), *(n.input(i) for i in range(5)))
+        op = cls(n.attr("epsilon", 1e-5))
+        x, *statistics = (n.input(i) for i in range(5))
+        if all(each.constant is not None for each in statistics):
+            return n.make(op, x, *statistics)
+        n.make(op, x, *statistics)  # whether they fit
+        shape = (x.shape[1], *(1,) * (len(x.shape) - 2))
+        scale, bias, mean, var = (n.make(Reshape(shape), each) for each in statistics)
+        epsilon = constant(np.array(op.epsilon, var.type.dtype.numpy))
+        deviation = n.make(Sqrt(), n.make(Add(), var, epsilon))
+        y = n.make(Mul(), n.make(Sub(), x, mean), n.make(Div(), scale, deviation))
+        return n.make(Add(), y, bias)
 
     def infer(self, *inputs: TensorType) -> TensorType:
         x = inputs[0]

@@ -12,6 +12,10 @@ from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Node
 from mdlc.compiler.onnx_node import OnnxNode
 from mdlc.compiler.op import LayoutRule, OnnxForm, Op, Sample, random_array
+from mdlc.compiler.ops.add import Add
+from mdlc.compiler.ops.constant import constant
+from mdlc.compiler.ops.mul import Mul
+from mdlc.compiler.ops.reshape import Reshape
 from mdlc.compiler.types import Array, TensorType
 
 
@@ -30,7 +34,15 @@ class InstanceNormalization(Op):
 
     @classmethod
     def from_onnx(cls, n: OnnxNode) -> Node:
-        return n.make(cls(n.attr("epsilon", 1e-5)), *(n.input(i) for i in range(3)))
+        op = cls(n.attr("epsilon", 1e-5))
+        x, scale, bias = (n.input(i) for i in range(3))
+        y = n.make(op, x, scale, bias)
+        if scale.constant is not None and bias.constant is not None:
+            return y
+        shape, kind = (x.shape[1], *(1,) * (len(x.shape) - 2)), scale.type.dtype.numpy
+        one, zero = (constant(np.full(x.shape[1], value, kind)) for value in (1, 0))
+        y = n.make(Mul(), n.make(op, x, one, zero), n.make(Reshape(shape), scale))
+        return n.make(Add(), y, n.make(Reshape(shape), bias))
 
     def infer(self, *inputs: TensorType) -> TensorType:
         x = inputs[0]

@@ -11,9 +11,16 @@ import numpy as np
 from mdlc.compiler.ir import Node
 from mdlc.compiler.onnx_node import OnnxNode
 from mdlc.compiler.op import Cost, LayoutRule, OnnxForm, Op, Sample, random_array
+from mdlc.compiler.ops.max_pool_indices import MaxPoolIndices
 from mdlc.compiler.types import Array, TensorType
 from mdlc.compiler.values import Values
-from mdlc.compiler.window import Window, import_pool, infer_pool, pool_attributes
+from mdlc.compiler.window import (
+    Window,
+    import_pool,
+    infer_pool,
+    pool_attributes,
+    resolve_auto_pad,
+)
 
 
 @dataclass(frozen=True)
@@ -30,10 +37,18 @@ class MaxPool2D(Op):
     channelwise: ClassVar[bool] = True
 
     @classmethod
-    def from_onnx(cls, n: OnnxNode) -> Node:
-        if len(n.outputs) > 1 and n.outputs[1]:
-            raise n.error("output Indices is not supported")
-        return import_pool(n, cls)
+    def from_onnx(cls, n: OnnxNode) -> Node | Sequence[Node]:
+        y = import_pool(n, cls)
+        if len(n.outputs) < 2 or not n.outputs[1]:
+            return y
+        x, kernel = n.input(0), tuple(n.attr("kernel_shape"))
+        strides, dilations = (n.attr(a, (1,) * len(kernel)) for a in ("strides", "dilations"))
+        pads = resolve_auto_pad(n, x.shape[2:], kernel, strides, dilations)
+        by_columns = bool(n.attr("storage_order", 0))
+        at = MaxPoolIndices(
+            kernel, strides, pads, dilations, bool(n.attr("ceil_mode", 0)), by_columns
+        )
+        return y, n.make(at, x, output=1)
 
     def infer(self, *inputs: TensorType) -> TensorType:
         return infer_pool(self.window, inputs[0])

@@ -9,7 +9,10 @@ from typing import ClassVar
 import numpy as np
 
 from mdlc.compiler.expr import Expr, less, select
+from mdlc.compiler.ir import Node
+from mdlc.compiler.onnx_node import OnnxNode
 from mdlc.compiler.op import Elementwise, Sample, binary_samples
+from mdlc.compiler.ops.reshape import Reshape
 from mdlc.compiler.types import Array
 
 
@@ -19,6 +22,13 @@ class PRelu(Elementwise):
 
     onnx: ClassVar[tuple[str, ...]] = ("PRelu",)
     arity: ClassVar[int] = 2
+
+    @classmethod
+    def from_onnx(cls, n: OnnxNode) -> Node:
+        x, slope = n.input(0), n.input(1)
+        if n.opset < 7 and len(slope.shape) == 1 and len(x.shape) > 2:  # one for each channel
+            slope = n.make(Reshape((*slope.shape, *(1,) * (len(x.shape) - 2))), slope)
+        return n.make(cls(), x, slope)
 
     def expr(self, *x: Expr) -> Expr:
         return select(less(x[0], 0), x[0] * x[1], x[0])

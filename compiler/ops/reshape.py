@@ -60,7 +60,7 @@ class Reshape(Op):
         given = n.attr("axes") if n.opset < 13 else n.optional_const(1)
         if given is None:
             return None
-        return [normalize_axis(int(a), rank) for a in given]
+        return [normalize_axis(int(a), rank) for a in np.reshape(given, -1)]
 
     @classmethod
     def _squeeze(cls, n: OnnxNode, old: tuple[int, ...]) -> tuple[int, ...]:
@@ -73,7 +73,7 @@ class Reshape(Op):
 
     @classmethod
     def _unsqueeze(cls, n: OnnxNode, old: tuple[int, ...]) -> tuple[int, ...]:
-        count = len(n.attr("axes", ()) if n.opset < 13 else n.const(1))
+        count = len(n.attr("axes", ()) if n.opset < 13 else n.const(1).reshape(-1))
         axes = cls._axes(n, len(old) + count) or []
         rest = iter(old)
         return tuple(1 if i in axes else next(rest) for i in range(len(old) + count))

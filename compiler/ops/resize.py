@@ -36,6 +36,7 @@ class Resize(Op):
     Attributes:
         scales: output over input, per axis, as the model gives them.
         mode: "nearest", "linear" or "cubic"; coordinates: ONNX's coordinate_transformation_mode.
+        antialias: whether linear and cubic weights reach as far as a pixel of a smaller y does.
         nearest: rounding for nearest ("simple", before operator set 11: up where it shrinks, else
             down); roi: (starts..., ends...) for tf_crop_and_resize.
 
@@ -51,6 +52,7 @@ class Resize(Op):
     exclude_outside: bool = False
     extrapolation: float = 0.0
     roi: tuple[float, ...] = ()
+    antialias: bool = False
 
     onnx: ClassVar[tuple[str, ...]] = ("Resize", "Upsample")
     layout_rule: ClassVar[LayoutRule] = LayoutRule.NATIVE
@@ -65,8 +67,6 @@ class Resize(Op):
             scaled = tuple(_scaled(d, s) for d, s in zip(x.shape, scales, strict=True))
             mode = {"bilinear": "linear"}.get(mode, mode)
             return n.make(cls(scaled, scales, mode, "asymmetric", "simple"), x)
-        if n.attr("antialias", 0):
-            raise n.error("antialias is not supported", hint="export with antialias=0")
         rank = len(x.shape)
         axes = [normalize_axis(a, rank) for a in n.attr("axes", tuple(range(rank)))]
         coordinates = n.attr("coordinate_transformation_mode", "half_pixel")
@@ -106,8 +106,18 @@ class Resize(Op):
             bool(n.attr("exclude_outside", 0)),
             n.attr("extrapolation_value", 0.0),
             tuple(roi) if roi_in is not None else (),
+            bool(n.attr("antialias", 0)) and mode != "nearest",
         )
-        return n.make(op, x)
+        return op._by_axes(n, x) if op.antialias else n.make(op, x)
+
+    def _by_axes(self, n: OnnxNode, x: Node) -> Node:
+        """One axis at a time: pixels of a smaller picture have many taps."""
+        for axis, size in enumerate(self.sizes):
+            if size != x.shape[axis] or not self.untouched(axis, size):
+                sizes, scales = list(x.shape), [1.0] * len(self.sizes)
+                sizes[axis], scales[axis] = size, self.scales[axis]
+                x = n.make(replace(self, sizes=tuple(sizes), scales=tuple(scales)), x)
+        return x
 
     def infer(self, *inputs: TensorType) -> TensorType:
         x = inputs[0]
@@ -169,6 +179,8 @@ class Resize(Op):
                 "simple": np.ceil(source) if self.scales[axis] < 1 else low,
             }[self.nearest]
             indices, weights = rounded[:, None], np.ones((len(source), 1))
+        elif self.antialias and self.scales[axis] < 1:
+            indices, weights = self._wide_taps(source, self.scales[axis])
         elif self.mode == "linear":
             low = np.floor(source)
             ratio = source - low
@@ -194,6 +206,21 @@ class Resize(Op):
             inside = (source >= 0) & (source <= length - 1)
             weights = weights * inside[:, None]
         return np.clip(indices, 0, length - 1).astype(np.int64), weights
+
+    def _wide_taps(self, source: Array, scale: float) -> tuple[Array, Array]:
+        """The taps of pixels that are larger than those of x, whose weights reach further."""
+        reach = 1 if self.mode == "linear" else 2
+        low, first = np.floor(source), math.floor(-reach / scale) + 1
+        offsets = np.arange(first, 2 - first)
+        away = np.abs((offsets - (source - low)[:, None]) * scale)
+        if self.mode == "linear":
+            weights = np.clip(1 - away, 0, 1)
+        else:
+            a = self.cubic
+            near = (a + 2) * away**3 - (a + 3) * away**2 + 1
+            far = a * away**3 - 5 * a * away**2 + 8 * a * away - 4 * a
+            weights = np.where(away <= 1, near, np.where(away < 2, far, 0))
+        return low[:, None] + offsets, weights / weights.sum(1, keepdims=True)
 
     def channel_map(
         self, inputs: Sequence[TensorType], output: TensorType
@@ -279,6 +306,7 @@ class Resize(Op):
             "cubic_coeff_a": self.cubic,
             "exclude_outside": int(self.exclude_outside),
             "extrapolation_value": self.extrapolation,
+            "antialias": int(self.antialias),
         }
         roi = np.array(self.roi, np.float32) if self.roi else None
         return "Resize", attributes, (roi, np.array(self.scales, np.float32), None)
@@ -312,6 +340,8 @@ class Resize(Op):
                 if c not in ("tf_crop_and_resize", "tf_half_pixel_for_nn")
             ),
             Sample(to(0.5, 0.8, mode="linear"), (x,), label="smaller"),
+            Sample(to(0.5, 1, mode="linear", antialias=True), (x,), label="wide"),
+            Sample(to(1, 0.6, mode="cubic", antialias=True), (x,), label="wide_cubic"),
             Sample(to(2, 2, mode="cubic"), (x,), label="cubic"),
             Sample(
                 to(2, 1.6, mode="cubic", coordinates="asymmetric", exclude_outside=True),
