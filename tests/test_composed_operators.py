@@ -208,3 +208,30 @@ def test_what_must_be_known_names_the_inputs() -> None:
         import_model(model)
     assert error.value.inputs == ("length",)
     assert "give what it is computed from with --fix length=VALUE" in str(error.value)
+
+
+@given(
+    st.integers(1, 3),
+    st.booleans(),
+    st.sampled_from([1, 2]),
+    st.integers(1, 3),
+    st.integers(1, 2),
+    st.integers(0, 1),
+    st.integers(0, 1),
+)
+@settings(max_examples=40, deadline=None)
+def test_transposed_convolutions(
+    rank: int, constant: bool, group: int, stride: int, dilation: int, pad: int, extra: int
+) -> None:
+    size, kernel = (4, 3, 5)[:rank], (3, 2, 2)[:rank]
+    arrays = {
+        "x": numbers(1, 2, 4, *size),
+        "w": numbers(2, 4, 3, *kernel),
+        "b": numbers(3, 3 * group),
+    }
+    model, values = one_node(
+        "ConvTranspose", arrays, ["w", "b"] if constant else [], group=group,
+        strides=[stride] * rank, dilations=[dilation] * rank, pads=[pad] * rank + [0] * rank,
+        output_padding=[min(extra, stride - 1)] * rank,
+    )  # fmt: skip
+    check(model, values, atol=1e-4)

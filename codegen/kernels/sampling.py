@@ -317,7 +317,8 @@ const {dtype} left = {corner(0)}, top = {corner(1)};
 across /= {dtype}({columns});
 down /= {dtype}({rows});
 """
-        numbers = (dtype, *x.shape[2:], of[2], of[3], x.shape[1], of[1], to[1])
+        height, width = x.shape[2:]
+        numbers = (dtype, height, width, of[2], of[3], x.shape[1], of[1], to[1])
         call = Call(
             _ALIGN_KERNEL,
             (

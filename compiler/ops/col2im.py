@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -84,9 +84,10 @@ class Col2Im(Op):
                 slice(t * d, t * d + (w - 1) * s + 1, s)
                 for t, d, w, s in zip(tap, self.dilations, self.windows, self.strides, strict=True)
             )
-            total[(slice(None), slice(None), *place)] += columns[(slice(None), slice(None), *tap)]
+            at: tuple[Any, ...] = (slice(None), slice(None), *place)
+            total[at] += columns[(slice(None), slice(None), *tap)]
         inside = tuple(slice(self.pads[a], self.pads[a] + d) for a, d in enumerate(self.image))
-        return np.ascontiguousarray(total[(slice(None), slice(None), *inside)])
+        return np.ascontiguousarray(total[:, :, *inside])
 
     def follows(self, inputs: Sequence[TensorType], index: int, axis: int) -> int | None:
         return 0 if axis == 0 else None

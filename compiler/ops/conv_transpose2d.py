@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -12,8 +13,14 @@ from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Node
 from mdlc.compiler.onnx_node import OnnxNode
 from mdlc.compiler.op import Cost, Elementwise, LayoutRule, OnnxForm, Op, Sample, random_array
+from mdlc.compiler.ops.add import Add
+from mdlc.compiler.ops.col2im import Col2Im
 from mdlc.compiler.ops.constant import constant
+from mdlc.compiler.ops.matmul import MatMul
+from mdlc.compiler.ops.pad import Pad
 from mdlc.compiler.ops.reshape import Reshape
+from mdlc.compiler.ops.slice import Slice
+from mdlc.compiler.ops.transpose import Transpose
 from mdlc.compiler.products import activated
 from mdlc.compiler.types import Array, TensorType
 from mdlc.compiler.values import Values, product
@@ -46,15 +53,17 @@ class ConvTranspose2D(Op):
     def from_onnx(cls, n: OnnxNode) -> Node:
         x, w = n.input(0), n.input(1)
         rank = len(x.shape) - 2
-        if rank not in (1, 2) or len(w.shape) != rank + 2:
+        if rank not in (1, 2, 3) or len(w.shape) != rank + 2:
             raise n.error(f"transposed convolution of {x.type} with {w.type}",
-                          hint="1-D and 2-D convolutions are supported")  # fmt: skip
+                          hint="1-D, 2-D and 3-D convolutions are supported")  # fmt: skip
         ones = (1,) * rank
         strides, dilations = n.attr("strides", ones), n.attr("dilations", ones)
         extra = list(n.attr("output_padding", (0,) * rank))
         pads = cls._pads(n, x.shape[2:], w.shape[2:], strides, dilations, extra)
         groups = n.attr("group", 1)
-        b = n.optional(2) or constant(np.zeros(w.shape[1] * groups, np.float32))
+        b = n.optional(2) or constant(np.zeros(w.shape[1] * groups, x.type.dtype.numpy))
+        if rank == 3 or w.constant is None or b.constant is None:
+            return cls._by_columns(n, x, w, b, groups, strides, pads, dilations, extra)
         if rank == 1:
             x = n.make(Reshape((*x.shape[:2], 1, x.shape[2])), x)
             w = n.make(Reshape((*w.shape[:2], 1, w.shape[2])), w)
@@ -70,6 +79,46 @@ class ConvTranspose2D(Op):
         )
         y = n.make(op, x, w, b)
         return y if rank == 2 else n.make(Reshape((*y.shape[:2], y.shape[3])), y)
+
+    @staticmethod
+    def _by_columns(
+        n: OnnxNode,
+        x: Node,
+        w: Node,
+        b: Node,
+        groups: int,
+        strides: Sequence[int],
+        pads: Sequence[int],
+        dilations: Sequence[int],
+        extra: Sequence[int],
+    ) -> Node:
+        """A product with the filters, whose columns are added up into the output."""
+        size, kernel, rank = x.shape[2:], w.shape[2:], len(w.shape) - 2
+        images, channels = x.shape[:2]
+        if channels % groups or w.shape[0] != channels or b.shape != (w.shape[1] * groups,):
+            raise n.error(f"{x.type} does not fit a transposed filter {w.type} in {groups} groups")
+        each, rows = channels // groups, w.shape[1] * math.prod(kernel)
+        filters = n.make(Reshape((1, groups, each, rows)), w)
+        pixels = n.make(Reshape((images, groups, each, math.prod(size))), x)
+        columns = n.make(MatMul(), n.make(Transpose((0, 1, 3, 2)), filters), pixels)
+        columns = n.make(Reshape((images, groups * rows, math.prod(size))), columns)
+        full = [
+            s * (d - 1) + (k - 1) * dilation + 1
+            for s, d, k, dilation in zip(strides, size, kernel, dilations, strict=True)
+        ]
+        # Columns fill the whole output before anything is cut off or added.
+        op = Col2Im(tuple(full), kernel, tuple(strides), (0,) * (2 * rank), tuple(dilations))
+        y = n.make(op, columns)
+        ends = [more - cut for more, cut in zip(extra, pads[rank:], strict=True)]
+        grown = tuple(max(end, 0) for end in ends)
+        if any(grown):
+            y = n.make(Pad((0,) * (rank + 2), (0, 0, *grown)), y)
+        lengths = tuple(f + e - p for f, e, p in zip(full, ends, pads, strict=False))
+        if min(lengths) < 1:
+            raise n.error(f"pads {list(pads)} leave nothing of the output")
+        cut = Slice((0, 0, *pads[:rank]), (*y.shape[:2], *lengths), (1,) * (rank + 2))
+        y = n.make(cut, y)
+        return n.make(Add(), y, n.make(Reshape((b.shape[0], *(1,) * rank)), b))
 
     @staticmethod
     def _pads(

@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -104,13 +104,14 @@ class MaxPoolIndices(Op):
             ]
             inside = [(p >= 0) & (p < x.shape[2 + a]) for a, p in enumerate(places)]
             clipped = [np.clip(p, 0, x.shape[2 + a] - 1) for a, p in enumerate(places)]
-            value = x[:, :, *np.ix_(*clipped)]
+            at: tuple[Any, ...] = (..., *np.ix_(*clipped))
+            value = x[at]
             counts = np.logical_and.reduce(np.meshgrid(*inside, indexing="ij"))
             better = counts & (~seen | (value > best))
             best = np.where(better, value, best)
             found = np.where(better, numbers[np.ix_(*clipped)], found)
             seen |= better
-        return found + planes * x[0, 0].size
+        return np.asarray(found + planes * x[0, 0].size)
 
     def follows(self, inputs: Sequence[TensorType], index: int, axis: int) -> int | None:
         return None

@@ -46,7 +46,7 @@ class MaxRoiPool(Op):
 
     def _cells(self, low: float, high: float, axis: int, length: int) -> list[tuple[int, int]]:
         """First and last pixel (exclusive) of every cell along an axis."""
-        first, last = (_rounded(np.float32(v) * np.float32(self.scale)) for v in (low, high))
+        first, last = (_rounded(float(np.float32(v) * np.float32(self.scale))) for v in (low, high))
         side = np.float32(max(last - first + 1, 1)) / np.float32(self.size[axis])
         found = []
         for cell in range(self.size[axis]):
