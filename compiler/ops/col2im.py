@@ -80,12 +80,10 @@ class Col2Im(Op):
         sizes = [max(each) for each in zip(margins, ends, strict=True)]
         total = np.zeros((*columns.shape[:2], *sizes), x.dtype)
         for tap in itertools.product(*map(range, self.kernel)):
-            place = tuple(
-                slice(t * d, t * d + (w - 1) * s + 1, s)
-                for t, d, w, s in zip(tap, self.dilations, self.windows, self.strides, strict=True)
-            )
-            at: tuple[Any, ...] = (slice(None), slice(None), *place)
-            total[at] += columns[(slice(None), slice(None), *tap)]
+            axes = zip(tap, self.dilations, self.windows, self.strides, strict=True)
+            at: list[Any] = [slice(t * d, t * d + (w - 1) * s + 1, s) for t, d, w, s in axes]
+            of: list[Any] = [slice(None), slice(None), *tap]
+            total[(slice(None), slice(None), *at)] += columns[tuple(of)]
         inside = tuple(slice(self.pads[a], self.pads[a] + d) for a, d in enumerate(self.image))
         return np.ascontiguousarray(total[:, :, *inside])
 
