@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from mdlc.codegen.code import Call, Function, Loop, Microkernel, Statement, Variable, offset
-from mdlc.codegen.gemm.loops import cycles, emit_loops, packed_length, schedules
+from mdlc.codegen.gemm.loops import aligned, cycles, emit_loops, packed_length, schedules
+from mdlc.codegen.gemm.product_loops import panel_elements, thread_panels
 from mdlc.codegen.gemm.shape import Product, Steps, channel_blocks
 from mdlc.codegen.gemm.strides import Dim, broadcast_strides, nest, pointer
 from mdlc.codegen.isa.base import KernelIsa
@@ -59,8 +60,10 @@ class MatMulKernel(Kernel):
         )
 
     def schedules(self, node: Node, isa: KernelIsa) -> Sequence[Schedule]:
-        found = schedules(self._product(node), isa)
-        return [Schedule("packed", s.tile) for s in found if not s.panels]
+        return [
+            Schedule("packed", s.tile, s.block if s.panels else (), panels=s.panels)
+            for s in schedules(self._product(node), isa)
+        ]
 
     def cost(self, node: Node, schedule: Schedule, isa: KernelIsa) -> float:
         batch = math.prod(node.shape[:-2])
@@ -68,7 +71,16 @@ class MatMulKernel(Kernel):
         return batch * (cycles(product, schedule, isa) + 2.0 * product.depth * product.channels)
 
     def scratch(self, node: Node, schedule: Schedule, isa: KernelIsa) -> int:
-        return packed_length(self._product(node), schedule, isa) * isa.bytes
+        copied = panel_elements(self._product(node), schedule, isa)
+        return (self._packed(node, schedule, isa) + copied) * isa.bytes
+
+    def thread_scratch(self, node: Node, schedule: Schedule, isa: KernelIsa) -> int:
+        return thread_panels(self._product(node), schedule, isa) * isa.bytes
+
+    def _packed(self, node: Node, schedule: Schedule, isa: KernelIsa) -> int:
+        """Elements of the packed right side, up to a cache line where panels follow."""
+        length = packed_length(self._product(node), schedule, isa)
+        return aligned(length, isa) if schedule.panels else length
 
     def pack(self, node: Node, schedule: Schedule, isa: KernelIsa) -> dict[str, Array]:
         packed: dict[str, Array] = {}
@@ -81,6 +93,7 @@ class MatMulKernel(Kernel):
     def emit(self, step: Step, isa: KernelIsa) -> Function:
         node = step.node
         product = self._product(node)
+        depth = product.packed_depth(step.schedule, isa)
         loops = emit_loops(product, step.schedule, isa, Epilogue(), "a")
         rank = len(node.shape)
         views = iter(step.inputs)
@@ -107,17 +120,25 @@ class MatMulKernel(Kernel):
             width = block.vectors * isa.lanes
             used = width - (isa.lanes - block.part if block.part else 0)
             panel = offset("b", (block.count, "n", width), fixed=block.first)
-            target = offset(
-                "weights", (block.count, "n", width * product.depth), fixed=block.offset
-            )
+            target = offset("weights", (block.count, "n", width * depth), fixed=block.offset)
             numbers = (product.depth, product.channels, used, width)
             call = Call(_pack_panel(isa), (panel, target), numbers)
-            lines.append(Loop("n", block.count, (call,)))
+            inside: list[Statement] = [call]
+            if depth > product.depth:  # panels pad the sums
+                size = f"sizeof({isa.element}) * {(depth - product.depth) * width}"
+                end = target + product.depth * width
+                inside.append(Call("std::memset", (end, "0", size)))
+            lines.append(Loop("n", block.count, tuple(inside)))
         shapes = "_by_".join("x".join(map(str, s.shape)) for s in node.inputs)
         width = step.schedule.tile[1]
+        panels = []
+        if step.schedule.panels:
+            start = self._packed(node, step.schedule, isa)
+            panels.append(f"{isa.element}* panels = weights + {start};")
         return step.function(
             f"matmul_{shapes}",
             f"{isa.element}* weights = reinterpret_cast<{isa.element}*>(scratch);",
+            panels,
             nest([dim.count for dim in dims], lines, loops),
             comment=[f"{step.schedule}: b is packed into panels of {width} columns."],
             inputs=[
