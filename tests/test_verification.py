@@ -16,7 +16,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import mdlc
-from mdlc.checks.verification import Verification, judge, verify
+from mdlc.checks.verification import Judge, Verification, verify
 from mdlc.compiler.interpreter import evaluate
 from mdlc.compiler.types import Array
 from mdlc.inputs.pictures import random_inputs
@@ -84,6 +84,22 @@ def test_integers_behind_floats() -> None:
     assert found.ok, found.first_off
 
 
+def test_means_of_integers_that_lie_between_two() -> None:
+    """The mean of four is a tie in one case of four, rounded half to even by ONNX."""
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"]),
+        helper.make_node("AveragePool", ["d"], ["m"], kernel_shape=[2, 2], strides=[2, 2]),
+        helper.make_node("QuantizeLinear", ["m", "s", "z"], ["r"]),
+        helper.make_node("DequantizeLinear", ["r", "s", "z"], ["y"]),
+    ]
+    made = model(nodes, {"x": [1, 8, 8, 8], "y": [1, 8, 4, 4]},
+                 s=np.float32(0.5), z=np.int8(3))  # fmt: skip
+    x = np.random.default_rng(0).integers(-60, 60, (1, 8, 8, 8)).astype(np.float32) / 2
+    found = verified(made, x, "generic")
+    assert found.ok, found.first_off
+
+
 @pytest.mark.parametrize("low", [0.999, 1e-40])
 def test_logarithms_near_zero_and_denormals(low: float) -> None:
     made = model(
@@ -116,12 +132,13 @@ def test_an_operator_that_is_read_otherwise(monkeypatch: pytest.MonkeyPatch) -> 
 def test_injected_faults_are_found_at_their_layer(name: str) -> None:
     """One weight, bias, tap or epilogue of any layer."""
     compiled = network(name)
+    judge = Judge(compiled)
     inputs = random_inputs(compiled.graph, compiled.how)
-    assert judge(compiled, [played(compiled, inputs)]).ok
+    assert judge([played(compiled, inputs)]).ok
     values = evaluate(compiled.graph, inputs)
     generator = np.random.default_rng(0)
     for _ in range(6):
         fault = drawn(compiled, values, generator)
-        found = judge(compiled, [played(compiled, inputs, fault)])
+        found = judge([played(compiled, inputs, fault)])
         assert found.first_off is not None, (fault.kind, fault.step)
         assert found.first_off.step == fault.step, fault.kind

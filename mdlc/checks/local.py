@@ -96,14 +96,20 @@ class Local:
             loss=self._loss(node),
         )
 
-    def judge(self, node: Node, found: Array, floor: float = 0.0) -> tuple[float, Array]:
+    def judge(
+        self, node: Node, found: Array, floor: float = 0.0, tie: Array | None = None
+    ) -> tuple[float, Array]:
         """The largest difference of a node's output in parts of what is allowed; the exact value.
 
         Args:
             floor: allowed besides, whatever the value.
+            tie: where integers may be one step off.
         """
         if not node.inputs:
             value = self.exact(node)
             return excess(found, value, SMALLEST + 2 * self._unit(node) * np.abs(value)), value
         made = self._computed(node)
+        if tie is not None and made.exact.dtype.kind in "iu":
+            step = np.clip(found.astype(np.int64) - made.exact, -1, 1)
+            found = np.where(tie, found - step, found)
         return excess_of(made, found, floor), made.exact
