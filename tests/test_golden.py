@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import difflib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 import mdlc
 from tests.emitted_code import block_model
+from tests.golden_models import mixed_model
 from tests.test_header import several_model
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -29,7 +31,21 @@ def _without_version(text: str) -> str:
 
 @pytest.mark.parametrize("target", ["arm-neon", "x86-avx2"])
 def test_text_is_as_reviewed(target: str) -> None:
-    files = mdlc.compile(block_model(), target, name="Block").files()
+    _compare(target, mdlc.compile(block_model(), target, name="Block").files())
+
+
+def test_text_of_most_kinds_of_layers_is_as_reviewed() -> None:
+    """Long names, a row-fused group, Winograd, 8 bits and threads."""
+    compiled = mdlc.compile(mixed_model(), "x86-avx2", name="Mixed", threads=2)
+    kinds = {step.kernel.name for step in compiled.plan.steps}
+    assert {"conv_winograd", "quantized_conv"} <= kinds
+    assert len(compiled.plan.units()[0]) == 3
+    files = compiled.files()
+    files = {name: text for name, text in files.items() if name.startswith("Mixed")}
+    _compare("x86-avx2", files)
+
+
+def _compare(target: str, files: Mapping[str, bytes]) -> None:
     folder = GOLDEN / target
     if os.environ.get("UPDATE_GOLDEN"):
         folder.mkdir(parents=True, exist_ok=True)

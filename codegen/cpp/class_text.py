@@ -108,6 +108,10 @@ def shape_text(tensor: TensorType) -> str:
     return "x".join(map(str, tensor.shape)) or "scalar"
 
 
+# A plain tensor whose last axis is no longer than this, and whose others are, is one of pixels.
+_FEW_CHANNELS = 4
+
+
 def memory_order(tensor: TensorType) -> str:
     """How a tensor's elements follow each other in memory, in words."""
     lengths = [length for length in tensor.physical_shape if length != 1]
@@ -115,19 +119,21 @@ def memory_order(tensor: TensorType) -> str:
         return counted(tensor.size, "value")
     if tensor.rank != 4:
         return f"{'x'.join(map(str, tensor.physical_shape))} as in ONNX, the last axis contiguous"
-    images, channels, height, width = tensor.shape
-    if channels == 1:
-        one = f"{counted(height, 'row')} of {counted(width, 'value')}"
-    elif tensor.layout is Layout.NHWC:
-        one = (
-            f"{counted(height, 'row')} of {counted(width, 'pixel')}, "
-            f"each {channels} channels side by side"
-        )
+    images, *image = tensor.physical_shape
+    shape = [length for length in image if length != 1]
+    nhwc = tensor.layout is Layout.NHWC
+    if len(shape) == 3 and (nhwc or shape[2] <= _FEW_CHANNELS < min(shape[:2])):
+        # Plain where the network's own inputs and outputs have channels last.
+        side = "channels" if nhwc else "values"
+        one = f"{shape[0]} rows of {shape[1]} pixels, each {shape[2]} {side} side by side"
+    elif len(shape) == 3:
+        one = f"{shape[0]} planes one after the other, each {shape[1]} rows of {shape[2]} values"
+    elif len(shape) == 2 and nhwc and image[2] > 1:
+        one = f"{shape[0]} pixels, each {shape[1]} channels side by side"
+    elif len(shape) == 2:
+        one = f"{shape[0]} rows of {shape[1]} values"
     else:
-        one = (
-            f"{channels} planes one after the other, "
-            f"each {counted(height, 'row')} of {counted(width, 'value')}"
-        )
+        one = counted(tensor.size // images, "value")
     return one if images == 1 else f"{images} images one after the other, each {one}"
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mdlc.codegen.code import (
+    C_TYPES,
     Body,
     Call,
     Function,
@@ -14,11 +15,12 @@ from mdlc.codegen.code import (
     Pointer,
     Statement,
     Value,
+    Variable,
     body,
 )
 from mdlc.codegen.cpp.functions import layer_function
 from mdlc.codegen.isa.base import Isa
-from mdlc.codegen.kernel import SCRATCH, Step
+from mdlc.codegen.kernel import SCRATCH, Step, View
 from mdlc.codegen.plan.plan import Plan
 from mdlc.codegen.plan.row_fusion import (
     Bands,
@@ -29,6 +31,7 @@ from mdlc.codegen.plan.row_fusion import (
     window_floats,
     window_rows,
 )
+from mdlc.compiler.words import counted
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,7 @@ class _Layer:
 
     Attributes:
         struct: C++ type of the layer.
-        source, target, residual, scratch: pointers to memory; own: elements from one thread's
-            part to the next one's.
+        source, target, residual, scratch: variables that point to memory.
     """
 
     step: Step
@@ -59,6 +61,28 @@ class _Layer:
         return self.step.inputs[0].pitch * self.step.node.inputs[0].shape[3]
 
 
+class _Pointers:
+    """Variables for the memory that the layers of a chain read and write, each named once."""
+
+    def __init__(self, taken: set[str]) -> None:
+        self._taken = set(taken)
+        self._names: dict[Pointer, str] = {}
+        self.variables: list[Variable] = []
+
+    def named(self, stem: str, memory: Pointer, view: View | None = None) -> Pointer:
+        """A variable that points to memory, of a view's elements or else of bytes."""
+        if memory not in self._names:
+            name, number = stem, 1
+            while name in self._taken:
+                number += 1
+                name = f"{stem}_{number}"
+            self._taken.add(name)
+            self._names[memory] = name
+            kind = C_TYPES[view.type.dtype] if view else "unsigned char"
+            self.variables.append(Variable(f"{kind}*", name, memory))
+        return Pointer(self._names[memory])
+
+
 def chain_code(
     plan: Plan, chain: Chain, structs: Mapping[str, str], at: Callable[..., str]
 ) -> Function:
@@ -73,19 +97,26 @@ def chain_code(
     several = chain.strips > 1
     windows = [window_floats(s, r) for s, r in zip(steps, window_rows(nodes, chain), strict=False)]
     layers: list[_Layer] = []
+    pointers = _Pointers({step.name for step in plan.steps})
+    source = pointers.named("source", Pointer(at(steps[0].inputs[0])), steps[0].inputs[0])
     for number, step in enumerate(steps):
         own = windows[number] if several and number < len(windows) else 0
         scratch = None
         if step.scratch is not None:
             nbytes = step.scratch.type.nbytes // chain.strips
-            scratch = Pointer(at(step.scratch, "unsigned char"), own=nbytes if several else 0)
+            memory = Pointer(at(step.scratch, "unsigned char"), own=nbytes if several else 0)
+            scratch = pointers.named("scratch", memory)
+        residual = None
+        if len(step.inputs) > 1:
+            added = step.inputs[1]
+            residual = pointers.named(f"{step.name}_residual", Pointer(at(added)), added)
         layers.append(
             _Layer(
                 step,
                 structs[step.name],
-                layers[-1].target if layers else Pointer(at(step.inputs[0])),
-                Pointer(at(step.output), own=own),
-                Pointer(at(step.inputs[1])) if len(step.inputs) > 1 else None,
+                layers[-1].target if layers else source,
+                pointers.named(f"{step.name}_rows", Pointer(at(step.output), own=own), step.output),
+                residual,
                 scratch,
             )
         )
@@ -96,8 +127,11 @@ def chain_code(
         for strip, bands in enumerate(bodies):
             test = f"if (strip == {strip}) " if strip < len(bodies) - 1 else ""
             inside += [f"{'} else ' if strip else ''}{test}{{", *bands]
-        text = (ParallelLoop("strip", ((len(bodies), body(inside, "}")),)),)
-    height = f"{chain.rows} row{'s' if chain.rows > 1 else ''}"
+        inside = [*pointers.variables, *inside, "}"]
+        text = (ParallelLoop("strip", ((len(bodies), body(inside)),)),)
+    else:
+        text = (*pointers.variables, *text)
+    height = counted(chain.rows, "row")
     return Function(
         f"{steps[0].name}_to_{steps[-1].name}",
         (),

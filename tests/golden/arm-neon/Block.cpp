@@ -68,6 +68,7 @@ void CopyOut(const unsigned char* from, const Block::Mat& mat, std::size_t rows,
 constexpr std::size_t kHeaderBytes = 64;
 constexpr char kMagic[8] = "MDLCWTS";
 constexpr char kTarget[16 + 1] = "arm-neon";  // zeros up to 16 bytes
+// Digest of the layers and of how their weights are packed, which a weights file must have, too.
 constexpr unsigned char kPlan[16] = {118, 63, 220, 218, 88,  178, 17, 17,
                                      40,  2,  126, 146, 171, 192, 66, 154};
 

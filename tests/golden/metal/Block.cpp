@@ -116,6 +116,7 @@ void CopyOut(const void* from, const Block::Mat& mat, std::size_t rows, std::siz
 constexpr std::size_t kHeaderBytes = 64;
 constexpr char kMagic[8] = "MDLCWTS";
 constexpr char kTarget[16 + 1] = "metal";  // zeros up to 16 bytes
+// Digest of the layers and of how their weights are packed, which a weights file must have, too.
 constexpr unsigned char kPlan[16] = {207, 127, 203, 83, 38,  52,  158, 225,
                                      236, 109, 222, 51, 232, 154, 221, 206};
 

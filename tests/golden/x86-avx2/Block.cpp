@@ -132,6 +132,7 @@ void CopyOut(const unsigned char* from, const Block::Mat& mat, std::size_t rows,
 constexpr std::size_t kHeaderBytes = 64;
 constexpr char kMagic[8] = "MDLCWTS";
 constexpr char kTarget[16 + 1] = "x86-avx2";  // zeros up to 16 bytes
+// Digest of the layers and of how their weights are packed, which a weights file must have, too.
 constexpr unsigned char kPlan[16] = {24, 255, 0,  127, 205, 45, 106, 151,
                                      22, 183, 87, 200, 25,  18, 219, 204};
 
