@@ -10,7 +10,14 @@ from mdlc.codegen.code import C_TYPES, Call, Function, Microkernel, Statement, V
 from mdlc.codegen.gemm.strides import Dim, broadcast_strides, joined, nest, pointer
 from mdlc.codegen.isa.base import KernelIsa
 from mdlc.codegen.kernel import Kernel, Schedule, Step, View
-from mdlc.codegen.tiles.formula import element_function, literal, spell_scalar, stem, vectorisable
+from mdlc.codegen.tiles.formula import (
+    element_function,
+    floor_mod,
+    literal,
+    spell_scalar,
+    stem,
+    vectorisable,
+)
 from mdlc.codegen.tiles.stored import argument, from_stored, to_stored
 from mdlc.compiler.expr import input_
 from mdlc.compiler.ir import Node
@@ -130,7 +137,7 @@ class ElementwiseKernel(Kernel):
         item = value.reshape(-1)[0].item()
         dtype = node.inputs[index].type.dtype
         if dtype.is_float:
-            return literal(item)
+            return literal(item, dtype)
         if dtype is DType.BOOL:
             return "true" if item else "false"
         return f"static_cast<{C_TYPES[dtype]}>({item})"
@@ -180,7 +187,9 @@ class ElementwiseKernel(Kernel):
             values.append(value)
         kinds = [source.type.dtype for source in node.inputs]
         integer = not any(kind.is_float for kind in kinds)
-        result = spell_scalar(op.expr(*(input_(i) for i in range(op.arity))), values, integer)
+        constants = DType.F64 if DType.F64 in kinds else DType.F32
+        formula = op.expr(*(input_(i) for i in range(op.arity)))
+        result = spell_scalar(formula, values, integer, constants)
         out = node.type.dtype
         if out is DType.BOOL:
             if kinds[0] is DType.BOOL or type(op).__name__ != "Cast":
@@ -201,7 +210,7 @@ class ElementwiseKernel(Kernel):
         includes |= {"cmath"} if "std::" in result else set()
         includes |= {"limits"} if "numeric_limits" in result else set()
         if "FloorMod" in result:
-            helpers.append(_floor_mod())
+            helpers.append(floor_mod())
         return body, tuple(dict.fromkeys(helpers)), tuple(sorted(includes))
 
 
@@ -245,17 +254,6 @@ def conversion(source: DType, isa: KernelIsa, count: int) -> Microkernel:
         f"inline void {name}(const {of}* x, {to}* y) {{\n" + "\n".join(lines) + "\n}\n"
     )
     return Microkernel(name, text)
-
-
-def _floor_mod() -> Microkernel:
-    text = """\
-// a mod b with the sign of b.
-inline float FloorMod(float a, float b) {
-  const float rest = std::fmod(a, b);
-  return (rest != 0.0F && (rest < 0.0F) != (b < 0.0F)) ? rest + b : rest;
-}
-"""
-    return Microkernel("FloorMod", text, includes=("cmath",))
 
 
 def row_microkernel(op: Elementwise, isa: KernelIsa, kinds: str, tail: bool) -> Microkernel:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 
-from mdlc.codegen.code import Function, times
+from mdlc.codegen.code import C_TYPES, Function, times
 from mdlc.codegen.gemm.strides import logical_strides, nest
 from mdlc.codegen.isa.base import KernelIsa
 from mdlc.codegen.kernel import Kernel, Schedule, Step
 from mdlc.codegen.tiles.formula import literal
+from mdlc.codegen.tiles.operands import constants_of, runtime_of
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.instance_normalization import InstanceNormalization
 from mdlc.compiler.ops.layer_normalization import LayerNormalization
@@ -26,11 +27,14 @@ squares += value * value;
 const double mean = sum / {count};
 const double variance = squares / {count} - mean * mean;
 const double above = variance > 0.0 ? variance : 0.0;
-const float factor = static_cast<float>(1.0 / std::sqrt(above + {epsilon!r}));
-const float center = static_cast<float>(mean);
+const {kind} factor = {narrow}(1.0 / std::sqrt(above + {epsilon!r}));
+const {kind} center = {narrow}(mean);
 {loop}
 {y} = ({x} - center) * factor * {scale} + {bias};
 {end}"""
+
+
+_NAMES = ("all_x", "scale", "bias")
 
 
 class NormalizationKernel(Kernel):
@@ -42,8 +46,7 @@ class NormalizationKernel(Kernel):
     def matches(self, node: Node, isa: KernelIsa) -> bool:
         if not isinstance(node.op, InstanceNormalization | LayerNormalization):
             return False
-        constants = all(source.constant is not None for source in node.inputs[1:])
-        return constants and node.type.dtype is DType.F32
+        return node.type.dtype in (DType.F32, DType.F64)
 
     def cost(self, node: Node, schedule: Schedule, isa: KernelIsa) -> float:
         return node.type.size * 6.0
@@ -52,14 +55,11 @@ class NormalizationKernel(Kernel):
         return (0,)
 
     def pack(self, node: Node, schedule: Schedule, isa: KernelIsa) -> dict[str, Array]:
-        scale, bias = node.inputs[1].constant, node.inputs[2].constant
-        assert scale is not None
-        assert bias is not None
-        return {"scale": scale, "bias": bias}
+        return constants_of(node, _NAMES)
 
     def emit(self, step: Step, isa: KernelIsa) -> Function:
         node, op = step.node, step.node.op
-        shape = node.shape
+        shape, c_type = node.shape, C_TYPES[node.type.dtype]
         strides = logical_strides(step.output)
         if isinstance(op, InstanceNormalization):
             loops = [shape[0], shape[1]]
@@ -91,16 +91,19 @@ class NormalizationKernel(Kernel):
             epsilon=op.epsilon,
             scale=scale,
             bias=bias,
+            kind=c_type,
+            narrow=f"static_cast<{c_type}>" if c_type == "float" else "",
         )
         offset = f" + {first}" if first else ""
-        head = f"const float* x = all_x{offset};\nfloat* y = all_y{offset};"
+        head = f"const {c_type}* x = all_x{offset};\n{c_type}* y = all_y{offset};"
         kind = "instance" if isinstance(op, InstanceNormalization) else "layer"
         name = f"{kind}_norm_{'x'.join(map(str, node.type.physical_shape))}"
+        name += "_f64" if node.type.dtype is DType.F64 else ""
         return step.function(
             name,
             nest(loops, head, body),
             comment=[op.words],
-            inputs=("all_x",),
+            inputs=runtime_of(node, _NAMES),
             output="all_y",
             includes=("cmath",),
         )
@@ -113,7 +116,7 @@ class LrnKernel(Kernel):
     layer = "LRN"
 
     def matches(self, node: Node, isa: KernelIsa) -> bool:
-        return isinstance(node.op, Lrn) and node.type.dtype is DType.F32
+        return isinstance(node.op, Lrn) and node.type.dtype in (DType.F32, DType.F64)
 
     def cost(self, node: Node, schedule: Schedule, isa: KernelIsa) -> float:
         return node.type.size * 30.0
@@ -124,17 +127,19 @@ class LrnKernel(Kernel):
         images, channels, height, width = node.shape
         name = f"lrn{op.size}_{height}x{width}x{channels}"
         after = op.size - op.before
-        scale = literal(op.alpha / op.size)
-        power = f"std::pow({literal(op.bias)} + {scale} * sum, {literal(-op.beta)})"
+        dtype = node.type.dtype
+        scale, bias, power = (literal(v, dtype) for v in (op.alpha / op.size, op.bias, -op.beta))
+        factor = f"std::pow({bias} + {scale} * sum, {power})"
+        name += "_f64" if dtype is DType.F64 else ""
         text = f"""for (int pixel = 0; pixel < {images * height * width}; ++pixel) {{
 for (int c = 0; c < {channels}; ++c) {{
 const int first = c < {op.before} ? 0 : c - {op.before};
 const int last = c + {after} > {channels} ? {channels} : c + {after};
-float sum = 0.0F;
+{C_TYPES[dtype]} sum = {literal(0.0, dtype)};
 for (int i = first; i < last; ++i) {{
 sum += x[i] * x[i];
 }}
-y[c] = x[c] * {power};
+y[c] = x[c] * {factor};
 }}
 x += {channels};
 y += {channels};

@@ -20,6 +20,7 @@ from mdlc.codegen.isa.dialect import Dialect
 from mdlc.codegen.isa.scalar import SCALAR
 from mdlc.codegen.kernel import Kernel, Schedule, Step
 from mdlc.codegen.tiles.formula import literal
+from mdlc.codegen.tiles.operands import sum_type
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.reduce import Reduce
 from mdlc.compiler.types import DType
@@ -102,8 +103,10 @@ class ReduceKernel(Kernel):
     def matches(self, node: Node, isa: KernelIsa) -> bool:
         if not isinstance(node.op, Reduce) or node.op.kind not in KINDS:
             return False
-        exact = node.op.kind in ("sum", "max", "min", "prod")
-        return node.type.dtype is DType.F32 or (exact and node.type.dtype in (DType.I32, DType.I64))
+        dtype = node.type.dtype
+        if dtype is DType.BOOL:
+            return node.op.kind in ("max", "min")
+        return dtype is not DType.F16 and not dtype.is_stored
 
     def cost(self, node: Node, schedule: Schedule, isa: KernelIsa) -> float:
         return node.inputs[0].type.size / isa.lanes * 2
@@ -112,7 +115,6 @@ class ReduceKernel(Kernel):
         node, op = step.node, step.node.op
         assert isinstance(op, Reduce)
         source = node.inputs[0].type
-        dtype = C_TYPES[source.dtype]
         target = isa if source.dtype is DType.F32 else SCALAR
         kind = KINDS[op.kind]
         # Strides of the result along the axes of the input: 0 along those reduced.
@@ -142,7 +144,7 @@ class ReduceKernel(Kernel):
             microkernels += [helper] if helper else []
             body = self._along(kind, target, kept, reduced, start, count)
         else:
-            body = self._scalar(kind, dtype, kept, reduced, start, count)
+            body = self._scalar(op.kind, source.dtype, kept, reduced, start, count)
         shape = "x".join(map(str, source.physical_shape))
         axes = "".join(str(source.physical_axis(a)) for a in op.axes)
         name = f"reduce_{op.kind}_{shape}_over_{axes}"
@@ -151,14 +153,18 @@ class ReduceKernel(Kernel):
             body,
             comment=[op.words],
             needs=microkernels,
-            includes=("cmath", "limits") if source.dtype is DType.F32 else ("cstdint", "limits"),
+            includes=("cmath", "limits")
+            if source.dtype.is_float
+            else ("cmath", "cstdint", "limits"),
         )
 
     @staticmethod
     def _start(kind: str, dtype: DType) -> str:
         value = KINDS[kind].start
-        if dtype is DType.F32:
-            return literal(value)
+        if dtype.is_float:
+            return literal(value, dtype)
+        if dtype is DType.BOOL:
+            return "0" if value < 0 else "1"
         if math.isinf(value):
             limits = f"std::numeric_limits<{C_TYPES[dtype]}>"
             return f"{limits}::lowest()" if value < 0 else f"{limits}::max()"
@@ -236,18 +242,49 @@ class ReduceKernel(Kernel):
 
     @staticmethod
     def _scalar(
-        kind: Kind, dtype: str, kept: list[Dim], reduced: list[Dim], start: str, count: int
+        kind: str, dtype: DType, kept: list[Dim], reduced: list[Dim], start: str, count: int
     ) -> Body:
+        c_type, total = C_TYPES[dtype], sum_type(dtype)
+        how = KINDS[kind]
         shift = [Dim(d.count, (d.strides[0],)) for d in reduced]
         value = f"*({pointer('row', shift, 0, first=len(kept))})"
-        update = f"const {dtype} value = {value};\nacc = {_update(kind, SCALAR, 'value')};"
+        if dtype.is_float:
+            update = f"const {c_type} value = {value};\nacc = {_update(how, SCALAR, 'value')};"
+            result = _AFTER_IN_DOUBLE.get(kind, how.after) if dtype is DType.F64 else how.after
+            result = result.format("acc", count)
+        else:
+            # Sums of integers wrap around at the end only, as they do in NumPy.
+            signless = kind == "l1" and dtype.value.startswith("u")
+            combined = _INTEGER_UPDATES["sum" if signless else kind]
+            update = f"const {total} value = {value};\nacc = {combined};"
+            result = (
+                f"static_cast<{c_type}>({_INTEGER_AFTER.get(kind, '{0}').format('acc', count)})"
+            )
         lines: list[Statement] = [
-            f"const {dtype}* row = {pointer('x', kept, 0)};",
-            f"{dtype} acc = {start};",
+            f"const {c_type}* row = {pointer('x', kept, 0)};",
+            f"{total} acc = {start};",
             *nest([dim.count for dim in reduced], update, first=len(kept)),
-            f"*({pointer('y', kept, 1)}) = {kind.after.format('acc', count)};",
+            f"*({pointer('y', kept, 1)}) = {result};",
         ]
         return nest([dim.count for dim in kept], lines, shared=True)
 
+
+_AFTER_IN_DOUBLE = {"mean": "{0} / {1}.0"}
+_INTEGER_UPDATES = {
+    "sum": "acc + value",
+    "mean": "acc + value",
+    "max": "value > acc ? value : acc",
+    "min": "value < acc ? value : acc",
+    "prod": "acc * value",
+    "l1": "acc + (value < 0 ? -value : value)",
+    "l2": "acc + value * value",
+    "sum_square": "acc + value * value",
+    "log_sum": "acc + value",
+}
+_INTEGER_AFTER = {
+    "mean": "{0} / {1}",
+    "l2": "std::sqrt(static_cast<double>({0}))",
+    "log_sum": "std::log(static_cast<double>({0}))",
+}
 
 KERNELS = (ReduceKernel(),)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from mdlc.codegen.code import Call, Function, Microkernel, offset
+from mdlc.codegen.code import C_TYPES, Call, Function, Microkernel, offset
 from mdlc.codegen.gemm.strides import nest
 from mdlc.codegen.isa.base import KernelIsa
 from mdlc.codegen.isa.scalar import SCALAR
@@ -45,7 +45,7 @@ class SoftmaxKernel(Kernel):
     layer = "Softmax"
 
     def matches(self, node: Node, isa: KernelIsa) -> bool:
-        return isinstance(node.op, Softmax) and node.type.dtype is DType.F32
+        return isinstance(node.op, Softmax) and node.type.dtype in (DType.F32, DType.F64)
 
     def cost(self, node: Node, schedule: Schedule, isa: KernelIsa) -> float:
         return node.type.size / isa.lanes * 20
@@ -61,7 +61,10 @@ class SoftmaxKernel(Kernel):
         length, inner = shape[axis], math.prod(shape[axis + 1 :])
         outer = math.prod(shape[:axis])
         name = f"{'log' if op.log else ''}softmax_{'x'.join(map(str, shape))}_axis{axis}"
-        if inner == 1:
+        kind = C_TYPES[node.type.dtype]
+        if node.type.dtype is DType.F64:
+            name += "_f64"
+        elif inner == 1:
             tail = isa.lanes > 1 and length % isa.lanes != 0
             row = softmax_microkernel(isa, op.log, tail)
             places = (offset(base, (outer, "i0", length)) for base in ("x", "y"))
@@ -69,19 +72,19 @@ class SoftmaxKernel(Kernel):
             return step.function(name, loops, comment=[op.words])
         result = "x[j] - top - log_total" if op.log else "std::exp(x[j] - top) * scale"
         loop = f"for (int j = 0; j < {length * inner}; j += {inner}) {{\n"
-        final = "const float log_total = std::log(total);" if op.log else (
-            "const float scale = 1.0F / total;"
+        final = f"const {kind} log_total = std::log(total);" if op.log else (
+            f"const {kind} scale = {literal(1.0, node.type.dtype)} / total;"
         )  # fmt: skip
         from_, to = (
             offset(base, (outer, "i0", length * inner), (inner, "i1", 1))
             for base in ("all_x", "all_y")
         )
-        body = f"""const float* x = {from_};
-float* y = {to};
-float top = x[0];
+        body = f"""const {kind}* x = {from_};
+{kind}* y = {to};
+{kind} top = x[0];
 {loop}top = x[j] > top ? x[j] : top;
 }}
-float total = 0.0F;
+{kind} total = {literal(0.0, node.type.dtype)};
 {loop}total += std::exp(x[j] - top);
 }}
 {final}

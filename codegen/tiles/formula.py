@@ -24,13 +24,16 @@ MASKS = frozenset({"lt", "le", "eq", "is_nan", "and", "or", "xor", "not"})
 LONGEST_INLINE = 60
 
 
-def literal(value: float) -> str:
-    """A C++ float literal of exactly the float32 nearest to a value."""
+def literal(value: float, dtype: DType = DType.F32) -> str:
+    """A C++ literal of exactly the float32 nearest to a value, or of the float64 that it is."""
+    kind = "double" if dtype is DType.F64 else "float"
     if math.isnan(value):
-        return "std::numeric_limits<float>::quiet_NaN()"
+        return f"std::numeric_limits<{kind}>::quiet_NaN()"
     if math.isinf(value):
-        text = "std::numeric_limits<float>::infinity()"
+        text = f"std::numeric_limits<{kind}>::infinity()"
         return text if value > 0 else f"-{text}"
+    if dtype is DType.F64:
+        return repr(float(value))
     text = repr(float(str(np.float32(value))))
     return f"{text}F"
 
@@ -217,8 +220,14 @@ def _function(name: str, comment: str, expr: Expr, arity: int, isa: Dialect) -> 
     return Microkernel(name, text, spelled.needs, spelled.includes)
 
 
-def spell_scalar(expr: Expr, inputs: Sequence[str], integer: bool = False) -> str:
-    """A formula as one scalar C++ expression, on floats or on integers and truth values."""
+def spell_scalar(
+    expr: Expr, inputs: Sequence[str], integer: bool = False, dtype: DType = DType.F32
+) -> str:
+    """A formula as one scalar C++ expression, on floats or on integers and truth values.
+
+    Args:
+        dtype: of the constants of a formula on floats.
+    """
     done: dict[Expr, str] = {}
     pending = [expr]
     while pending:
@@ -234,12 +243,25 @@ def spell_scalar(expr: Expr, inputs: Sequence[str], integer: bool = False) -> st
         if node.kind == "input":
             done[node] = inputs[int(node.value)]
         elif node.kind == "const":
-            done[node] = str(int(node.value)) if integer else literal(node.value)
+            done[node] = str(int(node.value)) if integer else literal(node.value, dtype)
         elif integer and node.kind in _INTEGER:
             done[node] = _INTEGER[node.kind].format(*(done[arg] for arg in node.args))
         else:
             done[node] = SCALAR.op(node.kind, *(done[arg] for arg in node.args))
     return done[expr]
+
+
+def floor_mod() -> Microkernel:
+    """FloorMod(a, b) on floats or doubles."""
+    text = """\
+// a mod b with the sign of b.
+template <typename T>
+inline T FloorMod(T a, T b) {
+  const T rest = std::fmod(a, b);
+  return (rest != 0 && (rest < 0) != (b < 0)) ? rest + b : rest;
+}
+"""
+    return Microkernel("FloorMod", text, includes=("cmath",))
 
 
 _INTEGER = {

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mdlc.codegen.code import Microkernel
+from mdlc.codegen.code import C_TYPES, Microkernel
 from mdlc.compiler.ir import Node
-from mdlc.compiler.types import Array
+from mdlc.compiler.types import Array, DType
 
 
 def constants_of(node: Node, names: Sequence[str]) -> dict[str, Array]:
@@ -22,6 +22,13 @@ def runtime_of(node: Node, names: Sequence[str]) -> list[str]:
     """The names of a node's run-time inputs, among the names of all of its inputs."""
     each = zip(names, node.inputs, strict=False)
     return [name for name, source in each if source.constant is None]
+
+
+def sum_type(dtype: DType) -> str:
+    """The C++ type in which elements are summed: integers wrap around at the end only."""
+    if dtype.is_float:
+        return C_TYPES[dtype]
+    return "std::uint64_t" if dtype.value.startswith("u") else "std::int64_t"
 
 
 def nearest_index() -> Microkernel:
