@@ -169,7 +169,7 @@ class ConvolutionKernel(ComputeKernel):
         if pixels > 1:
             lines.append(f"const uint column = {column};")
             column = Index("column", y.width)
-        if slices > 1 or y.images > 1:
+        if y.slices > 1 and (slices > 1 or y.images > 1):
             lines.append(f"const uint slice = {first};")
             first = Index("slice", y.slices)
         for s in range(slices):
