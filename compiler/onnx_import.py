@@ -19,7 +19,7 @@ from mdlc.compiler.onnx_control import CONTROL, ControlNode, Value
 from mdlc.compiler.onnx_declared import Unsettled, choices, chosen, declared_shapes
 from mdlc.compiler.onnx_fold import fold, folded
 from mdlc.compiler.onnx_functions import function_body, has_function, is_microsoft
-from mdlc.compiler.onnx_inputs import check_declared, import_inputs
+from mdlc.compiler.onnx_inputs import check_declared, import_inputs, reopened
 from mdlc.compiler.onnx_load import (
     EXPORT_AGAIN,
     ONNX_DOMAINS,
@@ -68,7 +68,17 @@ def import_model(
     model, folder = load_model(source)
     counts = Counts(bounds or {})
     name = _name_of(source, model)
-    return _import_graph(model, folder, shapes or {}, fixed or {}, counts, name, obstacles)
+    opened, changed = reopened(model, shapes or {})
+    try:
+        return _import_graph(opened, folder, shapes or {}, fixed or {}, counts, name, obstacles)
+    except MdlcError as error:
+        if not changed:
+            raise
+        raise MdlcError(
+            f"{error.reason}; --shape gives {changed}",
+            node=error.node,
+            hint="give the size that the model was exported for, or export it for another",
+        ) from error
 
 
 def _name_of(source: Source, model: onnx.ModelProto) -> str:

@@ -131,21 +131,53 @@ def _given(
     if len(shape) != len(dims):
         raise MdlcError(f"--shape gives {len(shape)} dimensions, the model has {len(dims)}",
                         node=where, hint=f"as in --shape {_example(proto.name, dims)}")  # fmt: skip
-    for position, (fixed, size, dim) in enumerate(zip(dims, shape, kind.shape.dim, strict=True)):
-        if fixed is not None and fixed != size:
+    for size, dim in zip(shape, kind.shape.dim, strict=True):
+        called = _name(dim)
+        if called and named.setdefault(called, size) != size:
             raise MdlcError(
-                f"--shape gives {size} for dimension {position}, which the model fixes at {fixed}",
-                node=where,
-                hint=f"as in --shape {_example(proto.name, dims)}",
-            )
-        if dim.dim_param and named.setdefault(dim.dim_param, size) != size:
-            raise MdlcError(
-                f"--shape gives {size} for {dim.dim_param!r}, which is {named[dim.dim_param]} in "
-                "another input",
+                f"--shape gives {size} for {called!r}, which is {named[called]} elsewhere",
                 node=where,
                 hint="give dimensions of one name one size",
             )
     return shape
+
+
+def _name(dim: onnx.TensorShapeProto.Dimension) -> str:
+    """What a dimension is called, or "": exporters write ? and None for one of no name."""
+    name = str(dim.dim_param)
+    return name if name != "None" and any(map(str.isalpha, name)) else ""
+
+
+def reopened(
+    model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]
+) -> tuple[onnx.ModelProto, str]:
+    """The model with open dimensions where it fixes others than `shapes` give, and which, in words.
+
+    What it declares of other tensors then no longer holds, and goes.
+    """
+    changed: list[str] = []
+    found = model
+    for index, proto in enumerate(model.graph.input):
+        kind = proto.type.tensor_type
+        given = shapes.get(proto.name)
+        if given is None or not kind.HasField("shape") or len(kind.shape.dim) != len(given):
+            continue
+        dims = _dims(kind, f"input {proto.name!r}")
+        for position, (fixed, size) in enumerate(zip(dims, given, strict=True)):
+            if fixed is None or fixed == size or size < 0:
+                continue
+            if found is model:
+                found = onnx.ModelProto()
+                found.CopyFrom(model)
+            found.graph.input[index].type.tensor_type.shape.dim[position].Clear()
+            changed.append(f"{size} for dimension {position} of input {proto.name!r}, which the "
+                           f"model fixes at {fixed}")  # fmt: skip
+    if changed:
+        del found.graph.value_info[:]
+        for output in found.graph.output:
+            for dim in output.type.tensor_type.shape.dim:
+                dim.Clear()
+    return found, " and ".join(changed)
 
 
 def _static(proto: onnx.ValueInfoProto, named: dict[str, int]) -> tuple[int, ...]:
@@ -157,11 +189,11 @@ def _static(proto: onnx.ValueInfoProto, named: dict[str, int]) -> tuple[int, ...
     dims = _dims(kind, where)
     shape = []
     for position, (fixed, dim) in enumerate(zip(dims, kind.shape.dim, strict=True)):
-        size = fixed or named.get(dim.dim_param)
+        size = fixed or named.get(_name(dim))
         if size is None and position == 0:
             size = 1  # the batch
-            if dim.dim_param:
-                named[dim.dim_param] = size
+            if _name(dim):
+                named[_name(dim)] = size
         if size is None:
             called = f" ({printable(dim.dim_param)})" if dim.dim_param else ""
             raise MdlcError(f"dimension {position}{called} is open", node=where,

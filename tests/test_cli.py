@@ -115,7 +115,7 @@ def test_missing_operators_are_all_named(capsys: Captured, tmp_path: Path) -> No
         ((DIGITS, "--name", "a-b"), "not a valid C++ class name"),
         ((DIGITS, "--shape", "image"), "write --shape input=1,3,224,224"),
         ((DIGITS, "--shape", "image=1,1,-2,2"), "is not a shape"),
-        ((DIGITS, "--shape", "image=1,1,9,9"), "which the model fixes at 32"),
+        ((DIGITS, "--shape", "image=1,2,9,9"), "which the model fixes at 32"),
         ((DIGITS, "--mean", "1,2"), "--mean: 2 values for 1 channels"),
         ((DIGITS, "--input-format", "yuv"), "yuv"),
         ((DIGITS, "--no-such-option"), "--no-such-option"),

@@ -32,7 +32,7 @@ NUMBERS: tuple[Form, ...] = (
 )
 FLOATS: tuple[Form, ...] = (
     ("Conv", ((6, 2, 3, 2), (6,)), {"group": 2, "pads": [1, 0, 1, 1], "strides": [2, 1]}),
-    ("ConvTranspose", ((4, 3, 3, 2), (6,)), {"group": 2, "strides": [2, 1], "pads": [1, 0, 0, 1]}),
+    ("ConvTranspose", ((4, 6, 3, 2), (6,)), {"strides": [2, 1], "pads": [1, 0, 0, 1]}),
     ("MaxPool", (), {"kernel_shape": [2, 3], "strides": [2, 1], "pads": [1, 0, 0, 1]}),
     ("AveragePool", (), {"kernel_shape": [2, 3], "strides": [2, 1], "pads": [1, 0, 0, 1]}),
     ("GlobalAveragePool", (), {}),
@@ -42,7 +42,7 @@ FLOATS: tuple[Form, ...] = (
     ("Sigmoid", (), {}),
     ("Elu", (), {"alpha": 0.7}),
     ("Selu", (), {}),
-    ("HardSigmoid", (), {}),
+    ("HardSigmoid", (), {"alpha": 0.25}),
     ("Tanh", (), {}),
 )
 
@@ -70,7 +70,7 @@ def _of_type(kind: Any) -> tuple[onnx.ModelProto, dict[str, Array]]:
     for reduction in REDUCTIONS:
         if kind in (np.int8, np.uint8) and reduction not in ("Max", "Min"):
             continue
-        if kind is np.uint32 and reduction == "SumSquare":  # the reference gives uint64
+        if kind in (np.int32, np.uint32) and reduction == "SumSquare":  # there in 64 bits
             continue
         name = f"reduce_{reduction.lower()}"
         nodes.append(helper.make_node(f"Reduce{reduction}", ["x", "axes"], [name]))
@@ -93,7 +93,6 @@ def _of_type(kind: Any) -> tuple[onnx.ModelProto, dict[str, Array]]:
     ("kind", "target"),
     [
         (np.float64, "generic"),
-        (np.float64, "x86-avx2"),
         (np.float64, "arm-neon+fp16"),
         *((kind, "generic") for kind in (np.int8, np.uint8, np.int32, np.uint32, np.int64)),
         (np.uint64, "arm-neon"),
@@ -170,29 +169,97 @@ def run_time_parameters(draw: st.DrawFn) -> tuple[onnx.ModelProto, dict[str, Arr
     return helper.make_model(graph, opset_imports=opsets, ir_version=9), inputs
 
 
-@pytest.mark.parametrize(
-    "target", ["generic", "x86-avx2", "x86-avx512", "arm-neon", "arm-neon+fp16"]
-)
-@settings(max_examples=4)
+def _expected(model: onnx.ModelProto, inputs: dict[str, Array]) -> list[Array]:
+    options = onnxruntime.SessionOptions()  # its optimiser stops at some 1-D convolutions
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    return [np.asarray(value) for value in session.run(None, inputs)]
+
+
+@pytest.mark.parametrize("target", ["generic", "x86-avx512", "arm-neon+fp16"])
+@settings(max_examples=3)
 @given(case=run_time_parameters())
 def test_parameters_at_run_time(
     target: str, case: tuple[onnx.ModelProto, dict[str, Array]]
 ) -> None:
     require(target)
     model, inputs = case
-    (expected,) = onnxruntime.InferenceSession(model.SerializeToString()).run(None, inputs)
+    (expected,) = _expected(model, inputs)
     emitted = mdlc.compile(model, target, name="Net").build()(inputs)["y"]
     np.testing.assert_allclose(emitted, expected, 1e-4, 1e-4)
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(case=run_time_parameters())
 def test_parameters_at_run_time_interpreted(
     case: tuple[onnx.ModelProto, dict[str, Array]],
 ) -> None:
     model, inputs = case
-    (expected,) = onnxruntime.InferenceSession(model.SerializeToString()).run(None, inputs)
+    (expected,) = _expected(model, inputs)
     compiled = mdlc.compile(model, name="Net")  # every kernel is found
     assert compiled.files()
     found = run(import_model(model), inputs)["y"]
     np.testing.assert_allclose(found, expected, 1e-4, 1e-4)
+
+
+LARGE = np.array([2**53 + 1, -(2**53) - 3, 2**63 - 1, -(2**63), 3, -7, 0, 1, -1], np.int64)
+
+
+@pytest.mark.parametrize("target", ["generic", "arm-neon"])
+def test_large_integers_are_exact(target: str) -> None:
+    """What float64 does not hold, what does not fit, and division by zero, which does not trap."""
+    require(target)
+    a = np.repeat(LARGE, len(LARGE))
+    b = np.tile(LARGE, len(LARGE))
+    unsigned = np.array([2**64 - 1, 2**63 + 5, 7], np.uint64)
+    inputs = {"a": a, "b": b, "u": unsigned, "n": b % 4}
+    constants = {"low": np.array(-(2**53) - 1), "high": np.array(2**62 + 1),
+                 "fill": np.array(-(2**63)), "pads": np.array([1, 2]),
+                 "top": np.array(2**64 - 1, np.uint64), "least": LARGE[3:4]}  # fmt: skip
+    forms = {
+        "clip": ("Clip", "a low high"), "pad": ("Pad", "a pads fill"), "div": ("Div", "a b"),
+        "mod": ("Mod", "a b"), "pow": ("Pow", "a n"), "max": ("Max", "a least"),
+        "upad": ("Pad", "u pads top"), "add": ("Add", "a high"), "where": ("Where", "less a b"),
+        "less": ("Less", "a b"), "by_constant": ("Div", "a least"),
+    }  # fmt: skip
+    nodes = [helper.make_node(op, names.split(), [name]) for name, (op, names) in forms.items()]
+    nodes.sort(key=lambda node: node.op_type != "Less")
+    kinds = {name: 7 for name in forms} | {"upad": 13, "less": 9}
+    graph = helper.make_graph(
+        nodes,
+        "exact",
+        [helper.make_tensor_value_info(k, helper.np_dtype_to_tensor_dtype(v.dtype), v.shape)
+         for k, v in inputs.items()],
+        [helper.make_tensor_value_info(k, kind, None) for k, kind in kinds.items()],
+        [onnx.numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items()],
+    )  # fmt: skip
+    opsets = [helper.make_opsetid("", 18)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=9)
+
+    def wrapped(value: int) -> int:
+        return (value + 2**63) % 2**64 - 2**63
+
+    def towards_zero(x: int, y: int) -> int:
+        return 0 if y == 0 else abs(x) // abs(y) * (1 if (x < 0) == (y < 0) else -1)
+
+    x, y = a.tolist(), b.tolist()
+    expected = {
+        "clip": np.clip(a, constants["low"], constants["high"]),
+        "pad": np.pad(a, (1, 2), constant_values=constants["fill"]),
+        "div": np.array([wrapped(towards_zero(p, q)) for p, q in zip(x, y, strict=True)]),
+        "mod": np.array([0 if q == 0 else p % q for p, q in zip(x, y, strict=True)]),
+        "pow": np.array([wrapped(p**q) for p, q in zip(x, (b % 4).tolist(), strict=True)]),
+        "max": a,
+        "upad": np.pad(unsigned, (1, 2), constant_values=constants["top"]),
+        "add": a + constants["high"],
+        "where": np.where(a < b, a, b),
+        "by_constant": np.array([wrapped(towards_zero(p, -(2**63))) for p in x]),
+    }
+    with np.errstate(all="ignore"):
+        found = run(import_model(model), inputs)
+    emitted = mdlc.compile(model, target, name="Net").build()(inputs)
+    for name, value in expected.items():
+        np.testing.assert_array_equal(emitted[name], value, err_msg=name)
+        np.testing.assert_array_equal(found[name], value, err_msg=f"{name}, interpreted")

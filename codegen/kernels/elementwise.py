@@ -12,7 +12,8 @@ from mdlc.codegen.isa.base import KernelIsa
 from mdlc.codegen.kernel import Kernel, Schedule, Step, View
 from mdlc.codegen.tiles.formula import (
     element_function,
-    floor_mod,
+    integer_functions,
+    integer_literal,
     literal,
     spell_scalar,
     stem,
@@ -140,7 +141,7 @@ class ElementwiseKernel(Kernel):
             return literal(item, dtype)
         if dtype is DType.BOOL:
             return "true" if item else "false"
-        return f"static_cast<{C_TYPES[dtype]}>({item})"
+        return integer_literal(item, dtype)
 
     def _vector_row(
         self, node: Node, op: Elementwise, isa: KernelIsa, dims: Sequence[Dim], names: Sequence[str]
@@ -209,8 +210,9 @@ class ElementwiseKernel(Kernel):
         includes = {"cstdint"}
         includes |= {"cmath"} if "std::" in result else set()
         includes |= {"limits"} if "numeric_limits" in result else set()
-        if "FloorMod" in result:
-            helpers.append(floor_mod())
+        for called in integer_functions():
+            if f"{called.name}(" in result:
+                helpers.append(called)
         return body, tuple(dict.fromkeys(helpers)), tuple(sorted(includes))
 
 

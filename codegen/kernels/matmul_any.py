@@ -74,7 +74,8 @@ class MatMulAny(Kernel):
         ]
         kind, total = C_TYPES[node.type.dtype], sum_type(node.type.dtype)
         needs: list[Microkernel] = []
-        value, includes, start = "total", (), "0"
+        value, start = "total", "0"
+        includes: tuple[str, ...] = ()
         if isinstance(op, Dense):
             start = f"*({pointer('bias', dims, 3)})"
             value, includes = epilogue_value(

@@ -49,7 +49,19 @@ def element_literal(value: float, dtype: DType) -> str:
         return f"std::numeric_limits<{kind}>::quiet_NaN()"
     if math.isinf(value):
         return f"{'-' if value < 0 else ''}std::numeric_limits<{kind}>::infinity()"
-    return f"static_cast<{kind}>({value!r})" if value else "0"
+    if not value:
+        return "0"
+    if dtype.is_float:
+        return f"static_cast<{kind}>({value!r})"
+    return integer_literal(int(value), dtype)
+
+
+def integer_literal(value: int, dtype: DType) -> str:
+    """A value of an integer type as a C++ constant of that type."""
+    kind = C_TYPES[dtype]
+    if value == -(1 << 63):  # no literal: its positive would not fit
+        return f"std::numeric_limits<{kind}>::lowest()"
+    return f"static_cast<{kind}>({value}{'U' if value >= 1 << 63 else ''})"
 
 
 @dataclass(frozen=True)
@@ -243,12 +255,90 @@ def spell_scalar(
         if node.kind == "input":
             done[node] = inputs[int(node.value)]
         elif node.kind == "const":
-            done[node] = str(int(node.value)) if integer else literal(node.value, dtype)
+            done[node] = _whole(int(node.value)) if integer else literal(node.value, dtype)
         elif integer and node.kind in _INTEGER:
             done[node] = _INTEGER[node.kind].format(*(done[arg] for arg in node.args))
         else:
             done[node] = SCALAR.op(node.kind, *(done[arg] for arg in node.args))
     return done[expr]
+
+
+def _whole(value: int) -> str:
+    """An integer in a formula."""
+    if value == -(1 << 63):
+        return "std::numeric_limits<std::int64_t>::lowest()"
+    return str(value) if value < 1 << 63 else f"{value}U"
+
+
+def integer_functions() -> tuple[Microkernel, ...]:
+    """The helpers that formulas on integers and FloorMod call."""
+    return (floor_mod(), integer_division(), integer_remainder(), integer_mod(), integer_power())
+
+
+def integer_division() -> Microkernel:
+    """IntegerDiv(a, b), for any integers."""
+    text = """\
+// a / b towards zero; 0 where b is 0, and no trap where the quotient does not fit.
+template <typename A, typename B>
+inline A IntegerDiv(A a, B b) {
+  if (b == 0) return 0;
+  if (std::is_signed<B>::value && b == static_cast<B>(-1)) {
+    return static_cast<A>(0U - static_cast<std::uint64_t>(a));
+  }
+  return static_cast<A>(a / b);
+}
+"""
+    return Microkernel("IntegerDiv", text, includes=("cstdint", "type_traits"))
+
+
+def integer_remainder() -> Microkernel:
+    """IntegerRemainder(a, b), for any integers."""
+    text = """\
+// What a / b towards zero leaves, with the sign of a; 0 where b is 0.
+template <typename A, typename B>
+inline A IntegerRemainder(A a, B b) {
+  if (b == 0 || (std::is_signed<B>::value && b == static_cast<B>(-1))) return 0;
+  return static_cast<A>(a % b);
+}
+"""
+    return Microkernel("IntegerRemainder", text, includes=("type_traits",))
+
+
+def integer_mod() -> Microkernel:
+    """IntegerMod(a, b), for any integers."""
+    text = """\
+// a mod b with the sign of b; 0 where b is 0.
+template <typename A, typename B>
+inline A IntegerMod(A a, B b) {
+  const A rest = IntegerRemainder(a, b);
+  // Neither is 0, so that a number below 1 is negative.
+  return static_cast<A>(rest != 0 && (rest < 1) != (b < 1) ? rest + b : rest);
+}
+"""
+    return Microkernel("IntegerMod", text, (integer_remainder(),))
+
+
+def integer_power() -> Microkernel:
+    """IntegerPow(a, n), exact where it fits."""
+    text = """\
+// a to the power of n, its lowest bits where it does not fit; of a negative n rounded to zero.
+template <typename T, typename N>
+inline T IntegerPow(T a, N n) {
+  if (std::is_signed<N>::value && n < static_cast<N>(1) && n != static_cast<N>(0)) {
+    if (a == static_cast<T>(1)) return 1;
+    const bool minus_one = std::is_signed<T>::value && a == static_cast<T>(-1);
+    return minus_one ? (n % 2 == 0 ? static_cast<T>(1) : a) : static_cast<T>(0);
+  }
+  std::uint64_t result = 1;
+  std::uint64_t power = static_cast<std::uint64_t>(a);
+  for (std::uint64_t left = static_cast<std::uint64_t>(n); left != 0; left >>= 1U) {
+    if ((left & 1U) != 0) result *= power;
+    power *= power;
+  }
+  return static_cast<T>(result);
+}
+"""
+    return Microkernel("IntegerPow", text, includes=("cstdint", "type_traits"))
 
 
 def floor_mod() -> Microkernel:
@@ -265,9 +355,12 @@ inline T FloorMod(T a, T b) {
 
 
 _INTEGER = {
+    "div": "IntegerDiv({0}, {1})",
+    "trunc_div": "IntegerDiv({0}, {1})",
+    "pow": "IntegerPow({0}, {1})",
     "abs": "({0} < 0 ? -{0} : {0})",
-    "mod": "((({0} % {1}) + {1}) % {1})",
-    "fmod": "({0} % {1})",
+    "mod": "IntegerMod({0}, {1})",
+    "fmod": "IntegerRemainder({0}, {1})",
     "bit_and": "({0} & {1})",
     "bit_or": "({0} | {1})",
     "bit_xor": "({0} ^ {1})",

@@ -33,6 +33,5 @@ def epilogue_value(
         value = spell_scalar(formula, operands, dtype=dtype)
     if "FloorMod" in value:
         needs.append(floor_mod())
-    includes = ("cmath",) if "std::" in value else ()
-    includes += ("limits",) if "numeric_limits" in value else ()
-    return value, includes
+    headers = {"cmath": "std::", "limits": "numeric_limits"}
+    return value, tuple(name for name, used in headers.items() if used in value)

@@ -34,12 +34,12 @@ class Clip(Elementwise):
             low, high = n.attr("min", -math.inf), n.attr("max", math.inf)
         else:
             bounds = [n.optional_const(1), n.optional_const(2)]
-            low = -math.inf if bounds[0] is None else float(bounds[0].item())
-            high = math.inf if bounds[1] is None else float(bounds[1].item())
+            low = -math.inf if bounds[0] is None else bounds[0].item()
+            high = math.inf if bounds[1] is None else bounds[1].item()
         # Exporters write "no bound" as the largest finite float.
         limit = float(np.finfo(np.float32).max)
-        low = -math.inf if low <= -limit else float(low)
-        high = math.inf if high >= limit else float(high)
+        low = -math.inf if low <= -limit else low
+        high = math.inf if high >= limit else high
         return n.make(cls(low, high), n.input(0))
 
     def expr(self, *x: Expr) -> Expr:

@@ -42,7 +42,7 @@ class DequantizeLinear(Op):
     axis: int = 1
     block: int = 0
 
-    onnx: ClassVar[tuple[str, ...]] = ("DequantizeLinear",)
+    onnx: ClassVar[tuple[str, ...]] = ("DequantizeLinear", "com.microsoft.DequantizeLinear")
     layout_rule: ClassVar[LayoutRule] = LayoutRule.FOLLOWS
     foldable: ClassVar[bool] = False
 

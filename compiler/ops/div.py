@@ -26,8 +26,12 @@ class Div(Elementwise):
     def reference(self, *inputs: Array) -> Array:
         a, b = inputs
         if a.dtype.kind in "iu":
-            quotient: Array = (np.abs(a) // np.abs(b)) * (np.sign(a) * np.sign(b))
-            return quotient.astype(a.dtype)
+            with np.errstate(all="ignore"):  # of 0 comes 0
+                down = np.floor_divide(a, b)
+                # Floored; one more where that was not towards zero.
+                rest = a - down * b
+                up = (rest != 0) & ((a < 0) != (b < 0))
+            return np.asarray(np.where(b == 0, 0, down + up)).astype(a.dtype)
         result: Array = a / b
         return result
 

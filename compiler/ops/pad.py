@@ -46,7 +46,7 @@ class Pad(Op):
         else:
             pads = [int(p) for p in n.const(1).reshape(-1)]
             fill, given = n.optional_const(2), n.optional_const(3)
-            value = 0.0 if fill is None else float(fill.reshape(-1)[0])
+            value = 0.0 if fill is None else fill.reshape(-1)[0].item()
             axes = [normalize_axis(int(a), rank) for a in range(rank) if given is None]
             axes = axes or [normalize_axis(int(a), rank) for a in given.reshape(-1)]  # type: ignore[union-attr]
         if len(pads) != 2 * len(axes):

@@ -25,7 +25,13 @@ class Pow(Elementwise):
 
     def reference(self, *inputs: Array) -> Array:
         a, b = inputs
-        if a.dtype.kind in "iu":  # the exponent may be fractional or negative: truncated at the end
+        if a.dtype.kind in "iu" and b.dtype.kind in "iu":  # exact; negative exponents truncate
+            a, b = np.broadcast_arrays(a, b)
+            whole = np.power(a, np.maximum(b, 0).astype(a.dtype))
+            with np.errstate(all="ignore"):
+                below = np.power(a.astype(np.float64), b.astype(np.float64))
+                return np.where(b < 0, below.astype(a.dtype), whole)
+        if a.dtype.kind in "iu":  # a fractional exponent: truncated at the end
             with np.errstate(all="ignore"):
                 return np.asarray(np.power(a.astype(np.float64), b)).astype(a.dtype)
         return np.asarray(np.power(a, b.astype(a.dtype)), a.dtype)

@@ -20,6 +20,7 @@ from mdlc.compiler.ops.cast import Cast
 from mdlc.compiler.ops.constant import constant
 from mdlc.compiler.ops.dequantize_linear import DequantizeLinear
 from mdlc.compiler.ops.quantize_linear import QuantizeLinear, linear_axis, one_scale
+from mdlc.compiler.ops.transpose import Transpose
 from mdlc.compiler.types import DType
 
 MICROSOFT = "com.microsoft."
@@ -47,6 +48,7 @@ class QLinear(Op):
 
     onnx: ClassVar[tuple[str, ...]] = (
         "QLinearConv",
+        MICROSOFT + "QLinearConv",
         "QLinearMatMul",
         *(MICROSOFT + name for name in ("QLinearAdd", "QLinearMul", "QLinearConcat", "QGemm")),
         *(MICROSOFT + name for name in _UNARY),
@@ -56,7 +58,7 @@ class QLinear(Op):
     def from_onnx(cls, n: OnnxNode) -> Node:
         name = n.op_type
         if n.attr("channels_last", 0):
-            raise n.error("channels_last is not supported", hint="quantise the NCHW model")
+            return cls._channels_last(n)
         if name == "QLinearConv":
             return cls._conv(n)
         if name == "QGemm":
@@ -72,6 +74,18 @@ class QLinear(Op):
         version = n.attr("opset", n.opset)
         made = _computed(replace(n, opset=version), _UNARY[name], [_widened(n, 0)])
         return _rounded(n, made, 3)
+
+    @classmethod
+    def _channels_last(cls, n: OnnxNode) -> Node:
+        """On tensors whose channels come last; the filters' do not."""
+        x = n.input(0)
+        rank = len(x.shape)
+        if rank < 3:
+            raise n.error(f"channels_last on {x.type}")
+        moved = n.make(Transpose((0, rank - 1, *range(1, rank - 1))), x)
+        rest = {key: value for key, value in n.attributes.items() if key != "channels_last"}
+        y = cls.from_onnx(replace(n, inputs=(moved, *n.inputs[1:]), attributes=rest))
+        return n.make(Transpose((0, *range(2, rank), 1)), y)
 
     @staticmethod
     def _conv(n: OnnxNode) -> Node:

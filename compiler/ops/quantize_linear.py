@@ -46,7 +46,7 @@ class QuantizeLinear(Op):
     block: int = 0
     saturate: bool = True
 
-    onnx: ClassVar[tuple[str, ...]] = ("QuantizeLinear",)
+    onnx: ClassVar[tuple[str, ...]] = ("QuantizeLinear", "com.microsoft.QuantizeLinear")
     layout_rule: ClassVar[LayoutRule] = LayoutRule.FOLLOWS
     channelwise: ClassVar[bool] = False
 

@@ -20,6 +20,7 @@ from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.interpreter import evaluate
 from mdlc.compiler.ir import Count, Node
 from mdlc.compiler.onnx_export import export_onnx
+from mdlc.compiler.onnx_inputs import reopened
 from mdlc.compiler.op import Elementwise
 from mdlc.compiler.ops.quantize_linear import QuantizeLinear, along
 from mdlc.compiler.types import Array, DType
@@ -159,6 +160,7 @@ def _as_trained(compiled: CompiledModel) -> onnx.ModelProto:
     path = compiled.model.path
     model = onnx.ModelProto()
     model.CopyFrom(onnx.load(path) if path else compiled.model.onnx)
+    model, _ = reopened(model, {node.name: node.shape for node in compiled.imported.inputs})
     _fix_shapes(model, compiled)
     _fix_values(model, compiled.fixed)
     return model
