@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from mdlc.compiler.expr import Expr, maximum
+from mdlc.compiler.expr import Expr, call, maximum, select
 from mdlc.compiler.ir import Node
 from mdlc.compiler.onnx_node import OnnxNode
 from mdlc.compiler.op import Elementwise
@@ -24,7 +24,8 @@ class Max(Elementwise):
     commutative: ClassVar[bool] = True
 
     def expr(self, *x: Expr) -> Expr:
-        return maximum(x[0], x[1])
+        # The primitive keeps a NaN of its first operand.
+        return select(call("eq", x[1], x[1]), maximum(x[0], x[1]), x[1])
 
     def reference(self, *inputs: Array) -> Array:
         return np.maximum(inputs[0], inputs[1])

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from mdlc.compiler.expr import Expr, minimum
+from mdlc.compiler.expr import Expr, call, minimum, select
 from mdlc.compiler.ir import Node
 from mdlc.compiler.onnx_node import OnnxNode
 from mdlc.compiler.op import Elementwise
@@ -24,7 +24,8 @@ class Min(Elementwise):
     commutative: ClassVar[bool] = True
 
     def expr(self, *x: Expr) -> Expr:
-        return minimum(x[0], x[1])
+        # The primitive keeps a NaN of its first operand.
+        return select(call("eq", x[1], x[1]), minimum(x[0], x[1]), x[1])
 
     def reference(self, *inputs: Array) -> Array:
         return np.minimum(inputs[0], inputs[1])

@@ -19,7 +19,8 @@ class Sign(Elementwise):
     onnx: ClassVar[tuple[str, ...]] = ("Sign",)
 
     def expr(self, *x: Expr) -> Expr:
-        return select(less(0, x[0]), 1, select(less(x[0], 0), -1, 0))
+        # Of 0 and NaN, itself.
+        return select(less(0, x[0]), 1, select(less(x[0], 0), -1, x[0]))
 
     def reference(self, *inputs: Array) -> Array:
         return np.sign(inputs[0])
