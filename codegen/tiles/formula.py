@@ -80,11 +80,12 @@ def vectorisable(expr: Expr, isa: Dialect) -> bool:
     return all(kind in isa.spell or kind in FUNCTIONS for kind in primitives_of(expr))
 
 
-def spell(expr: Expr, isa: Dialect, inputs: Sequence[str]) -> Spelled:
+def spell(expr: Expr, isa: Dialect, inputs: Sequence[str], parts: str = "t") -> Spelled:
     """A formula on vectors of the ISA.
 
     Args:
         inputs: C++ expressions for the formula's inputs.
+        parts: what the names of its parts begin with; a number follows.
     """
     uses = Counter[Expr]()
     order: list[Expr] = []
@@ -102,6 +103,7 @@ def spell(expr: Expr, isa: Dialect, inputs: Sequence[str]) -> Spelled:
         pending.extend((arg, False) for arg in reversed(node.args))
     text: dict[Expr, str] = {}
     statements: list[str] = []
+    named: set[Expr] = set()
     needs: dict[str, Microkernel] = {}
     includes: set[str] = set()
     for node in order:
@@ -113,7 +115,7 @@ def spell(expr: Expr, isa: Dialect, inputs: Sequence[str]) -> Spelled:
             includes |= {"limits"} if not math.isfinite(node.value) else set()
             continue
         args = [text[arg] for arg in node.args]
-        fused = _fused(node, uses, text)
+        fused = _fused(node, uses, text, named)
         if fused is not None:
             spelled = isa.fma(*fused)
         elif node.kind in isa.spell:
@@ -125,20 +127,23 @@ def spell(expr: Expr, isa: Dialect, inputs: Sequence[str]) -> Spelled:
         if "std::" in spelled:
             includes.add("cmath")
         if node is not expr and (uses[node] > 1 or len(spelled) > LONGEST_INLINE):
-            name = f"t{len(statements)}"
+            name = f"{parts}{len(statements)}"
             kind = isa.mask if node.kind in MASKS else isa.vector
             statements.append(f"const {kind} {name} = {spelled};")
             spelled = name
+            named.add(node)
         text[node] = spelled
     return Spelled(tuple(statements), text[expr], tuple(needs.values()), tuple(sorted(includes)))
 
 
-def _fused(node: Expr, uses: Counter[Expr], text: dict[Expr, str]) -> tuple[str, str, str] | None:
+def _fused(
+    node: Expr, uses: Counter[Expr], text: dict[Expr, str], named: set[Expr]
+) -> tuple[str, str, str] | None:
     """The operands of a multiply-add that a sum can be, if its product is used nowhere else."""
     if node.kind != "add":
         return None
     for product, summand in ((node.args[0], node.args[1]), (node.args[1], node.args[0])):
-        if product.kind == "mul" and uses[product] == 1 and not text[product].startswith("t"):
+        if product.kind == "mul" and uses[product] == 1 and product not in named:
             a, b = product.args
             return text[a], text[b], text[summand]
     return None
