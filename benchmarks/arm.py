@@ -47,7 +47,7 @@ from mdlc.codegen.run.cache_model import CORES, Traffic
 from mdlc.codegen.run.executable import Executable
 from mdlc.codegen.run.instruction_counts import CLASSES
 from mdlc.codegen.run.qemu_plugins import Reading, build, minus, readings, watch
-from mdlc.codegen.run.toolchain import Toolchain, find_toolchain
+from mdlc.codegen.run.toolchain import LocalToolchain, find_toolchain
 from mdlc.precision.quantize import Quantize
 
 RUNTIMES = ("mdlc", "ncnn", "mnn")
@@ -145,7 +145,7 @@ def _check(runtime: str, model: Path, found: Array, int8: bool) -> None:
         raise click.ClickException(f"{runtime}'s output of {model.stem} is off by {error:.1e}")
 
 
-def toolchain(cpu: str, target: str = "arm-neon") -> Toolchain:
+def toolchain(cpu: str, target: str = "arm-neon") -> LocalToolchain:
     """Clang, as phones' development kits have it, unless MDLC_CXX names a compiler."""
     from mdlc.codegen.isa.registry import find_isa
 
@@ -156,7 +156,7 @@ def toolchain(cpu: str, target: str = "arm-neon") -> Toolchain:
     if not chosen and shutil.which("clang++"):
         compiler, name = ("clang++", "--target=aarch64-linux-gnu"), "clang++"
     runner = tuple(cpu if found.runner[i - 1] == "-cpu" else w for i, w in enumerate(found.runner))
-    return Toolchain(compiler, runner, name)
+    return LocalToolchain(compiler, runner, name)
 
 
 def counts_table(results: Results, limits: Mapping[str, int], int8: bool = False) -> Table:

@@ -9,7 +9,7 @@ from pathlib import Path
 from mdlc.codegen.cpp.kernels_file import source_files
 from mdlc.codegen.plan.plan import Plan
 from mdlc.codegen.run.executable import Executable, program_files
-from mdlc.codegen.run.toolchain import BUILD_FLAGS, Toolchain
+from mdlc.codegen.run.toolchain import BUILD_FLAGS, LocalToolchain
 
 _SYSTEM_HEADER = re.compile(r"^\s*#\s*include\s*<([^>]+)>", re.MULTILINE)
 
@@ -18,7 +18,7 @@ class Member(Executable):
     """One class of a program that holds several: its number is the program's last argument."""
 
     def __init__(
-        self, plan: Plan, program: Path, directory: Path, toolchain: Toolchain, number: int
+        self, plan: Plan, program: Path, directory: Path, toolchain: LocalToolchain, number: int
     ) -> None:
         """A class of a program that is built already.
 
@@ -33,7 +33,7 @@ class Member(Executable):
 
 
 def build(
-    plans: Sequence[Plan], folder: Path, toolchain: Toolchain, flags: Sequence[str]
+    plans: Sequence[Plan], folder: Path, toolchain: LocalToolchain, flags: Sequence[str]
 ) -> list[Member]:
     """The plans' classes, built as one program in an empty folder.
 

@@ -34,7 +34,7 @@ from mdlc.codegen.kernel import Step
 from mdlc.codegen.plan.plan import Plan
 from mdlc.codegen.run import instruction_counts
 from mdlc.codegen.run.executable import Executable
-from mdlc.codegen.run.toolchain import Toolchain, find_toolchain
+from mdlc.codegen.run.toolchain import LocalToolchain, find_toolchain
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def counted_layers(compiled: CompiledModel) -> list[Layer]:
     return layers
 
 
-def bandwidth(toolchain: Toolchain, flags: Sequence[str], nbytes: int) -> float:
+def bandwidth(toolchain: LocalToolchain, flags: Sequence[str], nbytes: int) -> float:
     """GB/s at which one core reads so many bytes again and again."""
     with tempfile.TemporaryDirectory() as scratch:
         program = Path(scratch) / "bandwidth"

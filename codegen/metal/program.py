@@ -31,7 +31,7 @@ from mdlc.codegen.metal.split import MetalPlan
 from mdlc.codegen.plan import weights_file
 from mdlc.codegen.plan.plan import Plan
 from mdlc.codegen.run.executable import PRIVATE_INFO, Executable, Trace
-from mdlc.codegen.run.toolchain import BUILD_FLAGS, Toolchain
+from mdlc.codegen.run.toolchain import BUILD_FLAGS, LocalToolchain
 from mdlc.codegen.templates import render
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.types import Array
@@ -183,7 +183,7 @@ class MetalProgram(Executable):
         self.mac = find_mac()
         clang = ("xcrun", "clang++") if self.mac else find_clang()
         label = "Metal" if self.mac else "the Metal simulator (clang++)"
-        self.toolchain = Toolchain(clang, (), label)
+        self.toolchain = LocalToolchain(clang, (), label)
         processor = host_isa(isas().values())
         emitted = emit(plan, PRIVATE_INFO, instrument=True, processor=processor)
         ours = [name for name in emitted if name.endswith(".cpp") and name != f"{plan.name}_c.cpp"]

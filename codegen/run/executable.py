@@ -25,7 +25,7 @@ from mdlc.codegen.kernel import View
 from mdlc.codegen.plan.plan import Plan, Port
 from mdlc.codegen.plan.variants import size_text
 from mdlc.codegen.run.frames import TRANSFORM_BYTES, FrameRun, pack_frame
-from mdlc.codegen.run.toolchain import BUILD_FLAGS, Toolchain, find_toolchain
+from mdlc.codegen.run.toolchain import BUILD_FLAGS, LocalToolchain, find_toolchain
 from mdlc.codegen.templates import render
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.types import Array, TensorType
@@ -74,7 +74,7 @@ class Executable:
         plan: Plan,
         *,
         flags: Sequence[str] = (),
-        toolchain: Toolchain | None = None,
+        toolchain: LocalToolchain | None = None,
         directory: Path | None = None,
     ) -> None:
         """Builds the program.

@@ -31,7 +31,7 @@ from mdlc.codegen.plan.plan import ALIGNMENT, Plan
 from mdlc.codegen.run import cache_model, instruction_counts
 from mdlc.codegen.run.executable import PRIVATE_INFO, failure
 from mdlc.codegen.run.qemu_plugins import Reading, build, readings, watch
-from mdlc.codegen.run.toolchain import BUILD_FLAGS, Toolchain, find_toolchain
+from mdlc.codegen.run.toolchain import BUILD_FLAGS, LocalToolchain, find_toolchain
 from mdlc.codegen.templates import render
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Graph, Node, make
@@ -63,7 +63,7 @@ class Machine:
             an emulator, so that no function is looked up while instructions are counted.
     """
 
-    toolchain: Toolchain
+    toolchain: LocalToolchain
     push: tuple[str, ...] | None = None
     static: bool = False
 

@@ -21,7 +21,7 @@ BUILD_FLAGS = ("-std=c++17", "-O2", "-fno-exceptions", "-fno-rtti", "-ffp-contra
 
 
 @dataclass(frozen=True)
-class Toolchain:
+class LocalToolchain:
     """A compiler for an ISA's machine, and what runs its programs.
 
     Attributes:
@@ -47,7 +47,7 @@ class Toolchain:
             raise MdlcError(f"{self.name} failed: {first}", node=str(sources[0].name))
 
 
-def find_toolchain(isa: Isa, runner: Sequence[str] | None = None) -> Toolchain:
+def find_toolchain(isa: Isa, runner: Sequence[str] | None = None) -> LocalToolchain:
     """The compiler (and emulator) for an ISA.
 
     `MDLC_CXX` names a compiler for every target, `MDLC_CXX_<target>` (dashes as underscores, in
@@ -62,7 +62,7 @@ def find_toolchain(isa: Isa, runner: Sequence[str] | None = None) -> Toolchain:
     native = not isa.toolchain.triple or isa.toolchain.triple.startswith(host_machine())
     compiler = _compiler(isa, native)
     if runner is not None:
-        return Toolchain(compiler, tuple(runner), _label(compiler))
+        return LocalToolchain(compiler, tuple(runner), _label(compiler))
     if native:
         if not runs_here(isa):
             raise MdlcError(
@@ -70,7 +70,7 @@ def find_toolchain(isa: Isa, runner: Sequence[str] | None = None) -> Toolchain:
                 node="--target",
                 hint="use --target host, or run the emitted files on such a machine",
             )
-        return Toolchain(compiler, (), _label(compiler))
+        return LocalToolchain(compiler, (), _label(compiler))
     emulator = shutil.which("qemu-aarch64") or shutil.which("qemu-aarch64-static")
     if emulator is None:
         raise MdlcError(
@@ -81,7 +81,7 @@ def find_toolchain(isa: Isa, runner: Sequence[str] | None = None) -> Toolchain:
     root = Path("/usr") / isa.toolchain.triple
     libraries = ("-L", str(root)) if root.exists() else ()
     runner = (emulator, *libraries, "-cpu", isa.toolchain.qemu_cpu)
-    return Toolchain(compiler, runner, _label(compiler))
+    return LocalToolchain(compiler, runner, _label(compiler))
 
 
 def _label(compiler: Sequence[str]) -> str:

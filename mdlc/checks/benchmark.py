@@ -15,7 +15,7 @@ from mdlc.codegen.isa.base import Isa
 from mdlc.codegen.plan.variants import size_text
 from mdlc.codegen.run.executable import zeros
 from mdlc.codegen.run.peak import peak_source
-from mdlc.codegen.run.toolchain import BUILD_FLAGS, Toolchain
+from mdlc.codegen.run.toolchain import BUILD_FLAGS, LocalToolchain
 from mdlc.codegen.target import target_of
 from mdlc.compiler.errors import MdlcError
 
@@ -132,7 +132,7 @@ def _gflops(macs: int, nanoseconds: float) -> float:
     return 2 * macs / nanoseconds if nanoseconds else 0.0
 
 
-def measure_peak(isa: Isa, toolchain: Toolchain) -> float:
+def measure_peak(isa: Isa, toolchain: LocalToolchain) -> float:
     """GFLOP/s of one core with the ISA's multiply-adds."""
     with tempfile.TemporaryDirectory() as scratch:
         source, program = Path(scratch) / "peak.cpp", Path(scratch) / "peak"
@@ -147,7 +147,7 @@ def measure_peak(isa: Isa, toolchain: Toolchain) -> float:
         raise MdlcError(f"the measurement of {isa.name}'s peak failed") from None
 
 
-def code_bytes(compiled: CompiledModel, toolchain: Toolchain) -> int | None:
+def code_bytes(compiled: CompiledModel, toolchain: LocalToolchain) -> int | None:
     """Size of the text section of the emitted source as shipped, by the `size` tool."""
     isa = compiled.plan.isa
     size = (
