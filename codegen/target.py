@@ -6,7 +6,7 @@ emitter and way to run (codegen/metal/).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from mdlc.codegen.cpp import emit as emit_cpp
@@ -71,11 +71,6 @@ class Target:
     def name(self) -> str:
         """As on the command line."""
         return self.backend.name
-
-    @property
-    def endings(self) -> tuple[str, ...]:
-        """What the names of its headers and sources have behind that of the class."""
-        return endings(self.backend) if isinstance(self.backend, Isa) else (".h", ".cpp")
 
     def with_core(self, name: str) -> Target:
         """The target whose cost model counts with the figures of a core.
@@ -150,14 +145,53 @@ def targets() -> dict[str, Target]:
 
 # What people call a target whose name they do not know, for the hint.
 _CALLED = {
-    "aarch64": "arm-neon", "android": "arm-neon", "arm": "arm-neon", "arm64": "arm-neon",
+    "aarch64": "arm-neon", "arm": "arm-neon", "arm64": "arm-neon",
     "armv8": "arm-neon", "raspberrypi": "arm-neon",
     "avx": "x86-avx2", "amd64": "x86-avx2", "x86": "x86-avx2", "x86-64": "x86-avx2",
     "x86_64": "x86-avx2",
-    "gpu": "metal", "ios": "metal", "macos": "metal",
+    "gpu": "metal", "iphone": "ios", "macos": "metal",
     "c++": "generic", "cpp": "generic", "scalar": "generic",
     "cpu": "host", "native": "host",
 }  # fmt: skip
+
+
+# Sets of targets by name, for a class that finds out on the device what it runs on.
+_ARM = ("arm-neon", "arm-neon+dotprod", "arm-neon+i8mm")
+_X86 = ("x86-avx2", "x86-avx512", "x86-avx512-vnni")
+SETS = {
+    "android": (*_ARM, "x86-avx2", "generic"),
+    "ios": (*_ARM, "x86-avx2", "generic"),
+    "linux": (*_X86, *_ARM, "generic"),
+    "windows": (*_X86, *_ARM, "generic"),
+    "web": ("generic",),
+    "all": (*_ARM, *_X86, "generic"),
+}
+
+
+def find_targets(names: str) -> tuple[Target, ...]:
+    """The targets of one class: names with commas between, among them names of sets.
+
+    Raises:
+        MdlcError: there is no such target, or one cannot be in a class with others.
+    """
+    listed = [word.strip() for word in names.split(",")]
+    known = [each for word in listed for each in SETS.get(word, (word,))]
+    found = {target.name: target for target in map(find_target, known)}
+    if len(found) > 1:
+        for target in found.values():
+            if not isinstance(target.backend, Isa):
+                raise MdlcError(
+                    f"target {target.name} is no instruction set, so it has a class of its own",
+                    node="--target",
+                    hint="compile for it by itself",
+                )
+    return tuple(found.values())
+
+
+def file_endings(found: Sequence[Target]) -> tuple[str, ...]:
+    """What the names of a class's headers and sources have behind that of the class."""
+    isas_of = [target.backend for target in found if isinstance(target.backend, Isa)]
+    return endings(*isas_of) if isas_of else (".h", ".cpp")
 
 
 def find_target(name: str) -> Target:
@@ -173,7 +207,7 @@ def find_target(name: str) -> Target:
         raise MdlcError(
             f"there is no target {name!r}",
             node="--target",
-            hint=choose(name, (*known, "host"), _CALLED.get(name.lower())),
+            hint=choose(name, (*known, "host", *SETS), _CALLED.get(name.lower())),
         )
     return known[name]
 

@@ -12,6 +12,8 @@ from typing import Any
 
 from mdlc.answers import as_answer
 from mdlc.codegen.cpp.emit import Info, answer_code
+from mdlc.codegen.isa.base import Isa
+from mdlc.codegen.isa.host import runs_here
 from mdlc.codegen.plan.encoding_choice import encode_plan, encode_to_size
 from mdlc.codegen.plan.plan import FrameInput, Plan
 from mdlc.codegen.plan.schedule_table import Tuned, read_tables, shipped_tables
@@ -55,6 +57,9 @@ class CompiledModel:
         fixed: values of inputs that are constants.
         others: the same class at its other sizes; plan, graph, imported and what was decided are
             those of one size, and `plan.also` of the first one has the plans of the others.
+        plans: of a class for several targets, all; `plan` is one of them, and the first unless
+            `by_target` gave this.
+        tables: what `tuned` is, of each of the plans.
     """
 
     model: Model
@@ -69,11 +74,36 @@ class CompiledModel:
     half_precision: HalfPrecision | None = None
     fixed: Mapping[str, float | Sequence[float]] = field(default_factory=dict)
     others: tuple[CompiledModel, ...] = ()
+    plans: tuple[Plan, ...] = ()
+    tables: tuple[Tuned, ...] = ()
 
     @property
     def sizes(self) -> tuple[CompiledModel, ...]:
         """This one and the same class at its other sizes."""
         return (self, *self.others)
+
+    def by_target(self) -> list[CompiledModel]:
+        """The class as each of its targets computes it, in order; itself, if it is for one."""
+        if not self.plans:
+            return [self]
+        return [
+            replace(self, plan=plan, graph=plan.graph, tuned=tuned)
+            for plan, tuned in zip(self.plans, self.tables, strict=True)
+        ]
+
+    def here(self) -> CompiledModel:
+        """The variant that suits this machine best: by estimated cycles of those that it runs
+        without an emulator, or the first."""
+        able = [
+            each
+            for each in self.by_target()
+            if isinstance(each.plan.backend, Isa) and runs_here(each.plan.isa)
+        ]
+        return min(
+            able,
+            key=lambda each: sum(step.cycles(each.plan.isa) for step in each.plan.steps),
+            default=self,
+        )
 
     @property
     def name(self) -> str:
@@ -82,7 +112,9 @@ class CompiledModel:
 
     @cached_property
     def _files(self) -> dict[str, bytes]:
-        return target_of(self.plan).emit(self.plan, self.info, embed_weights=self.embed_weights)
+        first, *others = self.plans or (self.plan,)
+        more = {"others": others} if others else {}
+        return target_of(first).emit(first, self.info, embed_weights=self.embed_weights, **more)
 
     def files(self) -> dict[str, bytes]:
         """What is emitted: contents by file name, in a fixed order."""
@@ -97,12 +129,13 @@ class CompiledModel:
         return write_files(Path(directory), self.files())
 
     def build(self) -> Executable:
-        """Builds the emitted class and makes it callable with numpy arrays.
+        """Builds the emitted class and makes it callable with numpy arrays, as `plan` computes it.
 
         Raises:
             MdlcError: there is no C++ compiler for the target, or nothing here that runs it.
         """
-        return target_of(self.plan).executable(self.plan)
+        more = {"plans": self.plans} if self.plans else {}
+        return target_of(self.plan).executable(self.plan, **more)
 
     def report(self) -> Report:
         """Layers with their kernels and sizes; `str()` of it is a table."""
@@ -135,13 +168,17 @@ def compile(
     """
     given = CompileOptions.of(options, keywords)
     tell = progress or (lambda text: None)
-    target = given.found_target()
-    backend, tables = target.backend, given.tables
-    tuned = shipped_tables(backend) if tables is None else read_tables(tables, backend)
+    targets = given.found_targets()
+    measured = [
+        shipped_tables(each.backend)
+        if given.tables is None
+        else read_tables(given.tables, each.backend)
+        for each in targets
+    ]
     tell("reading the model")
     source = read_model(model, example_inputs)
     asked = completed(given, source.onnx)
-    _ = asked.found_target()  # which may lack what a recipe asks for
+    _ = asked.found_targets()  # which may lack what a recipe asks for
     fixed = None if asked.fix is None else parse_fixed(asked.fix)
     # The largest size is the class's first; the others share its weights.
     sizes = asked.sizes
@@ -154,7 +191,7 @@ def compile(
         if len(sizes) > 1:
             tell("size " + ", ".join(f"{n} {'x'.join(map(str, s))}" for n, s in shapes.items()))
         found.append(
-            _Compilation(source, asked, given, target, tuned, fixed or {}, tell).at_size(
+            _Compilation(source, asked, given, targets, measured[0], fixed or {}, tell).at_size(
                 shapes, found[0] if found else None
             )
         )
@@ -162,7 +199,36 @@ def compile(
     first, *others = (
         replace(each, plan=variant) for each, variant in zip(found, plan.variants, strict=True)
     )
-    return replace(first, others=tuple(others))
+    first = replace(first, others=tuple(others))
+    return first if len(targets) == 1 else _for_targets(first, targets, measured, asked, tell)
+
+
+def _for_targets(
+    first: CompiledModel,
+    targets: Sequence[Target],
+    measured: Sequence[Tuned],
+    asked: CompileOptions,
+    tell: Progress,
+) -> CompiledModel:
+    """The class, which is for the first target, for all: the same graph with other kernels.
+
+    Raises:
+        MdlcError: it has several sizes.
+    """
+    if first.others:
+        raise MdlcError(
+            "a class for several targets has one size of its inputs",
+            node="--shape",
+            hint="give every input one shape, or compile for each target by itself",
+        )
+    plans = [first.plan]
+    for target, tuned in zip(targets[1:], measured[1:], strict=True):
+        tell(f"choosing kernels for {target.name}")
+        plan = target.lower(
+            first.graph, target.backend, first.name, tuned=tuned, threads=asked.threads
+        )
+        plans.append(replace(plan, answer=first.plan.answer))
+    return replace(first, plans=tuple(plans), tables=tuple(measured))
 
 
 @dataclass(frozen=True)
@@ -176,7 +242,7 @@ class _Compilation:
     source: Model
     asked: CompileOptions
     given: CompileOptions
-    target: Target
+    targets: tuple[Target, ...]
     tuned: Tuned
     fixed: Fixed
     tell: Progress
@@ -189,7 +255,7 @@ class _Compilation:
         Args:
             first: at another size, with which it shares weights and what was measured.
         """
-        asked, source, target, tell = self.asked, self.source, self.target, self.tell
+        asked, source, target, tell = self.asked, self.source, self.targets[0], self.tell
         backend = target.backend
         bounds = None if asked.bound is None else parse_bounds(asked.bound)
         imported = import_model(
@@ -243,7 +309,7 @@ class _Compilation:
         info = Info(
             source.file_name,
             source.sha256,
-            self.given.command_line(source.file_name, target),
+            self.given.command_line(source.file_name, self.targets),
             __version__,
             {node.name: note for node in plan.graph.inputs if (note := input_note(how))}
             | {count.output: _count_note(count) for count in imported.counts},

@@ -14,7 +14,7 @@ from typing import Any
 from mdlc.answers import answer_words, as_answer
 from mdlc.codegen.answer.answer import Answer
 from mdlc.codegen.frame.spec import MATCHES, RESAMPLES, YUV, FrameSpec
-from mdlc.codegen.target import Target, find_target
+from mdlc.codegen.target import Target, find_targets
 from mdlc.codegen.weights.encoding import Encoding, parse_encoding
 from mdlc.compiler.errors import MdlcError
 from mdlc.inputs.preprocess import INPUT_FORMATS, Preprocess, parse_numbers
@@ -142,7 +142,8 @@ class CompileOptions:
 
     target: str = option(
         "host", "-t", "--target", group=Group.TARGET, always=True,
-        help="What to compile for; see `mdlc targets`. host is the best that this machine runs.",
+        help="What to compile for; see `mdlc targets`. host is the best that this machine runs. "
+        "Several, with commas between: a class that takes the fastest that the device has.",
     )  # fmt: skip
     name: str | None = option(
         None, "--name", group=Group.CODE, metavar="CLASS",
@@ -386,15 +387,32 @@ class CompileOptions:
             return Encoding(self.precision)
         return None if self.weights_encoding == "auto" else parse_encoding(self.weights_encoding)
 
-    def found_target(self) -> Target:
-        """The target and its core.
+    def found_targets(self) -> tuple[Target, ...]:
+        """The targets of the class, and their core.
 
         Raises:
-            MdlcError: there is none of the name, or it cannot do what is asked.
+            MdlcError: there is none of a name, or it cannot do what is asked.
         """
-        target = find_target(self.target)
-        self._check_target(target)
-        return target if self.core is None else target.with_core(self.core)
+        found = find_targets(self.target)
+        for target in found:
+            self._check_target(target)
+        if len(found) > 1:
+            self._check_several()
+        return found if self.core is None else tuple(t.with_core(self.core) for t in found)
+
+    def _check_several(self) -> None:
+        """What a class for several targets does not do yet."""
+        encodes = self.weights_encoding != "raw" or self.max_size is not None
+        for asked, flag, reason in (
+            (encodes, "--weights-encoding", "encoded weights are packed for one target"),
+            (self.precision != "fp32", "--precision", "a class for several targets has one graph"),
+            (self.core is not None, "--core", "a core is one target's"),
+            (self.frame, "--frame", "frames are read by a class for one target"),
+        ):
+            if asked:
+                raise MdlcError(
+                    reason, node=flag, hint="leave it out, or compile for each target by itself"
+                )
 
     def _check_target(self, target: Target) -> None:
         name = target.name
@@ -438,6 +456,7 @@ class CompileOptions:
                 hint="leave it out, or choose the target arm-neon+fp16",
             )
 
-    def command_line(self, file_name: str, target: Target) -> str:
+    def command_line(self, file_name: str, targets: Sequence[Target]) -> str:
         """The command that compiles a model with these options, as the emitted header shows it."""
-        return shlex.join(["mdlc", file_name, *words(replace(self, target=target.name))])
+        names = self.target if len(targets) > 1 else targets[0].name
+        return shlex.join(["mdlc", file_name, *words(replace(self, target=names))])

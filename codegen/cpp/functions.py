@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from mdlc.codegen.code import (
     Body,
@@ -11,6 +11,7 @@ from mdlc.codegen.code import (
     Loop,
     Microkernel,
     ParallelLoop,
+    Parameter,
     Pointer,
     Scope,
     Statement,
@@ -37,19 +38,36 @@ class Functions:
             functions, which stand behind.
     """
 
-    def __init__(self, taken: Iterable[str] = (), opening: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        taken: Iterable[str] = (),
+        opening: Iterable[str] = (),
+        renamed: Mapping[tuple[str, str, str], str] | None = None,
+        others: Sequence[tuple[str, Functions]] = (),
+    ) -> None:
         """No functions yet.
 
         Args:
             taken: names that none may get.
             opening: statements in front of the body of every member function.
+            renamed: members of layers that are called otherwise than the packed array, by type of
+                the layer, type of the array, and array.
+            others: namespaces, and the functions defined there that need not be defined again.
         """
         self.texts: list[str] = []
         self.declarations: list[str] = []
         self.members: list[str] = []
         self._taken = set(taken)
         self._opening = tuple(opening)
+        self._renamed = dict(renamed or {})
+        self._others = tuple(others)
         self._names: dict[tuple[Function, bool], str] = {}
+        self._defined: dict[tuple[Function, bool], None] = {}
+
+    @property
+    def defined(self) -> list[Function]:
+        """What `texts` define."""
+        return list(dict.fromkeys(each for each, _ in self._defined if not each.owner))
 
     def add(self, function: Function, *, shared: bool = False) -> str:
         """The name under which a function is defined, behind those that it calls.
@@ -58,13 +76,19 @@ class Functions:
             shared: whether threads share its ParallelLoops; it then takes the pool last.
         """
         key = function, shared and function.parallel
+        if key not in self._names and not function.owner:
+            for space, other in self._others:
+                if key in other._defined:
+                    self._names[key] = f"{space}::{other._names[key]}"
+                    return self._names[key]
         if key not in self._names:
+            self._defined[key] = None
             run = ("workers_->" if function.owner else "pool.") if key[1] else ""
             body = self._body(function.body, run)
             self._names[key] = name = self._unique(function.name)
             fields, layer = list(map(str, function.fields)), []
             if function.struct:
-                layer = [f"{field} = layer.{field.name};" for field in function.fields]
+                layer = [f"{f} = layer.{self._member(function, f)};" for f in function.fields]
                 fields = [f"const {function.struct}&{' layer' if layer else ''}"]
             pool = ["ThreadPool& pool"] if key[1] else []
             if function.owner:
@@ -82,6 +106,10 @@ class Functions:
                 self.texts.append(text)
                 self.declarations.append(f"{head};")
         return self._names[key]
+
+    def _member(self, function: Function, field: Parameter) -> str:
+        """The member of its layers that holds a packed array."""
+        return self._renamed.get((function.struct, field.type, field.name), field.name)
 
     def _name_of(self, function: Function | Microkernel | str) -> str:
         if isinstance(function, Function):

@@ -24,14 +24,20 @@ def namespace(isa: Isa) -> str:
     return re.sub(r"[^0-9A-Za-z]+", "_", isa.name)
 
 
-def endings(isa: Isa) -> tuple[str, ...]:
+def endings(*isas: Isa) -> tuple[str, ...]:
     """What the names of a class's headers and sources have behind the name of the class."""
-    return ".h", "_internal.h", ".cpp", f"_{namespace(isa)}.cpp"
+    return ".h", "_internal.h", ".cpp", *(f"_{namespace(isa)}.cpp" for isa in isas)
 
 
-def source_files(plan: Plan) -> tuple[str, ...]:
-    """The names of the files that a compiler is given."""
-    return tuple(plan.name + each for each in endings(plan.isa) if each.endswith(".cpp"))
+def source_files(*plans: Plan) -> tuple[str, ...]:
+    """The names of the files that a compiler is given; plans: of one class."""
+    found = endings(*(plan.isa for plan in plans))
+    return tuple(plans[0].name + each for each in found if each.endswith(".cpp"))
+
+
+def guard(isa: Isa) -> str:
+    """The preprocessor's condition that the machine is an instruction set's; "" for any."""
+    return " && ".join(f"defined({macro})" for macro in isa.toolchain.guard)
 
 
 def using(name: str, isa: Isa) -> list[str]:
@@ -40,32 +46,27 @@ def using(name: str, isa: Isa) -> list[str]:
     return [f"using namespace {each};" for each in (internal, f"{internal}::{namespace(isa)}")]
 
 
-def kernels_files(
-    plan: Plan, version: str, codes: Sequence[Function], functions: Functions
-) -> dict[str, bytes]:
-    """The kernels of a plan and the header that declares them, by file name.
+def kernels_file(plan: Plan, version: str, functions: Functions, condition: str) -> bytes:
+    """The layers of a plan and their microkernels.
 
     Args:
-        version: of mdlc; codes: of all steps and chains, which `functions` has been given.
+        version: of mdlc; functions: of all steps and chains.
+        condition: of the preprocessor, where the class has other machines' layers, too.
     """
-    microkernels = ordered(codes, functions.texts, plan.isa)
-    context = {
-        "name": plan.name,
-        "isa": plan.isa,
-        "version": version,
-        "threads": plan.threads,
-        "namespace": namespace(plan.isa),
-        "declarations": functions.declarations,
-        "functions": functions.texts,
-        "microkernels": [microkernel.text for microkernel in microkernels],
-        "includes": sorted(includes_of(codes, microkernels)),
-        "frames": _frames(plan),
-    }
-    _, internal, _, kernels = (plan.name + each for each in endings(plan.isa))
-    return {
-        internal: format_cpp(render("cpp/internal.h.j2", **context)).encode(),
-        kernels: format_cpp(render("cpp/kernels.cpp.j2", **context)).encode(),
-    }
+    microkernels = ordered(functions.defined, functions.texts, plan.isa)
+    text = render(
+        "cpp/kernels.cpp.j2",
+        name=plan.name,
+        isa=plan.isa,
+        version=version,
+        namespace=namespace(plan.isa),
+        condition=condition,
+        functions=functions.texts,
+        microkernels=[microkernel.text for microkernel in microkernels],
+        frames=_frames(plan),
+        includes=sorted(includes_of(functions.defined, microkernels)),
+    )
+    return format_cpp(text).encode()
 
 
 def _frames(plan: Plan) -> str:

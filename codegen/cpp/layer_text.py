@@ -8,7 +8,7 @@ from mdlc.compiler.op import Op
 from mdlc.compiler.words import attributes, in_words, work
 
 
-def describe(step: Step) -> str:
+def describe(step: Step, *, with_kernel: bool = True) -> str:
     """A layer in a few words: what it computes and fuses, its shapes and work, and its kernel."""
     node = step.node
     parts = [in_words(node.op, _filter(step)) + _fused(node.op)]
@@ -22,7 +22,8 @@ def describe(step: Step) -> str:
     if schedule != how:
         how += f" ({schedule})"
     tensor = f" Tensor {quoted(node.name)}." if node.name else ""
-    return f"{'; '.join(parts)}; kernel {how}.{tensor}"
+    parts += [f"kernel {how}"] if with_kernel else []
+    return f"{'; '.join(parts)}.{tensor}"
 
 
 def _filter(step: Step) -> str:

@@ -269,7 +269,8 @@ CPP_KEYWORDS = frozenset(
 # What the emitted class and its source declare; a layer of that name would hide it.
 CLASS_MEMBERS = frozenset(
     """
-    At band strip thread target Init Input Mat Release Reset Shape Workers arena_ kThreads threads
+    At band strip thread target target_ variant_ kUnknownTarget Init Input Mat Release Reset
+    Shape Workers arena_ kThreads threads
     workers_ error input
     kArenaBytes kWeightBytes mapped_
     decoded_
@@ -280,6 +281,7 @@ CLASS_MEMBERS = frozenset(
 ).union(ANSWER_MEMBERS, FRAME_MEMBERS)
 SOURCE_NAMES = frozenset(
     """
+    Choose Variant kVariants
     Cpuid CpuidRegisters CpuFeature CpuFeatures KeptRegisters Reported kNeeded
     IsProcessorFeaturePresent getauxval sysctlbyname
     Check ThreadPool band strip thread CopyIn CopyOut Crc32

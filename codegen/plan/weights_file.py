@@ -10,16 +10,23 @@ CRC-32 is that of ISO 3309 and zlib. The payload's arrays lie at multiples of 64
 a mapped file can be computed on as it is. Where weights are encoded, the format version is 2 and
 the payload is that of codegen/weights/sections.py, which `Init` decodes into memory laid out as
 the payload of version 1 is.
+
+The file of a class for several instruction sets has the arrays of the first, as its own class would
+have them, then those of the others that are not there already; target and digest are of all.
 """
 
 from __future__ import annotations
 
+import hashlib
 import struct
 import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from mdlc.codegen.plan.plan import Plan
+from mdlc.codegen.plan.plan import ALIGNMENT, Plan
 from mdlc.codegen.weights.packing_order import FIELD
 from mdlc.codegen.weights.sections import Payload, arrange
+from mdlc.compiler.types import Array
 
 MAGIC = b"MDLCWTS\0"
 VERSION = 1
@@ -32,7 +39,49 @@ def version(plan: Plan) -> int:
     return ENCODED_VERSION if plan.encoded else VERSION
 
 
-def header(plan: Plan, payload: bytes) -> bytes:
+@dataclass(frozen=True)
+class Placed:
+    """Where the packed arrays of a class's plans lie in memory, and in a file without encodings.
+
+    Attributes:
+        offsets: for each plan, by step and array; nbytes: of all together.
+    """
+
+    offsets: tuple[Mapping[tuple[str, str], int], ...]
+    nbytes: int
+
+
+def placed(plans: Sequence[Plan]) -> Placed:
+    """The first plan's arrays as Plan.blobs has them, then what others have besides."""
+    found: list[dict[tuple[str, str], int]] = []
+    known: dict[bytes, int] = {}
+    end = plans[0].weight_bytes
+    for plan in plans:
+        own: dict[tuple[str, str], int] = {}
+        arrays = _arrays(plan)
+        for blob in plan.blobs():
+            key = hashlib.sha256(
+                blob.dtype.encode() + _little(arrays[blob.step, blob.field])
+            ).digest()
+            if plan is plans[0]:
+                known.setdefault(key, blob.offset)
+                own[blob.step, blob.field] = blob.offset
+                continue
+            if key not in known:
+                known[key] = end
+                end += -(-blob.nbytes // ALIGNMENT) * ALIGNMENT
+            own[blob.step, blob.field] = known[key]
+        found.append(own)
+    return Placed(tuple(found), end)
+
+
+def digest(plans: Sequence[Plan]) -> bytes:
+    """The 16 bytes by which a class knows its own file."""
+    first, *others = (plan.digest() for plan in plans)
+    return hashlib.sha256(b"".join((first, *others))).digest()[:16] if others else first[:16]
+
+
+def header(plan: Plan, payload: bytes, others: Sequence[Plan] = ()) -> bytes:
     """The 64 bytes in front of the payload."""
     first = struct.pack(
         "<8sII16s16sQI",
@@ -40,7 +89,7 @@ def header(plan: Plan, payload: bytes) -> bytes:
         version(plan),
         HEADER_BYTES,
         plan.backend.name.encode(),
-        plan.digest()[:16],
+        digest((plan, *others)),
         len(payload),
         zlib.crc32(payload),
     )
@@ -54,17 +103,24 @@ def payload_of(plan: Plan) -> Payload:
     return arrange(blobs, dict(plan.encoded), FIELD, numbered)
 
 
-def payload(plan: Plan) -> bytes:
+def payload(plan: Plan, others: Sequence[Plan] = ()) -> bytes:
     """The packed arrays of all layers, in order, aligned; or the encoded payload."""
-    data = bytearray(plan.weight_bytes)
-    arrays = {
-        (step.name, name): array for step in plan.layers for name, array in step.weights.items()
-    }
-    for blob in plan.blobs():
-        array = arrays[blob.step, blob.field]
-        little = array.astype(array.dtype.newbyteorder("<"), copy=False)
-        data[blob.offset : blob.offset + blob.nbytes] = little.tobytes()
+    plans = (plan, *others)
+    found = placed(plans)
+    data = bytearray(found.nbytes)
+    for each, offsets in zip(plans, found.offsets, strict=True):
+        for key, array in _arrays(each).items():
+            data[offsets[key] : offsets[key] + array.nbytes] = _little(array)
     return _encoded(plan, bytes(data)) if plan.encoded else bytes(data)
+
+
+def _arrays(plan: Plan) -> dict[tuple[str, str], Array]:
+    """The packed arrays of all layers."""
+    return {(step.name, name): a for step in plan.layers for name, a in step.weights.items()}
+
+
+def _little(array: Array) -> bytes:
+    return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
 
 
 def _encoded(plan: Plan, decoded: bytes) -> bytes:
@@ -82,7 +138,7 @@ def _encoded(plan: Plan, decoded: bytes) -> bytes:
     return bytes(data)
 
 
-def weights_file(plan: Plan) -> bytes:
-    """The whole file."""
-    body = payload(plan)
-    return header(plan, body) + body
+def weights_file(plan: Plan, others: Sequence[Plan] = ()) -> bytes:
+    """The whole file; others: plans of the same class for other instruction sets."""
+    body = payload(plan, others)
+    return header(plan, body, others) + body

@@ -76,10 +76,13 @@ class Executable:
         flags: Sequence[str] = (),
         toolchain: LocalToolchain | None = None,
         directory: Path | None = None,
+        plans: Sequence[Plan] = (),
     ) -> None:
         """Builds the program.
 
         Args:
+            plans: of a class for several instruction sets, all; `plan` is the one that it computes
+                with here.
             flags: further compiler flags (sanitizers).
             toolchain: instead of the one found for the plan's ISA.
             directory: where to build, instead of the cache.
@@ -89,7 +92,8 @@ class Executable:
         """
         self.plan = plan
         self.toolchain = toolchain or find_toolchain(plan.isa)
-        files = program_files(plan)
+        self._plans = tuple(plans) or (plan,)
+        files = program_files(plan, self._plans)
         all_flags = [*BUILD_FLAGS, *flags]
         all_flags += ["-pthread"] if plan.threads > 1 else []
         digest = hashlib.sha256()
@@ -109,7 +113,7 @@ class Executable:
             folder.mkdir()
             for name, data in files.items():
                 (folder / name).write_bytes(data)
-            sources = [folder / name for name in (*source_files(self.plan), "runner.cpp")]
+            sources = [folder / name for name in (*source_files(*self._plans), "runner.cpp")]
             self.toolchain.compile(sources, folder / "runner", flags)
             try:
                 folder.rename(self.directory)
@@ -308,14 +312,20 @@ class Executable:
             return (target.read_bytes() if target.exists() else b""), done.stdout
 
 
-def program_files(plan: Plan) -> dict[str, bytes]:
-    """The emitted class, instrumented, and runner.cpp, which runs it on raw frames."""
-    files = emit(plan, PRIVATE_INFO, instrument=True)
+def program_files(plan: Plan, plans: Sequence[Plan] = ()) -> dict[str, bytes]:
+    """The emitted class, instrumented, and runner.cpp, which runs it on raw frames.
+
+    Args:
+        plans: of a class for several instruction sets, all.
+    """
+    first, *others = plans or (plan,)
+    files = emit(first, PRIVATE_INFO, instrument=True, others=others)
     ports = zip(*((*each.inputs, *each.outputs) for each in plan.variants), strict=True)
     runner = format_cpp(
         render(
             "cpp/runner.cpp.j2",
             plan=plan,
+            target=plan.isa.name if others else "",
             name=plan.name,
             mat_types=MAT_TYPES,
             c_types=C_TYPES,

@@ -162,7 +162,7 @@ def code_bytes(compiled: CompiledModel, toolchain: LocalToolchain) -> int | None
         for name, content in compiled.files().items():
             (folder / name).write_bytes(content)
         objects = []
-        for name in source_files(compiled.plan):
+        for name in source_files(*(compiled.plans or (compiled.plan,))):
             objects.append(folder / f"{name}.o")
             toolchain.compile([folder / name], objects[-1], [*BUILD_FLAGS, "-c"])
         command = [size, *map(str, objects)]

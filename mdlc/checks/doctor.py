@@ -82,7 +82,7 @@ def diagnose(path: Path, options: CompileOptions, *, samples: bool = False) -> D
     Raises:
         MdlcError: an option is bad.
     """
-    target = options.found_target()
+    target = options.found_targets()[0]
     try:
         source = read_model(path)
         asked = completed(options, source.onnx)

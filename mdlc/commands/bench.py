@@ -9,6 +9,7 @@ import click
 from mdlc.checks.benchmark import Benchmark, benchmark
 from mdlc.commands.console import byte_count, count, err, out, progress, table
 from mdlc.commands.options import GroupedCommand, Job, takes_model
+from mdlc.commands.variants import runnable
 
 
 @click.command("bench", cls=GroupedCommand)
@@ -28,13 +29,16 @@ def command(job: Job, repeats: int, as_json: bool) -> None:
     the target's multiply-adds, and the bytes of arena, weights and code.
     """
     compiled = job.compile()
-    with progress(job.verbose) as tell:
-        tell("building and timing")
-        found = benchmark(compiled, repeats)
+    every = []
+    for each in runnable(compiled, quiet=as_json):
+        with progress(job.verbose) as tell:
+            tell("building and timing")
+            every.append(benchmark(each, repeats))
+        if not as_json:
+            _print(every[-1])
     if as_json:
-        click.echo(json.dumps(found.to_json(), indent=2))
-        return
-    _print(found)
+        shown = [found.to_json() for found in every]
+        click.echo(json.dumps(shown if compiled.plans else shown[0], indent=2))
 
 
 def _print(found: Benchmark) -> None:

@@ -47,9 +47,9 @@ def command(job: Job, output: Path, dependencies: Path | None) -> None:
     if job.verbose:
         err().print(str(compiled.report()))
     if console.is_terminal:
-        plan = compiled.plan
-        console.print(
-            f"{compiled.name} for {plan.backend.name}: {len(plan.steps)} layers, "
-            f"{count(plan.macs)} MAC, weights {byte_count(plan.weight_bytes)}, "
-            f"arena {byte_count(plan.working_bytes)}"
-        )
+        for plan in compiled.plans or (compiled.plan,):
+            console.print(
+                f"{compiled.name} for {plan.backend.name}: {len(plan.steps)} layers, "
+                f"{count(plan.macs)} MAC, weights {byte_count(plan.weight_bytes)}, "
+                f"arena {byte_count(plan.working_bytes)}"
+            )

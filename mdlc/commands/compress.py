@@ -10,6 +10,7 @@ import click
 from mdlc.codegen.weights.encoding import parse_encoding
 from mdlc.commands.console import out, progress, table
 from mdlc.commands.options import GroupedCommand, Job, takes_model
+from mdlc.commands.variants import single
 from mdlc.compiler.errors import MdlcError
 from mdlc.compress.compression import METHODS, Compressed, Recipe, compress
 from mdlc.compress.ledger import write_ledger
@@ -140,6 +141,7 @@ def command(
     work: Path | None,
 ) -> None:
     """Cut channels and weights of MODEL, encode the rest; print what each stage saves and costs."""
+    single(job, "compress")
     listed = [text for text in (encodings or "").split(",") if text]
     for text in listed:
         parse_encoding(text)

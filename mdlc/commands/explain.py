@@ -33,6 +33,13 @@ def command(job: Job, wanted: str | None, everything: bool) -> None:
     of `mdlc tune` decided, its figures stand beside the estimates.
     """
     compiled = job.compile()
+    for each in compiled.by_target():
+        if compiled.plans:
+            out().print(f"target {each.plan.backend.name}:")
+        _explain(each, wanted, everything)
+
+
+def _explain(compiled: CompiledModel, wanted: str | None, everything: bool) -> None:
     backend, tuned = compiled.plan.backend, compiled.tuned
     steps = [
         (number, step)

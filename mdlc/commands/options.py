@@ -12,7 +12,7 @@ import click
 from click.shell_completion import CompletionItem
 
 import mdlc
-from mdlc.codegen.target import targets
+from mdlc.codegen.target import SETS, targets
 from mdlc.commands.console import progress
 from mdlc.commands.quantization import tell_half_precision, write_quantization
 from mdlc.compiler.errors import MdlcError
@@ -33,7 +33,7 @@ class TargetType(click.ParamType[str]):
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
         """The names that begin as typed."""
-        return [CompletionItem(n) for n in (*targets(), "host") if n.startswith(incomplete)]
+        return [CompletionItem(n) for n in (*targets(), "host", *SETS) if n.startswith(incomplete)]
 
 
 class Grouped(click.Option):

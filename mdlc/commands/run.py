@@ -75,7 +75,7 @@ def command(
     """
     names = read_labels(labels, "--labels") if labels else None
     picture = _picture(source, draw) if draw is not None else None
-    compiled = job.compile()
+    compiled = job.compile().here()
     if draw is not None and compiled.plan.answer is None:
         raise MdlcError("there is nothing to draw", node="--draw", hint="add --answer")
     frames = _frames(compiled, source)

@@ -6,7 +6,7 @@ import click
 
 from mdlc.codegen.isa.base import Isa
 from mdlc.codegen.isa.registry import cores_of
-from mdlc.codegen.target import Target, find_target
+from mdlc.codegen.target import SETS, Target, file_endings, find_target, find_targets
 from mdlc.codegen.target import targets as all_targets
 from mdlc.commands.console import out, table
 from mdlc.commands.options import TargetType
@@ -34,7 +34,7 @@ def command(files: str | None, cores: str | None) -> None:
     Compiling to C++ needs none of it.
     """
     if files is not None:
-        click.echo(" ".join(find_target(files).endings))
+        click.echo(" ".join(file_endings(find_targets(files))))
         return
     if cores is not None:
         _print_cores(find_target(cores))
@@ -45,6 +45,8 @@ def command(files: str | None, cores: str | None) -> None:
         name = f"{known.name} (host)" if known.name == best else known.name
         shown.add_row(name, known.backend.description, *_needs(known))
     out().print(shown)
+    for name, listed in SETS.items():
+        out().print(f"{name}: {', '.join(listed)}", soft_wrap=True)
 
 
 def _print_cores(target: Target) -> None:

@@ -15,6 +15,7 @@ from mdlc.codegen.run.measure import find_machine
 from mdlc.codegen.target import target_of
 from mdlc.commands.console import count, err, out, table
 from mdlc.commands.options import COMPILING, GroupedCommand, Job, takes_model
+from mdlc.commands.variants import single
 from mdlc.compiler.errors import MdlcError
 from mdlc.option import Group
 from mdlc.tuning import REPEATS, TOP, TOP_COUNTED, Progress, Tuning, layers_of, tune
@@ -73,6 +74,7 @@ def command(
     small program and measured. The table is written after every layer, so that an interrupted
     run goes on where it stopped.
     """
+    single(job, "tune")
     compiled = job.changed(tuned=()).compile()
     if not target_of(compiled.plan).timed:
         name = compiled.plan.backend.name

@@ -16,6 +16,7 @@ from mdlc.codegen.run.executable import Executable
 from mdlc.codegen.target import target_of
 from mdlc.commands.console import err, out, progress, table
 from mdlc.commands.options import GroupedCommand, Job, takes_model
+from mdlc.commands.variants import runnable
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.types import Array
 from mdlc.inputs.pictures import random_inputs
@@ -77,6 +78,8 @@ def command(
 
     A class that computes in 8 bits is compared with the reference interpreter, whose integers it
     must have exactly (exit code 1 if not), and with the model: steps off, or the SNR.
+
+    Of a class for several targets each is checked, as far as something here runs it.
     """
     if input_labels is not None and not quantized:
         raise MdlcError("only --quantized uses it", node="--input-labels", hint="add --quantized")
@@ -85,6 +88,19 @@ def command(
             "needs pictures to count answers on", node="--quantized", hint="give --inputs"
         )
     compiled = job.compile()
+    for each in runnable(compiled):
+        _verify(job, each, inputs, limit, seed, quantized, input_labels)
+
+
+def _verify(
+    job: Job,
+    compiled: CompiledModel,
+    inputs: Path | None,
+    limit: int,
+    seed: int,
+    quantized: bool,
+    input_labels: Path | None,
+) -> None:
     with progress(job.verbose) as tell:
         tell("building")
         executable = compiled.build()

@@ -1,5 +1,6 @@
 // What Init says of the processor: its code, and the instruction set that is computed with.
-// Arguments: the weights file, then, for a processor that is pretended, AT_HWCAP and AT_HWCAP2.
+// Arguments: the weights file, then, for a processor that is pretended, AT_HWCAP and AT_HWCAP2,
+// and the target that is asked for.
 #include <cstdio>
 #include <cstdlib>
 
@@ -19,7 +20,11 @@ int main(int count, char** arguments) {
   for (int i = 0; i < 2; ++i) pretended[i] = std::strtoul(arguments[2 + i], nullptr, 0);
 #endif
   Block block;
+#if defined(CHOOSES)
+  const int error = block.Init(arguments[1], count > 4 ? arguments[4] : nullptr);
+#else
   const int error = block.Init(arguments[count > 1 ? 1 : 0]);
+#endif
   std::printf("%d %s\n", error, block.target());
   return 0;
 }
