@@ -196,6 +196,17 @@ def test_eight_bits() -> None:
         np.testing.assert_allclose(found["y"], wanted["y"], atol=0.06)
 
 
+def test_variants_are_called_after_what_differs() -> None:
+    two = model([node("Add", "x z", "y")], [value("x", [1, "n"]), value("z", [1, "m"])],
+                [value("y", [1, "n"])])  # fmt: skip
+    compiled = mdlc.compile(two, "generic", shapes=["x=1,2:4:2", "z=1,2:4:2"])
+    assert [size.plan.variant for size in compiled.sizes] == ["4", "2"]
+    compiled = mdlc.compile(two, "generic", shapes=["x=1,4", "x=1,3", "z=1,4", "z=1,1"])
+    assert [size.plan.variant for size in compiled.sizes] == ["4x4", "3x1"]
+    found = compiled.build()({"x": np.ones((1, 3), np.float32), "z": np.ones((1, 1), np.float32)})
+    assert found["y"].tolist() == [[2.0, 2.0, 2.0]]
+
+
 def test_states_are_kept_from_size_to_size() -> None:
     graph = model(
         [node("ReduceMean", "x", "mean", axes=[1], keepdims=1), node("Add", "s mean", "next"),

@@ -64,11 +64,15 @@ def same_packing(one: Step, other: Step) -> bool:
 
 
 def _labels(plans: Sequence[Plan]) -> list[str]:
-    """For each plan, the dimensions of its inputs that differ between plans: 48x320."""
+    """For each plan, the dimensions of its inputs that differ between plans: 48x320.
+
+    Dimensions that are alike in every plan (the tokens of two inputs) are named once.
+    """
     shapes = [[port.type.shape for port in plan.inputs] for plan in plans]
     flat = [[length for shape in each for length in shape] for each in shapes]
-    varies = [len(set(lengths)) > 1 for lengths in zip(*flat, strict=True)]
-    labels = ["x".join(str(n) for n, v in zip(each, varies, strict=True) if v) for each in flat]
+    differing = [lengths for lengths in zip(*flat, strict=True) if len(set(lengths)) > 1]
+    named = list(zip(*dict.fromkeys(differing), strict=True)) or [()] * len(plans)
+    labels = ["x".join(map(str, lengths)) for lengths in named]
     for index, label in enumerate(labels):
         if label in labels[:index] or not label:
             listed = ", ".join("x".join(map(str, shape)) for shape in shapes[index])
