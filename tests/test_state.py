@@ -103,6 +103,40 @@ def test_kept_is_what_passing_around_gives(target: str) -> None:
             np.testing.assert_array_equal(actual[name], array, err_msg=name)
 
 
+def test_states_of_every_kind() -> None:
+    """What is constant, never read, itself, an output too, a scalar, a counter, a flag."""
+    small = [1, 4]
+    names = ("fixed", "unread", "same", "shown", "scalar", "count", "flag")
+    shapes = {"scalar": [], "count": [1]}
+    types = {"count": TensorProto.INT64, "flag": TensorProto.BOOL}
+    old, new = (
+        [value(f"{n}{end}", shapes.get(n, small), types.get(n, TensorProto.FLOAT)) for n in names]
+        for end in ("", "_out")
+    )
+    network = model(
+        [
+            node("Identity", "constant", "fixed_out"), node("Abs", "x", "unread_out"),
+            node("Identity", "same", "same_out"), node("Add", "x shown", "y"),
+            node("Identity", "y", "shown_out"), node("Add", "scalar half", "scalar_out"),
+            node("Add", "count one", "count_out"), node("Not", "flag", "flag_out"),
+            node("Cast", "count_out", "counted", to=TensorProto.FLOAT),
+            node("Where", "flag fixed x", "chosen"), node("Mul", "chosen counted", "scaled"),
+            node("Add", "scaled scalar_out", "z"),
+        ],
+        [value("x", small), *old],
+        [value("y", small), value("z", small), *new],
+        [weight("constant", [[1, 2, 3, 4]]), weight("half", 0.5), weight("one", [1], np.int64)],
+    )  # fmt: skip
+    states = {f"{name}_out": name for name in names}
+    frames = frames_of({"x": small}, 4)
+    actual = mdlc.compile(network, "generic", state=states).build().run_many(frames)
+    expected = passed_around(mdlc.compile(network, "generic").build(), frames, states)
+    for step, wanted in zip(actual, expected, strict=True):
+        assert step.keys() == wanted.keys()
+        for name, array in wanted.items():
+            np.testing.assert_array_equal(step[name], array, err_msg=name)
+
+
 def test_what_lies_in_a_state_is_read_before_it_is_written() -> None:
     plan = mdlc.compile(sequence_model(), "generic", state=STATES).plan
     staged = [state.name for state in plan.states if state.staged is not None]
