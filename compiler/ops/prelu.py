@@ -26,7 +26,9 @@ class PRelu(Elementwise):
     @classmethod
     def from_onnx(cls, n: OnnxNode) -> Node:
         x, slope = n.input(0), n.input(1)
-        if n.opset < 7 and len(slope.shape) == 1 and len(x.shape) > 2:  # one for each channel
+        # One for each channel, as before operator set 7; models brought up to date may keep it.
+        channels = len(slope.shape) == 1 < len(x.shape) - 1 and slope.shape[0] == x.shape[1]
+        if channels and (n.opset < 7 or slope.shape[0] not in (1, x.shape[-1])):
             slope = n.make(Reshape((*slope.shape, *(1,) * (len(x.shape) - 2))), slope)
         return n.make(cls(), x, slope)
 
