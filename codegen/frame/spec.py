@@ -141,7 +141,7 @@ class Kernel:
         if self.bytes_between or (self.bits == 0 and not self.divides):
             return "std::uint8_t"
         return (
-            "std::uint16_t" if self.floors else "std::uint32_t" if self.divides else "std::int32_t"
+            "std::int16_t" if self.floors else "std::uint32_t" if self.divides else "std::int32_t"
         )
 
 

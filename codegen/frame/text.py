@@ -20,9 +20,11 @@ from mdlc.codegen.templates import render
 _CHUNK = 256
 # Lines are as long as whole vectors of bytes.
 _VECTOR = 64
+# Elements of an inner loop: vectors of bytes on AVX2, a divisor of usual sizes.
+_LANES = 32
 # Rows of a picture that are kept: all that Pillow's filters see while it shrinks by up to 15.
 _ROWS = 32
-_BYTES = {"std::uint8_t": 1, "std::uint16_t": 2, "std::int32_t": 4, "std::uint32_t": 4}
+_BYTES = {"std::uint8_t": 1, "std::int16_t": 2, "std::int32_t": 4, "std::uint32_t": 4}
 
 # What the class and its source declare for frames.
 FRAME_MEMBERS = frozenset(
@@ -59,7 +61,9 @@ def pad_bytes(spec: FrameSpec, height: int, width: int) -> int:
     else:
         tables = (2 * line + 2 * (line + 1) + _weights(spec, line)) * 4
     between = _between(line, rows) * _BYTES[kernel.between]
-    total = tables + 3 * rows * 4 + between + 4 * line * 4 + 7 * line + LONGEST_SIDE + _CHUNK
+    gathered = 4 * kernel.taps * line * _BYTES[kernel.between]
+    lines = 4 * line * 4 + gathered + 7 * line
+    total = tables + 3 * rows * 4 + between + lines + LONGEST_SIDE + _CHUNK + 8
     return -(-total // _VECTOR) * _VECTOR
 
 
@@ -105,9 +109,11 @@ def functions(name: str, spec: FrameSpec, height: int, width: int, order: str) -
         line=line,
         ring=rows,
         chunk=_CHUNK,
+        vector=_LANES,
         longest=LONGEST_SIDE,
         most_mean=MOST_MEAN_PIXELS,
         between=kernel.between,
+        weight="std::int16_t" if kernel.floors else "std::int32_t",
         between_size=_between(line, rows),
         sum="std::uint32_t" if kernel.divides else "std::int32_t",
         weights=_weights(spec, line),

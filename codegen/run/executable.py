@@ -168,6 +168,20 @@ class Executable:
             return np.frombuffer(data, np.uint8).reshape(picture_size(self.plan))
         return np.frombuffer(data, code.dtype)[0]
 
+    def answer_frame(self, frame: Frame, inputs: Mapping[str, Array] | None = None) -> Any:
+        """What the class makes of a camera's frame, in pixels of the frame; see `answer`.
+
+        Args:
+            frame: what the input that takes frames gets. inputs: the other inputs' values.
+        """
+        code = answer_code(self.plan)
+        if code is None:
+            raise ValueError("the class was compiled without an answer")
+        data, _ = self._run("answer-frame", 1, self.packed_frames([frame], inputs or {}))
+        if code.type == "Mask":
+            return np.frombuffer(data, np.uint8).reshape(frame.height, frame.width)
+        return np.frombuffer(data, code.dtype)[0]
+
     def run_frames(
         self, frames: Sequence[Frame], inputs: Mapping[str, Array] | None = None
     ) -> list[FrameRun]:
@@ -180,7 +194,7 @@ class Executable:
             MdlcError: the class takes no frames, or refuses one.
         """
         port = self._frame_port()
-        data, _ = self._run("frames", len(frames), self._packed_frames(frames, inputs or {}))
+        data, _ = self._run("frames", len(frames), self.packed_frames(frames, inputs or {}))
         nbytes = port.type.nbytes
         head = nbytes + TRANSFORM_BYTES
         size = head + sum(p.type.nbytes for p in self.plan.outputs)
@@ -195,7 +209,7 @@ class Executable:
 
     def time_reading(self, frame: Frame, repeats: int = 20) -> float:
         """Nanoseconds until a frame is in the network's input, the median."""
-        _, text = self._run("reading", repeats, self._packed_frames([frame], {}))
+        _, text = self._run("reading", repeats, self.packed_frames([frame], {}))
         return float(text)
 
     def _frame_port(self) -> Port:
@@ -203,7 +217,8 @@ class Executable:
             raise MdlcError("the class takes no frames", node=self.plan.name, hint="use --frame")
         return self.plan.frame_port
 
-    def _packed_frames(self, frames: Sequence[Frame], inputs: Mapping[str, Array]) -> bytes:
+    def packed_frames(self, frames: Sequence[Frame], inputs: Mapping[str, Array]) -> bytes:
+        """Frames as the program reads them, each followed by the other inputs."""
         port = self._frame_port()
         zeros = np.zeros(port.type.shape, port.type.dtype.numpy)
         rest = self._pack({**inputs, port.name: zeros}, without=port.name)

@@ -21,7 +21,8 @@ from mdlc.commands.console import out, progress
 from mdlc.commands.options import COMPILING, GroupedCommand, Job, takes_model
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.types import Array
-from mdlc.inputs.pictures import PICTURE_ENDINGS, load_inputs, open_picture
+from mdlc.inputs.pictures import PICTURE_ENDINGS, load_frame, load_inputs, open_picture
+from mdlc.inputs.preprocess import picture_input
 from mdlc.option import Group
 from mdlc.output import write_file
 from mdlc.precision.calibration_set import InputSet
@@ -138,7 +139,14 @@ def _answer(
     if asked is None:
         return None
     scale = (1.0, 1.0)
-    if source.suffix.lower() in PICTURE_ENDINGS:
+    is_picture = source.suffix.lower() in PICTURE_ENDINGS
+    if is_picture and compiled.how.frame is not None:
+        frame = load_frame(source, compiled.graph, compiled.how)
+        rest = {
+            n: v for n, v in inputs.items() if n != picture_input(compiled.graph, "--frame").name
+        }
+        return Shown(asked.kind, executable.answer_frame(frame, rest), names or asked.labels, scale)
+    if is_picture:
         height, width = picture_size(compiled.plan)
         size = open_picture(source, "RGB").size
         scale = (size[0] / width, size[1] / height)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from mdlc.codegen.frame.frame import of_pixels
+from mdlc.codegen.frame.frame import Frame, of_pixels
 from mdlc.codegen.frame.reference import convert
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Graph
@@ -36,12 +36,12 @@ def load_picture(path: Path, picture: PictureInput, how: Preprocess) -> Array:
     Raises:
         MdlcError: the file is missing or no picture.
     """
-    image = open_picture(path, lambda file: _mode(file, picture.channels, how))
     order = INPUT_FORMATS.get(how.input_format or "", how.channel_order)
     if how.frame is not None:
-        frame = of_pixels(np.atleast_3d(np.asarray(image)))
+        frame = _frame(path, picture)
         pixels = convert(frame, how.frame, picture.height, picture.width, order)
         return np.ascontiguousarray(np.broadcast_to(pixels, picture.node.shape))
+    image = open_picture(path, MODES[picture.channels])
     size = (picture.width, picture.height)
     if image.size != size:
         image = image.resize(size, Image.Resampling.BILINEAR)
@@ -78,13 +78,25 @@ def open_picture(path: Path, mode: str | Callable[[Image.Image], str]) -> Image.
         raise MdlcError("is far too large", node=str(path)) from None
 
 
-def _mode(image: Image.Image, channels: int, how: Preprocess) -> str:
-    """What a picture is decoded to; colours are left to what resamples a frame."""
-    if how.frame is None:
-        return MODES[channels]
-    if image.mode in ("1", "L", "I", "I;16", "F"):
-        return "L"
-    return "RGBA" if channels == 4 else "RGB"
+def load_frame(path: Path, graph: Graph, how: Preprocess) -> Frame:
+    """A picture as a frame for a class compiled with `--frame`.
+
+    Args:
+        graph: the preprocessed network. how: its preprocessing.
+
+    Raises:
+        MdlcError: the file is missing or no picture.
+    """
+    assert how.frame is not None
+    return _frame(path, picture_input(graph, "--frame"))
+
+
+def _frame(path: Path, picture: PictureInput) -> Frame:
+    """A picture as a frame; turning colours into grey is left to what resamples it."""
+    colours = "RGBA" if picture.channels == 4 else "RGB"
+    grey = ("1", "L", "I", "I;16", "F")
+    image = open_picture(path, lambda file: "L" if file.mode in grey else colours)
+    return of_pixels(np.atleast_3d(np.asarray(image)))
 
 
 def load_npz(path: Path, graph: Graph) -> dict[str, Array]:
