@@ -263,3 +263,44 @@ def test_large_integers_are_exact(target: str) -> None:
     for name, value in expected.items():
         np.testing.assert_array_equal(emitted[name], value, err_msg=name)
         np.testing.assert_array_equal(found[name], value, err_msg=f"{name}, interpreted")
+
+
+@pytest.mark.parametrize("target", ["generic", "x86-avx2", "x86-avx512", "arm-neon"])
+def test_values_that_are_no_usual_numbers(target: str) -> None:
+    """NaN in either operand, infinities, and logarithms of subnormal numbers."""
+    require(target)
+    odd = np.array([np.nan, np.inf, -np.inf, 0.0, 1.5, -2.5, 3e-39, 1e-45], np.float32)
+    inputs = {
+        "a": np.repeat(odd, len(odd)),
+        "b": np.tile(odd, len(odd)),
+        "tiny": np.array([1e-45, 3e-42, 1e-39, 1.1e-38, 1.3e-38, 1e-30, 1.0, 7.5] * 3, np.float32),
+        "rows": np.array([[np.inf, 1, 2], [-np.inf] * 3, [-np.inf, 0.5, 0], [np.inf, np.nan, 1],
+                          [-np.inf, np.inf, 3e38]], np.float32),
+    }  # fmt: skip
+    forms = {"max": ("Max", "a b"), "min": ("Min", "a b"), "sign": ("Sign", "a"),
+             "log": ("Log", "tiny"), "sum": ("ReduceLogSumExp", "rows")}  # fmt: skip
+    nodes = [
+        helper.make_node(op, names.split(), [name], **({"axes": [1]} if name == "sum" else {}))
+        for name, (op, names) in forms.items()
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "odd",
+        [helper.make_tensor_value_info(k, 1, v.shape) for k, v in inputs.items()],
+        [helper.make_tensor_value_info(k, 1, None) for k in forms],
+    )
+    opsets = [helper.make_opsetid("", 17)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=9)
+    emitted = mdlc.compile(model, target, name="Net").build()(inputs)
+    with np.errstate(all="ignore"):
+        found = run(import_model(model), inputs)
+    a, b = inputs["a"], inputs["b"]
+    top = np.float32(np.nan)
+    expected = {
+        "max": np.maximum(a, b), "min": np.minimum(a, b), "sign": np.sign(a),
+        "log": np.log(inputs["tiny"].astype(np.float64)),
+        "sum": np.array([np.inf, -np.inf, np.log(np.exp(0.5) + 1), top, np.inf])[:, None],
+    }  # fmt: skip
+    for name, value in expected.items():
+        np.testing.assert_allclose(emitted[name], value, 1e-6, err_msg=name)
+        np.testing.assert_allclose(found[name], value, 1e-6, err_msg=f"{name}, interpreted")

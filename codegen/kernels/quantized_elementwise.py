@@ -13,7 +13,8 @@ from mdlc.codegen.isa.base import KernelIsa, int8_of
 from mdlc.codegen.isa.int8 import SCALAR as SCALAR_INT8
 from mdlc.codegen.isa.int8 import scalar_bound
 from mdlc.codegen.isa.int8_result import OutputStage
-from mdlc.codegen.kernel import Kernel, Schedule, Step
+from mdlc.codegen.kernel import Kernel, Schedule, Step, View
+from mdlc.codegen.tiles.operands import constants_of, runtime_of
 from mdlc.compiler.fixed_point import limits, sum_multipliers
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.dequantize_linear import DequantizeLinear
@@ -214,23 +215,41 @@ def _dequantize_row(isa: KernelIsa, source: DType, target: DType, per_element: b
     return Microkernel(name, text, int8.helpers if isa.int8 else ())
 
 
+_OPERANDS = ("x0", "x1")
+
+
 class ByteAdd(_Rows):
     """The sum of two tensors of bytes."""
 
     name = "quantized_add"
 
     def matches(self, node: Node, isa: KernelIsa) -> bool:
-        return isinstance(node.op, QuantizedAdd) and all(
-            source.constant is None for source in node.inputs
-        )
+        return isinstance(node.op, QuantizedAdd)
+
+    def pack(self, node: Node, schedule: Schedule, isa: KernelIsa) -> dict[str, Array]:
+        """A constant operand, with room behind it as arena memory has."""
+        return {
+            name: np.concatenate([value.reshape(-1), np.zeros(READS_PAST, value.dtype)])
+            for name, value in constants_of(node, _OPERANDS).items()
+        }
 
     def in_place(self, node: Node) -> Sequence[int]:
-        return [i for i, source in enumerate(node.inputs) if source.type == node.type]
+        return [
+            i
+            for i, source in enumerate(node.inputs)
+            if source.type == node.type and source.constant is None
+        ]
 
     def emit(self, step: Step, isa: KernelIsa) -> Function:
         node, op = step.node, step.node.op
         assert isinstance(op, QuantizedAdd)
-        dims = _loops(step)
+        runtime = iter(step.inputs)
+        views = [
+            next(runtime) if source.constant is None else View.of(source.type, 0)
+            for source in node.inputs
+        ]
+        strides = [logical_strides(view) for view in (*views, step.output)]
+        dims = joined(node.shape, strides, 2) or [Dim(1, (1, 1, 1))]
         inner = dims[-1]
         kinds = node.inputs[0].type.dtype, node.inputs[1].type.dtype
         vector = isa.int8 is not None and inner.strides == (1, 1, 1) and kinds[0] is kinds[1]
@@ -242,7 +261,8 @@ class ByteAdd(_Rows):
         numbers = [inner.count if vector else 1, ma, mb, start, shift, *stage.parameters.values()]
         pointers = [pointer(name, outer, i) for i, name in enumerate(("x0", "x1", "y"))]
         call = Call(row, tuple(pointers), tuple(numbers))
-        return self._emit(step, f"qadd_{_shape_name(node)}", outer, call, ("x0", "x1"))
+        name = f"qadd_{_shape_name(node)}"
+        return self._emit(step, name, outer, call, runtime_of(node, _OPERANDS))
 
 
 def _add_row(isa: KernelIsa, kinds: tuple[DType, DType], stage: OutputStage) -> Microkernel:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 from mdlc.compiler.expr import Expr, Operand, call, less, maximum, minimum, select, wrap
 
+_SMALLEST_NORMAL = 2.0**-126
+
 
 def _polynomial(x: Expr, coefficients: Sequence[float]) -> Expr:
     """Horner's scheme, highest power first."""
@@ -40,8 +42,12 @@ def exp(x: Expr) -> Expr:
 
 
 def log(x: Expr) -> Expr:
-    """Natural logarithm within 2 ULP for normal numbers; -inf at 0, NaN below."""
-    exponent, mantissa = Expr("exponent", (x,)), Expr("mantissa", (x,))
+    """Natural logarithm within 2 ULP; -inf at 0, NaN below."""
+    # Subnormal numbers have no exponent of their own: their logarithm is that of 2^23 as much.
+    subnormal = less(x, _SMALLEST_NORMAL)
+    scaled = select(subnormal, x * 2.0**23, x)
+    exponent, mantissa = Expr("exponent", (scaled,)), Expr("mantissa", (scaled,))
+    exponent = exponent - select(subnormal, 23, wrap(0))
     large = less(math.sqrt(2), mantissa)
     f = select(large, mantissa * 0.5, mantissa) - 1
     e = select(large, exponent + 1, exponent)

@@ -15,6 +15,7 @@ from mdlc.compiler.op import Cost, LayoutRule, OnnxForm, Op, Sample, normalize_a
 from mdlc.compiler.ops.abs import Abs
 from mdlc.compiler.ops.add import Add
 from mdlc.compiler.ops.cast import Cast
+from mdlc.compiler.ops.clip import Clip
 from mdlc.compiler.ops.exp import Exp
 from mdlc.compiler.ops.log import Log
 from mdlc.compiler.ops.mul import Mul
@@ -34,6 +35,9 @@ KINDS = {
     "sum_square": "ReduceSumSquare",
     "log_sum": "ReduceLogSum",
 }
+
+
+_LARGEST = {DType.F16: 65504.0, DType.BF16: 3.38e38, DType.F64: float(np.finfo(np.float64).max)}
 
 
 @dataclass(frozen=True)
@@ -101,8 +105,10 @@ class Reduce(Op):
 
     @classmethod
     def _log_sum_exp(cls, n: OnnxNode, x: Node, axes: tuple[int, ...], keepdims: bool) -> Node:
-        # log(sum(exp(x))) = top + log(sum(exp(x - top))), which does not overflow
-        top = n.make(cls("max", axes), x)
+        # log(sum(exp(x))) = top + log(sum(exp(x - top))), which does not overflow; an infinite top
+        # would leave inf - inf, a finite one gives the infinity that the result is.
+        largest = _LARGEST.get(x.type.dtype, float(np.finfo(np.float32).max))
+        top = n.make(Clip(-largest, largest), n.make(cls("max", axes), x))
         powers = n.make(Exp(), n.make(Sub(), x, top))
         rest = n.make(cls("log_sum", axes, keepdims), powers)
         return n.make(Add(), rest, n.make(Reshape(rest.shape), top))
