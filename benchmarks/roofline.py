@@ -72,21 +72,21 @@ class Layer:
 
 
 def units(plan: Plan) -> list[tuple[str, str, str, list[Step]]]:
-    """Name, kernel, schedule and steps of what is timed at once: a layer, or a chain of them."""
+    """Name, kernel, schedule and steps of what is timed at once: a layer, or a group of them."""
     found = []
     for unit in plan.units():
         steps = [plan.steps[index] for index in unit]
-        chain, first, last = plan.chain_of(unit[0]), steps[0], steps[-1]
-        if chain is None:
+        group, first, last = plan.row_group_of(unit[0]), steps[0], steps[-1]
+        if group is None:
             found.append((first.name, first.kernel.name, str(first.schedule), steps))
         else:
             name = f"{first.name} to {last.name}"
-            found.append((name, "chain", f"bands of {chain.rows}", steps))
+            found.append((name, "row-fused group", f"bands of {group.rows}", steps))
     return found
 
 
 def work(steps: Sequence[Step]) -> tuple[int, int]:
-    """Multiply-adds of a layer or chain, and the bytes that it has to touch."""
+    """Multiply-adds of a layer or group, and the bytes that it has to touch."""
     macs = sum(
         step.node.op.cost([s.type for s in step.node.inputs], step.node.type).macs for step in steps
     )

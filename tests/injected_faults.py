@@ -60,8 +60,8 @@ def drawn(
     """
     steps = compiled.plan.steps
     last = {s.name: s.name for s in steps}
-    for chain in compiled.plan.chains:
-        last |= {steps[i].name: steps[chain.indices[-1]].name for i in chain.indices}
+    for group in compiled.plan.row_groups:
+        last |= {steps[i].name: steps[group.indices[-1]].name for i in group.indices}
     layers = [s for s in steps if len(s.node.inputs) > 2 and s.node.inputs[1].constant is not None
               and s.node.inputs[1].type.rank in (2, 4)]  # fmt: skip
     while True:

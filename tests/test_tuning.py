@@ -174,7 +174,7 @@ def test_counts_are_those_of_the_network(tmp_path: Path, monkeypatch: pytest.Mon
         assert cost - counted > 2 * lines
     for schedule, cost in zip(found, result.costs, strict=True):
         node = convolution.node
-        whole = lower(plan.graph, isa, "One", schedules={node.name: schedule}, chains=())
+        whole = lower(plan.graph, isa, "One", schedules={node.name: schedule}, row_groups=())
         layers = count(Executable(whole)).layers
         exact = layers[next(step.name for step in whole.steps if step.node is node)]
         assert cost == pytest.approx(exact[CLASSES.index("all")], rel=0.02 if clang else 0.15)

@@ -50,7 +50,7 @@ def kernels_file(plan: Plan, version: str, functions: Functions, condition: str)
     """The layers of a plan and their microkernels.
 
     Args:
-        version: of mdlc; functions: of all steps and chains.
+        version: of mdlc; functions: of all steps and row-fused groups.
         condition: of the preprocessor, where the class has other machines' layers, too.
     """
     microkernels = ordered(functions.defined, functions.texts, plan.isa)

@@ -1,4 +1,4 @@
-"""The C++ of a chain: loops over bands, each calling its layers on a few rows."""
+"""The C++ of a row-fused group: loops over bands, each calling its layers on a few rows."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from mdlc.codegen.kernel import SCRATCH, Step, View
 from mdlc.codegen.plan.plan import Plan
 from mdlc.codegen.plan.row_fusion import (
     Bands,
-    Chain,
     Part,
+    RowGroup,
     band_step,
     strips,
     window_floats,
@@ -36,7 +36,7 @@ from mdlc.compiler.words import counted
 
 @dataclass(frozen=True)
 class _Layer:
-    """A layer of a chain.
+    """A layer of a group.
 
     Attributes:
         struct: C++ type of the layer.
@@ -62,7 +62,7 @@ class _Layer:
 
 
 class _Pointers:
-    """Variables for the memory that the layers of a chain read and write, each named once."""
+    """Variables for the memory that the layers of a group read and write, each named once."""
 
     def __init__(self, taken: set[str]) -> None:
         self._taken = set(taken)
@@ -83,19 +83,19 @@ class _Pointers:
         return Pointer(self._names[memory])
 
 
-def chain_code(
-    plan: Plan, chain: Chain, structs: Mapping[str, str], at: Callable[..., str]
+def row_group_code(
+    plan: Plan, group: RowGroup, structs: Mapping[str, str], at: Callable[..., str]
 ) -> Function:
-    """The member function that computes all layers of a chain.
+    """The member function that computes all layers of a group.
 
     Args:
         structs: C++ types of the layers; at: a C++ pointer to a view in the arena, of the type of
             its elements unless another one is given.
     """
-    steps = [plan.steps[i] for i in chain.indices]
+    steps = [plan.steps[i] for i in group.indices]
     nodes = [step.node for step in steps]
-    several = chain.strips > 1
-    windows = [window_floats(s, r) for s, r in zip(steps, window_rows(nodes, chain), strict=False)]
+    several = group.strips > 1
+    windows = [window_floats(s, r) for s, r in zip(steps, window_rows(nodes, group), strict=False)]
     layers: list[_Layer] = []
     pointers = _Pointers({step.name for step in plan.steps})
     source = pointers.named("source", Pointer(at(steps[0].inputs[0])), steps[0].inputs[0])
@@ -103,7 +103,7 @@ def chain_code(
         own = windows[number] if several and number < len(windows) else 0
         scratch = None
         if step.scratch is not None:
-            nbytes = step.scratch.type.nbytes // chain.strips
+            nbytes = step.scratch.type.nbytes // group.strips
             memory = Pointer(at(step.scratch, "unsigned char"), own=nbytes if several else 0)
             scratch = pointers.named("scratch", memory)
         residual = None
@@ -120,7 +120,7 @@ def chain_code(
                 scratch,
             )
         )
-    bodies = [_bands(layers, run, plan.isa) for run in strips(nodes, chain)]
+    bodies = [_bands(layers, run, plan.isa) for run in strips(nodes, group)]
     text = bodies[0]
     if several:
         inside: list[Statement] = []
@@ -131,7 +131,7 @@ def chain_code(
         text = (ParallelLoop("strip", ((len(bodies), body(inside)),)),)
     else:
         text = (*pointers.variables, *text)
-    height = counted(chain.rows, "row")
+    height = counted(group.rows, "row")
     return Function(
         f"{steps[0].name}_to_{steps[-1].name}",
         (),

@@ -13,7 +13,7 @@ from mdlc.codegen.code import Function
 from mdlc.codegen.cpp.arena_text import Arena
 from mdlc.codegen.cpp.functions import Functions, layer_function
 from mdlc.codegen.cpp.kernels_file import guard, namespace, using
-from mdlc.codegen.cpp.row_fusion import chain_code
+from mdlc.codegen.cpp.row_fusion import row_group_code
 from mdlc.codegen.isa.base import Isa
 from mdlc.codegen.kernel import SCRATCH, View
 from mdlc.codegen.plan.plan import CLASS_MEMBERS, SOURCE_NAMES, Plan
@@ -41,7 +41,7 @@ class Contents:
     Attributes:
         plan: of the size. name: of the member function.
         arena: where its tensors lie, by constants.
-        codes: of all steps and chains; lines: of `infer`, in order.
+        codes: of all steps and row-fused groups; lines: of `infer`, in order.
         groups: the member functions among those called, as (name, comment).
     """
 
@@ -206,10 +206,10 @@ def _condition(isa: Isa, plans: Sequence[Plan]) -> str:
 def _code(
     plan: Plan, arena: Arena, unit: Sequence[int], types: Mapping[str, str], *, several: bool
 ) -> Function:
-    """The function of a step, or of a chain of them; types: of the layers."""
-    chain = plan.chain_of(unit[0])
-    if chain is not None:
-        code = chain_code(plan, chain, types, arena.at)
+    """The function of a step, or of a row-fused group of them; types: of the layers."""
+    group = plan.row_group_of(unit[0])
+    if group is not None:
+        code = row_group_code(plan, group, types, arena.at)
         words = [code.name, plan.variant, namespace(plan.isa) if several else ""]
         return replace(code, name="_".join(word for word in words if word))
     step = plan.steps[unit[0]]
@@ -217,10 +217,10 @@ def _code(
 
 
 def _threads(plan: Plan, unit: Sequence[int]) -> int:
-    """Threads that share the loops of a step or a chain."""
-    chain = plan.chain_of(unit[0])
-    if chain is not None:
-        return chain.strips
+    """Threads that share the loops of a step or a row-fused group."""
+    group = plan.row_group_of(unit[0])
+    if group is not None:
+        return group.strips
     return plan.threads if plan.steps[unit[0]].cycles(plan.isa) > _WORTH_SHARING else 1
 
 

@@ -154,7 +154,7 @@ def _ranges(plan: Plan, count: int) -> list[tuple[int, int]]:
         touched[port.view.buffer].append(-1)
     if plan.frame is not None and plan.frame.scratch is not None:
         touched[plan.frame.scratch.buffer].append(-1)
-    for unit in plan.units():  # all memory of a chain is used until its last band
+    for unit in plan.units():  # all memory of a group is used until its last band
         for step in (plan.steps[index] for index in unit):
             for view in (*step.inputs, step.output, *([step.scratch] if step.scratch else [])):
                 touched[view.buffer] += (unit[0], unit[-1])

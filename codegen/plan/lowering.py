@@ -29,7 +29,7 @@ from mdlc.codegen.plan.plan import (
     identifier,
 )
 from mdlc.codegen.plan.row_fusion import (
-    Chain,
+    RowGroup,
     band_node,
     find_chains,
     parts_of,
@@ -55,7 +55,7 @@ def lower(
     threads: int = 1,
     decodable: bool = False,
     room: Mapping[str, float] | None = None,
-    chains: Sequence[Chain] | None = None,
+    row_groups: Sequence[RowGroup] | None = None,
     alike: Plan | None = None,
     frame: FrameInput | None = None,
 ) -> Plan:
@@ -69,7 +69,7 @@ def lower(
         decodable: choose only kernels whose weights can be decoded where they are packed.
         room: by node name, how much larger than inputs and sums a layer's values inside may
             become; any where it is not given.
-        chains: steps to compute in bands of rows; None: those where that pays.
+        row_groups: steps to compute in bands of rows; None: those where that pays.
         alike: the network at another size, with which the class shares packed weights.
         frame: the input that the class reads camera frames into.
 
@@ -134,10 +134,10 @@ def lower(
                 ),
             )
         )
-    if chains is None:
-        chains = _chains(steps, views, graph, isa, threads)
-    for chain in chains:
-        _shrink(chain, steps, sizes, isa)
+    if row_groups is None:
+        row_groups = _row_groups(steps, views, graph, isa, threads)
+    for group in row_groups:
+        _shrink(group, steps, sizes, isa)
     if frame is not None:
         port = next(port for port in inputs if port.name == frame.port)
         height, width, _ = port.dims
@@ -149,7 +149,8 @@ def lower(
             )
         frame = replace(frame, scratch=_scratch(pad_bytes(frame.spec, height, width), sizes))
     plan = Plan(
-        name, isa, graph, inputs, outputs_, tuple(steps), (), 0, threads, chains=tuple(chains),
+        name, isa, graph, inputs, outputs_, tuple(steps), (), 0, threads, 
+        row_groups=tuple(row_groups),
         states=_states(graph, views, sizes),
         frame=frame,
     )  # fmt: skip
@@ -169,9 +170,9 @@ def _input_name(node: Node, inputs: int, reserved: Collection[str]) -> str:
     return f"{name}_input" if inputs > 1 and name in reserved else name
 
 
-def _chains(
+def _row_groups(
     steps: Sequence[Step], views: Mapping[Node, View], graph: Graph, isa: Isa, threads: int
-) -> list[Chain]:
+) -> list[RowGroup]:
     users = graph.users()
     tensors = Counter(view.buffer for view in views.values())
     whole = [
@@ -184,13 +185,13 @@ def _chains(
     return find_chains(steps, whole, isa, threads)
 
 
-def _shrink(chain: Chain, steps: list[Step], sizes: list[tuple[str, int]], isa: Isa) -> None:
-    """Makes the chain's windows of their tensors' buffers, and its scratch memory that of bands."""
-    nodes = [steps[i].node for i in chain.indices]
-    for i, rows in zip(chain.indices, window_rows(nodes, chain), strict=False):
+def _shrink(group: RowGroup, steps: list[Step], sizes: list[tuple[str, int]], isa: Isa) -> None:
+    """Makes the group's windows of their tensors' buffers, and its scratch memory that of bands."""
+    nodes = [steps[i].node for i in group.indices]
+    for i, rows in zip(group.indices, window_rows(nodes, group), strict=False):
         name, _ = sizes[steps[i].output.buffer]
-        sizes[steps[i].output.buffer] = name, 4 * chain.strips * window_floats(steps[i], rows)
-    for i, parts in zip(chain.indices, parts_of(nodes, chain), strict=True):
+        sizes[steps[i].output.buffer] = name, 4 * group.strips * window_floats(steps[i], rows)
+    for i, parts in zip(group.indices, parts_of(nodes, group), strict=True):
         step = steps[i]
         if step.scratch is None:
             continue
@@ -198,7 +199,7 @@ def _shrink(chain: Chain, steps: list[Step], sizes: list[tuple[str, int]], isa: 
             step.kernel.scratch(band_node(step.node, part), step.schedule, step.seen(isa))
             for part in parts
         )
-        nbytes = chain.strips * -(-most // ALIGNMENT) * ALIGNMENT
+        nbytes = group.strips * -(-most // ALIGNMENT) * ALIGNMENT
         sizes[step.scratch.buffer] = sizes[step.scratch.buffer][0], nbytes
         steps[i] = replace(
             step, scratch=View.of(TensorType((nbytes,), DType.U8), step.scratch.buffer)

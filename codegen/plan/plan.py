@@ -13,7 +13,7 @@ from mdlc.codegen.frame.spec import FrameSpec
 from mdlc.codegen.frame.text import FRAME_MEMBERS
 from mdlc.codegen.isa.base import Backend, Isa
 from mdlc.codegen.kernel import Step, View
-from mdlc.codegen.plan.row_fusion import Chain
+from mdlc.codegen.plan.row_fusion import RowGroup
 from mdlc.codegen.weights.sections import EncodedWeights
 from mdlc.compiler.ir import Graph
 from mdlc.compiler.types import DType, TensorType
@@ -124,7 +124,7 @@ class Plan:
     Attributes:
         backend: the instruction set (or GPU) that it is for.
         inputs, outputs: what the caller gives and gets. states: what the class keeps.
-        chains: neighbouring steps that are computed in bands of rows, in order.
+        row_groups: neighbouring steps that are computed in bands of rows, in order.
         encoded: by step, weights that the file holds in another form than the step's; see
             codegen/weights/sections.py. Without any, the file is computed on as it is.
         precision: of arithmetic or weights, as asked for.
@@ -148,7 +148,7 @@ class Plan:
     encoded: Mapping[str, EncodedWeights] = field(default_factory=dict)
     precision: str = "fp32"
     kept_float: Mapping[str, str] = field(default_factory=dict)
-    chains: tuple[Chain, ...] = ()
+    row_groups: tuple[RowGroup, ...] = ()
     states: tuple[State, ...] = ()
     answer: Answer | None = None
     frame: FrameInput | None = None
@@ -186,28 +186,28 @@ class Plan:
         return next((p for p in self.inputs if self.frame and p.name == self.frame.port), None)
 
     def units(self) -> list[tuple[int, ...]]:
-        """Indices of the steps that are called at once, in order: a chain's, or a single one."""
-        inside = {index: chain for chain in self.chains for index in chain.indices}
+        """Indices of the steps that are called at once, in order: a group's, or a single one."""
+        inside = {index: group for group in self.row_groups for index in group.indices}
         units = [(i,) for i in range(len(self.steps)) if i not in inside]
-        return sorted(units + [tuple(chain.indices) for chain in self.chains])
+        return sorted(units + [tuple(group.indices) for group in self.row_groups])
 
-    def chain_of(self, step: int) -> Chain | None:
-        """The chain that a step belongs to."""
-        return next((chain for chain in self.chains if step in chain.indices), None)
+    def row_group_of(self, step: int) -> RowGroup | None:
+        """The group that a step belongs to."""
+        return next((group for group in self.row_groups if step in group.indices), None)
 
     def bands(self, step: int) -> str:
-        """In words, what the step's chain is; "" for a step that is in none."""
-        chain = self.chain_of(step)
-        if chain is None:
+        """In words, what the step's group is; "" for a step that is in none."""
+        group = self.row_group_of(step)
+        if group is None:
             return ""
-        first, last = (self.steps[i].name for i in (chain.first, chain.last))
-        rows = f"{chain.rows} row{'s' if chain.rows > 1 else ''}"
+        first, last = (self.steps[i].name for i in (group.first, group.last))
+        rows = f"{group.rows} row{'s' if group.rows > 1 else ''}"
         return f"row-fused from {first} to {last}, in bands of {rows}"
 
     @property
     def hidden(self) -> frozenset[str]:
         """Names of the steps whose output is never whole in memory."""
-        return frozenset(self.steps[i].name for c in self.chains for i in c.indices[:-1])
+        return frozenset(self.steps[i].name for c in self.row_groups for i in c.indices[:-1])
 
     @property
     def macs(self) -> int:

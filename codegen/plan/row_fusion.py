@@ -1,10 +1,10 @@
-"""Chains: neighbouring layers computed together in bands of rows.
+"""Row-fused groups: neighbouring layers computed together in bands of rows.
 
 Where a layer's output is larger than the caches, the next layer reads it back from memory. In a
-chain, a few rows of the last output are computed at a time, by all layers in turn, and of the
+group, a few rows of the last output are computed at a time, by all layers in turn, and of the
 tensors between them only a window of rows exists: the rows that the next band needs, too, move to
 its start. A MobileNet's expanded tensor never reaches memory that way, and the arena shrinks. No
-row is computed twice but where threads share a chain: each takes a strip of the last output.
+row is computed twice but where threads share a group: each takes a strip of the last output.
 
 A band is no special code: it is the same layer on fewer rows, with the padding that its rows see,
 emitted by the layer's own kernel.
@@ -26,7 +26,7 @@ from mdlc.compiler.ops.conv2d import Conv2D
 from mdlc.compiler.ops.input import Input
 from mdlc.compiler.types import DType, TensorType
 
-# Layers of a chain at most, and threads: each has a strip of its own in the code.
+# Layers of a group at most, and threads: each has a strip of its own in the code.
 _LONGEST = 8
 _MAX_STRIPS = 4
 # Rows of the last output in a band that are tried.
@@ -35,7 +35,7 @@ _ROWS = (1, 2, 3, 4, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28)
 _CALL = 400
 # The least gain, as a share of the layers' cycles.
 _WORTH = 0.01
-# What a last band of fewer rows has to save, as a share of all that a chain saves.
+# What a last band of fewer rows has to save, as a share of all that a group saves.
 _RAGGED = 0.1
 # Bytes a cycle from the second-level cache.
 _L2_BYTES = 16
@@ -47,7 +47,7 @@ class Part:
 
     Attributes:
         rows: output rows; taken: input rows; top, bottom: rows of padding among those it reads.
-        source: its first input row in the window of that tensor; in the chain's input for the
+        source: its first input row in the window of that tensor; in the group's input for the
             first layer. target: likewise its first output row.
     """
 
@@ -90,7 +90,7 @@ class Bands:
 
 
 @dataclass(frozen=True)
-class Chain:
+class RowGroup:
     """Steps first to last (inclusive) of a plan, computed in bands.
 
     Attributes:
@@ -178,17 +178,17 @@ def bands(nodes: Sequence[Node], rows: int, start: int, stop: int) -> list[Band]
     return found
 
 
-def strips(nodes: Sequence[Node], chain: Chain) -> list[list[Bands]]:
-    """For each strip of the chain, its bands, equal neighbours joined."""
+def strips(nodes: Sequence[Node], group: RowGroup) -> list[list[Bands]]:
+    """For each strip of the group, its bands, equal neighbours joined."""
     height = nodes[-1].shape[2]
-    edges = [height * i // chain.strips for i in range(chain.strips + 1)]
+    edges = [height * i // group.strips for i in range(group.strips + 1)]
     return [
-        _joined(bands(nodes, chain.rows, start, stop)) for start, stop in itertools.pairwise(edges)
+        _joined(bands(nodes, group.rows, start, stop)) for start, stop in itertools.pairwise(edges)
     ]
 
 
 def _joined(found: Sequence[Band]) -> list[Bands]:
-    """Runs of bands that differ only by where they read the chain's input and write its output."""
+    """Runs of bands that differ only by where they read the group's input and write its output."""
     joined: list[Bands] = []
     for band in found:
         if joined:
@@ -221,10 +221,10 @@ def _distance(first: Band, later: Band, count: int) -> tuple[tuple[int, int], ..
     return tuple(steps)
 
 
-def window_rows(nodes: Sequence[Node], chain: Chain) -> list[int]:
+def window_rows(nodes: Sequence[Node], group: RowGroup) -> list[int]:
     """Rows of the window of every layer's output but the last."""
     most = [1] * (len(nodes) - 1)
-    for run in strips(nodes, chain):
+    for run in strips(nodes, group):
         for each in run:
             for i, part in enumerate(each.band.parts[:-1]):
                 if part is not None:
@@ -262,10 +262,10 @@ def band_step(step: Step, part: Part) -> Step:
     )
 
 
-def parts_of(nodes: Sequence[Node], chain: Chain) -> list[list[Part]]:
+def parts_of(nodes: Sequence[Node], group: RowGroup) -> list[list[Part]]:
     """By layer, what its bands do, each once but for the places."""
     found: list[dict[Part, None]] = [{} for _ in nodes]
-    for run in strips(nodes, chain):
+    for run in strips(nodes, group):
         for each in run:
             for kinds, part in zip(found, each.band.parts, strict=True):
                 if part is not None:
@@ -275,15 +275,15 @@ def parts_of(nodes: Sequence[Node], chain: Chain) -> list[list[Part]]:
 
 def find_chains(
     steps: Sequence[Step], whole: Sequence[bool], isa: Isa, threads: int
-) -> list[Chain]:
-    """The chains that save the most memory traffic, by dynamic programming over their ends.
+) -> list[RowGroup]:
+    """The groups that save the most memory traffic, by dynamic programming over their ends.
 
     Args:
         steps: all steps of a plan.
         whole: for each step, whether its output must exist as a whole: an output of the
             network, read more than once, or part of another tensor.
     """
-    found: list[Chain] = []
+    found: list[RowGroup] = []
     start = 0
     while start < len(steps):
         stop = start + 1
@@ -307,7 +307,7 @@ def _banded(step: Step) -> bool:
 
 
 def _joins(one: Step, two: Step, whole: bool) -> bool:
-    """Whether `two` may follow `one` in a chain, of which only the last layer has a residual."""
+    """Whether `two` may follow `one` in a group, of which only the last layer has a residual."""
     return (
         not whole
         and _banded(one)
@@ -318,28 +318,30 @@ def _joins(one: Step, two: Step, whole: bool) -> bool:
     )
 
 
-def _best_cut(steps: Sequence[Step], start: int, stop: int, isa: Isa, threads: int) -> list[Chain]:
+def _best_cut(
+    steps: Sequence[Step], start: int, stop: int, isa: Isa, threads: int
+) -> list[RowGroup]:
     cycles = {i: steps[i].cycles(isa) for i in range(start, stop)}
-    best: list[tuple[float, list[Chain]]] = [(0.0, [])]
+    best: list[tuple[float, list[RowGroup]]] = [(0.0, [])]
     for end in range(start + 1, stop + 1):
         options = [best[-1]]
         for begin in range(max(start, end - _LONGEST), end - 1):
-            gain, chain = _gain(steps, begin, end - 1, isa, threads)
-            if gain > _WORTH * sum(cycles[i] for i in chain.indices):
-                before, chains = best[begin - start]
-                options.append((before + gain, [*chains, chain]))
+            gain, group = _gain(steps, begin, end - 1, isa, threads)
+            if gain > _WORTH * sum(cycles[i] for i in group.indices):
+                before, groups = best[begin - start]
+                options.append((before + gain, [*groups, group]))
         best.append(max(options, key=lambda option: option[0]))
     return best[-1][1]
 
 
 def _gain(
     steps: Sequence[Step], first: int, last: int, isa: Isa, threads: int
-) -> tuple[float, Chain]:
-    """Cycles that a chain saves, with its best number of rows."""
+) -> tuple[float, RowGroup]:
+    """Cycles that a group saves, with its best number of rows."""
     nodes = [steps[i].node for i in range(first, last + 1)]
     layers = [_Rows.of(node) for node in nodes]
     height = nodes[-1].shape[2]
-    best = (-1.0, Chain(first, last, 1))
+    best = (-1.0, RowGroup(first, last, 1))
     if threads > _MAX_STRIPS or (threads > 1 and height < 4 * threads):
         return best
     row_bytes = [node.type.nbytes // node.shape[2] for node in nodes]
@@ -367,7 +369,7 @@ def _gain(
         if height // threads % rows:
             cost += _RAGGED * saved  # a last band of fewer rows is code of its own
         if saved - cost > best[0]:
-            best = (saved - cost, Chain(first, last, rows, threads))
+            best = (saved - cost, RowGroup(first, last, rows, threads))
     return best
 
 

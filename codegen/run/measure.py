@@ -157,7 +157,7 @@ class Program:
         self.folder = folder
         graph, values = copies(step.node, len(schedules))
         chosen = {f"c{i}": schedule for i, schedule in enumerate(schedules)}
-        self.plan = _spread(lower(graph, isa, "Candidates", schedules=chosen, chains=()), step)
+        self.plan = _spread(lower(graph, isa, "Candidates", schedules=chosen, row_groups=()), step)
         assert [copy.schedule for copy in self.plan.steps[1:]] == list(schedules)
         self._build(values)
 

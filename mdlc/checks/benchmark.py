@@ -95,12 +95,12 @@ def benchmark(compiled: CompiledModel, repeats: int) -> Benchmark:
             each.node.op.cost([s.type for s in each.node.inputs], each.node.type).macs
             for each in steps
         )
-        chain = plan.chain_of(unit[0])
+        group = plan.row_group_of(unit[0])
         layers.append(
             LayerTime(
-                step.name if chain is None else f"{steps[0].name} to {step.name}",
-                step.kernel.name if chain is None else "chain",
-                str(step.schedule) if chain is None else f"bands of {chain.rows}",
+                step.name if group is None else f"{steps[0].name} to {step.name}",
+                step.kernel.name if group is None else "row-fused group",
+                str(step.schedule) if group is None else f"bands of {group.rows}",
                 str(step.node.type),
                 nanoseconds / 1e3,
                 macs,

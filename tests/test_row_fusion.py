@@ -1,4 +1,4 @@
-"""Chains of layers in bands of rows: the rows that they keep, and generated code."""
+"""Row-fused groups of layers in bands of rows: the rows that they keep, and generated code."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mdlc.codegen.isa.registry import find_isa
 from mdlc.codegen.plan.arena import lower_bound
 from mdlc.codegen.plan.lowering import lower
-from mdlc.codegen.plan.row_fusion import Chain, band_node, strips, window_rows
+from mdlc.codegen.plan.row_fusion import RowGroup, band_node, strips, window_rows
 from mdlc.codegen.run.executable import Executable
 from mdlc.compiler.interpreter import run
 from mdlc.compiler.ir import Graph, Node, make
@@ -43,12 +43,12 @@ def column(height: int, layers: list[tuple[int, int, int, int, int]]) -> list[No
     return found
 
 
-def in_bands(nodes: list[Node], chain: Chain, x: Array) -> Array:
-    """The chain's output, each layer computed by its reference on the rows of each band."""
+def in_bands(nodes: list[Node], group: RowGroup, x: Array) -> Array:
+    """The group's output, each layer computed by its reference on the rows of each band."""
     y = np.full(nodes[-1].shape, np.nan, np.float32)
-    for run_ in strips(nodes, chain):
+    for run_ in strips(nodes, group):
         windows = [np.full((1, 1, rows, 1), np.nan, np.float32)
-                   for rows in window_rows(nodes, chain)]  # fmt: skip
+                   for rows in window_rows(nodes, group)]  # fmt: skip
         tensors = [x, *windows, y]
         for bands in run_:
             for number in range(bands.count):
@@ -92,8 +92,8 @@ def test_bands_are_the_whole(
         assert w is not None
         assert b is not None
         expected = node.op.reference(expected, w, b)
-    chain = Chain(0, len(nodes) - 1, rows, count)
-    np.testing.assert_array_equal(in_bands(nodes, chain, x), expected)
+    group = RowGroup(0, len(nodes) - 1, rows, count)
+    np.testing.assert_array_equal(in_bands(nodes, group, x), expected)
 
 
 def residual_block(height: int, width: int) -> Graph:
@@ -144,14 +144,14 @@ def test_generated_code_agrees_with_reference(network: object, target: str) -> N
     (expected,) = run(net, {"i": x}).values()
     first = 1 if network is residual_block else 0
     isa = find_isa(target)
-    whole = lower(net, isa, "Whole", chains=())
+    whole = lower(net, isa, "Whole", row_groups=())
     for rows, threads in ((1, 1), (4, 1), (3, 2)):
-        chain = Chain(first, len(whole.steps) - 1, rows, threads)
-        plan = lower(net, isa, "Bands", chains=(chain,), threads=threads)
+        group = RowGroup(first, len(whole.steps) - 1, rows, threads)
+        plan = lower(net, isa, "Bands", row_groups=(group,), threads=threads)
         assert plan.arena_bytes <= 1.05 * lower_bound(plan.buffers) + 64
         built = Executable(plan, flags=("-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror"))
         (actual,) = built({"i": x}).values()
-        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=2e-5, err_msg=str(chain))
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=2e-5, err_msg=str(group))
         traced = built.trace({"i": x})
         assert set(traced) == {step.name for step in plan.steps} - plan.hidden
         assert len(plan.hidden) == len(plan.steps) - 1 - first
@@ -173,14 +173,14 @@ def test_a_chain_shrinks_the_arena() -> None:
     )
     for target in FLOAT_TARGETS:
         isa = find_isa(target)
-        plan, whole = lower(net, isa, "Bands"), lower(net, isa, "Whole", chains=())
-        assert [(chain.first, chain.last) for chain in plan.chains] == [(0, 2)], target
+        plan, whole = lower(net, isa, "Bands"), lower(net, isa, "Whole", row_groups=())
+        assert [(group.first, group.last) for group in plan.row_groups] == [(0, 2)], target
         assert plan.arena_bytes < whole.arena_bytes / 3
-        assert whole.chains == ()
+        assert whole.groups == ()
 
 
 def test_a_tensor_that_is_read_twice_stays_whole() -> None:
     net = residual_block(112, 112)
     plan = lower(net, find_isa("arm-neon"), "Net")
-    assert plan.chains
+    assert plan.row_groups
     assert plan.steps[0].name not in plan.hidden  # the sum reads it, too
