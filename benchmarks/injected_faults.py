@@ -25,7 +25,7 @@ from tests.shared_data import SHARED
 
 NETWORKS = (
     "resnet8_cifar10", "mobilenet_vww", "kwt1", "cifar10_winml_tutorial", "mnist_cntk", "pfld",
-    "resnet20_cifar10", "dtln_2", "yunet_n", "ultraface_rfb320",
+    "resnet20_cifar10", "dtln_2",
 )  # fmt: skip
 TARGETS = ("x86-avx2", "generic", "arm-neon", "x86-avx512")
 

@@ -29,6 +29,7 @@ import mdlc
 from mdlc.checks.integer_verification import computes_in_bytes, integer_layers
 from mdlc.checks.verification import verify
 from mdlc.codegen.target import target_of
+from mdlc.commands.verify import FEW_RUNS, MANY_MACS, RANDOM_RUNS
 from mdlc.inputs.pictures import random_inputs
 from tests.shared_data import HALF, MODELS, SHARED, UNIT, Array, photographs
 
@@ -102,7 +103,8 @@ def judged(path: Path, target: str) -> dict[str, Any]:
     """Whether a network is right on a target, and why not."""
     try:
         compiled = mdlc.compile(path, target, **OPTIONS.get(path.stem, {}))
-        runs = 1 if target_of(compiled.plan).emulated else 2
+        slow = target_of(compiled.plan).emulated or compiled.plan.macs > MANY_MACS
+        runs = FEW_RUNS if slow else RANDOM_RUNS
         inputs = [random_inputs(compiled.graph, compiled.how, seed) for seed in range(runs)]
         if path.stem in INPUTS:
             name, load = INPUTS[path.stem]

@@ -22,8 +22,10 @@ from mdlc.compiler.types import Array
 from mdlc.inputs.pictures import random_inputs
 from mdlc.precision.calibration_set import InputSet, labelled
 
-# Sets of random values: natively, and where an emulator takes most of the time.
-RANDOM_RUNS, EMULATED_RUNS = 2, 1
+# Sets of random values; one where that takes long: in an emulator, and of networks so large
+# that every layer has elements enough.
+RANDOM_RUNS, FEW_RUNS = 2, 1
+MANY_MACS = 1_000_000_000
 RANDOM_STEPS = 5  # of a sequence, where the class keeps a state
 # The reference interpreter is slow.
 INTEGER_RUNS = 3
@@ -220,7 +222,9 @@ def _inputs(
 ) -> Iterator[Mapping[str, Array]]:
     graph, how = compiled.graph, compiled.how
     if source is None:
-        runs = EMULATED_RUNS if target_of(compiled.plan).emulated else RANDOM_RUNS
+        plan = compiled.plan
+        slow = target_of(plan).emulated or plan.macs > MANY_MACS
+        runs = FEW_RUNS if slow else RANDOM_RUNS
         for run in range(RANDOM_STEPS if graph.states else runs):
             yield random_inputs(graph, how, seed + run)
         return
