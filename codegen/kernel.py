@@ -24,6 +24,32 @@ B = TypeVar("B")
 
 
 @dataclass(frozen=True)
+class TransformedFilters:
+    """How a kernel packs G g G' of every filter g instead of g.
+
+    With a stride every phase of a filter, taps `stride` apart, is transformed on its own and is a
+    part of the products' depth. Elements of G g G' are packed row by row, but those of the last
+    column behind all others, and each as [blocks of channels][depth][channels of a block]. Phases
+    that lack a last tap are not packed where it alone counts, in the last row and column.
+
+    Attributes:
+        matrix, scales: G is diag(scales) matrix, [size, taps of a phase], where sums of matrix g
+            are exact; kernel: taps of g along an axis.
+        full: phases of an axis, from the first, that are packed in the last row and column.
+        depths: packed depth of elements in neither, in the last row, in the last column, in both.
+        blocks: (number, channels) of equal blocks of output channels, in order.
+    """
+
+    matrix: tuple[tuple[float, ...], ...]
+    scales: tuple[float, ...]
+    kernel: int
+    stride: int
+    full: int
+    depths: tuple[int, int, int, int]
+    blocks: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
 class Schedule:
     """How a kernel computes a layer; frozen, and chosen by cost.
 
@@ -229,17 +255,9 @@ class AnyKernel(ABC, Generic[B]):
         """How much larger than its inputs and its sums' magnitudes values inside may become."""
         return 1.0
 
-    def filter_transform(self, node: Node, schedule: Schedule) -> Array | None:
-        """The matrix G where `pack` packs G g G' of every filter g, not g itself.
-
-        `weights` then holds each element of G g G' of all filters in turn, packed alike: row by
-        row, but those of the last column behind all others.
-        """
+    def transformed(self, node: Node, schedule: Schedule, isa: B) -> TransformedFilters | None:
+        """How `weights` is a transform of the node's filters; None: it is them in another order."""
         return None
-
-    def decodable(self, node: Node, schedule: Schedule) -> bool:
-        """Whether `weights` is the weights in another order, or `filter_transform` of them."""
-        return True
 
     def scratch(self, node: Node, schedule: Schedule, isa: B) -> int:
         """Bytes of scratch memory that a run on one thread needs."""

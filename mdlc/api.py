@@ -14,7 +14,7 @@ from mdlc.answers import as_answer
 from mdlc.codegen.cpp.emit import Info, answer_code
 from mdlc.codegen.isa.base import Isa
 from mdlc.codegen.isa.host import runs_here
-from mdlc.codegen.plan.encoding_choice import encode_plan, encode_to_size
+from mdlc.codegen.plan.encoding_choice import encode_plan, encode_to_size, transform_at_init
 from mdlc.codegen.plan.plan import FrameInput, Plan
 from mdlc.codegen.plan.schedule_table import Tuned, read_tables, shipped_tables
 from mdlc.codegen.plan.variants import one_class
@@ -287,8 +287,7 @@ class _Compilation:
             tell(f"  {stage.name}: {stage.seconds * 1e3:.1f} ms")
         tell(f"choosing kernels for {target.name}")
         encoding = asked.encoding(target)
-        kept: dict[str, Any] = {"decodable": True} if encoding != RAW else {}
-        kept |= {"fallback": True} if asked.fallback else {}
+        kept: dict[str, Any] = {"fallback": True} if asked.fallback else {}
         kept |= {"room": half.room} if half else {}
         kept |= {"alike": first.plan} if first else {}
         kept |= {"frame": frame} if (frame := frame_input(imported, how)) else {}
@@ -303,7 +302,10 @@ class _Compilation:
         if asked.precision != "fp32":
             kept_float = half.narrowed.kept if half and half.narrowed else {}
             plan = replace(plan, precision=asked.precision, kept_float=kept_float)
-        if encoding != RAW:
+        if encoding == RAW and target.encodes:
+            model = sum(n.constant.nbytes for n in imported.order() if n.constant is not None)
+            plan = transform_at_init(plan, asked.most_weights(model))
+        elif encoding != RAW:
             tell("encoding the weights")
             plan = _encoded(plan, encoding, asked, first)
         info = Info(

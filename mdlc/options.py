@@ -131,6 +131,11 @@ def _numbers(flag: str) -> dict[str, Any]:
     return {"convert": lambda given: parse_numbers(given, flag), "shows": shows}
 
 
+# Times the bytes of the model's weights that a file may have where filters can be stored instead
+# of their transforms.
+OPTIMISE = {"speed": math.inf, "balanced": 1.25, "size": 0.0}
+
+
 @dataclass(frozen=True)
 class CompileOptions:
     """How a network is compiled: what `mdlc.compile` takes as keywords, and the command line as
@@ -260,6 +265,13 @@ class CompileOptions:
         "with +huffman or not; auto: the least error for --max-size. All but raw are decoded by "
         "Init; arithmetic stays float32.",
     )  # fmt: skip
+    optimise: str = option(
+        "balanced", "--optimise", group=Group.WEIGHTS, choices=tuple(OPTIMISE),
+        help="Whether the file holds filters or what Winograd's algorithm makes of them, which is "
+        "several times as long: speed: the latter, and Init maps the file; size: filters, which "
+        "Init transforms; balanced: filters of so many layers that the file is at most 1.25 "
+        "times the model's weights.",
+    )  # fmt: skip
     max_size: int | None = option(
         None, "--max-size", group=Group.WEIGHTS, metavar="BYTES", number=int, bounds=(1, None),
         help="Most bytes of the weights file, for --weights-encoding auto.",
@@ -380,6 +392,10 @@ class CompileOptions:
     def computes_half(self, target: Target) -> bool:
         """Whether --precision fp16 changes what is computed, not only how weights are stored."""
         return self.precision == "fp16" and target.narrows
+
+    def most_weights(self, model: int) -> float:
+        """Bytes of the file above which filters are transformed by Init; model: of its weights."""
+        return OPTIMISE[self.optimise] * model
 
     def encoding(self, target: Target) -> Encoding | None:
         """How weights are stored; None for auto."""

@@ -235,9 +235,9 @@ def test_layouts_cover_every_weight_once(target: str) -> None:
             assert len(layout.rows) <= 40
             size = step.node.inputs[1].type.size
             assert sorted(layout.order.tolist()) == list(range(size))
-            taps = 1 if layout.filter is None else len(layout.filter[0]) ** 2
+            taps = 1 if layout.filters is None else layout.filters.kernel**2
             assert sum(r.weights for r in layout.rows) * taps == size
-            if by_channel and layout.filter is None:
+            if by_channel and layout.filters is None:
                 owner = output_channels(step.node).reshape(-1)[layout.order]
                 assert owner.tolist() == [
                     r.first + panel * r.values + value

@@ -41,10 +41,11 @@ from mdlc.codegen.gemm.loops import (
 )
 from mdlc.codegen.gemm.product_loops import panel_elements, thread_panels
 from mdlc.codegen.gemm.runs import Run, group_runs
+from mdlc.codegen.gemm.shape import channel_blocks
 from mdlc.codegen.gemm.strides import nest
 from mdlc.codegen.gemm.winograd_tiling import Tiling, tiling, tiling_of
 from mdlc.codegen.isa.base import KernelIsa
-from mdlc.codegen.kernel import Kernel, Schedule, Step
+from mdlc.codegen.kernel import Kernel, Schedule, Step, TransformedFilters
 from mdlc.codegen.kernels.conv_direct import conv_stem
 from mdlc.codegen.threads import best_level, loop, loop_cases
 from mdlc.codegen.tiles.epilogue import Epilogue
@@ -234,16 +235,24 @@ class ConvWinograd(Kernel):
             thread_panels(part.product(p, part.block), flat, isa) for p in part.classes()
         )
 
-    def filter_transform(self, node: Node, schedule: Schedule) -> Array | None:
-        op, taps = node.op, node.inputs[1].shape[2]
-        assert isinstance(op, Conv2D)
-        if op.stride != (1, 1):
-            return None
-        return np.array(transform(schedule.block[0], taps, node.type.dtype).filter, np.float64)
-
-    def decodable(self, node: Node, schedule: Schedule) -> bool:
-        # With stride 2, phases of a filter are transformed each on its own.
-        return isinstance(node.op, Conv2D) and node.op.stride == (1, 1)
+    def transformed(
+        self, node: Node, schedule: Schedule, isa: KernelIsa
+    ) -> TransformedFilters | None:
+        part, flat = tiling_of(node, isa, schedule), self._flat(schedule)
+        products = {each.depth: part.product(each, part.block) for each in part.classes()}
+        packed = {depth: p.packed_depth(flat, isa) for depth, p in products.items()}
+        blocks = channel_blocks(next(iter(products.values())), flat, isa)
+        powers, scales = part.transform.factors
+        first, down, across, both = (packed[depth] for depth in part.depths())
+        return TransformedFilters(
+            tuple(tuple(map(float, row)) for row in powers),
+            tuple(map(float, scales)),
+            part.kernel,
+            part.stride,
+            part.stride if part.folded else part.full_phases(),
+            (first, down, across, both),
+            tuple((block.count, block.vectors * isa.lanes) for block in blocks),
+        )
 
     def pack(self, node: Node, schedule: Schedule, isa: KernelIsa) -> dict[str, Array]:
         weights, bias = node.inputs[1].constant, node.inputs[2].constant

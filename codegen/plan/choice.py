@@ -27,14 +27,12 @@ def choose(
     wanted: Schedule | None,
     tuned: Tuned,
     *,
-    decodable: bool = False,
     room: float = math.inf,
     alike: Step | None = None,
 ) -> Candidate:
     """The candidate with the schedule that is wanted, or the one that costs least.
 
     Args:
-        decodable: only kernels whose weights can be decoded where they are packed.
         room: how much larger than inputs and sums values inside may become; see Kernel.growth.
         alike: the layer at another size, whose packed weights had better be shared.
 
@@ -45,14 +43,14 @@ def choose(
     if wanted is None and math.isfinite(room):
         seen = seen_by(node, backend)
         found = [c for c in found if c.kernel.growth(node, c.schedule, seen) <= max(room, 1)]
-    best = pick(node, found, wanted, tuned, decodable=decodable)
+    best = pick(node, found, wanted, tuned)
     if alike is None or wanted is not None:
         return best
     own = best.kernel.pack(node, best.schedule, seen_by(node, backend))
     nbytes = sum(array.nbytes for array in own.values())
     spare = max(nbytes / BYTES_A_CYCLE, WORTH_PACKING * best.cycles)
     within = [each for each in found if each.cycles <= best.cycles + spare]
-    return sharing(node, within, alike, backend, decodable=decodable) or best
+    return sharing(node, within, alike, backend) or best
 
 
 def sharing(
@@ -60,16 +58,12 @@ def sharing(
     found: Sequence[Candidate],
     alike: Step,
     backend: Backend,
-    *,
-    decodable: bool = False,
 ) -> Candidate | None:
     """The first candidate that packs the node's constants as another layer has them."""
     seen = seen_by(node, backend)
     for each in found:
-        if (
-            each.kernel.layer == alike.kernel.layer
-            and (not decodable or each.kernel.decodable(node, each.schedule))
-            and same_arrays(each.kernel.pack(node, each.schedule, seen), alike.weights)
+        if each.kernel.layer == alike.kernel.layer and same_arrays(
+            each.kernel.pack(node, each.schedule, seen), alike.weights
         ):
             return each
     return None
@@ -88,8 +82,6 @@ def pick(
     found: Sequence[Candidate],
     wanted: Schedule | None,
     tuned: Tuned,
-    *,
-    decodable: bool = False,
 ) -> Candidate:
     """The same among candidates, cheapest first.
 
@@ -97,10 +89,7 @@ def pick(
         MdlcError: none has the schedule.
     """
     if wanted is None:
-        best = tuned.choose(node, found)
-        if decodable and not best.kernel.decodable(node, best.schedule):
-            return next(c for c in found if c.kernel.decodable(node, c.schedule))
-        return best
+        return tuned.choose(node, found)
     for candidate in found:
         if candidate.schedule == wanted:
             return candidate

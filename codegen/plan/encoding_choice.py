@@ -14,6 +14,7 @@ from mdlc.codegen.plan.plan import Plan
 from mdlc.codegen.plan.weights_file import HEADER_BYTES, payload_of
 from mdlc.codegen.weights.encoding import RAW, Encoding, Quantised, quantise
 from mdlc.codegen.weights.packing_order import (
+    FIELD,
     has_weights,
     output_channels,
     trace_layout,
@@ -95,6 +96,44 @@ def encode_to_size(plan: Plan, most: int) -> Plan:
             hint="prune channels first (mdlc compress --prune-channels)",
         )
     return _with(plan, chosen())
+
+
+def transform_at_init(plan: Plan, most: float) -> Plan:
+    """The plan with filters in its file instead of their transforms, which `Init` computes then.
+
+    As few layers as make the file at most `most` bytes, those first that save most; all that save
+    any where none suffice.
+    """
+    encoded: dict[str, EncodedWeights] = {}
+    size = HEADER_BYTES + plan.weight_bytes
+    found = [(_saved(step, plan.isa), step) for step in plan.steps if _weights_of(step) is not None]
+    for saved, step in sorted(found, key=lambda each: -each[0]):
+        if size <= most or saved <= 0:
+            break
+        weights = step.node.inputs[1].constant
+        assert weights is not None
+        encoding = Encoding("fp16") if weights.dtype == np.float16 else RAW
+        quantised = quantise(weights, output_channels(step.node), encoding, step.name)
+        layout = trace_layout(step, plan.isa, by_channel=False)
+        assert layout is not None
+        encoded[step.name] = encode(quantised, layout, 0.0)
+        size -= saved
+    return replace(plan, encoded=encoded)
+
+
+def _weights_of(step: Step) -> Array | None:
+    """The weights that a step packs, if it is a layer whose weights can be encoded."""
+    if len(step.node.inputs) < 2 or FIELD not in step.weights:
+        return None
+    return step.node.inputs[1].constant
+
+
+def _saved(step: Step, isa: Isa) -> int:
+    """Bytes that the filters are shorter than their transforms; 0 where there are none."""
+    weights = _weights_of(step)
+    if weights is None or step.kernel.transformed(step.node, step.schedule, step.seen(isa)) is None:
+        return 0
+    return step.weights[FIELD].nbytes - -(-weights.nbytes // 4) * 4
 
 
 @dataclass(frozen=True)

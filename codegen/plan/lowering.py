@@ -53,7 +53,6 @@ def lower(
     schedules: Mapping[str, Schedule] | None = None,
     tuned: Tuned | None = None,
     threads: int = 1,
-    decodable: bool = False,
     room: Mapping[str, float] | None = None,
     row_groups: Sequence[RowGroup] | None = None,
     alike: Plan | None = None,
@@ -66,7 +65,6 @@ def lower(
         schedules: schedules to use instead of the cheapest, by node name.
         tuned: measured tables, which decide for the layers that they know.
         threads: the most that the emitted class computes on.
-        decodable: choose only kernels whose weights can be decoded where they are packed.
         room: by node name, how much larger than inputs and sums a layer's values inside may
             become; any where it is not given.
         row_groups: steps to compute in bands of rows; None: those where that pays.
@@ -86,7 +84,6 @@ def lower(
             isa,
             (schedules or {}).get(node.name),
             tuned or Tuned(),
-            decodable=decodable,
             room=(room or {}).get(node.name, math.inf),
             alike=others.get((node.name, type(node.op))),
         )

@@ -79,15 +79,31 @@ class Transform:
         both = [s * sum(map(abs, row)) for s, row in zip(inputs, self.filter, strict=True)]
         return float(max(max(inputs) ** 2, (max(both) / self.taps) ** 2))
 
+    @property
+    def factors(self) -> tuple[Matrix, tuple[Fraction, ...]]:
+        """The filter matrix as powers of the points, and what each row is multiplied by."""
+        powers, scales = [], []
+        for row, point in zip(self.filter, (*self.points, None), strict=True):
+            finite = point is not None
+            scales.append(row[0] if finite else row[-1])
+            powers.append(tuple(value / scales[-1] for value in row))
+        return tuple(powers), tuple(scales)
+
     def filters(self, weights: Array) -> Array:
-        """G g G' for weights [M, C, taps, taps], in double precision: [size, size, M, C]."""
-        g = np.array(self.filter, np.float64)
+        """G g G' for weights [M, C, taps, taps], in double precision: [size, size, M, C].
+
+        Powers of the points are short binary fractions, so that sums are exact and the only
+        rounding is that of the factor: whatever adds in another order finds the same bits.
+        """
+        powers, scales = self.factors
+        g, factor = np.array(powers, np.float64), np.array(scales, np.float64)
         wide = weights.astype(np.float64)
         # As plain products: the filters are long and the transforms are small.
         taps = wide.reshape(-1, self.taps, self.taps)
         down = np.tensordot(g, taps, ([1], [1]))  # [size, M C, taps]
         both = np.tensordot(g, down, ([1], [2]))  # [size across, size down, M C]
-        return both.transpose(1, 0, 2).reshape(self.size, self.size, *weights.shape[:2])
+        both = both.transpose(1, 0, 2) * np.outer(factor, factor)[:, :, None]
+        return both.reshape(self.size, self.size, *weights.shape[:2])
 
 
 def _product(roots: Sequence[Fraction]) -> list[Fraction]:

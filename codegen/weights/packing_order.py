@@ -7,6 +7,7 @@ is a handful of Rows, each a loop nest of runs of weights with zeros between the
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mdlc.codegen.isa.base import Isa
-from mdlc.codegen.kernel import Step
+from mdlc.codegen.kernel import Step, TransformedFilters
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.constant import constant
 from mdlc.compiler.ops.conv2d import Conv2D
@@ -27,8 +28,6 @@ FIELD = "weights"
 _MAX_GROUPS = 1 << 14
 _FEW = 32
 _BASE = 1 << 12
-# Weights of a row whose filters are transformed; the decoder holds all taps of each.
-_WIDEST = 256
 
 
 @dataclass(frozen=True)
@@ -62,15 +61,14 @@ class Layout:
     Attributes:
         rows: the packed array, or where weights are transformed, one element of every transform.
         order: for each weight as decoded, its index in the weights as they are in the model.
-        filter: the matrix G of a transform G g G' of every filter, or None. The decoded order
-            of a row is then that of its taps one after the other, and the packed array holds as
-            many copies of `rows` as G g G' has elements (see Kernel.filter_transform).
+        filters: where transforms of filters are packed, how, or None. Rows are then the input
+            channels of one phase of a block of filters, each read tap by tap, for every phase.
         channels: output channels.
     """
 
     rows: tuple[Rows, ...]
     order: Array
-    filter: Array | None
+    filters: TransformedFilters | None
     channels: int
 
 
@@ -111,24 +109,16 @@ def trace_layout(step: Step, isa: Isa, *, by_channel: bool) -> Layout | None:
             are as long as they can be.
     """
     node = step.node
-    if not step.kernel.decodable(node, step.schedule):
-        return None
     shape = node.inputs[1].shape
-    transform = step.kernel.filter_transform(node, step.schedule)
     channels = output_channels(node)
+    filters = step.kernel.transformed(node, step.schedule, step.seen(isa))
+    if filters is not None:
+        return _of_filters(filters, shape)
     numbers = np.arange(math.prod(shape)).reshape(shape)
-    if transform is not None:
-        numbers, channels = numbers[..., 0, 0], channels[..., 0, 0]
 
     def packed(values: Array) -> Array:
         """Whole numbers below 2^24 as they are packed."""
-        filters = values
-        if transform is not None:
-            filters = np.zeros(shape)
-            filters[..., 0, 0] = values / float(transform[0, 0]) ** 2
-        found = step.kernel.repack(node, filters, step.schedule, step.seen(isa))[FIELD]
-        if transform is not None:
-            found = found[: len(found) // len(transform) ** 2]
+        found = step.kernel.repack(node, values, step.schedule, step.seen(isa))[FIELD]
         return np.rint(found).astype(np.int64)
 
     owner = packed(channels + 1) - 1
@@ -138,35 +128,39 @@ def trace_layout(step: Step, isa: Isa, *, by_channel: bool) -> Layout | None:
         return None
     if not valid[:1].all() or np.any(np.bincount(index[valid], minlength=1) > 1):
         return None
-    if by_channel or transform is not None:
+    if by_channel:
         rows = _rows(owner, valid, "channels")
         if rows is None or len(rows) > _FEW:  # channels one by one, as with vectors of one lane
             single = _rows(owner, valid, "none")
             rows = single if rows is None or (single and len(single) < len(rows)) else rows
     else:
         rows = _rows(owner, valid, "all")
-    if rows is None or (transform is not None and max(r.values for r in rows) > _WIDEST):
+    if rows is None:
         return None
     order = index[valid]
-    if transform is not None:
-        order = _by_tap(order, rows, shape[2] * shape[3])
     left_out = np.ones(math.prod(shape), np.bool_)
     left_out[order] = False
     own = node.inputs[1].constant
     assert own is not None
     if own.reshape(-1)[left_out].any():  # zeros alone may stay away
         return None
-    return Layout(tuple(rows), order, transform, int(channels.max()) + 1)
+    return Layout(tuple(rows), order, None, int(channels.max()) + 1)
 
 
-def _by_tap(order: Array, rows: Sequence[Rows], taps: int) -> Array:
-    """Every row once for each of the taps."""
-    parts, at = [], 0
-    for piece in rows:
-        taken = order[at : at + piece.weights].reshape(-1, 1, piece.values)
-        parts.append((taken + np.arange(taps)[None, :, None]).reshape(-1))
-        at += piece.weights
-    return np.concatenate(parts)
+def _of_filters(filters: TransformedFilters, shape: Sequence[int]) -> Layout:
+    """Filters [M, C, kernel, kernel] block by block, phase by phase, channel by channel."""
+    numbers = np.arange(math.prod(shape)).reshape(shape)
+    rows, parts, first = [], [], 0
+    phases = range(filters.stride)
+    for count, width in filters.blocks:
+        rows.append(Rows(count, 1, shape[1], width, 0, 0, first))
+        for start in range(first, first + count * width, width):
+            block = numbers[start : start + width]
+            for row, column in itertools.product(phases, phases):
+                phase = block[:, :, row :: filters.stride, column :: filters.stride]
+                parts.append(phase.transpose(1, 2, 3, 0).reshape(-1))
+        first += count * width
+    return Layout(tuple(rows), np.concatenate(parts), filters, shape[0])
 
 
 def _rows(owner: Array, valid: Array, join: str) -> list[Rows] | None:
