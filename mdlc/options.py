@@ -134,6 +134,8 @@ def _numbers(flag: str) -> dict[str, Any]:
 # Times the bytes of the model's weights that a file may have where filters can be stored instead
 # of their transforms.
 OPTIMISE = {"speed": math.inf, "balanced": 1.25, "size": 0.0}
+# Bytes of a file that is short enough in any case: a decoder is some thousand bytes of code.
+SHORT_FILE = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -395,7 +397,8 @@ class CompileOptions:
 
     def most_weights(self, model: int) -> float:
         """Bytes of the file above which filters are transformed by Init; model: of its weights."""
-        return OPTIMISE[self.optimise] * model
+        times = OPTIMISE[self.optimise]
+        return max(times * model, SHORT_FILE) if times else 0.0
 
     def encoding(self, target: Target) -> Encoding | None:
         """How weights are stored; None for auto."""

@@ -102,7 +102,7 @@ def ordered(codes: Sequence[Function], texts: Sequence[str], isa: Isa) -> list[M
     helpers = [
         Microkernel(name, text)
         for name, text in isa.helpers.items()
-        if any(f"{name}(" in other for other in texts)
+        if any(f"{name}(" in other or f"{name}<" in other for other in texts)
     ]
     return [*helpers, *seen.values()]
 

@@ -24,6 +24,20 @@ _ONE = replace(
     },
 )
 
+# A lane lies in one of the first 16 registers. gcc 12 knows, but reads lanes from memory one by one,
+# or spreads each over a register of its own.
+_FMA_LANE = """// acc + b * a[kLane], as one instruction whatever the compiler makes of the intrinsic.
+template <int kLane>
+inline float16x8_t fma_lane_f16(float16x8_t acc, float16x8_t b, float16x8_t a) {
+#if defined(__clang__)
+  return vfmaq_laneq_f16(acc, b, a, kLane);
+#else
+  asm("fmla %0.8h, %1.8h, %2.h[%3]" : "+w"(acc) : "w"(b), "x"(a), "i"(kLane));
+  return acc;
+#endif
+}
+"""
+
 HALF = Dialect(
     suffix=FLOAT.suffix,
     lanes=8,
@@ -31,7 +45,7 @@ HALF = Dialect(
     vector="float16x8_t",
     mask="uint16x8_t",
     lane_rows=6,  # lanes come from the lower half of the registers, where compilers run short
-    lane_fma="vfmaq_laneq_f16({0}, {1}, {2}, {3})",
+    lane_fma="fma_lane_f16<{3}>({0}, {1}, {2})",
     panels=HALVES,
     dtype=DType.F16,
     element=_ELEMENT,
@@ -39,7 +53,7 @@ HALF = Dialect(
     scalar=_ONE,
     longest_sum=64,
     bias_last=True,
-    helpers=HOLD_LOADS,
+    helpers={**HOLD_LOADS, "fma_lane_f16": _FMA_LANE},
     spell={
         "load": "vreinterpretq_f16_u16(vld1q_u16({0}))",
         "hold": "hold_loads()",
