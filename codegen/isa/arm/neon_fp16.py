@@ -24,9 +24,9 @@ _ONE = replace(
     },
 )
 
-# A lane lies in one of the first 16 registers. gcc 12 knows, but reads lanes from memory one by one,
-# or spreads each over a register of its own.
-_FMA_LANE = """// acc + b * a[kLane], as one instruction whatever the compiler makes of the intrinsic.
+# A lane lies in one of the first 16 registers. gcc 12 knows, but reads lanes from memory one by
+# one, or spreads each over a register of its own.
+_FMA_LANE = """// acc + b * a[kLane], in one instruction whatever becomes of the intrinsic.
 template <int kLane>
 inline float16x8_t fma_lane_f16(float16x8_t acc, float16x8_t b, float16x8_t a) {
 #if defined(__clang__)
