@@ -36,7 +36,7 @@ def test_text_is_as_reviewed(target: str) -> None:
 
 def test_text_of_most_kinds_of_layers_is_as_reviewed() -> None:
     """Long names, a row-fused group, Winograd, 8 bits and threads."""
-    compiled = mdlc.compile(mixed_model(), "x86-avx2", name="Mixed", threads=2)
+    compiled = mdlc.compile(mixed_model(), "x86-avx2", name="Mixed", threads=2, optimise="speed")
     kinds = {step.kernel.name for step in compiled.plan.steps}
     assert {"conv_winograd", "quantized_conv"} <= kinds
     assert len(compiled.plan.units()[0]) == 3

@@ -288,6 +288,8 @@ SOURCE_NAMES = frozenset(
     CrcTables Fits Load32 Map Unmap close fstat kCrc kHeaderBytes
     Decoder DecodeWeights FilterTransform Kind Numbers Plane Rows Section Stored Stream
     WeightFromHalf kFilter0 kFilter1 kFilter2 kFilter3 kFilter4 kFilter5 kFilter6 kFilter7
+    kFilter8 kFilter9 kScales0 kScales1 kScales2 kScales3 kScales4 kScales5 kScales6 kScales7
+    kScales8 kScales9 Transform kTransforms FloatToHalf
     kFiltersAtOnce kHalf kInteger kLongestCode kNumbers kPayloadBytes kRaw kRows kSections kShared
     kStage kStored kUpper
     kMagic kMost kPlan kTarget kWeights mmap munmap open stat answers

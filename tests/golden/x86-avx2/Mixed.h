@@ -2,7 +2,7 @@
 //
 //   model      mixed.onnx
 //   SHA-256    ...
-//   command    mdlc mixed.onnx --target x86-avx2 --name Mixed --threads 2
+//   command    mdlc mixed.onnx --target x86-avx2 --name Mixed --threads 2 --optimise speed
 //   target     x86-avx2 (x86-64 with AVX2 and FMA)
 //   work       48.44 million multiply-adds, 9 layers
 //   threads    1 to 2
