@@ -302,7 +302,8 @@ class _Compilation:
         if asked.precision != "fp32":
             kept_float = half.narrowed.kept if half and half.narrowed else {}
             plan = replace(plan, precision=asked.precision, kept_float=kept_float)
-        if encoding == RAW and target.encodes:
+        # The file of a class for several targets is computed on as it is.
+        if encoding == RAW and target.encodes and len(self.targets) == 1:
             model = sum(n.constant.nbytes for n in imported.order() if n.constant is not None)
             plan = transform_at_init(plan, asked.most_weights(model))
         elif encoding != RAW:
