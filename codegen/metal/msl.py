@@ -99,7 +99,16 @@ def expand(expr: Expr) -> Expr:
     args = tuple(expand(arg) for arg in expr.args)
     if expr.kind in _EXPANDED:
         return expand(_EXPANDED[expr.kind](args[0]))
+    if expr.kind == "eq" and args[0] == args[1]:  # clang knows that it compares one with itself
+        return Expr("not", (Expr("is_nan", (args[0],)),))
     return Expr(expr.kind, args, expr.value)
+
+
+def _on_integers(expr: Expr) -> Expr:
+    """The formula where nothing is NaN."""
+    if expr.kind == "select" and expr.args[0] == Expr("not", (Expr("is_nan", (expr.args[2],)),)):
+        return _on_integers(expr.args[1])
+    return Expr(expr.kind, tuple(map(_on_integers, expr.args)), expr.value)
 
 
 def constants(expr: Expr) -> set[float]:
@@ -133,7 +142,7 @@ def _nodes(expr: Expr) -> list[str]:
 
 def integral(expr: Expr) -> bool:
     """Whether the formula has a meaning on int4."""
-    return primitives_of(expr) <= _INTEGER
+    return primitives_of(_on_integers(expr)) <= _INTEGER
 
 
 def risky(expr: Expr) -> bool:
@@ -148,6 +157,7 @@ def spell(expr: Expr, vector: str, inputs: Sequence[str]) -> Spelled:
         inputs: expressions of type `vector` (or bool4 where the formula reads a mask).
     """
     integer = vector.startswith("int")
+    expr = _on_integers(expr) if integer else expr
     uses = Counter[Expr]()
     order: list[Expr] = []
     pending = [(expr, False)]
