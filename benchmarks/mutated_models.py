@@ -5,7 +5,8 @@
 Mutant N of a seed is the same on every run (`--first N --count 1` tries it again). One half are
 bytes of a file that are flipped, cut, repeated or moved; the other are changes of structure:
 nodes, edges, attributes, types, shapes, weights and operator sets. A compilation may take 40
-seconds and 6 GB. What ends in anything but files or an MdlcError is kept and listed.
+seconds of the processor and 6 GB. What ends in anything but files or an MdlcError is kept and
+listed.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from __future__ import annotations
 import argparse
 import os
 import resource
-import select
 import signal
 import time
 import traceback
@@ -30,7 +30,8 @@ import mdlc
 from benchmarks.onnx_official import official_cases
 from tests.shared_data import SHARED
 
-SECONDS, BYTES = 40, 6 << 30
+# Of the processor, as other programs may have it, too; and in all.
+SECONDS, WAITED, BYTES = 40, 600, 6 << 30
 LARGEST = 1_500_000
 TARGETS = ("generic", "x86-avx2", "x86-avx512", "arm-neon", "arm-neon+fp16", "metal")
 # Of the mutants that compile, every so many is emitted, too.
@@ -58,8 +59,8 @@ def mutant(original: bytes, random: Random) -> bytes:
         change = STRUCTURE[random.integers(len(STRUCTURE))]
         try:
             change(model, random)
-        except (ValueError, IndexError, TypeError, KeyError, OverflowError):
-            continue  # not every change fits every model
+        except Exception:  # not every change fits every model
+            continue
     try:
         return model.SerializeToString()
     except ValueError:
@@ -293,6 +294,8 @@ def in_a_fork(data: bytes, target: str, emit: bool) -> str:
         code = 1
         try:
             os.close(read)
+            signal.alarm(WAITED)
+            resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
             resource.setrlimit(resource.RLIMIT_AS, (BYTES, BYTES))
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
             os.write(write, _compiled(data, target, emit).encode()[-4000:])
@@ -300,21 +303,11 @@ def in_a_fork(data: bytes, target: str, emit: bool) -> str:
         finally:
             os._exit(code)
     os.close(write)
-    ends = time.monotonic() + SECONDS
     told = b""
-    while (left := ends - time.monotonic()) > 0:
-        ready, _, _ = select.select([read], [], [], left)
-        if not ready or not (more := os.read(read, 65536)):
-            break
+    while more := os.read(read, 65536):
         told += more
-    else:
-        left = 0
-    if left <= 0:
-        os.kill(child, signal.SIGKILL)
     os.close(read)
     _, status = os.waitpid(child, 0)
-    if left <= 0:
-        return f"over {SECONDS} s"
     if os.WIFSIGNALED(status):
         return f"signal {signal.Signals(os.WTERMSIG(status)).name}"
     return told.decode() or "died"
