@@ -19,7 +19,6 @@ from mdlc.codegen.cpp.class_text import (
 )
 from mdlc.codegen.cpp.emit import Info, dims
 from mdlc.codegen.cpp.format import format_cpp
-from mdlc.codegen.cpp.kernels_file import endings
 from mdlc.codegen.cpp.layer_text import describe
 from mdlc.codegen.isa.base import Isa
 from mdlc.codegen.kernel import Step, View
@@ -359,7 +358,12 @@ def part_files(plan: MetalPlan, info: Info, processor: Isa) -> dict[str, bytes]:
     for part in plan.parts:
         own = emit_cpp.emit(lowering.lower(part.graph, processor, part.name), info,
                             embed_weights=True)  # fmt: skip
-        files |= {part.name + ending: own[part.name + ending] for ending in endings(processor)}
+        code = (f"{part.name}.", f"{part.name}_")
+        files |= {
+            name: text
+            for name, text in own.items()
+            if name.startswith(code) and name.endswith((".h", ".cpp"))
+        }
     return files
 
 
