@@ -55,7 +55,8 @@ def build(
         lines = [f'#include "{number}/{source}"' for source in sources]
         parts.append("\n".join([f"namespace case{number} {{", *lines, "}"]))
         cases.append(f"    case {number}: return case{number}::RunnerMain(argc - 1, argv);")
-    text = [f"#include <{name}>" for name in sorted(headers)]
+    # Those of other systems stand in conditions, which are false here.
+    text = [f"#if __has_include(<{n}>)\n#include <{n}>\n#endif" for n in sorted(headers)]
     text += ["#define main RunnerMain", *parts, "#undef main"]
     text += ["int main(int argc, char** argv) {", "  switch (std::atoi(argv[argc - 1])) {"]
     text += [*cases, "  }", "  return 2;", "}"]
