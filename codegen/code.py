@@ -104,6 +104,33 @@ def offset(base: str, *loops: tuple[int, str, int], fixed: int = 0, own: int = 0
     return Pointer(base, terms, fixed, own)
 
 
+def position(*loops: tuple[int, str, int], fixed: int = 0) -> str:
+    """The sum of variable * step for each loop of more than one trip, and `fixed`, as an index.
+
+    Args:
+        loops: (trips, variable, step).
+    """
+    terms = [
+        name if step == 1 else f"{name} * {step}"
+        for trips, name, step in loops
+        if trips > 1 and step
+    ]
+    if not terms:
+        return str(fixed)
+    return " + ".join(terms) + (f" {'-' if fixed < 0 else '+'} {abs(fixed)}" if fixed else "")
+
+
+def nested(loops: Sequence[tuple[str, int]], inner: str) -> str:
+    """Text in loops over (variable, trips), the outermost first; one trip is no loop.
+
+    The text names no variable of a loop of one trip: `position` and `offset` leave it out.
+    """
+    for variable, trips in reversed(loops):
+        if trips > 1:
+            inner = f"for (int {variable} = 0; {variable} < {trips}; ++{variable}) {{\n{inner}\n}}"
+    return inner
+
+
 def counted_loop(
     variable: str, first: int, end: int, step: int = 1
 ) -> tuple[str, tuple[int | tuple[int, str]]]:

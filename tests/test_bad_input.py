@@ -201,8 +201,8 @@ def loop(reads: str, **more: Any) -> onnx.ModelProto:
 )
 def test_loops_whose_length_is_unknown(reads: str, kind: int, what: str) -> None:
     assert refusal(loop(reads, inputs=[value("x"), value("n", (), kind)])) == (
-        f"node 'loop' (Loop): {what} is computed at run time; fix the input that it depends on "
-        "with --fix, or export the model without control flow"
+        f"node 'loop' (Loop): {what} is computed at run time; give what it is computed from with "
+        "--fix n=VALUE, or export the model without control flow"
     )
 
 

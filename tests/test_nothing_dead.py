@@ -36,8 +36,6 @@ DEAD = {
     "a repr of Python": r"\bNone\b|\bTrue\b|\bFalse\b|<\w+\.\w+: |//[^\"\[]* (?!-)\w+=[\w(]",
     "a tuple of Python": r"//[^\"]*(?<![\w>)])\(\d+(\.\d+)?, (\d+(\.\d+)?(, )?)*\)",
 }
-# Kernels that still write out every stride, border and loop, of 0 and 1, too: to be mended.
-NOT_YET = frozenset({"DeformPatches", "Det", "GridSample", "MaxPoolIndices"})
 _LOOP = re.compile(
     r"for \((?:u?int|auto|std::\w+) (\w+) = (\d+); \1 < (\d+); (?:\+\+\1|\1 \+= (\d+))"
 )
@@ -64,8 +62,6 @@ def _computes_floats_like_another(target: Target) -> bool:
 def texts(target: Target) -> Iterator[tuple[str, str]]:
     """Every operator's samples, and a network, as emitted for a target; with what it is of."""
     for cls in sampled_ops():
-        if cls.__name__ in NOT_YET:
-            continue
         if "Quantized" not in cls.__name__ and _computes_floats_like_another(target):
             continue
         graph = assign_layout(lower_batch_norm(network_of(cls)[0]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from mdlc.codegen.code import Microkernel
+from mdlc.codegen.code import Microkernel, nested, offset, position
 from mdlc.codegen.isa.base import KernelIsa
 from mdlc.codegen.kernel import Schedule, Step
 from mdlc.codegen.tiles.plain import Plain, PlainKernel, kind, sizes
@@ -58,12 +58,12 @@ class DetKernel(PlainKernel):
         shape = node.inputs[0].shape
         size, count = shape[-1], math.prod(shape[:-2])
         det = Microkernel("determinant", _DET, includes=("cmath", "utility"))
-        text = f"""\
-double* a = reinterpret_cast<double*>(scratch);
-for (int i = 0; i < {count}; ++i) {{
-  y[i] = determinant<{kind(node)}, {size}>(x + i * {size * size}, a);
-}}"""
-        return Plain(f"det_{sizes(shape)}", [text], (det,), scratch=True)
+        x, at = offset("x", (count, "i", size * size)), position((count, "i", 1))
+        lines = [
+            "double* a = reinterpret_cast<double*>(scratch);",
+            nested([("i", count)], f"y[{at}] = determinant<{kind(node)}, {size}>({x}, a);"),
+        ]
+        return Plain(f"det_{sizes(shape)}", lines, (det,), scratch=True)
 
 
 KERNELS = (DetKernel(),)

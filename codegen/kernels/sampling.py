@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from mdlc.codegen.code import C_TYPES, Call, Microkernel
+from mdlc.codegen.code import C_TYPES, Call, Microkernel, Pointer, nested, offset, position, times
 from mdlc.codegen.gemm.strides import logical_strides
 from mdlc.codegen.isa.base import KernelIsa
 from mdlc.codegen.kernel import Schedule, Step
@@ -238,15 +238,20 @@ class GridSampleKernel(SamplingKernel):
         axes, dtype = x.rank - 2, kind(node)
         mode, padding = MODES.index(op.mode), PADDINGS.index(op.padding)
         taps, align = (1, 2, 4)[mode], "true" if op.align_corners else "false"
-        places = math.prod(grid.shape[1:-1])
-        own, index = logical_strides(input_view(step, 1)), unravelled("place", grid.shape[1:-1])
+        shape = grid.shape[:-1]
+        places = ("image", *(f"place{axis}" for axis in range(axes)))
+        own = logical_strides(input_view(step, 1))
 
-        def moved(strides: Sequence[int]) -> str:
-            return "".join(f" + {i} * {s}" for i, s in zip(index, strides[1:], strict=False))
+        def moved(base: str, strides: Sequence[int]) -> Pointer:
+            return offset(base, *zip(shape, places, strides, strict=True))
 
         lines = [
-            f"const int image = i0 / {places}, place = i0 % {places};",
-            f"const {C_TYPES[grid.dtype]}* at = grid + image * {own[0]}{moved(own)};",
+            f"const int {place} = {index};"
+            for place, index, length in zip(places, unravelled("i0", shape), shape, strict=True)
+            if length > 1
+        ]
+        lines += [
+            f"const {C_TYPES[grid.dtype]}* at = {moved('grid', own[:-1])};",
             f"int index[{axes}][{taps}];",
             f"{dtype} part[{axes}][{taps}];",
         ]
@@ -260,22 +265,20 @@ class GridSampleKernel(SamplingKernel):
         lines += [f"std::ptrdiff_t offset[{taps**axes}];", f"{dtype} weight[{taps**axes}];"]
         lines.append("int count = 0;")
         names = [f"t{axis}" for axis in range(axes)]
-        lines += [f"for (int {t} = 0; {t} < {taps}; ++{t}) {{" for t in names]
-        pairs = list(enumerate(names))
+        pairs = [(axis, t if taps > 1 else "0") for axis, t in enumerate(names)]
         inside = " && ".join(f"index[{a}][{t}] >= 0" for a, t in pairs)
-        pixel = " + ".join(f"std::ptrdiff_t{{index[{a}][{t}]}} * {of[2 + a]}" for a, t in pairs)
+        pixel = " + ".join(times(of[2 + a], f"std::ptrdiff_t{{index[{a}][{t}]}}") for a, t in pairs)
         factor = " * ".join(f"part[{a}][{t}]" for a, t in pairs)
-        lines += [f"if ({inside}) {{", f"offset[count] = {pixel};"]
-        lines += [f"weight[count++] = {factor};", "}", *(["}"] * axes)]
+        tap = f"offset[count] = {pixel};\nweight[count++] = {factor};"
+        lines.append(nested([(t, taps) for t in names], f"if ({inside}) {{\n{tap}\n}}"))
+        image = offset("x", (shape[0], "image", of[0]))
+        target = moved("y", (to[0], *to[2:]))
         steps = (dtype, x.shape[1], of[1], to[1])
-        target = f"y + image * {to[0]}{moved(to[1:])}"
-        call = Call(
-            _BLEND_KERNEL, (f"x + image * {of[0]}", target, "offset", "weight", "count"), steps
-        )
+        call = Call(_BLEND_KERNEL, (image, target, "offset", "weight", "count"), steps)
         name = f"grid_sample_{sizes(x.shape)}_{sizes(grid.shape[1:-1])}_{op.mode}_{op.padding}"
         return Plain(
             name + ("_aligned" if op.align_corners else ""),
-            over(x.shape[0] * places, "\n".join(lines), call),
+            over(math.prod(shape), "\n".join(lines), call),
             (_TAPS_KERNEL,),
             _INCLUDES,
         )
@@ -399,28 +402,43 @@ class DeformPatchesKernel(SamplingKernel):
         assert isinstance(op, DeformPatches)
         x = node.inputs[0].type
         window, (oh, ow) = op.window, node.shape[2:]
-        taps = window.kernel[0] * window.kernel[1]
-        each = x.shape[1] // op.groups
+        kernel, planes = window.kernel, x.shape[0] * x.shape[1]
+        taps = kernel[0] * kernel[1]
         dtype, size = kind(node), oh * ow
+        rows, names = ((oh, "row", ow), (ow, "column", 1)), ("tap_row", "tap_column")
         place = []
-        for axis, index in enumerate((f"tap / {window.kernel[1]}", f"tap % {window.kernel[1]}")):
-            inner = ("row", "column")[axis]
-            fixed = f"{inner} * {window.stride[axis]} + {index} * {window.dilation[axis]}"
-            moved = f"moved[{axis * size} + row * {ow} + column]"
-            place.append(f"{dtype}({fixed} - {window.pads[axis]}) + {moved}")
-        text = f"""\
-const int tap = i0 % {taps}, channel = i0 / {taps} % {x.shape[1]};
-const int group = i0 / {taps * x.shape[1]} * {op.groups} + channel / {each};
-const {dtype}* from = x + std::ptrdiff_t{{i0 / {taps}}} * {x.shape[2] * x.shape[3]};
-const {dtype}* moved = offset + (std::ptrdiff_t{{group}} * {taps} + tap) * {2 * size};
-const {dtype}* factor = mask + (std::ptrdiff_t{{group}} * {taps} + tap) * {size};
-{dtype}* to = y + std::ptrdiff_t{{i0}} * {size};
-for (int row = 0; row < {oh}; ++row) {{
-  for (int column = 0; column < {ow}; ++column) {{
-    to[row * {ow} + column] = factor[row * {ow} + column] *
-        moved_tap<{dtype}, {x.shape[2]}, {x.shape[3]}>(from, {place[0]}, {place[1]});
-  }}
-}}"""
+        for axis, (trips, inner, _) in enumerate(rows):
+            fixed = position(
+                (trips, inner, window.stride[axis]),
+                (kernel[axis], names[axis], window.dilation[axis]),
+                fixed=-window.pads[axis],
+            )
+            place.append(f"{dtype}({fixed}) + moved[{position(*rows, fixed=axis * size)}]")
+        plane, *indices = unravelled("i0", (planes, *kernel))
+        # Channels of a group are moved alike.
+        groups = x.shape[0] * op.groups
+        group, tap = unravelled("i0", (groups, planes // groups * taps))[0], f"i0 % {taps}"
+        moves = groups * taps
+        text = "".join(
+            f"const int {name} = {index};\n"
+            for length, name, index in zip(kernel, names, indices, strict=True)
+            if length > 1
+        )
+        if moves > 1:
+            tap = position((groups, f"std::ptrdiff_t{{{group}}}", taps), (taps, tap, 1))
+            text += f"const std::ptrdiff_t move = {tap};\n"
+        text += f"""\
+const {dtype}* from = {offset("x", (planes, f"std::ptrdiff_t{{{plane}}}", math.prod(x.shape[2:])))};
+const {dtype}* moved = {offset("offset", (moves, "move", 2 * size))};
+const {dtype}* factor = {offset("mask", (moves, "move", size))};
+{dtype}* to = {offset("y", (planes * taps, "std::ptrdiff_t{i0}", size))};
+"""
+        at = position(*rows)
+        text += nested(
+            [("row", oh), ("column", ow)],
+            f"to[{at}] = factor[{at}] * "
+            f"moved_tap<{dtype}, {x.shape[2]}, {x.shape[3]}>(from, {place[0]}, {place[1]});",
+        )
         name = f"deform_{sizes(x.shape)}_{sizes(window.kernel)}_to_{sizes(node.shape)}"
         statements = over(x.shape[0] * x.shape[1] * taps, text)
         return Plain(name, statements, (_DEFORM_KERNEL,), _INCLUDES)

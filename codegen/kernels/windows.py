@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from mdlc.codegen.code import C_TYPES, Call, Microkernel
+from mdlc.codegen.code import C_TYPES, Call, Microkernel, nested, offset, position
 from mdlc.codegen.isa.base import KernelIsa
 from mdlc.codegen.kernel import Schedule, Step
 from mdlc.codegen.tiles.plain import Plain, PlainKernel, kind, over, sizes
@@ -65,21 +65,21 @@ class MaxPoolIndicesKernel(PlainKernel):
         strides, pads = _three(op.strides, 1), _three(op.pads[:rank], 0)
         largest = Microkernel("largest_at", _LARGEST, includes=("cstdint",))
         numbers = (kind(node.inputs[0]), *size, *_three(op.kernel, 1), *_three(op.dilations, 1))
-        starts = [f"{v} * {s} - {p}" for v, s, p in zip("ijk", strides, pads, strict=True)]
+        starts = [
+            position((trips, variable, stride), fixed=-pad)
+            for trips, variable, stride, pad in zip(count, "ijk", strides, pads, strict=True)
+        ]
         template = ", ".join(map(str, (*numbers, "true" if op.columns else "false")))
-        inner, plane = math.prod(count), math.prod(size)
+        planes, i0 = x.shape[0] * x.shape[1], "std::int64_t{i0}"
+        first = position((planes, i0, math.prod(size)))
+        at = f"largest_at<{template}>(from, {', '.join(starts)})"
+        found = f"*to++ = {at if first == '0' else f'{first} + {at}'};"
         text = f"""\
-const {kind(node.inputs[0])}* from = x + std::int64_t{{i0}} * {plane};
-std::int64_t* to = y + std::int64_t{{i0}} * {inner};
-for (int i = 0; i < {count[0]}; ++i) {{
-  for (int j = 0; j < {count[1]}; ++j) {{
-    for (int k = 0; k < {count[2]}; ++k) {{
-      *to++ = std::int64_t{{i0}} * {plane} + largest_at<{template}>(from, {", ".join(starts)});
-    }}
-  }}
-}}"""
+const {kind(node.inputs[0])}* from = {offset("x", (planes, i0, math.prod(size)))};
+std::int64_t* to = {offset("y", (planes, i0, math.prod(count)))};
+{nested(list(zip("ijk", count, strict=True)), found)}"""
         name = f"max_pool_at_{sizes(x.shape)}_{sizes(op.kernel)}_to_{sizes(node.shape)}"
-        return Plain(name, over(x.shape[0] * x.shape[1], text), (largest,))
+        return Plain(name, over(planes, text), (largest,))
 
 
 _ADD_UP = """\

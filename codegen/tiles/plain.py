@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -87,7 +88,8 @@ def kind(node: Node) -> str:
 def over(count: int, *statements: Statement) -> Body:
     """A loop of independent iterations over i0, which statements may name."""
     if count == 1:
-        return (Scope(("const int i0 = 0;", *statements)),)
+        named = re.search(r"\bi0\b", "".join(map(repr, statements)))
+        return (Scope(("const int i0 = 0;", *statements) if named else statements),)
     return loop("i0", count, statements, shared=True)
 
 
@@ -102,10 +104,10 @@ def input_view(step: Step, index: int) -> View:
 
 
 def unravelled(place: str, shape: Sequence[int]) -> list[str]:
-    """The index along each axis of a position, as C++."""
+    """The index along each axis of a position, as C++; 0 along an axis of length 1."""
     found, inner = [], math.prod(shape)
     for axis, length in enumerate(shape):
         inner //= length
-        index = place if inner == 1 else f"({place} / {inner})"
-        found.append(index if axis == 0 else f"{index} % {length}")
+        index = place if inner == 1 else f"{place} / {inner}"
+        found.append("0" if length == 1 else index if axis == 0 else f"{index} % {length}")
     return found

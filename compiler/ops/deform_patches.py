@@ -122,4 +122,14 @@ class DeformPatches(Op):
         return (
             Sample(cls(window, 2), (x, offset, mask), label="groups"),
             Sample(cls(window), (x, offset[:, :12], mask[:, :6]), (2,), label="one"),
+            Sample(
+                cls(Window((1, 1), (1, 1), (0, 0, 0, 0), (1, 1))),
+                (x[:1, :1, :1, :1], offset[:1, :2, :1, :1], mask[:1, :1, :1, :1]),
+                label="pixel",
+            ),
+            Sample(
+                cls(Window((1, 2), (1, 1), (0, 0, 0, 0), (1, 4))),
+                (x[:1, :2, :1], offset[:1, :4, :1, :2], mask[:1, :2, :1, :2]),
+                label="row",
+            ),
         )

@@ -153,6 +153,8 @@ class GridSample(Op):
             ),
             Sample(cls("linear", "zeros"), (volume, places), label="volume"),
             Sample(cls("nearest", "reflection", True), (volume, places), label="volume_nearest"),
+            Sample(cls("linear", "border"), (x[:1], grid[:1, :1, :1]), label="place"),
+            Sample(cls("cubic", "zeros"), (x[:1, :1, :, :1], grid[:1, :, :1]), label="column"),
         )
 
 

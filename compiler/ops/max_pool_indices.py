@@ -128,4 +128,5 @@ class MaxPoolIndices(Op):
             Sample(cls((3,), (2,), (1, 1), (1,)), (x[:, :, 0],), label="1d"),
             Sample(cls((2, 2, 2), (1, 2, 2), (0,) * 6, (1, 1, 1)), (x[:, None],), label="3d"),
             Sample(cls((2, 2), (2, 2), (0,) * 4, (1, 1)), (x.astype(np.int8),), label="i8"),
+            Sample(cls((7, 8), (1, 1), (0,) * 4, (1, 1)), (x[:1, :1],), label="whole"),
         )

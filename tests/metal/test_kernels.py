@@ -51,13 +51,15 @@ REFUSED = {
     ("Resize", "matrix"): "images only",
     ("Resize", "crop"): "values beyond the image",
 }
-# Operators that Metal does not have: those of quantised networks, of bits, recurrent layers, and
-# what is read or written where another tensor says.
+# Operators that Metal does not have: those of quantised networks, of bits, recurrent layers, what
+# is read or written where another tensor says, what counts what it finds, determinants and Col2Im.
 LACKING = frozenset(
     {"DequantizeLinear", "Lookup", "QuantizeLinear", "QuantizedAdd", "QuantizedAveragePool2D",
      "QuantizedConv2D", "QuantizedDense", "QuantizedSoftmax", "Requantize",
      "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "Recurrent",
-     "GatherElements", "GatherND", "ScatterElements", "ScatterND", "TopK"}
+     "GatherElements", "GatherND", "ScatterElements", "ScatterND", "TopK", "BitCast",
+     "GridSample", "DeformPatches", "MaxPoolIndices", "MaxRoiPool", "RoiAlign",
+     "NonMaxSuppression", "NonZero", "Unique", "Col2Im", "Det"}
 )  # fmt: skip
 
 
