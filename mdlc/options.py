@@ -264,8 +264,8 @@ class CompileOptions:
     weights_encoding: str = option(
         "raw", "--weights-encoding", group=Group.WEIGHTS, metavar="ENCODING",
         help="How weights are stored: raw, fp16, bf16, int8 or clustered:BITS (2 to 8), each "
-        "with +huffman or not; auto: the least error for --max-size. All but raw are decoded by "
-        "Init; arithmetic stays float32.",
+        "with +huffman or not; int4+huffman to int7+huffman; auto: the least error for "
+        "--max-size. All but raw are decoded by Init; arithmetic stays float32.",
     )  # fmt: skip
     optimise: str = option(
         "balanced", "--optimise", group=Group.WEIGHTS, choices=tuple(OPTIMISE),

@@ -32,7 +32,7 @@ from mdlc.output import depfile, write_file
 def command(job: Job, output: Path, dependencies: Path | None) -> None:
     """Compile MODEL (.onnx, or .pt2 where torch is installed) to a C++ class.
 
-    Writes the header, the source, the weights, a JSON manifest, an example main and a
+    Writes the header, the sources, the weights, a JSON manifest, an example main and a
     CMakeLists.txt, and prints their paths.
     """
     compiled = job.compile()

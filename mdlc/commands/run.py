@@ -40,7 +40,8 @@ FEWEST_CLASSES = 2
     type=click.Path(path_type=Path),
     required=True,
     metavar="NPZ|PICTURE",
-    help="Inputs by name, or a picture, which is resized bilinearly to the network's size.",
+    help="Inputs by name, or a picture, which is resized bilinearly to the network's size, or "
+    "with --frame as the device would.",
 )
 @click.option(
     "--output",
