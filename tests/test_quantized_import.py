@@ -292,6 +292,8 @@ def test_qlinear_sum_and_product(op: str) -> None:
         ("QLinearGlobalAveragePool", {}, ["QuantizedAveragePool2D"]),
         ("QLinearAveragePool", {"kernel_shape": [3, 3], "strides": [2, 2]},
          ["QuantizedAveragePool2D"]),
+        ("QLinearAveragePool", {"kernel_shape": [3, 3], "channels_last": 1},
+         ["Transpose", "QuantizedAveragePool2D", "Transpose"]),
     ],
 )  # fmt: skip
 def test_qlinear_of_one_input(op: str, attributes: dict[str, Any], expected: list[str]) -> None:
@@ -448,15 +450,9 @@ def test_dynamic_quantisation_in_emitted_code(op: str, target: str) -> None:
             model("QLinearConcat", quantised((1, 4)), [scale(0.1)], domain=MICROSOFT, axis=1),
             "has 2 inputs",
         ),
-        (
-            model("QLinearAveragePool", quantised((1, 4, 4, 3)),
-                  [scale(0.1), zero(0), scale(0.1), zero(0)], domain=MICROSOFT,
-                  kernel_shape=[2, 2], channels_last=1),
-            "channels_last is not supported",
-        ),
         (model("QLinearAdd", quantised((1, 4)), [scale(0.1)], domain=MICROSOFT), "is missing"),
     ],
-    ids=["domain", "inputs", "channels_last", "missing"],
+    ids=["domain", "inputs", "missing"],
 )  # fmt: skip
 def test_what_is_not_known_is_refused(proto: onnx.ModelProto, reason: str) -> None:
     with pytest.raises(MdlcError, match=reason):
