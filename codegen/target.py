@@ -34,7 +34,7 @@ class Target:
         executable: builds a plan's program, to be called with numpy arrays.
         needs: what builds and what runs its programs here; MdlcError where that is missing.
         embeds: whether the weights may stand in the source; encodes: whether they may be encoded.
-        integers: whether it has kernels that compute in 8 bits.
+        int8: whether it has kernels that compute in 8 bits.
         threads: whether the class may compute on several threads.
         answers: whether the class may answer with more than tensors.
         resizes: whether the class may have several sizes.

@@ -31,7 +31,7 @@ from mdlc.codegen.plan.plan import (
 from mdlc.codegen.plan.row_fusion import (
     RowGroup,
     band_node,
-    find_chains,
+    find_row_groups,
     parts_of,
     window_floats,
     window_rows,
@@ -179,7 +179,7 @@ def _row_groups(
         or step.output.offset != 0
         for step in steps
     ]
-    return find_chains(steps, whole, isa, threads)
+    return find_row_groups(steps, whole, isa, threads)
 
 
 def _shrink(group: RowGroup, steps: list[Step], sizes: list[tuple[str, int]], isa: Isa) -> None:

@@ -273,7 +273,7 @@ def parts_of(nodes: Sequence[Node], group: RowGroup) -> list[list[Part]]:
     return [list(kinds) for kinds in found]
 
 
-def find_chains(
+def find_row_groups(
     steps: Sequence[Step], whole: Sequence[bool], isa: Isa, threads: int
 ) -> list[RowGroup]:
     """The groups that save the most memory traffic, by dynamic programming over their ends.
