@@ -29,6 +29,7 @@ _NOUNS = "pixel|row|channel|value|vector|column|plane|image|byte|element|tap|lay
 DEAD = {
     "a term of 0": r"[+-] 0(?![.\w])|(?<![\w.])0 [*+] ",
     "a factor of 1": r"(?<![\w.])1 \* |\* 1(?![.\w])",
+    "a quotient by 1": r"^(?!\s*//).*(?<!/)[/%] 1(?![.\w])",
     "a factor of 0": r"(?<![\w.])0 \* |\* 0(?![.\w])",
     "a negative summand": r"\+ -\d(?![\w.]*F)",
     "an assertion without a text": r'static_assert\([^;]*""\)',
@@ -98,6 +99,7 @@ def test_nothing_is_dead(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         "for (int i = 0; i < 1; ++i) {", "for (int i = 4; i < 8; i += 4) {",
         'static_assert(kX == 1, "");', "// MaxPool2D, window Window(kernel=(1, 1))",
         "// sum + -128", "// axes (2, 3)", "// keepdims=True",
+        "i = i0 % 1;", "i = i0 / 1 % 4;",
     ],
 )  # fmt: skip
 def test_dead_text_is_found(line: str) -> None:
@@ -109,6 +111,7 @@ def test_dead_text_is_found(line: str) -> None:
     [
         "x = load(b + 10);", "y = 0.5F * x + 0.0F;", "// 11 pixels, 1 pixel", "z = x1 * kStep;",
         "for (int i = 0; i < 8; i += 4) {", "y = clip(0, 6);", 'Tensor "a=b (1, 2)"', "p[i] = 1;",
+        "i = i0 / 12;", "kY,  // 1 x 3 slices",
     ],
 )  # fmt: skip
 def test_live_text_is_not(line: str) -> None:

@@ -88,6 +88,7 @@ def test_node(case: onnx.backend.test.loader.TestCase) -> None:
         if (
             expected.dtype.kind == "V"
         ):  # numpy knows no NaN of float8, bfloat16, ...: in float, exact
+            assert actual[proto.name].dtype == expected.dtype
             np.testing.assert_array_equal(
                 actual[proto.name].astype(np.float32), expected.astype(np.float32)
             )

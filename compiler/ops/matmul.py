@@ -58,7 +58,7 @@ class MatMul(Op):
 
     def reference(self, *inputs: Array) -> Array:
         result: Array = inputs[0] @ inputs[1]
-        return result
+        return result.astype(inputs[0].dtype, copy=False)  # numpy's product of bfloat16 is float
 
     def term_magnitudes(self, *inputs: Array) -> Array:
         return self.reference(*map(np.abs, inputs))
