@@ -212,6 +212,15 @@ _LARGEST_KERNEL = Microkernel("roi_largest", _LARGEST, includes=_INCLUDES)
 _DEFORM_KERNEL = Microkernel("moved_tap", _DEFORM, includes=_INCLUDES)
 
 
+def _named(shape: Sequence[int], names: Sequence[str]) -> str:
+    """Declarations of the index along each axis that is longer than 1, of position i0."""
+    return "".join(
+        f"const int {name} = {index};\n"
+        for length, name, index in zip(shape, names, unravelled("i0", shape), strict=True)
+        if length > 1
+    )
+
+
 class SamplingKernel(PlainKernel):
     """What reads at places known at run time, of floats."""
 
@@ -246,11 +255,7 @@ class GridSampleKernel(SamplingKernel):
             return offset(base, *zip(shape, places, strides, strict=True))
 
         lines = [
-            f"const int {place} = {index};"
-            for place, index, length in zip(places, unravelled("i0", shape), shape, strict=True)
-            if length > 1
-        ]
-        lines += [
+            *_named(shape, places).splitlines(),
             f"const {C_TYPES[grid.dtype]}* at = {moved('grid', own[:-1])};",
             f"int index[{axes}][{taps}];",
             f"{dtype} part[{axes}][{taps}];",
@@ -299,37 +304,38 @@ class RoiAlignKernel(SamplingKernel):
         of, to = logical_strides(input_view(step, 0)), logical_strides(step.output)
         rows, columns = op.size
         dtype = kind(node)
-        shift = 0.5 if op.half_pixel else 0.0
-        scale = f"{dtype}({op.scale!r})"
+        count = regions.shape[0]
+        scale = f" * {dtype}({op.scale!r})" if op.scale != 1 else ""
+        shift = f" - {dtype}(0.5)" if op.half_pixel else ""
 
         def corner(index: int) -> str:
-            return f"static_cast<{dtype}>(region[{index}]) * {scale} - {dtype}({shift})"
+            return f"static_cast<{dtype}>(region[{index}]){scale}{shift}"
 
+        cells = (count, rows, columns)
         text = f"""\
-const int cell = i0 % {rows * columns};
-const {C_TYPES[regions.dtype]}* region = regions + i0 / {rows * columns} * 4;
+{_named(cells, ("number", "row", "column"))}\
+const {C_TYPES[regions.dtype]}* region = {offset("regions", (count, "number", 4))};
 const std::int64_t image = std::min(std::max(
-    static_cast<std::int64_t>(batch[i0 / {rows * columns}]), std::int64_t{{0}}),
+    static_cast<std::int64_t>(batch[{position((count, "number", 1))}]), std::int64_t{{0}}),
     std::int64_t{{{x.shape[0] - 1}}});
 const {dtype} left = {corner(0)}, top = {corner(1)};
 {dtype} across = {corner(2)} - left, down = {corner(3)} - top;
 """
         if not op.half_pixel:
             text += f"across = std::max(across, {dtype}(1));\ndown = std::max(down, {dtype}(1));\n"
-        text += f"""\
-across /= {dtype}({columns});
-down /= {dtype}({rows});
-"""
+        text += f"across /= {dtype}({columns});\n" if columns > 1 else ""
+        text += f"down /= {dtype}({rows});\n" if rows > 1 else ""
         height, width = x.shape[2:]
         numbers = (dtype, height, width, of[2], of[3], x.shape[1], of[1], to[1])
         call = Call(
             _ALIGN_KERNEL,
             (
-                f"x + image * {of[0]}",
-                f"y + i0 / {rows * columns} * {to[0]} + cell / {columns} * {to[2]} + "
-                f"cell % {columns} * {to[3]}",
-                f"top + {dtype}(cell / {columns}) * down",
-                f"left + {dtype}(cell % {columns}) * across",
+                Pointer("x").plus("image", of[0]),
+                offset(
+                    "y", (count, "number", to[0]), (rows, "row", to[2]), (columns, "column", to[3])
+                ),
+                f"top + {dtype}(row) * down" if rows > 1 else "top",
+                f"left + {dtype}(column) * across" if columns > 1 else "left",
                 "down",
                 "across",
                 f"roi_samples({op.ratio}, down)",
@@ -357,30 +363,41 @@ class MaxRoiPoolKernel(SamplingKernel):
         of, to = logical_strides(input_view(step, 0)), logical_strides(step.output)
         rows, columns = op.size
 
-        def edge(place: str, side: str, first: str, length: int, rounded: str) -> str:
-            at = f"std::{rounded}(static_cast<float>({place}) * {side})"
-            return f"roi_edge({at}, {first}, {length})"
+        count = node.inputs[1].shape[0]
+
+        def edges(cells: int, place: str, side: str, first: str, length: int) -> tuple[str, str]:
+            """Where a cell starts and ends along an axis."""
+            start, end = "0.0F", f"std::ceil({side})"
+            if cells > 1:
+                start = f"std::floor(static_cast<float>({place}) * {side})"
+                end = f"std::ceil(static_cast<float>({place} + 1) * {side})"
+            return f"roi_edge({start}, {first}, {length})", f"roi_edge({end}, {first}, {length})"
+
+        def extent(first: int, last: int, cells: int) -> str:
+            corner = ("left", "top")[first]
+            whole = f"static_cast<float>(std::max({corners[last]} - {corner} + 1, 1))"
+            return whole + (f" / {cells}.0F" if cells > 1 else "")
 
         scale = f"static_cast<float>({op.scale!r})"
         corners = [f"roi_corner(static_cast<float>(region[{i}]), {scale})" for i in range(1, 5)]
         text = f"""\
-const int row = i0 % {rows * columns} / {columns}, column = i0 % {columns};
-const {kind(node.inputs[1])}* region = regions + i0 / {rows * columns} * 5;
+{_named((count, rows, columns), ("number", "row", "column"))}\
+const {kind(node.inputs[1])}* region = {offset("regions", (count, "number", 5))};
 const int image = std::min(std::max(roi_corner(static_cast<float>(region[0]), 1.0F), 0),
                            {x.shape[0] - 1});
 const int left = {corners[0]}, top = {corners[1]};
-const float across = static_cast<float>(std::max({corners[2]} - left + 1, 1)) / {columns}.0F;
-const float down = static_cast<float>(std::max({corners[3]} - top + 1, 1)) / {rows}.0F;
+const float across = {extent(0, 2, columns)};
+const float down = {extent(1, 3, rows)};
 """
         call = Call(
             _LARGEST_KERNEL,
             (
-                f"x + image * {of[0]}",
-                f"y + i0 / {rows * columns} * {to[0]} + row * {to[2]} + column * {to[3]}",
-                edge("row", "down", "top", x.shape[2], "floor"),
-                edge("row + 1", "down", "top", x.shape[2], "ceil"),
-                edge("column", "across", "left", x.shape[3], "floor"),
-                edge("column + 1", "across", "left", x.shape[3], "ceil"),
+                Pointer("x").plus("image", of[0]),
+                offset(
+                    "y", (count, "number", to[0]), (rows, "row", to[2]), (columns, "column", to[3])
+                ),
+                *edges(rows, "row", "down", "top", x.shape[2]),
+                *edges(columns, "column", "across", "left", x.shape[3]),
             ),
             (kind(node), of[2], of[3], x.shape[1], of[1], to[1]),
         )
@@ -414,21 +431,16 @@ class DeformPatchesKernel(SamplingKernel):
                 fixed=-window.pads[axis],
             )
             place.append(f"{dtype}({fixed}) + moved[{position(*rows, fixed=axis * size)}]")
-        plane, *indices = unravelled("i0", (planes, *kernel))
         # Channels of a group are moved alike.
         groups = x.shape[0] * op.groups
         group, tap = unravelled("i0", (groups, planes // groups * taps))[0], f"i0 % {taps}"
         moves = groups * taps
-        text = "".join(
-            f"const int {name} = {index};\n"
-            for length, name, index in zip(kernel, names, indices, strict=True)
-            if length > 1
-        )
+        text = _named((planes, *kernel), ("plane", *names))
         if moves > 1:
             tap = position((groups, f"std::ptrdiff_t{{{group}}}", taps), (taps, tap, 1))
             text += f"const std::ptrdiff_t move = {tap};\n"
         text += f"""\
-const {dtype}* from = {offset("x", (planes, f"std::ptrdiff_t{{{plane}}}", math.prod(x.shape[2:])))};
+const {dtype}* from = {offset("x", (planes, "std::ptrdiff_t{plane}", math.prod(x.shape[2:])))};
 const {dtype}* moved = {offset("offset", (moves, "move", 2 * size))};
 const {dtype}* factor = {offset("mask", (moves, "move", size))};
 {dtype}* to = {offset("y", (planes * taps, "std::ptrdiff_t{i0}", size))};

@@ -91,6 +91,8 @@ class MaxRoiPool(Op):
         return (
             Sample(cls((2, 3)), (x, regions), label="whole"),
             Sample(cls((3, 2), 0.6), (x, regions), label="scaled"),
+            Sample(cls((1, 1)), (x[:1], regions[:1]), label="cell"),
+            Sample(cls((2, 1)), (x, regions[1:]), label="column"),
         )
 
 

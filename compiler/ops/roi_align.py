@@ -130,6 +130,8 @@ class RoiAlign(Op):
             Sample(cls((2, 3), 0, 0.7), given, label="adaptive"),
             Sample(cls((3, 3), 2, 0.5, half_pixel=False), given, label="whole"),
             Sample(cls((2, 2), 3, largest=True), given, label="max"),
+            Sample(cls((1, 1), 2), (x[:1], regions[:1], batch[:1]), label="cell"),
+            Sample(cls((1, 2), 0), given, label="row"),
         )
 
 
