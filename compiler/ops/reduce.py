@@ -78,7 +78,7 @@ class Reduce(Op):
             given = () if n.attr("noop_with_empty_axes", 0) else range(rank)
         axes = tuple(sorted({normalize_axis(int(a), rank) for a in given}))
         keepdims = bool(n.attr("keepdims", 1))
-        if x.type.dtype is DType.BOOL:
+        if x.type.dtype is DType.BOOL and x.type.size:  # of no elements, it is a constant
             whole = cls._made(n, kind, n.make(Cast(DType.I32), x), axes, keepdims)
             return n.make(Cast(DType.BOOL), whole)
         if kind.startswith("log") and not x.type.dtype.is_float:
