@@ -21,7 +21,7 @@ from mdlc.codegen.tiles.depthwise import DepthwiseTile
 
 FMA = re.compile(r"^\t?(?:fmla|vfn?madd\d+ps)\b", re.M)
 # How microkernels spell it, in C++ and in assembly.
-WRITTEN = re.compile(r"\bvfmaq_\w+\(|\b_mm\d*_fmadd_ps\(|\bfmla ")
+WRITTEN = re.compile(r"\bvfmaq_\w+\(|\bfma_lane_f16<|\b_mm\d*_fmadd_ps\(|\bfmla ")
 
 
 @dataclass(frozen=True)

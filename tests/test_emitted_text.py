@@ -68,7 +68,7 @@ def test_format_is_stable(target: str, tmp_path: Path) -> None:
         text = path.read_text()
         assert format_cpp(text) == text
         assert max(map(len, text.splitlines())) <= 100
-        assert re.search(r"\n\};?(  // namespace \w+)?\n\Z", text)
+        assert re.search(r"\n(\};?(  // namespace \w+)?|#endif)\n\Z", text)
 
 
 def test_header_has_no_intrinsics_nor_macros(tmp_path: Path) -> None:
