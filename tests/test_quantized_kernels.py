@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mdlc.codegen.cpp import emit as emit_cpp
+from mdlc.codegen.cpp import variant
 from mdlc.codegen.isa.registry import find_isa
 from mdlc.codegen.kernel import candidates
 from mdlc.codegen.plan.lowering import lower
@@ -216,7 +217,7 @@ def test_sums_with_parts_of_wider_tensors(target: str) -> None:
 @pytest.mark.parametrize("target", TARGETS)
 def test_results_do_not_depend_on_threads(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
     require(target)
-    monkeypatch.setattr(emit_cpp, "_WORTH_SHARING", -1)
+    monkeypatch.setattr(variant, "_WORTH_SHARING", -1)
     for cls in (QuantizedConv2D, QuantizedDense, QuantizedSoftmax):
         graph, values = network_of(cls)
         expected = run(graph, values)

@@ -11,6 +11,7 @@ import pytest
 
 from mdlc.codegen.code import Call, Function, Microkernel, Pointer, Statement, body
 from mdlc.codegen.cpp import emit as emit_cpp
+from mdlc.codegen.cpp import variant
 from mdlc.codegen.cpp.functions import Functions
 from mdlc.codegen.gemm.product_loops import parallel_level
 from mdlc.codegen.gemm.shape import Product, Steps, regions
@@ -31,7 +32,7 @@ from tests.test_kernels import network_of
 @pytest.fixture
 def share_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small layers, too."""
-    monkeypatch.setattr(emit_cpp, "_WORTH_SHARING", -1)
+    monkeypatch.setattr(variant, "_WORTH_SHARING", -1)
 
 
 @pytest.mark.usefixtures("share_everything")

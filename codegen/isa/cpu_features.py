@@ -80,6 +80,7 @@ FEATURES = {
         _arm("i8mm", 1, 13, "I8MM", 66, "__ARM_FEATURE_MATMUL_INT8"),
         _arm("bf16", 1, 14, "BF16", 68, "__ARM_FEATURE_BF16_VECTOR_ARITHMETIC"),
         _x86("fma", 1, "ecx", 12, _YMM),
+        _x86("f16c", 1, "ecx", 29, _YMM),
         _x86("avx2", 7, "ebx", 5, _YMM),
         _x86("avx512f", 7, "ebx", 16, _ZMM),
         _x86("avx512dq", 7, "ebx", 17, _ZMM),
