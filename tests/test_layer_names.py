@@ -42,7 +42,7 @@ def _conv(origin: str, weights: str = "", *, depthwise: bool = False) -> Node:
         ("245", "base_net.0.0.weight", "base_net_0_0"),
         ("263", "941", "conv263"),
         ("conv_3", "w_1", "conv3"),
-        ("0/stft", "", "conv_0_stft"),
+        ("0/spectra", "", "conv_0_spectra"),
         ("model/conv2d/Relu;model/conv2d/BiasAdd;model/conv2d_2/Conv2D;model/conv2d/Conv2D1", "",
          "model_conv2d"),
         ("日本", "", "conv"),

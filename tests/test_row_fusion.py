@@ -176,7 +176,7 @@ def test_a_chain_shrinks_the_arena() -> None:
         plan, whole = lower(net, isa, "Bands"), lower(net, isa, "Whole", row_groups=())
         assert [(group.first, group.last) for group in plan.row_groups] == [(0, 2)], target
         assert plan.arena_bytes < whole.arena_bytes / 3
-        assert whole.groups == ()
+        assert whole.row_groups == ()
 
 
 def test_a_tensor_that_is_read_twice_stays_whole() -> None:

@@ -25,7 +25,7 @@ class Min(Elementwise):
 
     def expr(self, *x: Expr) -> Expr:
         # The primitive keeps a NaN of its first operand.
-        return select(call("eq", x[1], x[1]), minimum(x[0], x[1]), x[1])
+        return select(call("not", call("is_nan", x[1])), minimum(x[0], x[1]), x[1])
 
     def reference(self, *inputs: Array) -> Array:
         return np.minimum(inputs[0], inputs[1])
