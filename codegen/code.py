@@ -153,6 +153,18 @@ def advanced(base: str, *terms: int | tuple[int, str]) -> str:
     return " + ".join([base, *(move for move in moves if move != "0")])
 
 
+# Octal escapes of three digits never run on into what follows.
+_SPELLED = [
+    chr(byte) if 32 <= byte < 127 and chr(byte) not in '"\\?' else f"\\{byte:03o}"
+    for byte in range(256)
+]
+
+
+def string_literal(data: bytes) -> str:
+    """Bytes as a C++ string literal; text is given in UTF-8."""
+    return f'"{"".join(map(_SPELLED.__getitem__, data))}"'
+
+
 def times(count: int, step: str) -> str:
     """count * step, for a C++ name."""
     return f"{count} * {step}" if count > 1 else step if count else "0"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mdlc.codegen.answer.answer import KINDS, Answer, parse_answer
+from mdlc.codegen.answer.checks import read_lines
 from mdlc.codegen.answer.presets import DECODERS
 from mdlc.compiler.errors import MdlcError, choose
 
@@ -30,7 +31,7 @@ def as_answer(given: Answer | Mapping[str, Any] | str) -> Answer:
     path = table.pop("labels", None)
     if path is not None and not isinstance(path, str | Path):
         raise MdlcError(f"{path!r} is not a path", node="[answer] labels", hint="name a file")
-    return parse_answer(table, () if path is None else read_labels(Path(path), "[answer] labels"))
+    return parse_answer(table, () if path is None else read_lines(Path(path), "[answer] labels"))
 
 
 def _table(text: str) -> dict[str, Any]:
@@ -84,19 +85,3 @@ def _spelled(value: Any) -> str:
         each = (f'"{item}"' if isinstance(item, str) else str(item) for item in value)
         return f"[{', '.join(each)}]"
     return str(value)
-
-
-def read_labels(path: Path, where: str) -> tuple[str, ...]:
-    """Names of classes, one a line.
-
-    Raises:
-        MdlcError: the file cannot be read.
-    """
-    try:
-        return tuple(path.read_text(encoding="utf-8").splitlines())
-    except FileNotFoundError:
-        raise MdlcError(f"there is no file {path}", node=where, hint="check the path") from None
-    except (OSError, UnicodeDecodeError):
-        raise MdlcError(
-            f"{path} is not a readable text file", node=where, hint="check the path"
-        ) from None

@@ -2,7 +2,7 @@
 
 All published decoders are one program: find the candidates whose score passes a threshold, make a
 box of each from its numbers and its prior (a cell of a grid or an anchor), and drop those that
-overlap a better one. What differs is in the fields of `Boxes`; `presets.py` has the values of
+overlap a better one. What differs is in `BoxFields`; `presets.py` has the values of
 known detectors.
 """
 
@@ -16,28 +16,13 @@ from pathlib import Path
 import numpy as np
 
 from mdlc.codegen.answer.anchors import blazeface, read_anchors
-from mdlc.codegen.answer.checks import between, one_of
-from mdlc.codegen.answer.code import AnswerCode, Network, number, text
+from mdlc.codegen.answer.box_fields import CENTRES, SIZES, BoxFields
+from mdlc.codegen.answer.code import AnswerCode, Network, text
 from mdlc.codegen.answer.columns import Columns, parse_columns
+from mdlc.codegen.tiles.formula import literal
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.types import Array
 
-FORMS = ("ltrb", "cxcywh", "distance", "offset")
-UNITS = ("pixel", "picture", "stride", "prior")
-ACTIVATIONS = ("none", "sigmoid", "softmax")
-CENTRES = {
-    "none": "{}",
-    "tanh": "std::tanh({})",
-    "sigmoid": "Sigmoid({})",
-    "yolov5": "(2.0F * Sigmoid({}) - 0.5F)",
-}
-SIZES = {
-    "none": "{}",
-    "exp": "std::exp({})",
-    "sigmoid": "Sigmoid({})",
-    "yolov5": "(4.0F * Sigmoid({0}) * Sigmoid({0}))",
-}
-SUPPRESSIONS = ("hard", "soft", "weighted", "none")
 # Scores of a class that lie side by side are compared this many at once.
 _BLOCK = 128
 _TOGETHER = 8
@@ -45,92 +30,8 @@ _LANES = 8
 
 
 @dataclass(frozen=True)
-class Boxes:
-    """How boxes are decoded.
-
-    Tensors are named as in `columns.parse_columns`; a list has an entry for each grid.
-
-    Attributes:
-        scores: a candidate's score for each class; boxes: its four numbers.
-        objectness: its score of being any object; label: its class, where the network chose it.
-        keypoints: its points; keypoint_values: numbers a point, 3 with a score.
-        angle: radians that its box is turned by.
-        form: what the four numbers are: corners (ltrb), centre and size (cxcywh), distances from
-            the prior's centre to the sides, or offsets to the prior.
-        unit: of ltrb, cxcywh and distances; of offsets it is `prior` if nothing is said.
-        centre_activation, size_activation: of offsets.
-        variance: factors of the centre's and the size's numbers (SSD has 0.1 and 0.2).
-        bins: numbers of the distribution that a distance is the mean of; 1 where it is one number.
-        strides: of the grids, in pixels; cell: where in a cell its point lies, 0 or 0.5; shift:
-            pixels that are added to that (NanoDet's points lie at 0.5 * (stride - 1)).
-        anchors: a file (`read_anchors`) or the strides of MediaPipe's face detectors.
-        score_activation, objectness_activation: applied to the network's numbers.
-        score_power, objectness_power: the score is the product of both with these exponents.
-        background: class that is no object, of a softmax over all.
-        threshold: smallest score; overlap: largest intersection over union of two boxes.
-        suppression: hard; soft (scores fall by a Gaussian of the overlap, `sigma`); weighted
-            (boxes that overlap become their mean, weighted by score); none.
-        class_wise: boxes of other classes suppress nothing.
-        multi_label: a candidate may give a box for each class, not only for its best.
-        max: most boxes; candidates: most that are decoded.
-    """
-
-    scores: str | Sequence[str]
-    boxes: str | Sequence[str]
-    objectness: str | Sequence[str] | None = None
-    label: str | Sequence[str] | None = None
-    keypoints: str | Sequence[str] | None = None
-    keypoint_values: int = 2
-    keypoint_form: str = "offset"
-    keypoint_activation: str = "none"
-    form: str = "cxcywh"
-    unit: str = "pixel"
-    centre_activation: str = "none"
-    size_activation: str = "exp"
-    size_unit: str | None = None
-    variance: Sequence[float] = (1.0, 1.0)
-    bins: int = 1
-    strides: Sequence[int] = ()
-    cell: float = 0.0
-    shift: float = 0.0
-    anchors: str | Sequence[int] | None = None
-    score_activation: str = "none"
-    objectness_activation: str = "none"
-    score_power: float = 1.0
-    objectness_power: float = 1.0
-    background: int | None = None
-    threshold: float = 0.25
-    overlap: float = 0.45
-    suppression: str = "hard"
-    sigma: float = 0.5
-    class_wise: bool = True
-    multi_label: bool = False
-    max: int = 100
-    candidates: int = 1024
-
-    def __post_init__(self) -> None:
-        one_of(self, "form", FORMS)
-        one_of(self, "unit", UNITS)
-        one_of(self, "score-activation", ACTIVATIONS)
-        one_of(self, "objectness-activation", ACTIVATIONS[:2])
-        one_of(self, "keypoint-activation", ACTIVATIONS[:2])
-        one_of(self, "keypoint-form", ("offset", "absolute"))
-        one_of(self, "centre-activation", tuple(CENTRES))
-        one_of(self, "size-activation", tuple(SIZES))
-        one_of(self, "suppression", SUPPRESSIONS)
-        between(self, "threshold", 0.0, 1.0)
-        between(self, "overlap", 0.0, 1.0)
-        between(self, "max", 1, 10_000)
-        between(self, "candidates", self.max, 100_000)
-        between(self, "bins", 1, 256)
-        between(self, "keypoint-values", 2, 3)
-        between(self, "sigma", 1e-3, 100.0)
-        between(self, "score-power", 1e-2, 100.0)
-        between(self, "objectness-power", 1e-2, 100.0)
-        if len(self.variance) != 2:
-            raise MdlcError(
-                f"variance has {len(self.variance)} numbers", node="[answer]", hint="write two"
-            )
+class Boxes(BoxFields):
+    """How boxes are decoded; see BoxFields."""
 
     def code(self, network: Network) -> AnswerCode:
         """The answer's part of the class.
@@ -155,7 +56,7 @@ class _Head:
 class _Decoder:
     """A description, resolved against a network."""
 
-    def __init__(self, spec: Boxes, network: Network) -> None:
+    def __init__(self, spec: BoxFields, network: Network) -> None:
         self.spec = spec
         self.network = network
         needs_prior = spec.form in ("distance", "offset") or (
@@ -309,7 +210,6 @@ class _Decoder:
             label=spec.label is not None,
             points=self.points,
             point_values=spec.keypoint_values,
-            angle=False,
             anchors=self._anchor_tables(),
             functions=self._functions(),
             score=self._activated("raw", spec.score_activation),
@@ -326,8 +226,8 @@ class _Decoder:
             integers=_inverse(floor, spec.score_activation) > 0,
             lanes=_LANES,
             prior=self.prior,
-            cell=f" + {number(spec.cell)}" if spec.cell else "",
-            shift=f" + {number(spec.shift)}".replace("+ -", "- ") if spec.shift else "",
+            cell=f" + {literal(spec.cell)}" if spec.cell else "",
+            shift=f" + {literal(spec.shift)}".replace("+ -", "- ") if spec.shift else "",
             form=spec.form,
             bins=spec.bins,
             unit_x=self._unit(spec.unit, 0),
@@ -337,7 +237,7 @@ class _Decoder:
             centre_unit=self._scaled(
                 self._unit(self._offset_unit, 0),
                 self._unit(self._offset_unit, 1),
-                self._centre_factor,
+                float(self.spec.variance[0]),
             ),
             size_unit=self._scaled(
                 self._unit(spec.size_unit or self._offset_unit, 0),
@@ -349,19 +249,19 @@ class _Decoder:
             point_score=self._activated("p[2 * head.coordinate_step]", spec.keypoint_activation),
             nms=spec.suppression,
             class_wise=spec.class_wise,
-            sigma=number(spec.sigma),
+            sigma=literal(spec.sigma),
             arguments=list(outputs),
             heads=[self._head_row(n, head) for n, head in enumerate(self.heads)],
-            min_score=number(spec.threshold),
-            min_raw=number(_below(_inverse(floor, spec.score_activation))),
-            min_objectness=number(
+            min_score=literal(spec.threshold),
+            min_raw=literal(_below(_inverse(floor, spec.score_activation))),
+            min_objectness=literal(
                 _below(
                     _inverse(
                         spec.threshold ** (1 / spec.objectness_power), spec.objectness_activation
                     )
                 )
             ),
-            max_overlap=number(spec.overlap),
+            max_overlap=literal(spec.overlap),
         )
         return AnswerCode(
             "Boxes",
@@ -390,7 +290,7 @@ class _Decoder:
         tables, first = [], 0
         for head in self.heads:
             rows = self.anchors[first : first + head.count]
-            tables.append([[number(value) for value in row] for row in rows])
+            tables.append([[literal(value) for value in row] for row in rows])
             first += head.count
         return tables
 
@@ -421,32 +321,28 @@ class _Decoder:
     def _offset_unit(self) -> str:
         return self.spec.unit if self.spec.unit != "pixel" or self.prior != "grid" else "stride"
 
-    @property
-    def _centre_factor(self) -> float:
-        return float(self.spec.variance[0])
-
     def _size(self) -> str:
         spec = self.spec
         factor = float(spec.variance[1])
-        inner = "{}" if factor == 1.0 else "{} * " + number(factor)
+        inner = "{}" if factor == 1.0 else "{} * " + literal(factor)
         return SIZES[spec.size_activation].format(inner)
 
     def _unit(self, unit: str, axis: int) -> str:
         """Pixels of a number, along x (0) or y (1)."""
         network = self.network
         if unit == "picture":
-            return number((network.width, network.height)[axis])
+            return literal((network.width, network.height)[axis])
         if unit == "stride":
             return "head.stride"
         if unit == "prior":
             return f"head.anchors[index][{2 + axis}]" if self.prior == "anchors" else "head.stride"
-        return number(1.0)
+        return literal(1.0)
 
     @staticmethod
     def _scaled(x: str, y: str, factor: float) -> tuple[str, str]:
         if factor == 1.0:
             return x, y
-        return f"{number(factor)} * {x}", f"{number(factor)} * {y}"
+        return f"{literal(factor)} * {x}", f"{literal(factor)} * {y}"
 
     def _point(self, axis: str, value: str) -> str:
         spec = self.spec
@@ -462,7 +358,7 @@ class _Decoder:
             return f"{name} + {start}" if start else name
 
         scores, boxes = head.parts["scores"], head.parts["boxes"]
-        row = [str(head.count), str(head.columns), number(head.stride)]
+        row = [str(head.count), str(head.columns), literal(head.stride)]
         row += [pointer(scores), str(scores.candidate_step), str(scores.attribute_step)]
         row += [pointer(boxes), str(boxes.candidate_step), str(boxes.attribute_step)]
         for key in ("objectness", "label"):
@@ -509,13 +405,13 @@ def _largest(values: list[str]) -> str:
 
 
 def _times(value: str, unit: str) -> str:
-    return value if unit == number(1.0) else f"{value} * {unit}"
+    return value if unit == literal(1.0) else f"{value} * {unit}"
 
 
 def _power(value: str, power: float) -> str:
     if power == 1.0:
         return value
-    return f"std::sqrt({value})" if power == 0.5 else f"std::pow({value}, {number(power)})"
+    return f"std::sqrt({value})" if power == 0.5 else f"std::pow({value}, {literal(power)})"
 
 
 def _label(background: int | None) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mdlc.codegen.answer.checks import between, one_of
-from mdlc.codegen.answer.code import AnswerCode, Network, only, text, times
+from mdlc.codegen.answer.code import AnswerCode, Network, factor, only, text
 
 ACTIVATIONS = ("none", "softmax", "sigmoid")
 
@@ -51,7 +51,7 @@ class Classes:
                 argument=argument,
                 classes=found.count,
                 start=f" + {start}" if start else "",
-                step=times(step),
+                step=factor(step),
                 activation=self.activation,
                 threshold=self.threshold,
             ),

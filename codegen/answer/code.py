@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from mdlc.codegen.answer.columns import Columns, Output, parse_columns
+from mdlc.codegen.answer.columns import Columns, Output, find_port, parse_columns
 from mdlc.codegen.templates import render
+from mdlc.codegen.tiles.formula import literal
 from mdlc.compiler.errors import MdlcError
 
 # What a class that answers declares; a layer of that name would hide it.
@@ -76,14 +77,7 @@ def only(name: str | None, key: str, network: Network) -> Columns:
         MdlcError: there is not one output, or it has several places.
     """
     where = f"[answer] {key}"
-    if name is None:
-        if len(network.outputs) != 1:
-            raise MdlcError(
-                f"the network has {len(network.outputs)} outputs",
-                node=where,
-                hint=f"name one of {', '.join(network.outputs)}",
-            )
-        (name,) = network.outputs
+    name = only_output(None, key, network).name if name is None else name
     found = parse_columns(name, network.outputs, where)
     if found.candidates != 1:
         raise MdlcError(
@@ -94,19 +88,29 @@ def only(name: str | None, key: str, network: Network) -> Columns:
     return found
 
 
-def number(value: float) -> str:
-    """A C++ literal of type float."""
-    text = repr(float(np.float32(value)))
-    short = f"{np.float32(value)}"
-    text = short if float(np.float32(float(short))) == float(np.float32(value)) else text
-    return f"{text if any(c in text for c in '.en') else text + '.0'}F"
-
-
-def times(step: int) -> str:
+def factor(step: int) -> str:
     """` * step` behind an index, or nothing."""
     return "" if step == 1 else f" * {step}"
 
 
+def only_output(name: str | None, key: str, network: Network) -> Output:
+    """An output by name; None: the network's only one.
+
+    Raises:
+        MdlcError: there is no such output, or several.
+    """
+    where = f"[answer] {key}"
+    if name is None:
+        if len(network.outputs) != 1:
+            raise MdlcError(
+                f"the network has {len(network.outputs)} outputs",
+                node=where,
+                hint=f"name one of {', '.join(network.outputs)}",
+            )
+        (name,) = network.outputs
+    return find_port(name, network.outputs, where)
+
+
 def text(template: str, /, **context: object) -> str:
     """A template of runtime_templates/cpp/answer."""
-    return render(f"cpp/answer/{template}", number=number, **context)
+    return render(f"cpp/answer/{template}", literal=literal, **context)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mdlc.codegen.answer.code import AnswerCode, Network, only, text, times
+from mdlc.codegen.answer.code import AnswerCode, Network, factor, only, text
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Embedding:
                 argument=found.port.identifier,
                 size=found.count,
                 start=f" + {start}" if start else "",
-                step=times(step),
+                step=factor(step),
             ),
             (found.port,),
             frozenset({"cmath"}),

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from mdlc.codegen.answer.checks import between, one_of
-from mdlc.codegen.answer.code import AnswerCode, Network, number, text, times
+from mdlc.codegen.answer.code import AnswerCode, Network, factor, text
 from mdlc.codegen.answer.columns import Output, find_port, strides
+from mdlc.codegen.tiles.formula import literal
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.types import DType, Layout
 
@@ -115,11 +116,11 @@ class Keypoints:
             )
         width, height = (network.width, network.height) if self.unit == "picture" else (1, 1)
         return size // self.values, {
-            "point_times": times(self.values),
+            "point_times": factor(self.values),
             "x_at": self.order.index("x"),
             "y_at": self.order.index("y"),
-            "unit_x": "" if width == 1 else f" * {number(width)}",
-            "unit_y": "" if height == 1 else f" * {number(height)}",
+            "unit_x": "" if width == 1 else f" * {literal(width)}",
+            "unit_y": "" if height == 1 else f" * {literal(height)}",
         }
 
     def _maps(self, port: Output, network: Network) -> tuple[int, dict[str, object]]:
@@ -135,9 +136,9 @@ class Keypoints:
             "rows": rows,
             "columns": columns,
             "row_step": row_step,
-            "column_times": times(column_step),
-            "map_times": times(map_step),
-            "cell": f" + {number(self.cell)}" if self.cell else "",
-            "unit_x": number(network.width / columns),
-            "unit_y": number(network.height / rows),
+            "column_times": factor(column_step),
+            "map_times": factor(map_step),
+            "cell": f" + {literal(self.cell)}" if self.cell else "",
+            "unit_x": literal(network.width / columns),
+            "unit_y": literal(network.height / rows),
         }

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from mdlc.codegen.answer.checks import between, one_of
-from mdlc.codegen.answer.code import AnswerCode, Network, text, times
-from mdlc.codegen.answer.columns import find_port, strides
+from mdlc.codegen.answer.code import AnswerCode, Network, factor, only_output, text
+from mdlc.codegen.answer.columns import strides
 from mdlc.codegen.code import C_TYPES
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.types import DType
@@ -41,16 +41,7 @@ class Mask:
         Raises:
             MdlcError: the description does not fit the network's outputs.
         """
-        name = self.map
-        if name is None:
-            if len(network.outputs) != 1:
-                raise MdlcError(
-                    f"the network has {len(network.outputs)} outputs",
-                    node="[answer] map",
-                    hint=f"name one of {', '.join(network.outputs)}",
-                )
-            (name,) = network.outputs
-        port = find_port(name, network.outputs, "[answer] map")
+        port = only_output(self.map, "map", network)
         shape, every = port.type.shape, strides(port)
         labels = port.type.dtype in (DType.I32, DType.I64, DType.U8, DType.I8)
         if len(shape) not in (3, 4) or shape[0] != 1 or (port.type.dtype is not DType.F32) > labels:
@@ -92,8 +83,8 @@ class Mask:
                 width=network.width,
                 height=network.height,
                 row_step=every[row],
-                column_times=times(every[column]),
-                class_times="" if channel is None else times(every[channel]),
+                column_times=factor(every[column]),
+                class_times="" if channel is None else factor(every[channel]),
                 classes=classes,
                 activation=self.activation,
                 threshold=self.threshold,

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mdlc.codegen.answer.checks import between, one_of
-from mdlc.codegen.answer.code import AnswerCode, Network, text, times
+from mdlc.codegen.answer.checks import between, one_of, read_lines
+from mdlc.codegen.answer.code import AnswerCode, Network, factor, text
 from mdlc.codegen.answer.columns import parse_columns
+from mdlc.codegen.code import string_literal
 from mdlc.compiler.errors import MdlcError
 
 
@@ -35,20 +36,8 @@ class Text:
         between(self, "blank", 0, 1_000_000)
 
     def _symbols(self) -> list[str]:
-        path = Path(self.dictionary)
-        try:
-            lines = path.read_text(encoding="utf-8").split("\n")
-        except FileNotFoundError:
-            raise MdlcError(
-                f"there is no file {path}", node="[answer] dictionary", hint="check the path"
-            ) from None
-        except (OSError, UnicodeDecodeError):
-            raise MdlcError(
-                f"{path} is not a readable text file in UTF-8", node="[answer] dictionary"
-            ) from None
-        if lines[-1] == "":
-            lines.pop()
-        return [line.rstrip("\r") for line in lines] + ([" "] if self.space else [])
+        lines = read_lines(Path(self.dictionary), "[answer] dictionary")
+        return [*lines, " "] if self.space else list(lines)
 
     def code(self, network: Network) -> AnswerCode:
         """The answer's part of the class.
@@ -76,12 +65,12 @@ class Text:
                 "text.j2",
                 name=network.name,
                 argument=found.port.identifier,
-                symbols=[_literal(symbol) for symbol in symbols],
+                symbols=[string_literal(symbol.encode()) for symbol in symbols],
                 steps=found.candidates,
                 step=found.candidate_step,
                 start=f" + {start}" if start else "",
                 classes=found.count,
-                class_times=times(found.attribute_step),
+                class_times=factor(found.attribute_step),
                 blank=self.blank,
                 symbol="best" if self.blank else "best - 1",
                 softmax=self.activation == "softmax",
@@ -92,12 +81,3 @@ class Text:
             f"a line of up to {found.candidates} of {len(symbols)} symbols, in UTF-8",
             shown=("std::puts(answer.utf8);",),
         )
-
-
-def _literal(symbol: str) -> str:
-    """A C++ string literal; bytes beyond ASCII in octal, which never runs on into a digit."""
-    plain = "".join(
-        chr(byte) if 32 <= byte < 127 and chr(byte) not in '"\\?' else f"\\{byte:03o}"
-        for byte in symbol.encode()
-    )
-    return f'"{plain}"'

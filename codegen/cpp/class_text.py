@@ -248,12 +248,3 @@ def stacked(port: Port) -> tuple[int, int]:
 def bytes_literal(data: bytes) -> str:
     """Bytes as the elements of a C++ array."""
     return ", ".join(str(byte) for byte in data)
-
-
-def string_literal(text: str) -> str:
-    """A C++ string literal in UTF-8; what is not plain ASCII in octal, which never runs on."""
-    plain = "".join(
-        chr(byte) if 32 <= byte < 127 and chr(byte) not in '"\\?' else f"\\{byte:03o}"
-        for byte in text.encode()
-    )
-    return f'"{plain}"'

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mdlc.codegen.answer.code import AnswerCode, Network
-from mdlc.codegen.code import C_TYPES
+from mdlc.codegen.code import C_TYPES, string_literal
 from mdlc.codegen.cpp.arena_text import Arena
 from mdlc.codegen.cpp.class_text import (
     MAT_TYPES,
@@ -21,7 +21,6 @@ from mdlc.codegen.cpp.class_text import (
     port_entry,
     stacked,
     state_entry,
-    string_literal,
 )
 from mdlc.codegen.cpp.embedded_weights import embedded_weights
 from mdlc.codegen.cpp.format import format_cpp
@@ -129,7 +128,9 @@ def emit(
         "arena_bytes": max(each.working_bytes for each in plans),
         "weight_bytes": placed.nbytes,
         "answer": answer,
-        "labels": [string_literal(label) for label in plan.answer.labels] if plan.answer else [],
+        "labels": [string_literal(label.encode()) for label in plan.answer.labels]
+        if plan.answer
+        else [],
         "frame": _frame_text(plan, variants[0].sizes[0].arena),
         "longest_side": LONGEST_SIDE,
     }

@@ -11,9 +11,9 @@ import click
 import numpy as np
 from PIL import Image
 
-from mdlc.answers import read_labels
 from mdlc.api import CompiledModel
 from mdlc.checks.verification import top_classes
+from mdlc.codegen.answer.checks import read_lines
 from mdlc.codegen.cpp.emit import picture_size
 from mdlc.codegen.plan.variants import size_text
 from mdlc.codegen.run.executable import Executable
@@ -75,7 +75,7 @@ def command(
 
     ARM code runs in qemu-aarch64 where this machine is no ARM.
     """
-    names = read_labels(labels, "--labels") if labels else None
+    names = read_lines(labels, "--labels") if labels else None
     picture = _picture(source, draw) if draw is not None else None
     compiled = job.compile().here()
     if draw is not None and compiled.plan.answer is None:
