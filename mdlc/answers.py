@@ -13,6 +13,7 @@ from mdlc.codegen.answer.presets import DECODERS
 from mdlc.compiler.errors import MdlcError, choose
 
 FLAG = "--answer"
+FILES = ("labels", "dictionary", "anchors")  # keys that may name a file
 
 
 def as_answer(given: Answer | Mapping[str, Any] | str) -> Answer:
@@ -31,7 +32,10 @@ def as_answer(given: Answer | Mapping[str, Any] | str) -> Answer:
     path = table.pop("labels", None)
     if path is not None and not isinstance(path, str | Path):
         raise MdlcError(f"{path!r} is not a path", node="[answer] labels", hint="name a file")
-    return parse_answer(table, () if path is None else read_lines(Path(path), "[answer] labels"))
+    if path is None:
+        return parse_answer(table)
+    labels = Path(path)
+    return parse_answer(table, read_lines(labels, "[answer] labels"), labels.name)
 
 
 def _table(text: str) -> dict[str, Any]:
@@ -73,7 +77,10 @@ def answer_words(answer: Answer) -> list[str]:
     """The words of the command line that describe an answer again."""
     values = {name.replace("_", "-"): value for name, value in answer.values.items()}
     if answer.labels:
-        values["labels"] = "FILE"
+        values["labels"] = answer.labels_from
+    for key in FILES:  # folders are of one machine alone
+        if isinstance(values.get(key), str):
+            values[key] = Path(values[key]).name
     spelled = [f"{key}={_spelled(value)}" for key, value in values.items()]
     return [FLAG, ",".join([answer.decoder or answer.kind, *spelled])]
 

@@ -23,7 +23,7 @@ from typing import Any
 
 import onnx
 
-from mdlc.answers import as_answer
+from mdlc.answers import FILES, as_answer
 from mdlc.codegen.answer.answer import Answer
 from mdlc.compiler.errors import MdlcError, choose
 from mdlc.option import Group, Option, options_of
@@ -33,7 +33,6 @@ from mdlc.options import CompileOptions
 ANSWER = "answer"
 SECTIONS: Mapping[str, Group] = {"input": Group.INPUT, ANSWER: Group.ANSWER}
 METADATA_KEY = "mdlc.recipe"
-_FILES = ("labels", "dictionary", "anchors")  # keys of [answer]
 _THE_FILE = "recipe"  # the option that names the file cannot stand in it
 
 
@@ -150,7 +149,7 @@ def _answer(table: Any, source: str) -> Answer:
     beside = {
         key: str(Path(source).parent / value)
         for key, value in table.items()
-        if key in _FILES and isinstance(value, str)
+        if key in FILES and isinstance(value, str)
     }
     try:
         return as_answer({**table, **beside})

@@ -35,13 +35,14 @@ class Answer:
     Attributes:
         kind: one of KINDS; decoder: one of DECODERS, which gives what `values` does not.
         values: fields of the kind.
-        labels: names of classes, by number.
+        labels: names of classes, by number; labels_from: the name of the file that has them.
     """
 
     kind: str
     decoder: str | None
     values: Mapping[str, Any]
     labels: tuple[str, ...] = ()
+    labels_from: str = ""
 
     def code(self, network: Network) -> AnswerCode:
         """The answer's part of a class.
@@ -65,12 +66,15 @@ class Answer:
         return code
 
 
-def parse_answer(table: Mapping[str, Any], labels: Sequence[str] = ()) -> Answer:
+def parse_answer(
+    table: Mapping[str, Any], labels: Sequence[str] = (), labels_from: str = ""
+) -> Answer:
     """A description as it stands in a recipe.
 
     Args:
         table: keys of the section [answer]: `kind` or `decoder`, and fields of the kind with
             dashes for underscores.
+        labels, labels_from: see Answer.
 
     Raises:
         MdlcError: a key or value that there is not.
@@ -104,7 +108,7 @@ def parse_answer(table: Mapping[str, Any], labels: Sequence[str] = ()) -> Answer
         field.default is not dataclasses.MISSING or name in values for name, field in known.items()
     ):
         KINDS[kind](**values)  # which says what is out of range before a network is read
-    return Answer(kind, decoder, values, tuple(labels))
+    return Answer(kind, decoder, values, tuple(labels), labels_from)
 
 
 def _check_type(key: str, value: Any, declared: str) -> None:

@@ -276,6 +276,7 @@ class _Decoder:
             frozenset({"algorithm", "cmath", "cstddef", "cstdint", "cstring"}),
             self._dtype(),
             self._manual(),
+            placed=True,
             shown=(
                 "for (const {name}::Box& box : answer) "
                 'std::printf("class %d: %.2f at %.1f %.1f\\n", box.label, '

@@ -33,6 +33,7 @@ class AnswerCode:
         includes: standard headers of the source.
         dtype: the struct as NumPy reads its bytes.
         manual: what the header says of it, in a line.
+        placed: whether it has places in the picture, which Decode takes through the transform.
         shown: lines of the header's example that print `answer`; prepare: and before infer.
         sized: Decode takes the picture's width and height before the struct.
         bad: condition under which what the caller gave cannot be filled; empty: never.
@@ -47,6 +48,7 @@ class AnswerCode:
     manual: str
     shown: tuple[str, ...] = ()
     prepare: tuple[str, ...] = ()
+    placed: bool = False
     sized: bool = False
     bad: str = ""
 

@@ -99,6 +99,7 @@ class Keypoints:
             frozenset({"cmath"} if self.activation == "sigmoid" and third == "score" else ()),
             np.dtype([("point", fields, (count,))]),
             f"{count} points",
+            placed=True,
             shown=(
                 "for (const {name}::Keypoint& point : answer) "
                 'std::printf("%.1f %.1f\\n", static_cast<double>(point.x), '

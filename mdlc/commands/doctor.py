@@ -13,6 +13,7 @@ import click
 from mdlc.checks.doctor import Diagnosis, Finding, diagnose
 from mdlc.commands.console import out
 from mdlc.commands.options import GroupedCommand, Job, takes_model
+from mdlc.compiler.words import counted
 from mdlc.option import Group
 from mdlc.output import write_files
 
@@ -98,7 +99,7 @@ def _print(found: Diagnosis, paths: dict[int, str]) -> None:
         line("nothing stands in the way")
         return
     listed = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
-    line(f"{len(found.findings)} obstacles: {listed}")
+    line(f"{counted(len(found.findings), 'obstacle')}: {listed}")
 
 
 def _file_word(text: str) -> str:

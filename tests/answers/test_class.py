@@ -140,7 +140,7 @@ def test_an_option_and_a_recipe_say_the_same(tmp_path: Path) -> None:
     from_recipe = mdlc.compile(DIGITS, "generic", recipe=recipe).plan.answer
     given = as_answer(f"classes,top=3,labels={tmp_path / 'labels.txt'}")
     assert from_recipe == given
-    assert answer_words(given) == ["--answer", "classes,top=3,labels=FILE"]
+    assert answer_words(given) == ["--answer", "classes,top=3,labels=labels.txt"]
 
 
 @pytest.mark.parametrize(
