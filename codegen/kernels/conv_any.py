@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from mdlc.codegen.code import C_TYPES, Function, Microkernel, Statement
 from mdlc.codegen.gemm.strides import Dim, logical_strides, nest, pointer
 from mdlc.codegen.isa.base import KernelIsa
-from mdlc.codegen.kernel import Kernel, Schedule, Step, View
+from mdlc.codegen.kernel import Kernel, Schedule, Step
 from mdlc.codegen.tiles.epilogue import Epilogue
 from mdlc.codegen.tiles.operands import constants_of, runtime_of
+from mdlc.codegen.tiles.plain import input_view
 from mdlc.codegen.tiles.scalar_epilogue import epilogue_value
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.conv2d import Conv2D
@@ -80,11 +81,7 @@ class ConvAny(Kernel):
         node, op = step.node, step.node.op
         assert isinstance(op, Conv2D | ConvTranspose2D)
         names = _names(node)
-        runtime = iter(step.inputs)
-        views = {
-            name: next(runtime) if source.constant is None else View.of(source.type, 0)
-            for name, source in zip(names, node.inputs, strict=True)
-        }
+        views = {name: input_view(step, index) for index, name in enumerate(names)}
         images, filters, rows, columns = node.shape
         own = logical_strides(step.output)
         residual = logical_strides(views["residual"]) if "residual" in views else (0,) * 4

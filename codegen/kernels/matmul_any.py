@@ -9,9 +9,10 @@ from __future__ import annotations
 from mdlc.codegen.code import C_TYPES, Function, Microkernel, Statement
 from mdlc.codegen.gemm.strides import Dim, broadcast_strides, logical_strides, nest, pointer
 from mdlc.codegen.isa.base import KernelIsa
-from mdlc.codegen.kernel import Kernel, Schedule, Step, View
+from mdlc.codegen.kernel import Kernel, Schedule, Step
 from mdlc.codegen.tiles.epilogue import Epilogue
 from mdlc.codegen.tiles.operands import constants_of, runtime_of, sum_type
+from mdlc.codegen.tiles.plain import input_view
 from mdlc.codegen.tiles.scalar_epilogue import epilogue_value
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.dense import Dense
@@ -50,11 +51,7 @@ class MatMulAny(Kernel):
     def emit(self, step: Step, isa: KernelIsa) -> Function:
         node, op = step.node, step.node.op
         assert isinstance(op, MatMul | Dense)
-        runtime = iter(step.inputs)
-        views = [
-            next(runtime) if source.constant is None else View.of(source.type, 0)
-            for source in node.inputs
-        ]
+        views = [input_view(step, index) for index in range(len(node.inputs))]
         rank = len(node.shape)
         own = logical_strides(step.output)
         if isinstance(op, MatMul):

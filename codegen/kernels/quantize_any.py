@@ -5,8 +5,9 @@ from __future__ import annotations
 from mdlc.codegen.code import C_TYPES, Function, Microkernel
 from mdlc.codegen.gemm.strides import Dim, logical_strides, nest, pointer
 from mdlc.codegen.isa.base import KernelIsa
-from mdlc.codegen.kernel import Kernel, Schedule, Step, View
+from mdlc.codegen.kernel import Kernel, Schedule, Step
 from mdlc.codegen.tiles.operands import constants_of, runtime_of
+from mdlc.codegen.tiles.plain import input_view
 from mdlc.codegen.tiles.stored import argument, from_stored, to_stored
 from mdlc.compiler.fixed_point import limits
 from mdlc.compiler.ir import Node
@@ -51,11 +52,7 @@ class QuantizeAny(Kernel):
     def emit(self, step: Step, isa: KernelIsa) -> Function:
         node, op = step.node, step.node.op
         assert isinstance(op, QuantizeLinear | DequantizeLinear)
-        runtime = iter(step.inputs)
-        views = [
-            next(runtime) if source.constant is None else View.of(source.type, 0)
-            for source in node.inputs
-        ]
+        views = [input_view(step, index) for index in range(len(node.inputs))]
         x, scale, _ = (logical_strides(view) for view in views)
         # Axes in the order of the output's memory.
         order = node.type.layout.axes(node.type.rank)

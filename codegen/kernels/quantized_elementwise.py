@@ -13,8 +13,9 @@ from mdlc.codegen.isa.base import KernelIsa, int8_of
 from mdlc.codegen.isa.int8 import SCALAR as SCALAR_INT8
 from mdlc.codegen.isa.int8 import scalar_bound
 from mdlc.codegen.isa.int8_result import OutputStage
-from mdlc.codegen.kernel import Kernel, Schedule, Step, View
+from mdlc.codegen.kernel import Kernel, Schedule, Step
 from mdlc.codegen.tiles.operands import constants_of, runtime_of
+from mdlc.codegen.tiles.plain import input_view
 from mdlc.compiler.fixed_point import limits, sum_multipliers
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.dequantize_linear import DequantizeLinear
@@ -243,11 +244,7 @@ class ByteAdd(_Rows):
     def emit(self, step: Step, isa: KernelIsa) -> Function:
         node, op = step.node, step.node.op
         assert isinstance(op, QuantizedAdd)
-        runtime = iter(step.inputs)
-        views = [
-            next(runtime) if source.constant is None else View.of(source.type, 0)
-            for source in node.inputs
-        ]
+        views = [input_view(step, index) for index in range(len(node.inputs))]
         strides = [logical_strides(view) for view in (*views, step.output)]
         dims = joined(node.shape, strides, 2) or [Dim(1, (1, 1, 1))]
         inner = dims[-1]
