@@ -17,7 +17,7 @@ from mdlc.codegen.isa.host import runs_here
 from mdlc.codegen.plan.encoding_choice import encode_plan, encode_to_size, transform_at_init
 from mdlc.codegen.plan.plan import FrameInput, Plan
 from mdlc.codegen.plan.schedule_table import Tuned, read_tables, shipped_tables
-from mdlc.codegen.plan.variants import one_class
+from mdlc.codegen.plan.sizes import one_class
 from mdlc.codegen.run.executable import Executable
 from mdlc.codegen.target import Target, target_of
 from mdlc.codegen.weights.encoding import RAW, Encoding
@@ -197,7 +197,7 @@ def compile(
         )
     plan = one_class([each.plan for each in found])
     first, *others = (
-        replace(each, plan=variant) for each, variant in zip(found, plan.variants, strict=True)
+        replace(each, plan=variant) for each, variant in zip(found, plan.sizes, strict=True)
     )
     first = replace(first, others=tuple(others))
     return first if len(targets) == 1 else _for_targets(first, targets, measured, asked, tell)

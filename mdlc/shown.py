@@ -136,3 +136,13 @@ class Shown:
         painted = Image.fromarray(colours[np.asarray(labels)])
         half = Image.blend(image, painted, 0.5)
         return Image.composite(half, image, labels.point(lambda number: 255 if number else 0))
+
+
+def top_classes(values: Array, labels: Sequence[str] | None, count: int = 5) -> list[str]:
+    """Lines "score  label" of the largest values of an output that looks like classes."""
+    flat = values.reshape(-1).astype(np.float64)
+    best = np.argsort(-flat, kind="stable")[:count]
+    return [
+        f"{flat[i]:10.4f}  {labels[i] if labels and i < len(labels) else f'class {i}'}"
+        for i in best
+    ]

@@ -72,7 +72,7 @@ def layers_of(plans: Iterable[Plan]) -> list[Layer]:
     """The distinct layers of networks, at all their sizes, that have a choice, the most expensive
     first."""
     found: dict[str, Layer] = {}
-    for plan in (variant for each in plans for variant in each.variants):
+    for plan in (variant for each in plans for variant in each.sizes):
         for step in plan.steps:
             key = layer_key(step.node)
             if key in found:

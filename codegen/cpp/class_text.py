@@ -58,7 +58,7 @@ def manual(rows: Sequence[tuple[str, str]], plan: Plan, notes: Mapping[str, str]
     if plan.also:
         table.append(("sizes", "inputs of these sizes are taken, the rest is kBadInput; the above "
                       "and the layers below are those of the first"))  # fmt: skip
-        for variant in plan.variants:
+        for variant in plan.sizes:
             ports = (variant.inputs, variant.outputs)
             shapes = (", ".join(shape_text(port.type) for port in each) for each in ports)
             dims = (", ".join(" x ".join(map(str, p.dims)) for p in each) for each in ports)

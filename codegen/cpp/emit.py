@@ -223,7 +223,7 @@ def manifest(
         "class": plan.name,
         "mdlc": info.version,
         "target": plan.isa.name,
-        **({"sizes": [_size_entry(variant) for variant in plan.variants]} if plan.also else {}),
+        **({"sizes": [_size_entry(variant) for variant in plan.sizes]} if plan.also else {}),
         **({"targets": [_target_entry(each) for each in (plan, *others)]} if others else {}),
         "model": {"file": info.model, "sha256": info.sha256},
         "inputs": [port_entry(port) for port in plan.inputs],

@@ -129,7 +129,7 @@ def variants_of(
             taken, opening, renamed, [(each.namespace, each.functions) for each in earlier]
         )
         sizes = tuple(
-            _contents(each, types, functions, several=len(plans) > 1) for each in plan.variants
+            _contents(each, types, functions, several=len(plans) > 1) for each in plan.sizes
         )
         condition = _condition(plan.isa, plans) if len(machines) > 1 else ""
         own = Variant(plan, number, condition, number, functions, opening, sizes)

@@ -156,7 +156,7 @@ class Plan:
     variant: str = ""
 
     @property
-    def variants(self) -> tuple[Plan, ...]:
+    def sizes(self) -> tuple[Plan, ...]:
         """All plans of the class, this one first."""
         return (self, *self.also)
 
@@ -164,7 +164,7 @@ class Plan:
     def layers(self) -> tuple[Step, ...]:
         """The layers of the class: the steps of all variants, each name once."""
         found: dict[str, Step] = {}
-        for plan in self.variants:
+        for plan in self.sizes:
             for step in plan.steps:
                 found.setdefault(step.name, step)
         return tuple(found.values())
@@ -172,7 +172,7 @@ class Plan:
     @property
     def working_bytes(self) -> int:
         """The class's arena: that of its largest variant."""
-        return max(plan.arena_bytes for plan in self.variants)
+        return max(plan.arena_bytes for plan in self.sizes)
 
     @property
     def isa(self) -> Isa:
@@ -241,7 +241,7 @@ class Plan:
     def digest(self) -> bytes:
         """SHA-256 of what a weights file must agree with: ISA, layers, schedules, blobs, values."""
         text = [self.name, self.backend.name]
-        for plan in self.variants:
+        for plan in self.sizes:
             text += [f"{s.name} {s.node.op} {s.schedule} {s.node.type}" for s in plan.steps]
         text += [str(blob) for blob in self.blobs()]
         text += [f"{name} {weights.encoding}" for name, weights in self.encoded.items()]

@@ -23,7 +23,7 @@ from mdlc.codegen.cpp.kernels_file import source_files
 from mdlc.codegen.frame.frame import Frame
 from mdlc.codegen.kernel import View
 from mdlc.codegen.plan.plan import Plan, Port
-from mdlc.codegen.plan.variants import size_text
+from mdlc.codegen.plan.sizes import size_text
 from mdlc.codegen.run.frames import TRANSFORM_BYTES, FrameRun, pack_frame
 from mdlc.codegen.run.toolchain import BUILD_FLAGS, LocalToolchain, find_toolchain
 from mdlc.codegen.templates import render
@@ -273,7 +273,7 @@ class Executable:
         plan = self._variant(frame)
         parts = []
         if self.plan.also:  # the runner is told which variant it is
-            parts.append(np.uint32(self.plan.variants.index(plan)).tobytes())
+            parts.append(np.uint32(self.plan.sizes.index(plan)).tobytes())
         for port in plan.inputs:
             if port.name == without:
                 continue
@@ -295,11 +295,11 @@ class Executable:
                 raise MdlcError(f"no value for input {port.name!r}")
         if not self.plan.also:
             return self.plan
-        for plan in self.plan.variants:
+        for plan in self.plan.sizes:
             if all(np.shape(frame[port.name]) == port.type.shape for port in plan.inputs):
                 return plan
         shapes = ", ".join("x".join(map(str, np.shape(frame[p.name]))) for p in self.plan.inputs)
-        listed = "; ".join(size_text(plan) for plan in self.plan.variants)
+        listed = "; ".join(size_text(plan) for plan in self.plan.sizes)
         raise MdlcError(f"the class has no size {shapes}", hint=f"its sizes are {listed}")
 
     def _unpack(self, data: bytes, plan: Plan) -> dict[str, Array]:
@@ -335,7 +335,7 @@ def program_files(plan: Plan, plans: Sequence[Plan] = ()) -> dict[str, bytes]:
     """
     first, *others = plans or (plan,)
     files = emit(first, PRIVATE_INFO, instrument=True, others=others)
-    ports = zip(*((*each.inputs, *each.outputs) for each in plan.variants), strict=True)
+    ports = zip(*((*each.inputs, *each.outputs) for each in plan.sizes), strict=True)
     runner = format_cpp(
         render(
             "cpp/runner.cpp.j2",
@@ -352,7 +352,7 @@ def program_files(plan: Plan, plans: Sequence[Plan] = ()) -> dict[str, bytes]:
                     (0, 0, 0, 0) if step.name in each.hidden else _traced(each, step.output)
                     for step in each.steps
                 ]
-                for each in plan.variants
+                for each in plan.sizes
             ],
             ports=list(ports),
             kept=[_traced(plan, state.view) for state in plan.states],

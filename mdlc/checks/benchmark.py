@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mdlc.codegen.cpp.kernels_file import source_files
 from mdlc.codegen.isa.base import Isa
-from mdlc.codegen.plan.variants import size_text
+from mdlc.codegen.plan.sizes import size_text
 from mdlc.codegen.run.executable import zeros
 from mdlc.codegen.run.peak import peak_source
 from mdlc.codegen.run.toolchain import BUILD_FLAGS, LocalToolchain

@@ -16,8 +16,9 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from mdlc.checks.local import BLAS, Local
+from mdlc.checks.reference import Reference
 from mdlc.checks.rounding import UNIT_F32
-from mdlc.checks.verification import Reference, traces
+from mdlc.checks.verification import traces
 from mdlc.codegen.run.executable import Executable
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Node

@@ -8,7 +8,7 @@ from mdlc.api import CompiledModel
 from mdlc.codegen.kernel import candidates
 from mdlc.codegen.plan.choice import sharing
 from mdlc.codegen.plan.plan import Plan
-from mdlc.codegen.plan.variants import size_text
+from mdlc.codegen.plan.sizes import size_text
 from mdlc.codegen.target import target_of
 from mdlc.commands.console import byte_count, count, out, table
 from mdlc.commands.options import GroupedCommand, Job, takes_model

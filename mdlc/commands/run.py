@@ -12,10 +12,9 @@ import numpy as np
 from PIL import Image
 
 from mdlc.api import CompiledModel
-from mdlc.checks.verification import top_classes
 from mdlc.codegen.answer.checks import read_lines
 from mdlc.codegen.cpp.emit import picture_size
-from mdlc.codegen.plan.variants import size_text
+from mdlc.codegen.plan.sizes import size_text
 from mdlc.codegen.run.executable import Executable
 from mdlc.commands.console import out, progress
 from mdlc.commands.options import COMPILING, GroupedCommand, Job, takes_model
@@ -26,7 +25,7 @@ from mdlc.inputs.preprocess import picture_input
 from mdlc.option import Group
 from mdlc.output import write_file
 from mdlc.precision.calibration_set import InputSet
-from mdlc.shown import Shown
+from mdlc.shown import Shown, top_classes
 
 FEWEST_CLASSES = 2
 
@@ -123,7 +122,7 @@ def _frames(compiled: CompiledModel, source: Path) -> list[Mapping[str, Array]]:
             refused = refused or error
     assert refused is not None
     if compiled.others:
-        listed = "; ".join(size_text(plan) for plan in compiled.plan.variants)
+        listed = "; ".join(size_text(plan) for plan in compiled.plan.sizes)
         raise MdlcError(refused.reason, node=refused.node, hint=f"the class's sizes are {listed}")
     raise refused
 

@@ -11,7 +11,7 @@ import click
 from mdlc.api import CompiledModel
 from mdlc.checks.integer_verification import accuracy, computes_in_bytes, integer_layers
 from mdlc.checks.verification import LayerErrors, verify
-from mdlc.codegen.plan.variants import size_text
+from mdlc.codegen.plan.sizes import size_text
 from mdlc.codegen.run.executable import Executable
 from mdlc.codegen.target import target_of
 from mdlc.commands.console import err, out, progress, table
