@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from mdlc.codegen.answer.code import ANSWER_MEMBERS
+from mdlc.codegen.frame.text import FRAME_MEMBERS
 from mdlc.codegen.kernel import kernels
 from mdlc.codegen.plan.plan import CLASS_MEMBERS, CPP_KEYWORDS, SOURCE_NAMES
 from mdlc.compiler.errors import MdlcError
@@ -22,7 +23,7 @@ def class_name(stem: str) -> str:
 def taken_class_names() -> frozenset[str]:
     """Names of what stands in an emitted class or beside it."""
     layers = {kernel.layer for kernel in kernels()}
-    return (CLASS_MEMBERS | SOURCE_NAMES | layers) - ANSWER_MEMBERS
+    return (CLASS_MEMBERS | SOURCE_NAMES | layers) - (ANSWER_MEMBERS - FRAME_MEMBERS)
 
 
 def check_beside_answer(name: str) -> None:

@@ -92,6 +92,7 @@ class BoxFields:
     def __post_init__(self) -> None:
         one_of(self, "form", FORMS)
         one_of(self, "unit", UNITS)
+        one_of(self, "size-unit", (*UNITS, None))
         one_of(self, "score-activation", ACTIVATIONS)
         one_of(self, "objectness-activation", ACTIVATIONS[:2])
         one_of(self, "keypoint-activation", ACTIVATIONS[:2])

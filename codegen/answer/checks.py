@@ -8,8 +8,8 @@ from pathlib import Path
 from mdlc.compiler.errors import MdlcError, choose
 
 
-def one_of(spec: object, key: str, known: Sequence[str]) -> None:
-    """A field is one of these words.
+def one_of(spec: object, key: str, known: Sequence[str | None]) -> None:
+    """A field is one of these words; None: it may be left out.
 
     Raises:
         MdlcError: it is not.
@@ -19,7 +19,7 @@ def one_of(spec: object, key: str, known: Sequence[str]) -> None:
         raise MdlcError(
             f"there is no {key} {value!r}",
             node=f"[answer] {key}",
-            hint=choose(str(value), list(known)),
+            hint=choose(str(value), [word for word in known if word is not None]),
         )
 
 

@@ -283,6 +283,7 @@ def test_blazeface_finds_the_face(tmp_path: Path) -> None:
         ({"decoder": "yolov8", "threshold": "high"}, "'high' is not a number"),
         ({"decoder": "yolov8", "treshold": 0.5}, "did you mean threshold"),
         ({"decoder": "yolov8", "form": "distance", "strides": [8]}, "give grids of"),
+        ({"decoder": "yolov8", "size-unit": "metre"}, "there is no size-unit 'metre'"),
         ({"decoder": "nanodet"}, "the outputs are not those of nanodet"),
         ({"decoder": "yolov8", "boxes": "out"}, "say which axis the attributes lie along"),
     ],

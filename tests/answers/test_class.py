@@ -164,6 +164,11 @@ def test_a_class_is_not_called_as_a_part_of_its_answer() -> None:
         mdlc.compile(DIGITS, "generic", name="Classes", answer="classes")
 
 
+def test_a_class_is_not_called_as_a_part_of_every_frame() -> None:
+    with pytest.raises(MdlcError, match="'Transform' names a part"):
+        mdlc.compile(DIGITS, "generic", name="Transform")
+
+
 def test_metal_gives_tensors_alone() -> None:
     with pytest.raises(MdlcError, match="target metal gives tensors alone"):
         mdlc.compile(DIGITS, "metal", answer="classes")
