@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -95,6 +96,25 @@ def test_a_checkout_runs_without_an_editable_install() -> None:
     )
     found = subprocess.check_output([sys.executable, "-c", program], cwd=ROOT, text=True)
     assert Path(found.strip()) == ROOT / "codegen" / "target.py"
+
+
+def test_a_wheel_holds_every_package_and_template() -> None:
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    folders = tools["package-dir"].values()
+    packages = {
+        _module(path) for folder in folders for path in (ROOT / folder).rglob("__init__.py")
+    }
+    assert packages - {"mdlc.runtime_templates"} == {*tools["packages"]} - {
+        "mdlc.runtime_templates"
+    }
+    templates = ROOT / "runtime_templates"
+    shipped = {
+        path
+        for pattern in tools["package-data"]["mdlc.runtime_templates"]
+        for path in templates.glob(pattern)
+    }
+    files = {p for p in templates.rglob("*") if p.is_file() and p.suffix not in (".py", ".pyc")}
+    assert files == shipped
 
 
 INTRINSIC = re.compile(
