@@ -44,6 +44,7 @@ class Target:
         falls_back: whether layers that it lacks can be left to the processor.
         frames: whether the class may take camera frames.
         timed: whether a program's times are those of the target.
+        sized: whether its code is C++ alone, built here as on the device.
         estimate: a plan's cost by figures of hardware, for `mdlc explain`: a line for each step
             by name, and lines for the whole network; None where the candidates' cycles say it.
     """
@@ -65,6 +66,7 @@ class Target:
     falls_back: bool = False
     timed: bool = True
     frames: bool = True
+    sized: bool = True
     estimate: Callable[[Plan], tuple[dict[str, str], list[str]]] | None = None
 
     @property
@@ -138,6 +140,7 @@ def targets() -> dict[str, Target]:
             falls_back=True,
             timed=False,
             frames=False,
+            sized=False,
             estimate=estimate,
         )
     return found

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mdlc.answers import as_answer
+from mdlc.checks.budgets import check_budgets
 from mdlc.codegen.cpp.emit import Info, answer_code
 from mdlc.codegen.isa.base import Isa
 from mdlc.codegen.isa.host import runs_here
@@ -60,6 +61,7 @@ class CompiledModel:
         plans: of a class for several targets, all; `plan` is one of them, and the first unless
             `by_target` gave this.
         tables: what `tuned` is, of each of the plans.
+        without: names of the passes that did not run.
     """
 
     model: Model
@@ -76,6 +78,7 @@ class CompiledModel:
     others: tuple[CompiledModel, ...] = ()
     plans: tuple[Plan, ...] = ()
     tables: tuple[Tuned, ...] = ()
+    without: frozenset[str] = frozenset()
 
     @property
     def sizes(self) -> tuple[CompiledModel, ...]:
@@ -200,7 +203,12 @@ def compile(
         replace(each, plan=variant) for each, variant in zip(found, plan.sizes, strict=True)
     )
     first = replace(first, others=tuple(others))
-    return first if len(targets) == 1 else _for_targets(first, targets, measured, asked, tell)
+    if len(targets) > 1:
+        first = _for_targets(first, targets, measured, asked, tell)
+    if asked.budgets:
+        tell("measuring what budgets limit")
+        check_budgets(first, asked.budgets)
+    return first
 
 
 def _for_targets(
@@ -225,8 +233,9 @@ def _for_targets(
     for target, tuned in zip(targets[1:], measured[1:], strict=True):
         tell(f"choosing kernels for {target.name}")
         plan = target.lower(
-            first.graph, target.backend, first.name, tuned=tuned, threads=asked.threads
-        )
+            first.graph, target.backend, first.name, tuned=tuned, threads=asked.threads,
+            **asked.row_groups(target),
+        )  # fmt: skip
         plans.append(replace(plan, answer=first.plan.answer))
     return replace(first, plans=tuple(plans), tables=tuple(measured))
 
@@ -282,6 +291,7 @@ class _Compilation:
             quantize=None if low is None else low.quantize,
             narrow=None if half is None else half.fp32_to_fp16,
             unpacks=target.unpacks,
+            without=asked.left_out,
         )
         for stage in passed[1:]:
             tell(f"  {stage.name}: {stage.seconds * 1e3:.1f} ms")
@@ -289,6 +299,7 @@ class _Compilation:
         encoding = asked.encoding(target)
         kept: dict[str, Any] = {"fallback": True} if asked.fallback else {}
         kept |= {"room": half.room} if half else {}
+        kept |= asked.row_groups(target)
         kept |= {"alike": first.plan} if first else {}
         kept |= {"frame": frame} if (frame := frame_input(imported, how)) else {}
         name = asked.name or class_name(source.stem)
@@ -319,7 +330,7 @@ class _Compilation:
         )
         return CompiledModel(
             source, imported, plan.graph, plan, how, info, asked.embed_weights, low, self.tuned,
-            half, self.fixed,
+            half, self.fixed, without=asked.left_out,
         )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from click.shell_completion import CompletionItem
 
 from mdlc.commands import (
     bench,
+    bisect,
     compile,
     compress,
     doctor,
@@ -88,7 +89,7 @@ def cli() -> None:
 
 
 for _module in (
-    compile, run, verify, doctor, bench, compress, inspect, explain, tune, targets,
+    compile, run, verify, bisect, doctor, bench, compress, inspect, explain, tune, targets,
 ):  # fmt: skip
     cli.add_command(_module.command)
 

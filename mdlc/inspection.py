@@ -29,4 +29,5 @@ def graph_at_stage(model: Path, options: CompileOptions, stage: str | None) -> G
     if stage is None:
         return graph
     dump = None if options.dump is None else Path(options.dump)
-    return optimise(graph, dump=dump, check=options.check, stop_after=stage)
+    return optimise(graph, dump=dump, check=options.check, stop_after=stage,
+                    without=options.left_out)  # fmt: skip

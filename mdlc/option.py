@@ -26,6 +26,7 @@ class Group(enum.Enum):
     FILES = "Files"
     WEIGHTS = "Weights"
     SCHEDULES = "Schedules"
+    BUDGETS = "Budgets"
     PRECISION = "Precision and quantization"
     LABELS = "Labels of the calibration set"
     PASSES = "Looking inside"

@@ -20,6 +20,7 @@ from mdlc.compiler.errors import MdlcError
 from mdlc.inputs.preprocess import INPUT_FORMATS, Preprocess, parse_numbers
 from mdlc.naming import checked_class_name
 from mdlc.option import Group, check_fields, keywords, option, words
+from mdlc.pipeline import FUSE_ROWS, left_out
 from mdlc.precision.quantize import CALIBRATE, Quantize
 from mdlc.sizes import Given, parse_shapes, shape_words, sizes_of
 
@@ -111,6 +112,15 @@ def parse_bounds(given: Mapping[str, int] | Sequence[str]) -> dict[str, int]:
 
 def _bound_words(bounds: Mapping[str, int]) -> list[str]:
     return [w for name, n in sorted(bounds.items()) for w in ("--bound", f"{name}={n}")]
+
+
+def _passes(given: str | Sequence[str]) -> str:
+    """A choice of passes as it is kept: all, none, or the names left out in order."""
+    found = left_out(given)
+    if not found:
+        return "all"
+    everything = left_out("none")
+    return "none" if found == everything else ",".join(f"-{name}" for name in sorted(found))
 
 
 def _paths(given: Tables) -> tuple[Path, ...]:
@@ -295,6 +305,34 @@ class CompileOptions:
     calibrate: str | os.PathLike[str] | None = option(
         None, "--calibrate", group=Group.PRECISION, path="any", **CALIBRATE
     )
+    max_arena: int | None = option(
+        None, "--max-arena", group=Group.BUDGETS, metavar="BYTES", number=int, bounds=(0, None),
+        hidden=True, help="Most bytes of working memory; more is an error that names the layer.",
+    )  # fmt: skip
+    max_stack: int | None = option(
+        None, "--max-stack", group=Group.BUDGETS, metavar="BYTES", number=int, bounds=(0, None),
+        hidden=True,
+        help="Most bytes of stack that infer takes, as gcc says of the functions on its deepest "
+        "path; frames of the C library are not counted.",
+    )  # fmt: skip
+    max_code: int | None = option(
+        None, "--max-code", group=Group.BUDGETS, metavar="BYTES", number=int, bounds=(0, None),
+        hidden=True, help="Most bytes of machine code and constants, as built here.",
+    )  # fmt: skip
+    max_weights: int | None = option(
+        None, "--max-weights", group=Group.BUDGETS, metavar="BYTES", number=int, bounds=(0, None),
+        hidden=True, help="Most bytes of weights, in the file or embedded.",
+    )  # fmt: skip
+    max_macs: int | None = option(
+        None, "--max-macs", group=Group.BUDGETS, metavar="NUMBER", number=int, bounds=(0, None),
+        hidden=True, help="Most multiply-adds of an inference.",
+    )  # fmt: skip
+    passes: str | Sequence[str] = option(
+        "all", "--passes", group=Group.PASSES, metavar="none|-NAME[,-NAME]", convert=_passes,
+        shows=lambda given: [f"--passes={given}"],
+        help="Leave passes out: none runs those alone without which there are no kernels, "
+        "-fuse_pad,-canonicalise all but these two. For finding out which one does harm.",
+    )  # fmt: skip
     dump: str | os.PathLike[str] | None = option(
         None, "--dump", group=Group.PASSES, metavar="DIR", path="folder", hidden=True,
         help="Write the graph after every pass to this folder, as text.",
@@ -391,6 +429,22 @@ class CompileOptions:
         """Tables of measured schedules; None for the one that comes with mdlc."""
         return None if self.tuned is None else _paths(self.tuned)
 
+    @property
+    def left_out(self) -> frozenset[str]:
+        """Names of the passes that do not run."""
+        return left_out(self.passes)
+
+    def row_groups(self, target: Target) -> dict[str, Any]:
+        """What lowering for a target is told of row-fused groups, if anything."""
+        return {"row_groups": ()} if FUSE_ROWS in self.left_out and target.sized else {}
+
+    @property
+    def budgets(self) -> dict[str, int]:
+        """What the class may take at most, by what is limited: arena, stack and so on."""
+        names = ("macs", "weights", "arena", "code", "stack")
+        given = {name: getattr(self, f"max_{name}") for name in names}
+        return {name: most for name, most in given.items() if most is not None}
+
     def computes_half(self, target: Target) -> bool:
         """Whether --precision fp16 changes what is computed, not only how weights are stored."""
         return self.precision == "fp16" and target.narrows
@@ -459,6 +513,10 @@ class CompileOptions:
              f"target {name} has no 8-bit kernels", "leave it out, or choose another target"),
             (self.frame, target.frames, "--frame",
              f"target {name} takes pictures as textures, not as frames", "leave it out"),
+            (self.max_code is not None, target.sized, "--max-code",
+             f"the code of target {name} is built for its GPU on the device", "leave it out"),
+            (self.max_stack is not None, target.sized, "--max-stack",
+             f"the code of target {name} is built for its GPU on the device", "leave it out"),
             (self.fallback is not None, target.falls_back, "--fallback",
              f"target {name} has all layers on the processor already",
              "leave it out; it is for target metal"),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from mdlc.compiler.errors import MdlcError
+from mdlc.compiler.errors import MdlcError, choose
 from mdlc.compiler.ir import Graph
 from mdlc.passes.canonicalise import canonicalise, lower_batch_norm
 from mdlc.passes.channel_shuffle import fold_channel_shuffle
@@ -64,6 +65,61 @@ PASSES = (*FRONT, *BACK)
 # are fused behind it only: the range of every tensor is wanted.
 BEFORE_QUANTIZATION = (*FRONT, remove_dead_channels)
 AFTER_QUANTIZATION = (lower_quantized, merge_common_subexpressions, *BACK)
+# Passes that change values by design.
+LOSSY = ("quantize", "lower_quantized", "fp32_to_fp16")
+# Without these a network has operators for which there are no kernels, or tensors that do not lie
+# in memory as kernels read them, so they always run.
+NEEDED = (fp16_to_fp32, lower_batch_norm, assign_layout)
+# What lowering fuses, by the name under which it is left out like a pass.
+FUSE_ROWS = "fuse_rows"
+OPTIONAL = (
+    *dict.fromkeys(each.__name__ for each in PASSES if each not in NEEDED),
+    FUSE_ROWS,
+)
+
+
+def left_out(given: str | Sequence[str]) -> frozenset[str]:
+    """The passes that a choice such as none or -fuse_pad,-canonicalise leaves out.
+
+    Raises:
+        MdlcError: it is none of that form, or there is no such pass that can be left out.
+    """
+    words = given.split(",") if isinstance(given, str) else list(given)
+    if words == ["all"]:
+        return frozenset()
+    if words == ["none"]:
+        return frozenset(OPTIONAL)
+    found = []
+    for word in words:
+        name = word.strip().removeprefix("-")
+        if not word.strip().startswith("-"):
+            raise MdlcError(f"{word!r} is not a choice of passes", node="--passes",
+                            hint="write all, none, or -NAME for each to leave out")  # fmt: skip
+        if name in (each.__name__ for each in NEEDED):
+            raise MdlcError(f"{name} cannot be left out: kernels need it", node="--passes",
+                            hint="leave out others, or write none for all that can be")  # fmt: skip
+        if name not in OPTIONAL:
+            raise MdlcError(f"there is no pass {name!r}", node="--passes",
+                            hint=choose(name, OPTIONAL))  # fmt: skip
+        found.append(name)
+    return frozenset(found)
+
+
+def passes_of(
+    *,
+    quantize: GraphPass | None = None,
+    narrow: GraphPass | None = None,
+    unpacks: bool = True,
+    without: Collection[str] = (),
+) -> tuple[GraphPass, ...]:
+    """The passes that run; see `stages`."""
+    passes = PASSES
+    if quantize is not None:
+        passes = (*BEFORE_QUANTIZATION, quantize, *AFTER_QUANTIZATION)
+    if not unpacks:
+        passes = tuple(each for each in passes if each is not unpack_bytes)
+    passes = tuple(each for each in passes if each.__name__ not in without)
+    return passes if narrow is None else (*passes, narrow)
 
 
 def optimise(
@@ -73,11 +129,17 @@ def optimise(
     check: bool = False,
     max_rewrites: int | None = None,
     stop_after: str | None = None,
+    without: Collection[str] = (),
 ) -> Graph:
-    """The graph after all passes (or after the last one named `stop_after`)."""
-    return stages(graph, dump=dump, check=check, max_rewrites=max_rewrites, stop_after=stop_after)[
-        -1
-    ].graph
+    """The graph after all passes (or after the last one named `stop_after`); see `stages`."""
+    return stages(
+        graph,
+        dump=dump,
+        check=check,
+        max_rewrites=max_rewrites,
+        stop_after=stop_after,
+        without=without,
+    )[-1].graph
 
 
 def stages(
@@ -90,6 +152,7 @@ def stages(
     quantize: GraphPass | None = None,
     narrow: GraphPass | None = None,
     unpacks: bool = True,
+    without: Collection[str] = (),
 ) -> list[Stage]:
     """The graph after every pass; see run_passes.
 
@@ -97,17 +160,12 @@ def stages(
         quantize: rounds tensors to 8 bits; called `quantize` in the list of stages.
         narrow: computes in half precision what may be, last of all; called `fp32_to_fp16`.
         unpacks: whether the target's convolutions read bytes.
+        without: names of passes that are left out; see `left_out`.
 
     Raises:
         MdlcError: there is no pass called `stop_after`.
     """
-    passes = PASSES
-    if quantize is not None:
-        passes = (*BEFORE_QUANTIZATION, quantize, *AFTER_QUANTIZATION)
-    if not unpacks:
-        passes = tuple(each for each in passes if each is not unpack_bytes)
-    if narrow is not None:
-        passes = (*passes, narrow)
+    passes = passes_of(quantize=quantize, narrow=narrow, unpacks=unpacks, without=without)
     names = list(dict.fromkeys(graph_pass.__name__ for graph_pass in passes))
     if stop_after is not None and stop_after not in ("import", *names):
         raise MdlcError(
@@ -124,5 +182,5 @@ def stages(
         check=check,
         max_rewrites=max_rewrites,
         stop_after=stop_after,
-        lossy=("quantize", "lower_quantized", "fp32_to_fp16"),
+        lossy=LOSSY,
     )

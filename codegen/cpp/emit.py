@@ -191,6 +191,24 @@ def emit(
     return files
 
 
+def functions_of_layers(plans: Sequence[Plan]) -> dict[str, tuple[str, ...]]:
+    """The functions that `infer` calls, by their names in the text, and the layers of each.
+
+    Args:
+        plans: of a class, one for each instruction set.
+    """
+    structs, members = _members(plans)
+    types = {member.name: f"{plans[0].name}::{member.struct}" for member in members}
+    found: dict[str, dict[str, None]] = {}
+    for variant in variants_of(plans, types, _renamed(plans[0].name, structs)):
+        for contents in variant.sizes:
+            for line in contents.lines:
+                name = line.function.rpartition("::")[2]
+                layers = found.setdefault(name, {})
+                layers |= dict.fromkeys(contents.plan.steps[i].name for i in line.layers)
+    return {name: tuple(layers) for name, layers in found.items()}
+
+
 def answer_code(plan: Plan) -> AnswerCode | None:
     """What the class answers with; None where it gives tensors alone.
 

@@ -28,10 +28,12 @@ class Line:
 
     Attributes:
         layers: numbers of the steps that it computes; text: the call.
+        function: the name of what it calls.
     """
 
     layers: tuple[int, ...]
     text: str
+    function: str
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,7 @@ def _contents(
         shared = _threads(plan, unit) > 1
         name = functions.add(code, shared=shared)
         text = _call(plan, arena, unit, name, code, shared=shared and code.parallel)
-        lines.append(Line(unit, text))
+        lines.append(Line(unit, text, name))
         if code.owner:
             groups.append((name, " ".join(code.comment)))
     words = ["infer", plan.variant, namespace(plan.isa) if several else ""]

@@ -81,6 +81,13 @@ def digest(plans: Sequence[Plan]) -> bytes:
     return hashlib.sha256(b"".join((first, *others))).digest()[:16] if others else first[:16]
 
 
+def stored_bytes(plans: Sequence[Plan]) -> int:
+    """The length of a class's weights file, or of what is embedded."""
+    first = plans[0]
+    body = payload_of(first).nbytes if first.encoded else placed(plans).nbytes
+    return HEADER_BYTES + body
+
+
 def header(plan: Plan, payload: bytes, others: Sequence[Plan] = ()) -> bytes:
     """The 64 bytes in front of the payload."""
     first = struct.pack(

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
-import shutil
 import subprocess
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mdlc.codegen.cpp.kernels_file import source_files
+from mdlc.checks.footprint import code_bytes
 from mdlc.codegen.isa.base import Isa
 from mdlc.codegen.plan.sizes import size_text
 from mdlc.codegen.run.executable import zeros
@@ -145,30 +143,3 @@ def measure_peak(isa: Isa, toolchain: LocalToolchain) -> float:
         return float(done.stdout)
     except ValueError:
         raise MdlcError(f"the measurement of {isa.name}'s peak failed") from None
-
-
-def code_bytes(compiled: CompiledModel, toolchain: LocalToolchain) -> int | None:
-    """Size of the text section of the emitted source as shipped, by the `size` tool."""
-    isa = compiled.plan.isa
-    size = (
-        shutil.which(f"{isa.toolchain.triple}-size")
-        or shutil.which("size")
-        or shutil.which("llvm-size")
-    )
-    if size is None:
-        return None
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        for name, content in compiled.files().items():
-            (folder / name).write_bytes(content)
-        objects = []
-        for name in source_files(*(compiled.plans or (compiled.plan,))):
-            objects.append(folder / f"{name}.o")
-            toolchain.compile([folder / name], objects[-1], [*BUILD_FLAGS, "-c"])
-        command = [size, *map(str, objects)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    found = re.findall(r"^\s*(\d+)\s", done.stdout, re.MULTILINE)
-    if not found:
-        return None
-    embedded = compiled.plan.weight_bytes if compiled.embed_weights else 0
-    return sum(map(int, found)) - embedded

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from mdlc.checks.changed import changed_tensors
 from mdlc.checks.compare import Errors, errors, relative_error
 from mdlc.checks.local import BLAS, Local, last_of_name
 from mdlc.checks.reference import Reference
@@ -18,7 +19,6 @@ from mdlc.codegen.target import target_of
 from mdlc.compiler.interpreter import evaluate
 from mdlc.compiler.ir import Count, Node
 from mdlc.compiler.op import Elementwise
-from mdlc.compiler.ops.quantize_linear import QuantizeLinear, along
 from mdlc.compiler.types import Array, DType
 from mdlc.inputs.preprocess import model_values, picture_input, preprocess
 
@@ -36,8 +36,6 @@ ABSOLUTE = 8.0
 # A layer beyond its bound is right all the same where it is as close as ONNX Runtime, if that is
 # as close as this.
 CLOSE = 1e-5
-# Nearer to the middle of two integers than this, either may be meant.
-TIE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -232,7 +230,7 @@ class Judge:
             exact = evaluate(self.model, inputs, double=True)
             expected = {name: exact[node] for name, node in self.named.items()}
             runtime = self.reference.run(inputs)
-            faults = self._passes(inputs, exact, expected)
+            faults = self._passes(inputs, exact)
             suspicious = any(
                 relative_error(value, expected[name]) > SUSPICIOUS
                 for name, value in runtime.items()
@@ -255,48 +253,26 @@ class Judge:
             return 0.0
         return step.kernel.loss(step.node, step.schedule, step.seen(self.plan.backend))
 
-    def _passes(
-        self, inputs: Mapping[str, Array], exact: Mapping[Node, Array],
-        expected: Mapping[str, Array],
-    ) -> dict[str, str]:  # fmt: skip
+    def _passes(self, inputs: Mapping[str, Array], exact: Mapping[Node, Array]) -> dict[str, str]:
         """Faults of passes, by layer."""
         faults: dict[str, str] = {}
         if self.model is self.compiled.graph:
             return faults
         graph = self.compiled.graph
-        given = {
-            node: expected[node.name]
-            for node in self.last
-            if node.name in expected
-            and expected[node.name].shape == node.shape
-            and _kind(expected[node.name]) == node.type.dtype.numpy.kind
-        }
-        local = Local(graph, inputs, given, lambda node: OTHERS * self.unit(node))
         keys = {
             node: f"output {name}"
             for name, node in zip(graph.output_names, graph.outputs, strict=True)
         }
         keys |= {node: step.name for node, step in self.steps.items()}
-        for node in given:
-            if node not in keys:
-                continue
-            tie = self._near_tie(node.name, exact)
-            excess, changed = local.judge(node, given[node], tie=tie)
-            if excess > 1:
-                apart = relative_error(changed.astype(given[node].dtype), given[node])
-                faults.setdefault(
-                    keys[node], f"the passes changed the tensor: relative error {apart:.3g}"
-                )
+        unit = self.unit
+        for found in changed_tensors(
+            self.model, exact, graph, inputs, lambda n: OTHERS * unit(n), keys.__contains__
+        ):
+            faults.setdefault(
+                keys[found.node],
+                f"the passes changed the tensor: relative error {found.relative:.3g}",
+            )
         return faults
-
-    def _near_tie(self, name: str, exact: Mapping[Node, Array]) -> Array | None:
-        """Where what the model rounds to integers lies between two: means of a few often do."""
-        node = self.named[name]
-        if not isinstance(node.op, QuantizeLinear):
-            return None
-        x, scale, _ = node.inputs
-        steps = exact[x] / along(exact[scale], x.shape, node.op.axis, node.op.block)
-        return np.abs(np.abs(steps - np.floor(steps)) - 0.5) < TIE
 
     def _import(self, inputs: Mapping[str, Array]) -> dict[str, str]:
         """The first fault of the import, by layer."""
