@@ -34,7 +34,9 @@ int main(int argc, char** argv) {
   if (argc != 4) return 2;
   Net network;
 #ifdef NET_THREADS
-  int error = network.Init(argv[1], std::atoi(argv[3]));
+  Net::InitOptions options;
+  options.threads = std::atoi(argv[3]);
+  int error = network.Init(argv[1], options);
 #else
   int error = network.Init(argv[1]);
 #endif

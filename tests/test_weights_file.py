@@ -13,7 +13,16 @@ import pytest
 from mdlc import compile as compile_model
 from mdlc.codegen.plan.plan import Plan
 from mdlc.codegen.plan.weights_file import HEADER_BYTES, MAGIC, VERSION
-from tests.emitted_code import DRIVERS, block_model, build, compile_to, require, sources
+from tests.emitted_code import (
+    DRIVERS,
+    WARNINGS,
+    block_model,
+    build,
+    compile_to,
+    require,
+    run,
+    sources,
+)
 
 OK = 0
 MISSING, TRUNCATED, FOREIGN, OTHER_VERSION, OTHER_TARGET, OTHER_MODEL, CORRUPT = range(-1, -8, -1)
@@ -163,6 +172,30 @@ def test_of_the_same_layers_with_other_values(probe: Probe, tmp_path: Path) -> N
     other = (tmp_path / "Block.weights").read_bytes()
     assert len(other) == len(probe.good)
     assert probe.codes([other]) == [OTHER_MODEL]
+
+
+@pytest.mark.parametrize("encoding", ["raw", "int8+huffman"])
+def test_from_memory_from_a_package_and_checked_once(encoding: str, tmp_path: Path) -> None:
+    compile_to(tmp_path, block_model(), "generic", weights_encoding=encoding)
+    files = [*sources(tmp_path), DRIVERS / "loading.cpp"]
+    # Floats are computed on where they lie at multiples of 4 bytes; what is encoded is decoded.
+    flags = (*SANITIZED, *WARNINGS, f"-DIN_PLACE={4 if encoding == 'raw' else 0}")
+    program = build(tmp_path, require("g++"), files, flags)
+    (tmp_path / "scratch").mkdir()
+    run(program, tmp_path / "Block.weights", tmp_path / "scratch")
+
+
+def test_where_files_cannot_be_mapped(tmp_path: Path) -> None:
+    """The same on a system without sys/mman.h, where they are read."""
+    compile_to(tmp_path, block_model(), "generic")
+    text = (tmp_path / "Block.cpp").read_text()
+    mapped = "__has_include(<sys/mman.h>) && !defined(__wasi__)"
+    assert mapped in text
+    (tmp_path / "Block.cpp").write_text(text.replace(mapped, "0"))
+    files = [*sources(tmp_path), DRIVERS / "loading.cpp"]
+    program = build(tmp_path, require("g++"), files, (*SANITIZED, *WARNINGS, "-DIN_PLACE=4"))
+    (tmp_path / "scratch").mkdir()
+    run(program, tmp_path / "Block.weights", tmp_path / "scratch")
 
 
 def test_no_regular_file(probe: Probe, tmp_path: Path) -> None:

@@ -111,6 +111,8 @@ def emit(
     several = len(plans) > 1
     features = {name for each in plans for name in each.isa.toolchain.cpu_flags}
     answer = answer_code(plan)
+    element = _largest_element(plans)
+    copies = placed.nbytes and not embed_weights and element > 1
     context = {
         "plan": plan,
         "info": info,
@@ -127,6 +129,9 @@ def emit(
         "features": features_of(features),
         "arena_bytes": max(each.working_bytes for each in plans),
         "weight_bytes": placed.nbytes,
+        "weights_alignment": element,
+        "held": "decoded_" if plan.encoded else "copied_" if copies else "",
+        "init_options": not embed_weights or plan.threads > 1 or several,
         "answer": answer,
         "labels": [string_literal(label.encode()) for label in plan.answer.labels]
         if plan.answer
@@ -148,7 +153,11 @@ def emit(
         "cpp/source.cpp.j2",
         **context,
         picture=[str(length) for length in reversed(picture_size(plan))],
-        includes=sorted({"cstring", "new"} | (answer.includes if answer else set())),
+        includes=sorted(
+            {"cstring", "new"}
+            | (set() if embed_weights else {"cstdio"})
+            | (answer.includes if answer else set())
+        ),
         ranked=sorted(variants, key=lambda variant: (variant.cycles, variant.number)),
         needs=lambda variant: features_of(variant.isa.toolchain.cpu_flags),
         threads=plan.threads,
@@ -361,6 +370,12 @@ def _renamed(name: str, structs: Sequence[Struct]) -> dict[tuple[str, str, str],
         for (kind, member), (_, array) in zip(struct.fields, struct.arrays, strict=True)
         if member != array
     }
+
+
+def _largest_element(plans: Sequence[Plan]) -> int:
+    """Bytes of the largest element of packed arrays, at multiples of which they may lie."""
+    layers = (step for plan in plans for step in plan.layers)
+    return max((a.dtype.itemsize for step in layers for a in step.weights.values()), default=1)
 
 
 def _braces(values: Sequence[int]) -> str:

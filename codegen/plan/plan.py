@@ -270,7 +270,8 @@ CPP_KEYWORDS = frozenset(
 CLASS_MEMBERS = frozenset(
     """
     At band strip thread target target_ variant_ kUnknownTarget Init Input Mat Release Reset
-    Shape Workers arena_ kThreads threads
+    Shape Workers InitOptions Load copied_ options codes copy file count
+    bytes aligned variant arena_ kThreads threads
     workers_ error input
     kArenaBytes kWeightBytes mapped_
     decoded_
@@ -282,6 +283,7 @@ CLASS_MEMBERS = frozenset(
 SOURCE_NAMES = frozenset(
     """
     Choose Variant kVariants
+    Close HasStamp Open OpenStamp Stamp StampOf WriteStamp kAtOnce kEnding lseek read sysconf
     Cpuid CpuidRegisters CpuFeature CpuFeatures KeptRegisters Reported kNeeded
     IsProcessorFeaturePresent getauxval sysctlbyname
     Check ThreadPool band strip thread CopyIn CopyOut Crc32

@@ -21,7 +21,9 @@ int main(int count, char** arguments) {
 #endif
   Block block;
 #if defined(CHOOSES)
-  const int error = block.Init(arguments[1], count > 4 ? arguments[4] : nullptr);
+  Block::InitOptions options;
+  if (count > 4) options.target = arguments[4];
+  const int error = block.Init(arguments[1], options);
 #else
   const int error = block.Init(arguments[count > 1 ? 1 : 0]);
 #endif

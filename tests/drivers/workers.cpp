@@ -19,12 +19,16 @@ void operator delete(void* p, std::size_t) noexcept { std::free(p); }
 int main(int, char** argv) {
   Block network;
   for (int wrong : {0, -1, 4}) {
-    if (network.Init(argv[1], wrong) != Block::kBadThreads) return 1;
+    Block::InitOptions options;
+    options.threads = wrong;
+    if (network.Init(argv[1], options) != Block::kBadThreads) return 1;
   }
   std::vector<float> image(16 * 16 * 3, 0.5F), logits(10), first(10);
   Block::Mat in(image.data(), 16, 16, 3), out(logits.data(), 1, 1, 10);
   for (int threads : {1, 2, 3}) {
-    if (network.Init(argv[1], threads) != Block::kOk) return 2;
+    Block::InitOptions options;
+    options.threads = threads;
+    if (network.Init(argv[1], options) != Block::kOk) return 2;
     const long before = allocations;
     for (int i = 0; i < 200; ++i) {
       if (network.infer(in, out) != Block::kOk) return 3;

@@ -141,8 +141,27 @@ class Block {
   Block(const Block&) = delete;
   Block& operator=(const Block&) = delete;
 
+  /// How Init goes about it.
+  struct InitOptions {
+    InitOptions() {}
+    /// Whether all weights are read to compare their checksum. kOnce: not where a stamp of an earlier
+    /// Init, the file PATH.checked, says that the file at PATH has not changed since; weights without
+    /// a path are compared. kNever: for weights that nothing can damage, such as those of a signed app.
+    enum Checksum { kAlways, kOnce, kNever };
+    Checksum checksum = kAlways;
+  };
+
   /// Maps the weights and reserves working memory. Returns kOk or an Error.
-  int Init(const char* modelpath);
+  int Init(const char* modelpath, const InitOptions& options = InitOptions());
+
+  /// The same, with the weights file in memory, which must stay as it is while the network lives: it is
+  /// computed on in place. (Data that do not lie at a multiple of 4 bytes are copied.)
+  int Init(const void* data, std::size_t bytes, const InitOptions& options = InitOptions());
+
+  /// The same, with the weights file as a part of an open file, such as an app's package, which the
+  /// caller closes, at any time after.
+  int Init(int file, std::uint64_t offset, std::uint64_t length,
+           const InitOptions& options = InitOptions());
 
   /// One inference. Returns kOk or an Error; on an error the outputs are untouched.
   int infer(Mat& image, Mat& logits);
@@ -173,9 +192,11 @@ class Block {
     return reinterpret_cast<T*>(arena_ + offset);
   }
   void Release();
+  int Load(const unsigned char* file, std::size_t count, const InitOptions& options);
 
   unsigned char* arena_ = nullptr;  // aligned to 64 bytes, inside memory_
   unsigned char* memory_ = nullptr;
-  unsigned char* mapped_ = nullptr;  // the weights file
+  unsigned char* copied_ = nullptr;  // the weights, where they did not lie well
+  unsigned char* mapped_ = nullptr;  // what holds the weights file
   std::size_t mapped_bytes_ = 0;
 };

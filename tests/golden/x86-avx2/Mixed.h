@@ -166,9 +166,29 @@ class Mixed {
   Mixed(const Mixed&) = delete;
   Mixed& operator=(const Mixed&) = delete;
 
+  /// How Init goes about it.
+  struct InitOptions {
+    InitOptions() {}
+    /// Whether all weights are read to compare their checksum. kOnce: not where a stamp of an earlier
+    /// Init, the file PATH.checked, says that the file at PATH has not changed since; weights without
+    /// a path are compared. kNever: for weights that nothing can damage, such as those of a signed app.
+    enum Checksum { kAlways, kOnce, kNever };
+    Checksum checksum = kAlways;
+    int threads = kThreads;  ///< 1 to kThreads; results do not depend on it.
+  };
+
   /// Maps the weights, reserves working memory and starts threads - 1 workers, which sleep
-  /// between inferences. Results do not depend on the number. Returns kOk or an Error.
-  int Init(const char* modelpath, int threads = kThreads);
+  /// between inferences. Returns kOk or an Error.
+  int Init(const char* modelpath, const InitOptions& options = InitOptions());
+
+  /// The same, with the weights file in memory, which must stay as it is while the network lives: it is
+  /// computed on in place. (Data that do not lie at a multiple of 4 bytes are copied.)
+  int Init(const void* data, std::size_t bytes, const InitOptions& options = InitOptions());
+
+  /// The same, with the weights file as a part of an open file, such as an app's package, which the
+  /// caller closes, at any time after.
+  int Init(int file, std::uint64_t offset, std::uint64_t length,
+           const InitOptions& options = InitOptions());
 
   /// One inference. Returns kOk or an Error; on an error the outputs are untouched.
   int infer(Mat& picture, Mat& classification_of_the_picture_features);
@@ -220,6 +240,7 @@ class Mixed {
     return reinterpret_cast<T*>(arena_ + offset);
   }
   void Release();
+  int Load(const unsigned char* file, std::size_t count, const InitOptions& options);
 
   /// 3 layers in bands of 16 rows of the last one's output. Of the tensors between them only the
   /// rows that a band needs exist.
@@ -230,6 +251,7 @@ class Mixed {
   Workers* workers_ = nullptr;
   unsigned char* arena_ = nullptr;  // aligned to 64 bytes, inside memory_
   unsigned char* memory_ = nullptr;
-  unsigned char* mapped_ = nullptr;  // the weights file
+  unsigned char* copied_ = nullptr;  // the weights, where they did not lie well
+  unsigned char* mapped_ = nullptr;  // what holds the weights file
   std::size_t mapped_bytes_ = 0;
 };
