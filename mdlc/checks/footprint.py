@@ -31,7 +31,7 @@ class Footprint:
     """What was measured of a class as the compiler here builds it.
 
     Attributes:
-        compiler: what built it.
+        compiler: what built it, with its version.
         code_bytes: machine code and constants, without embedded weights; None without a `size`
             tool.
         largest: the layers whose function, with all that it calls, has most machine code, and
@@ -88,7 +88,7 @@ def footprint(compiled: CompiledModel) -> Footprint:
         for own, named in layers.items()
     ]
     return Footprint(
-        toolchain.name,
+        f"{toolchain.name} {_version(toolchain)}".strip(),
         code,
         max(by_code, key=lambda found: found[1], default=((), 0)),
         depth,
@@ -99,6 +99,13 @@ def footprint(compiled: CompiledModel) -> Footprint:
         tuple(each for each in outside if not each.startswith("__indirect")),
         tuple(each for each in outside if _ALLOCATES.match(each)),
     )
+
+
+def _version(toolchain: LocalToolchain) -> str:
+    done = subprocess.run(
+        [*toolchain.compiler, "-dumpfullversion"], capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip()
 
 
 def _called(function: Called) -> str:

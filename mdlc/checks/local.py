@@ -113,3 +113,21 @@ class Local:
             step = np.clip(found.astype(np.int64) - made.exact, -1, 1)
             found = np.where(tie, found - step, found)
         return excess_of(made, found, floor), made.exact
+
+    def figures(self, node: Node, found: Array) -> tuple[float, float, float]:
+        """The largest error of a node's output, the largest bound of any element, and the largest
+        error in parts of its bound; infinite or NaN where an element is."""
+        if not node.inputs:
+            exact = self.exact(node)
+            allowed = SMALLEST + 2 * self._unit(node) * np.abs(exact)
+        else:
+            made = self._computed(node)
+            exact = made.exact
+            floats = exact.dtype.kind == "f"
+            allowed = tolerance(made) if floats else np.zeros(exact.shape)
+        with np.errstate(all="ignore"):
+            apart = np.abs(found.astype(np.float64) - exact.astype(np.float64))
+        same = (found == exact) | ((found != found) & (exact != exact))
+        apart = np.where(same, 0.0, apart)
+        share = excess(found, exact, allowed if exact.dtype.kind == "f" else None)
+        return float(np.max(apart, initial=0.0)), float(np.max(allowed, initial=0.0)), share

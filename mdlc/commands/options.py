@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -129,6 +129,30 @@ def takes_model(groups: Collection[Group] = COMPILING) -> Callable[[Command], Co
         return command
 
     return decorate
+
+
+def options_from(line: Sequence[str], folder: Path) -> CompileOptions:
+    """The options that the words of an emitted header's command give.
+
+    Args:
+        folder: where the files lie that it names without their folders.
+
+    Raises:
+        MdlcError: a word is not known here.
+    """
+    found: list[CompileOptions] = []
+
+    @click.command(context_settings={"help_option_names": []})
+    @takes_model(frozenset(Group))
+    def command(job: Job) -> None:
+        found.append(job.options)
+
+    words = [str(folder / w) if w and (folder / w).is_file() else w for w in line]
+    try:
+        command.main(args=["model", *words], standalone_mode=False)
+    except click.ClickException as error:
+        raise MdlcError(error.format_message(), hint="give the options themselves") from None
+    return found[0]
 
 
 _EMPTY = object()

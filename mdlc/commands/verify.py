@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import itertools
+import shlex
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from mdlc.api import CompiledModel
+from mdlc.checks.certificate import certificate, changed_files, differences, read_certificate
 from mdlc.checks.integer_verification import accuracy, computes_in_bytes, integer_layers
 from mdlc.checks.verification import LayerErrors, verify
 from mdlc.codegen.plan.sizes import size_text
 from mdlc.codegen.run.executable import Executable
 from mdlc.codegen.target import target_of
+from mdlc.commands.compile import certificate_data
 from mdlc.commands.console import err, out, progress, table
-from mdlc.commands.options import GroupedCommand, Job, takes_model
+from mdlc.commands.options import GroupedCommand, Job, options_from, takes_model
 from mdlc.commands.variants import runnable
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.types import Array
 from mdlc.inputs.pictures import random_inputs
+from mdlc.options import CompileOptions
 from mdlc.precision.calibration_set import InputSet, labelled
 
 # Sets of random values; one where that takes long: in an emulator, and of networks so large
@@ -59,8 +64,16 @@ INTEGER_RUNS = 3
     metavar="CSV",
     help="Classes of --inputs (file,class), as the network counts them.",
 )
+@click.option(
+    "--certificate",
+    "certified",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Compile as NAME.certificate.json says, make it anew, and say what differs.",
+)
 def command(
     job: Job,
+    certified: Path | None,
     inputs: Path | None,
     limit: int,
     seed: int,
@@ -89,9 +102,37 @@ def command(
         raise MdlcError(
             "needs pictures to count answers on", node="--quantized", hint="give --inputs"
         )
+    if certified is not None:
+        _certificate(job, certified, inputs)
+        return
     compiled = job.compile()
     for each in runnable(compiled):
         _verify(job, each, inputs, limit, seed, quantized, input_labels)
+
+
+def _certificate(job: Job, path: Path, inputs: Path | None) -> None:
+    """Makes a certificate anew, and compares it and the files beside it."""
+    old = read_certificate(path)
+    given = job.options == CompileOptions()
+    options = options_from(shlex.split(old["command"])[2:], job.model.parent) if given else None
+    compiled = (job if options is None else replace(job, options=options)).compile()
+    data = certificate_data(compiled, inputs, "--inputs")
+    if data.told["kind"] != old["inputs"]["kind"]:
+        raise MdlcError(
+            f"errors were measured on {old['inputs'].get('source', 'seeded values')}",
+            node="--inputs",
+            hint="give the same ones" if inputs is None else "leave it out",
+        )
+    with progress(job.verbose) as tell:
+        tell("measuring errors and memory")
+        new = certificate(compiled, data)
+    told = changed_files(old, path.parent) + differences(old, new)
+    if not told:
+        out().print(f"{path.name} holds: {len(old['files'])} files, every layer and its memory")
+        return
+    for line in told:
+        out().print(line, soft_wrap=True)
+    raise click.exceptions.Exit(1)
 
 
 def _verify(
