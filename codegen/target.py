@@ -34,6 +34,7 @@ class Target:
         executable: builds a plan's program, to be called with numpy arrays.
         needs: what builds and what runs its programs here; MdlcError where that is missing.
         embeds: whether the weights may stand in the source; encodes: whether they may be encoded.
+        c_api: whether the class for C is an option; it is always there where it is not.
         int8: whether it has kernels that compute in 8 bits.
         threads: whether the class may compute on several threads.
         answers: whether the class may answer with more than tensors.
@@ -56,6 +57,7 @@ class Target:
     needs: Callable[[], tuple[str, str]]
     embeds: bool = True
     encodes: bool = True
+    c_api: bool = True
     int8: bool = True
     threads: bool = True
     resizes: bool = True
@@ -130,6 +132,7 @@ def targets() -> dict[str, Target]:
             _metal_needs,
             embeds=False,
             encodes=False,
+            c_api=False,
             int8=False,
             threads=False,
             resizes=False,

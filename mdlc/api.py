@@ -61,6 +61,7 @@ class CompiledModel:
         plans: of a class for several targets, all; `plan` is one of them, and the first unless
             `by_target` gave this.
         tables: what `tuned` is, of each of the plans.
+        c_api: whether the class for C is written, too.
         without: names of the passes that did not run.
     """
 
@@ -79,6 +80,7 @@ class CompiledModel:
     plans: tuple[Plan, ...] = ()
     tables: tuple[Tuned, ...] = ()
     without: frozenset[str] = frozenset()
+    c_api: bool = False
 
     @property
     def sizes(self) -> tuple[CompiledModel, ...]:
@@ -116,7 +118,8 @@ class CompiledModel:
     @cached_property
     def _files(self) -> dict[str, bytes]:
         first, *others = self.plans or (self.plan,)
-        more = {"others": others} if others else {}
+        more: dict[str, Any] = {"others": others} if others else {}
+        more |= {"c_api": True} if self.c_api else {}
         return target_of(first).emit(first, self.info, embed_weights=self.embed_weights, **more)
 
     def files(self) -> dict[str, bytes]:
@@ -330,7 +333,7 @@ class _Compilation:
         )
         return CompiledModel(
             source, imported, plan.graph, plan, how, info, asked.embed_weights, low, self.tuned,
-            half, self.fixed, without=asked.left_out,
+            half, self.fixed, without=asked.left_out, c_api=asked.c_api,
         )  # fmt: skip
 
 

@@ -260,6 +260,10 @@ class CompileOptions:
         help="Most threads that the emitted class computes on; Init may be told fewer. Results "
         "do not depend on it.",
     )  # fmt: skip
+    c_api: bool = option(
+        False, "--c-api", group=Group.CODE,
+        help="Write the class for C, too: CLASS_c.h and CLASS_c.cpp, for whatever calls C.",
+    )  # fmt: skip
     tuned: Tables = option(
         None, "--tuned", group=Group.SCHEDULES, metavar="FILE", path="file", repeated=True,
         off=("--no-tuned", "Choose schedules by the cost model alone."),
@@ -493,6 +497,8 @@ class CompileOptions:
         for asked, able, flag, reason, hint in (
             (self.embed_weights, target.embeds, "--embed-weights",
              f"target {name} always has its weights in a file", "leave it out"),
+            (self.c_api, target.c_api, "--c-api",
+             f"target {name} has its class for C in any case", "leave it out"),
             (self.threads > 1, target.threads, "--threads",
              f"target {name} computes on the GPU and has no threads of its own", "leave it out"),
             (len(self.sizes) > 1, target.resizes, "--shape",

@@ -277,6 +277,7 @@ class _Decoder:
             self._dtype(),
             self._manual(),
             placed=True,
+            elements={"box": "Box", "keypoints": "Keypoint"},
             shown=(
                 "for (const {name}::Box& box : answer) "
                 'std::printf("class %d: %.2f at %.1f %.1f\\n", box.label, '

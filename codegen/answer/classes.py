@@ -59,6 +59,7 @@ class Classes:
             frozenset({"cmath"} if self.activation != "none" else ()),
             np.dtype([("count", "<i4"), ("item", [("label", "<i4"), ("score", "<f4")], (top,))]),
             f"the {top} best classes of {found.count} with their scores, the best first",
+            elements={"item": "Class"},
             shown=(
                 "for (const {name}::Class& found : answer) "
                 'std::printf("class %d: %.3f\\n", found.label, static_cast<double>(found.score));',

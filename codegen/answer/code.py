@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,8 @@ class AnswerCode:
         placed: whether it has places in the picture, which Decode takes through the transform.
         shown: lines of the header's example that print `answer`; prepare: and before infer.
         sized: Decode takes the picture's width and height before the struct.
+        elements: what the structs inside are called in C++, by the fields of dtype that hold them.
+        confident: of a mask: it has a confidence beside the labels.
         bad: condition under which what the caller gave cannot be filled; empty: never.
     """
 
@@ -51,6 +53,8 @@ class AnswerCode:
     placed: bool = False
     sized: bool = False
     bad: str = ""
+    elements: Mapping[str, str] = field(default_factory=dict)
+    confident: bool = False
 
 
 @dataclass(frozen=True)

@@ -100,6 +100,7 @@ class Keypoints:
             np.dtype([("point", fields, (count,))]),
             f"{count} points",
             placed=True,
+            elements={"point": "Keypoint"},
             shown=(
                 "for (const {name}::Keypoint& point : answer) "
                 'std::printf("%.1f %.1f\\n", static_cast<double>(point.x), '

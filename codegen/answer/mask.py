@@ -94,6 +94,7 @@ class Mask:
             np.dtype(np.uint8),
             f"a class for every pixel, at most {classes if kind == 'scores' else 256} of them",
             sized=True,
+            confident=kind != "labels",
             prepare=(
                 f"std::vector<std::uint8_t> labels({shape[row]} * {shape[column]});",
                 "answer.labels = labels.data();",

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from mdlc.codegen.answer.code import AnswerCode, Network
 from mdlc.codegen.code import C_TYPES, string_literal
 from mdlc.codegen.cpp.arena_text import Arena
+from mdlc.codegen.cpp.c_interface import c_interface
 from mdlc.codegen.cpp.class_text import (
     MAT_TYPES,
     bytes_literal,
@@ -23,12 +24,12 @@ from mdlc.codegen.cpp.class_text import (
     state_entry,
 )
 from mdlc.codegen.cpp.embedded_weights import embedded_weights
+from mdlc.codegen.cpp.errors import errors_of
 from mdlc.codegen.cpp.format import format_cpp
 from mdlc.codegen.cpp.kernels_file import kernels_file, source_files
 from mdlc.codegen.cpp.layer_text import describe
 from mdlc.codegen.cpp.variant import variants_of
 from mdlc.codegen.cpp.weights_decoder import weights_decoder
-from mdlc.codegen.frame.spec import LONGEST_SIDE
 from mdlc.codegen.frame.text import declarations, summary
 from mdlc.codegen.isa.cpu_features import features_of
 from mdlc.codegen.kernel import Step, View
@@ -91,6 +92,7 @@ def emit(
     info: Info,
     *,
     embed_weights: bool = False,
+    c_api: bool = False,
     instrument: bool = False,
     others: Sequence[Plan] = (),
 ) -> dict[str, bytes]:
@@ -98,6 +100,7 @@ def emit(
 
     Args:
         embed_weights: put the weights into the source instead of a file; Init takes nullptr.
+        c_api: add the class for C.
         instrument: call `trace` when the inputs are there and after every layer (for verify and
             bench; never shipped).
         others: plans of the same network for other instruction sets, among which Init chooses.
@@ -112,6 +115,7 @@ def emit(
     features = {name for each in plans for name in each.isa.toolchain.cpu_flags}
     answer = answer_code(plan)
     element = _largest_element(plans)
+    errors = errors_of(plan, several)
     copies = placed.nbytes and not embed_weights and element > 1
     context = {
         "plan": plan,
@@ -137,7 +141,7 @@ def emit(
         if plan.answer
         else [],
         "frame": _frame_text(plan, variants[0].sizes[0].arena),
-        "longest_side": LONGEST_SIDE,
+        "errors": errors,
     }
     header = format_cpp(
         render(
@@ -177,7 +181,8 @@ def emit(
         c_types=C_TYPES,
     )
     embedded = (f"{plan.name}_weights.cpp",) if embed_weights else ()
-    context["sources"] = (*source_files(*plans), *embedded)
+    interface = (f"{plan.name}_c.cpp",) if c_api else ()
+    context["sources"] = (*source_files(*plans), *embedded, *interface)
     internal = render(
         "cpp/internal.h.j2", **context, threads=plan.threads, frames=plan.frame_port is not None
     )
@@ -192,6 +197,8 @@ def emit(
         "main.cpp": format_cpp(render("cpp/main.cpp.j2", **context, c_types=C_TYPES)).encode(),
         "CMakeLists.txt": render("cpp/CMakeLists.txt.j2", **context).encode(),
     }
+    if c_api:
+        files |= c_interface(plan, context, errors, mat_types_of(plan))
     if embed_weights:
         files[f"{plan.name}_weights.cpp"] = embedded_weights(plan.name, weights)
     else:

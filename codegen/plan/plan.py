@@ -271,7 +271,7 @@ CLASS_MEMBERS = frozenset(
     """
     At band strip thread target target_ variant_ kUnknownTarget Init Input Mat Release Reset
     Shape Workers InitOptions Load copied_ options codes copy file count
-    bytes aligned variant arena_ kThreads threads
+    bytes aligned variant handle given restrict arena_ kThreads threads
     workers_ error input
     kArenaBytes kWeightBytes mapped_
     decoded_
