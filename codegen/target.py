@@ -156,6 +156,8 @@ _CALLED = {
     "avx": "x86-avx2", "amd64": "x86-avx2", "x86": "x86-avx2", "x86-64": "x86-avx2",
     "x86_64": "x86-avx2",
     "gpu": "metal", "iphone": "ios", "macos": "metal",
+    "wasm": "wasm-simd128", "webassembly": "wasm-simd128", "wasi": "wasm-simd128",
+    "emscripten": "wasm-simd128", "browser": "web", "javascript": "web",
     "c++": "generic", "cpp": "generic", "scalar": "generic",
     "cpu": "host", "native": "host",
 }  # fmt: skip
@@ -169,8 +171,8 @@ SETS = {
     "ios": (*_ARM, "x86-avx2", "generic"),
     "linux": (*_X86, *_ARM, "generic"),
     "windows": (*_X86, *_ARM, "generic"),
-    "web": ("generic",),
-    "all": (*_ARM, *_X86, "generic"),
+    "web": ("wasm-simd128",),
+    "all": (*_ARM, *_X86, "wasm-simd128", "generic"),
 }
 
 

@@ -14,6 +14,7 @@ import mdlc
 from mdlc.codegen.cpp.format import format_cpp
 from mdlc.codegen.isa.registry import find_isa, isas
 from mdlc.codegen.run.executable import Executable
+from mdlc.codegen.run.toolchain import find_toolchain
 from mdlc.compiler.errors import MdlcError
 from tests.emitted_code import (
     NATIVE,
@@ -26,6 +27,8 @@ from tests.emitted_code import (
     require,
     sources,
 )
+from tests.targets import OTHERS
+from tests.targets import require as require_target
 
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g")
 
@@ -35,6 +38,9 @@ def _commands(target: str) -> list[list[str]]:
     isa = find_isa(target)
     if not isa.toolchain.triple or target in NATIVE:
         return [[require("g++")], [require("clang++")]]
+    if target in OTHERS:
+        require_target(target)
+        return [[*find_toolchain(isa).compiler]]
     cross = (
         require(f"{isa.toolchain.triple}-g++")
         if "aarch64" in isa.toolchain.triple

@@ -48,25 +48,26 @@ def narrowed(graph: Graph, isa: Isa) -> Graph:
     return fp32_to_fp16(graph, lambda n: computes(n, isa), lambda n: "", lone=True).graph
 
 
-def network_of(cls: type[Op]) -> tuple[Graph, dict[str, Array]]:
-    """A network whose outputs are the operator's samples, and its inputs' values."""
+def network_of(*classes: type[Op]) -> tuple[Graph, dict[str, Array]]:
+    """A network whose outputs are the operators' samples, and its inputs' values."""
     inputs: list[Node] = []
     outputs: list[Node] = []
     values: dict[str, Array] = {}
-    for number, sample in enumerate(cls.samples()):
+    samples = [(cls.__name__, sample) for cls in classes for sample in cls.samples()]
+    for number, (operator, sample) in enumerate(samples):
         operands = []
         for index, value in enumerate(sample.inputs):
             if index in sample.constant:
                 operands.append(constant(value))
                 continue
-            name = f"{cls.__name__}_{number}_{index}"
+            name = f"{operator}_{number}_{index}"
             node = graph_input(name, value.shape, DType.from_numpy(value.dtype))
             values[node.name] = value
             inputs.append(node)
             operands.append(node)
         outputs.append(make(sample.op, *operands, name=f"y{number}"))
     names = tuple(f"y{number}" for number in range(len(outputs)))
-    return Graph(tuple(inputs), tuple(outputs), names, cls.__name__), values
+    return Graph(tuple(inputs), tuple(outputs), names, classes[0].__name__), values
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -55,7 +55,10 @@ class Toolchain:
         guard: macros that a compiler for the machine defines.
         cpu_flags: features that the processor must have, as Linux names them; those that are in
             codegen/isa/cpu_features.py.
-        qemu_cpu: `-cpu` of qemu-user for it where the host cannot run it, or "".
+        emulator: what runs its programs where the host does not: "qemu", qemu-user of the
+            triple's machine, or "node", an engine of WebAssembly with WASI.
+        qemu_cpu: `-cpu` of qemu-user.
+        node_flags: what node must be told to take its instructions.
     """
 
     triple: str = ""
@@ -65,7 +68,9 @@ class Toolchain:
     clang: str = ""
     guard: tuple[str, ...] = ()
     cpu_flags: frozenset[str] = frozenset()
+    emulator: str = "qemu"
     qemu_cpu: str = ""
+    node_flags: tuple[str, ...] = ()
 
     @property
     def gcc_target(self) -> str:

@@ -65,6 +65,16 @@ X86_64 = Core("x86-64", "x86_64", "x86-64 in general", general=True)
 X86_64_AVX512 = Core(
     "x86-64-avx512", "x86_64", "x86-64 with AVX-512 in general", l2_bytes=1024 * KIB, general=True
 )
+WASM = Core(
+    "wasm",
+    "wasm32",
+    # Compiled by engines for phones' and desktops' processors; a multiply-add is two instructions.
+    "WebAssembly in general",
+    issue_width=4.0,
+    fma_per_cycle=1.0,
+    vector_bytes=16,
+    general=True,
+)
 SCALAR = Core("scalar", "", "one element at a time, in general", fma_per_cycle=1.0, general=True)
 
 _ARM82 = frozenset({"asimdhp", "fphp", "asimddp"})

@@ -281,9 +281,22 @@ class Int8:
         return found
 
 
+def least_shift(fields: Sequence[str]) -> int:
+    """The shift that a product needs for no shift up: 1 must be left behind its upper half.
+
+    Where the rest of the shift is a multiplication by a power of two, which must fit a signed
+    number, 2 must be left.
+    """
+    return 34 if "power" in fields else 33
+
+
+# Factors of 2^26 and more saturate whatever they multiply but zero, and so does this shift.
+SATURATING_SHIFT = 4
+
+
 def needs_shift_left(shift: Array, int8: Int8) -> bool:
     """Whether accumulators must be shifted up before the upper half of a product is taken."""
-    return bool(int8.shift_left_fields) and bool(np.any(shift < 33))
+    return bool(int8.shift_left_fields) and bool(np.any(shift < least_shift(int8.fields)))
 
 
 def pack_fields(
@@ -293,9 +306,12 @@ def pack_fields(
 
     Fields: bias; multiplier; shift: n of rescale; rounding and right: to add to the upper half
     of the product (the zero point included) and the shift right after it; down: 31 - n, a
-    rounding shift; left: how far to shift up before; limit: the largest number that may be.
+    rounding shift; power: 2^(32 - right); left: how far to shift up before; left_power: 2^left;
+    limit: the largest number that may be.
     """
-    left = np.maximum(33 - shift, 0) if "left" in fields else np.zeros_like(shift)
+    shift = np.maximum(shift, SATURATING_SHIFT) if "left_power" in fields else shift
+    shifts_left = "left" in fields or "left_power" in fields
+    left = np.maximum(least_shift(fields) - shift, 0) if shifts_left else np.zeros_like(shift)
     right = shift + left - 32
     up = np.maximum(right, 1).astype(np.int64)
     values = {
@@ -305,7 +321,9 @@ def pack_fields(
         "rounding": (np.int64(1) << (up - 1)) + (np.int64(zero) << up),
         "right": right,
         "down": 31 - shift - left,
+        "power": np.int64(1) << (32 - up),
         "left": left,
+        "left_power": np.int64(1) << left.astype(np.int64),
         "limit": (np.int64(2**31 - 1) >> left.astype(np.int64)),
     }
     padding = -bias.size % lanes

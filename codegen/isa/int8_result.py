@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from mdlc.compiler.fixed_point import limits
@@ -131,3 +132,21 @@ class OutputStage:
         low, high = self.bounded
         text = f"max({text}, kLow)" if low else text
         return f"min({text}, kHigh)" if high else text
+
+
+def stored_together(values: Sequence[str], part: int) -> Iterator[tuple[Sequence[str], int, int]]:
+    """Vectors of four i32 that are stored together: four, then two, then one.
+
+    Args:
+        part: lanes of the last vector that are stored (0: all).
+
+    Yields:
+        The vectors, where their first byte goes, and how many bytes are stored.
+    """
+    at = 0
+    while at < len(values):
+        left = len(values) - at
+        group = values[at : at + (4 if left >= 3 else left)]
+        last = at + len(group) == len(values)
+        yield group, 4 * at, 4 * len(group) - (4 - part if part and last else 0)
+        at += len(group)

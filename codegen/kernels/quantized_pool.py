@@ -11,7 +11,7 @@ from mdlc.codegen.gemm.loops_int8 import READS_PAST
 from mdlc.codegen.gemm.runs import Run, group_runs, inside_taps
 from mdlc.codegen.gemm.strides import nest
 from mdlc.codegen.isa.base import KernelIsa, int8_of
-from mdlc.codegen.isa.int8 import SCALAR, Int8, pack_fields
+from mdlc.codegen.isa.int8 import SATURATING_SHIFT, SCALAR, Int8, least_shift, pack_fields
 from mdlc.codegen.isa.int8_result import OutputStage
 from mdlc.codegen.kernel import Kernel, Schedule, Step
 from mdlc.compiler.fixed_point import fixed_point, limits
@@ -229,12 +229,15 @@ def _average_vectors(
         "multiplier": "scale[1]",
         "limit": "2147483647 >> left",
         "left": "left",
+        "left_power": "1 << left",
         "rounding": "1 << (right - 1)",
         "right": "right",
+        "power": "1 << (32 - right)",
         "down": "31 - scale[2] - left",
     }
-    setup = "const int left = scale[2] < 33 ? 33 - scale[2] : 0;\n"
-    if "right" in int8.shift_left_fields:
+    least = least_shift(int8.shift_left_fields)
+    setup = f"const int left = scale[2] < {least} ? {least} - scale[2] : 0;\n"
+    if "rounding" in int8.shift_left_fields:
         setup += "const int right = scale[2] + left - 32;\n"
     for field in int8.shift_left_fields:
         setup += f"const auto v_{field} = {int8.set1.format(names[field])};\n"

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 
 from mdlc.codegen.isa.base import Isa
@@ -71,17 +72,38 @@ def find_toolchain(isa: Isa, runner: Sequence[str] | None = None) -> LocalToolch
                 hint="use --target host, or run the emitted files on such a machine",
             )
         return LocalToolchain(compiler, (), _label(compiler))
-    emulator = shutil.which("qemu-aarch64") or shutil.which("qemu-aarch64-static")
+    return LocalToolchain(compiler, _EMULATORS[isa.toolchain.emulator](isa), _label(compiler))
+
+
+def _qemu(isa: Isa) -> tuple[str, ...]:
+    """qemu-user of the machine, which is the first word of the triple."""
+    name = "qemu-" + isa.toolchain.triple.split("-")[0]
+    emulator = shutil.which(name) or shutil.which(f"{name}-static")
     if emulator is None:
         raise MdlcError(
-            f"running {isa.name} on this machine needs qemu-aarch64",
+            f"running {isa.name} on this machine needs {name}",
             node="--target",
-            hint="install qemu-user, or copy the emitted files to an ARM machine",
+            hint="install qemu-user, or copy the emitted files to such a machine",
         )
     root = Path("/usr") / isa.toolchain.triple
     libraries = ("-L", str(root)) if root.exists() else ()
-    runner = (emulator, *libraries, "-cpu", isa.toolchain.qemu_cpu)
-    return LocalToolchain(compiler, runner, _label(compiler))
+    return (emulator, *libraries, "-cpu", isa.toolchain.qemu_cpu)
+
+
+def _node(isa: Isa) -> tuple[str, ...]:
+    """Node, with a script that gives a program the system interface of WASI."""
+    node = shutil.which("node")
+    if node is None:
+        raise MdlcError(
+            f"running {isa.name} on this machine needs node",
+            node="--target",
+            hint="install nodejs, or copy the emitted files to where there is an engine",
+        )
+    script = resources.files("mdlc.runtime_templates").joinpath("wasi/run.mjs")
+    return (node, "--no-warnings", *isa.toolchain.node_flags, str(script))
+
+
+_EMULATORS = {"qemu": _qemu, "node": _node}
 
 
 def _label(compiler: Sequence[str]) -> str:
@@ -99,6 +121,8 @@ def _compiler(isa: Isa, native: bool) -> tuple[str, ...]:
                 return (name,)
     elif shutil.which(f"{isa.toolchain.triple}-g++"):
         return (f"{isa.toolchain.triple}-g++",)
+    elif shutil.which("clang++") and (Path("/usr/lib") / isa.toolchain.triple / "libc++.a").exists():
+        return ("clang++", f"--target={isa.toolchain.triple}")
     if importlib.util.find_spec("ziglang"):
         command = (sys.executable, "-m", "ziglang", "c++")
         if native:

@@ -6,13 +6,13 @@ shift of a floor rounds once (compiler/fixed_point.py).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from mdlc.codegen.code import Microkernel, advanced
 from mdlc.codegen.isa.arm.int8_depthwise import DotForm, MultiplyForm
 from mdlc.codegen.isa.arm.int8_dot import DotLoop, MatrixLoop, MultiplyLoop
 from mdlc.codegen.isa.int8 import DepthLoop, DepthwiseForm, Int8
-from mdlc.codegen.isa.int8_result import OutputStage
+from mdlc.codegen.isa.int8_result import OutputStage, stored_together
 from mdlc.compiler.types import DType
 
 RESCALE = Microkernel(
@@ -113,17 +113,6 @@ def _words(values: Sequence[str], zero: str | None) -> str:
     return both if zero is None else f"vqaddq_s16({both}, vdupq_n_s16({zero}))"
 
 
-def _groups(values: Sequence[str], part: int) -> Iterator[tuple[Sequence[str], int, int]]:
-    """Vectors that are stored together: four, then two, then one; where, and how many lanes."""
-    at = 0
-    while at < len(values):
-        left = len(values) - at
-        group = values[at : at + (4 if left >= 3 else left)]
-        last = at + len(group) == len(values)
-        yield group, 4 * at, 4 * len(group) - (4 - part if part and last else 0)
-        at += len(group)
-
-
 def _put(
     words: Sequence[str], to: str, lanes: int, stage: OutputStage
 ) -> tuple[str, list[Microkernel]]:
@@ -162,7 +151,7 @@ def store_bytes(
     added: str | None = None if stage.narrowing_adds_zero_point else zero
     if zero != "kZero":
         added = f"static_cast<std::int16_t>({zero})"
-    for group, at, lanes in _groups(values, part):
+    for group, at, lanes in stored_together(values, part):
         words = [_words(group[i : i + 2], added) for i in range(0, len(group), 2)]
         line, helpers = _put(words, advanced(where, at), lanes, stage)
         lines.append(line)
@@ -205,7 +194,7 @@ def store_sums(
         "const int16x8_t upper = vdupq_n_s16(kHigh - kZero);",
     ]
     needs: list[Microkernel] = []
-    for number, (group, at, lanes) in enumerate(_groups(values, part)):
+    for number, (group, at, lanes) in enumerate(stored_together(values, part)):
         to, source = (advanced(p, at) for p in (where, other))
         if lanes == 16:
             lines.append(f"const auto other{number} = vld1q_{kind}({source});")
