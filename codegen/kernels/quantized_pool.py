@@ -134,6 +134,7 @@ class ByteAveragePool(BytePool):
         multiplier, shift = (
             v.reshape(-1) for v in fixed_point(op.scale / op.counts((height, width)))
         )
+        shift = np.maximum(shift, SATURATING_SHIFT)
         inside = op.window.patches(np.ones((1, 1, height, width)), 0.0).sum((4, 5)).reshape(-1)
         bias = -inside.astype(np.int64) * op.x_zero
         fields = ("bias", "multiplier", "shift")

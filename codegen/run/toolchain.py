@@ -121,7 +121,7 @@ def _compiler(isa: Isa, native: bool) -> tuple[str, ...]:
                 return (name,)
     elif shutil.which(f"{isa.toolchain.triple}-g++"):
         return (f"{isa.toolchain.triple}-g++",)
-    elif shutil.which("clang++") and (Path("/usr/lib") / isa.toolchain.triple / "libc++.a").exists():
+    elif shutil.which("clang++") and Path("/usr/lib", isa.toolchain.triple, "libc++.a").exists():
         return ("clang++", f"--target={isa.toolchain.triple}")
     if importlib.util.find_spec("ziglang"):
         command = (sys.executable, "-m", "ziglang", "c++")

@@ -85,7 +85,9 @@ def _narrowed(values: Sequence[str], stage: OutputStage) -> str:
     """At most four vectors of i32 as bytes inside their bounds, zeros behind them."""
     all_four = [*values, *[_NOTHING] * (4 - len(values))]
     words = [
-        f"wasm_i16x8_narrow_i32x4({all_four[i]}, {all_four[i + 1]})" if i < len(values) else _NOTHING
+        f"wasm_i16x8_narrow_i32x4({all_four[i]}, {all_four[i + 1]})"
+        if i < len(values)
+        else _NOTHING
         for i in (0, 2)
     ]
     unsigned = stage.target is DType.U8
@@ -146,9 +148,7 @@ def _store_sums(
         lines.append(f"const v128_t own{at} = wasm_i16x8_max(wasm_i16x8_min("
                      f"wasm_i16x8_narrow_i32x4({pair[0]}, {pair[-1]}), "
                      "wasm_i16x8_splat(kHigh)), wasm_i16x8_splat(kLow));")  # fmt: skip
-        lines.append(
-            f"const v128_t theirs{at} = wasm_{kind}16x8_extend_low_{kind}8x16({bytes_});"
-        )
+        lines.append(f"const v128_t theirs{at} = wasm_{kind}16x8_extend_low_{kind}8x16({bytes_});")
         for i, order in enumerate(_INTERLEAVED[: len(pair)]):
             total = f"wasm_i16x8_shuffle(own{at}, theirs{at}, {order})"
             total = f"wasm_i32x4_add(wasm_i32x4_dot_i16x8({total}, factors), {_START})"
