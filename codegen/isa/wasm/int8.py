@@ -169,7 +169,7 @@ def _add_bytes(kind: DType) -> tuple[list[str], list[str]]:
         for half in ("low", "high"):
             widened = f"wasm_{sign}16x8_extend_{half}_{sign}8x16({name}_bytes)"
             lines.append(f"const v128_t {name}_{half} = {widened};")
-    values = []
+    values: list[str] = []
     for half in ("low", "high"):
         for order in INTERLEAVED:
             pairs = f"wasm_i16x8_shuffle(a_{half}, b_{half}, {order})"
