@@ -8,12 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mdlc.api import CompiledModel, compile
+    from mdlc.chain import CompiledChain, compile_chain
     from mdlc.compiler.errors import MdlcError
     from mdlc.options import CompileOptions
     from mdlc.precision.quantize import Quantize
     from mdlc.version import __version__
 
-__all__ = ["CompileOptions", "CompiledModel", "MdlcError", "Quantize", "__version__", "compile"]
+__all__ = [
+    "CompileOptions",
+    "CompiledChain",
+    "CompiledModel",
+    "MdlcError",
+    "Quantize",
+    "__version__",
+    "compile",
+    "compile_chain",
+]
 
 # In a checkout the other folders of the package lie beside this one; without this line,
 # `python -m mdlc` there would need an editable install.
@@ -22,11 +32,13 @@ if not (Path(__file__).parent / "codegen").is_dir():
 
 _HOMES = {
     "CompileOptions": "mdlc.options",
+    "CompiledChain": "mdlc.chain",
     "CompiledModel": "mdlc.api",
     "MdlcError": "mdlc.compiler.errors",
     "Quantize": "mdlc.precision.quantize",
     "__version__": "mdlc.version",
     "compile": "mdlc.api",
+    "compile_chain": "mdlc.chain",
 }
 
 

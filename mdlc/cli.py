@@ -19,6 +19,7 @@ from mdlc.commands import (
     doctor,
     explain,
     inspect,
+    pipeline,
     run,
     targets,
     tune,
@@ -89,7 +90,8 @@ def cli() -> None:
 
 
 for _module in (
-    compile, run, verify, bisect, doctor, bench, compress, inspect, explain, tune, targets,
+    compile, run, pipeline, verify, bisect, doctor, bench, compress, inspect, explain, tune,
+    targets,
 ):  # fmt: skip
     cli.add_command(_module.command)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from mdlc.codegen.answer.code import ANSWER_MEMBERS
+from mdlc.codegen.cpp.chain import CHAIN_MEMBERS
 from mdlc.codegen.frame.text import FRAME_MEMBERS
 from mdlc.codegen.kernel import kernels
 from mdlc.codegen.plan.plan import CLASS_MEMBERS, CPP_KEYWORDS, SOURCE_NAMES
@@ -53,6 +54,21 @@ def checked_class_name(name: str) -> str:
     if name in taken_class_names():
         raise MdlcError(
             f"{name!r} names a part of every emitted class",
+            node="--name",
+            hint=f"choose another name, such as {name}Network",
+        )
+    return name
+
+
+def check_class_of_chain(name: str) -> str:
+    """The name of a class of two networks, which is not called as what it declares.
+
+    Raises:
+        MdlcError: it is.
+    """
+    if name in CHAIN_MEMBERS | ANSWER_MEMBERS:
+        raise MdlcError(
+            f"{name!r} names a part of the class",
             node="--name",
             hint=f"choose another name, such as {name}Network",
         )

@@ -78,13 +78,22 @@ def read_recipe(path: Path) -> Recipe:
     Raises:
         MdlcError: it cannot be read, is not TOML, or has a section, key or value there is not.
     """
+    return recipe_of(read_tables(path), str(path))
+
+
+def read_tables(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file.
+
+    Raises:
+        MdlcError: it cannot be read or is not TOML.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise MdlcError("there is no such file", node=str(path), hint="check the path") from None
     except (OSError, UnicodeDecodeError):
         raise MdlcError("is not a readable text file", node=str(path)) from None
-    return parse_recipe(text, str(path))
+    return _tables(text, str(path))
 
 
 def model_recipe(model: onnx.ModelProto) -> Recipe | None:
@@ -108,13 +117,21 @@ def parse_recipe(text: str, source: str) -> Recipe:
     Raises:
         MdlcError: see read_recipe.
     """
+    return recipe_of(_tables(text, source), source)
+
+
+def _tables(text: str, source: str) -> dict[str, Any]:
     try:
-        tables = tomllib.loads(text)
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         reason = str(error)
         raise MdlcError(
             f"is not TOML: {reason[:1].lower()}{reason[1:]}", node=source, hint="correct the line"
         ) from None
+
+
+def recipe_of(tables: Mapping[str, Any], source: str) -> Recipe:
+    """The recipe of the sections of a TOML text; see parse_recipe."""
     values: dict[str, Any] = {}
     for section, table in tables.items():
         if section not in SECTIONS:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mdlc.codegen.answer.boxes import Boxes
+from mdlc.codegen.answer.checks import check_keys
 from mdlc.codegen.answer.classes import Classes
 from mdlc.codegen.answer.code import AnswerCode, Network
 from mdlc.codegen.answer.embedding import Embedding
@@ -63,6 +64,14 @@ class Answer:
                     hint=f"name the output, or a decoder: {', '.join(DECODERS)}",
                 )
         code: AnswerCode = cls(**given).code(network)
+        if self.labels and code.classes not in (0, len(self.labels)):
+            raise MdlcError(
+                f"{self.labels_from} has {len(self.labels)} names, and the network tells "
+                f"{code.classes} classes apart",
+                node=f"{_NODE} labels",
+                hint="give it a line for each class, in the network's order, with the background "
+                "where it has one",
+            )
         return code
 
 
@@ -94,51 +103,8 @@ def parse_answer(
             node=f"{_NODE} kind",
             hint=choose(str(kind), list(KINDS)),
         )
-    known = {field.name: field for field in dataclasses.fields(KINDS[kind])}
-    for name, value in values.items():
-        key = name.replace("_", "-")
-        if name not in known:
-            raise MdlcError(
-                f"{kind} have no key {key!r}",
-                node=_NODE,
-                hint=choose(key, [each.replace("_", "-") for each in known]),
-            )
-        _check_type(key, value, str(known[name].type))
-    if all(
-        field.default is not dataclasses.MISSING or name in values for name, field in known.items()
-    ):
+    check_keys(KINDS[kind], values, _NODE, f"{kind} have")
+    known = dataclasses.fields(KINDS[kind])
+    if all(field.default is not dataclasses.MISSING or field.name in values for field in known):
         KINDS[kind](**values)  # which says what is out of range before a network is read
     return Answer(kind, decoder, values, tuple(labels), labels_from)
-
-
-def _check_type(key: str, value: Any, declared: str) -> None:
-    """A value is of the type that a field declares."""
-    words = {
-        "str": isinstance(value, str),
-        "bool": isinstance(value, bool),
-        "int": isinstance(value, int) and not isinstance(value, bool),
-        "float": isinstance(value, int | float) and not isinstance(value, bool),
-        "Sequence[str]": _all(value, str),
-        "Sequence[int]": _all(value, int),
-        "Sequence[float]": _all(value, int, float),
-        "None": value is None,
-    }
-    allowed = [word.strip() for word in declared.split("|")]
-    if not any(words[word] for word in allowed):
-        names = {
-            "str": "a text",
-            "bool": "true or false",
-            "int": "a whole number",
-            "float": "a number",
-            "Sequence[str]": "a list of texts",
-            "Sequence[int]": "a list of whole numbers",
-            "Sequence[float]": "a list of numbers",
-        }
-        wanted = " or ".join(names[word] for word in allowed if word != "None")
-        raise MdlcError(f"{value!r} is not {wanted}", node=f"{_NODE} {key}", hint="correct it")
-
-
-def _all(value: Any, *types: type) -> bool:
-    return isinstance(value, list | tuple) and all(
-        isinstance(each, types) and not isinstance(each, bool) for each in value
-    )

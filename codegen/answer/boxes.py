@@ -17,7 +17,7 @@ import numpy as np
 
 from mdlc.codegen.answer.anchors import blazeface, read_anchors
 from mdlc.codegen.answer.box_fields import CENTRES, SIZES, BoxFields
-from mdlc.codegen.answer.code import AnswerCode, Network, text
+from mdlc.codegen.answer.code import AnswerCode, Network, argument_of, text
 from mdlc.codegen.answer.columns import Columns, parse_columns
 from mdlc.codegen.tiles.formula import literal
 from mdlc.compiler.errors import MdlcError
@@ -197,7 +197,7 @@ class _Decoder:
         block = min([_BLOCK, *(head.count // 4 * 4 for head in self.heads)])
         across = across and block > 0
         along = all(step == 1 for _, step in steps) and plain and self.classes >= _LANES
-        outputs = {c.port.identifier: c.port for cs in self.parts.values() for c in cs}
+        outputs = {argument_of(c.port): c.port for cs in self.parts.values() for c in cs}
         floor = spec.threshold ** (1 / spec.score_power)
         source = text(
             "boxes.j2",
@@ -278,6 +278,7 @@ class _Decoder:
             self._manual(),
             placed=True,
             elements={"box": "Box", "keypoints": "Keypoint"},
+            classes=0 if spec.label is not None else self.classes - (spec.background is not None),
             shown=(
                 "for (const {name}::Box& box : answer) "
                 'std::printf("class %d: %.2f at %.1f %.1f\\n", box.label, '
@@ -356,7 +357,7 @@ class _Decoder:
     def _head_row(self, number_: int, head: _Head) -> list[str]:
         def pointer(columns: Columns) -> str:
             start = columns.start + head.first * columns.candidate_step
-            name = columns.port.identifier
+            name = argument_of(columns.port)
             return f"{name} + {start}" if start else name
 
         scores, boxes = head.parts["scores"], head.parts["boxes"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mdlc.codegen.answer.checks import between, one_of
-from mdlc.codegen.answer.code import AnswerCode, Network, factor, only, text
+from mdlc.codegen.answer.code import AnswerCode, Network, argument_of, factor, only, text
 
 ACTIVATIONS = ("none", "softmax", "sigmoid")
 
@@ -41,7 +41,7 @@ class Classes:
         found = only(self.scores, "scores", network)
         top = min(self.top, found.count)
         step, start = found.attribute_step, found.start
-        argument = found.port.identifier
+        argument = argument_of(found.port)
         return AnswerCode(
             "Classes",
             text("classes_struct.j2", top=top),
@@ -64,4 +64,5 @@ class Classes:
                 "for (const {name}::Class& found : answer) "
                 'std::printf("class %d: %.3f\\n", found.label, static_cast<double>(found.score));',
             ),
+            classes=found.count,
         )

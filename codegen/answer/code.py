@@ -38,6 +38,7 @@ class AnswerCode:
         sized: Decode takes the picture's width and height before the struct.
         elements: what the structs inside are called in C++, by the fields of dtype that hold them.
         confident: of a mask: it has a confidence beside the labels.
+        classes: how many classes labels tell apart; 0: labels mean nothing, or are not counted.
         bad: condition under which what the caller gave cannot be filled; empty: never.
     """
 
@@ -55,6 +56,7 @@ class AnswerCode:
     bad: str = ""
     elements: Mapping[str, str] = field(default_factory=dict)
     confident: bool = False
+    classes: int = 0
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,11 @@ def only(name: str | None, key: str, network: Network) -> Columns:
             hint="choose an answer that has places, such as boxes or a mask",
         )
     return found
+
+
+def argument_of(output: Output) -> str:
+    """What Decode calls an output, which may have the name of anything inside it."""
+    return f"{output.identifier}_output"
 
 
 def factor(step: int) -> str:

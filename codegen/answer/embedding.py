@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mdlc.codegen.answer.code import AnswerCode, Network, factor, only, text
+from mdlc.codegen.answer.code import AnswerCode, Network, argument_of, factor, only, text
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Embedding:
             text(
                 "embedding.j2",
                 name=network.name,
-                argument=found.port.identifier,
+                argument=argument_of(found.port),
                 size=found.count,
                 start=f" + {start}" if start else "",
                 step=factor(step),

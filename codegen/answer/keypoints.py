@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mdlc.codegen.answer.checks import between, one_of
-from mdlc.codegen.answer.code import AnswerCode, Network, factor, text
+from mdlc.codegen.answer.code import AnswerCode, Network, argument_of, factor, text
 from mdlc.codegen.answer.columns import Output, find_port, strides
 from mdlc.codegen.tiles.formula import literal
 from mdlc.compiler.errors import MdlcError
@@ -87,7 +87,7 @@ class Keypoints:
             text(
                 "keypoints.j2",
                 name=network.name,
-                argument=port.identifier,
+                argument=argument_of(port),
                 maps=key == "maps",
                 third=third,
                 refine=self.refine,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mdlc.codegen.answer.checks import between, one_of
-from mdlc.codegen.answer.code import AnswerCode, Network, factor, only_output, text
+from mdlc.codegen.answer.code import AnswerCode, Network, argument_of, factor, only_output, text
 from mdlc.codegen.answer.columns import strides
 from mdlc.codegen.code import C_TYPES
 from mdlc.compiler.errors import MdlcError
@@ -74,7 +74,7 @@ class Mask:
             text(
                 "mask.j2",
                 name=network.name,
-                argument=port.identifier,
+                argument=argument_of(port),
                 element=C_TYPES[port.type.dtype],
                 start="",
                 kind=kind,
@@ -95,6 +95,7 @@ class Mask:
             f"a class for every pixel, at most {classes if kind == 'scores' else 256} of them",
             sized=True,
             confident=kind != "labels",
+            classes=classes if kind == "scores" else 0,
             prepare=(
                 f"std::vector<std::uint8_t> labels({shape[row]} * {shape[column]});",
                 "answer.labels = labels.data();",

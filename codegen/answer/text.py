@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mdlc.codegen.answer.checks import between, one_of, read_lines
-from mdlc.codegen.answer.code import AnswerCode, Network, factor, text
+from mdlc.codegen.answer.code import AnswerCode, Network, argument_of, factor, text
 from mdlc.codegen.answer.columns import parse_columns
 from mdlc.codegen.code import string_literal
 from mdlc.compiler.errors import MdlcError
@@ -64,7 +64,7 @@ class Text:
             text(
                 "text.j2",
                 name=network.name,
-                argument=found.port.identifier,
+                argument=argument_of(found.port),
                 symbols=[string_literal(symbol.encode()) for symbol in symbols],
                 steps=found.candidates,
                 step=found.candidate_step,

@@ -72,8 +72,13 @@ def manual(rows: Sequence[tuple[str, str]], plan: Plan, notes: Mapping[str, str]
                 f"zero after Init and Reset, then what the model calls {quoted(state.result)}",
             )
         )
+    return comment_table(table)
+
+
+def comment_table(rows: Sequence[tuple[str, str]]) -> list[str]:
+    """Labels and texts as the lines of a table."""
     lines = []
-    for label, text in table:
+    for label, text in rows:
         wrapped = textwrap.wrap(text, _MANUAL_WIDTH, break_long_words=False, break_on_hyphens=False)
         for number, line in enumerate(wrapped or [""]):
             lines.append(f"{'' if number else label:<11}{line}".rstrip())
@@ -147,13 +152,18 @@ def example(plan: Plan, weights: str, answer: AnswerCode | None = None) -> list[
     ports = plan.inputs if answer else (*plan.inputs, *plan.outputs)
     name = plan.name
     body = []
+    given = []
     for port in ports:
+        if port is plan.frame_port:
+            body += frame_lines(name)
+            given.append("frame")
+            continue
+        given.append(f"{port.identifier}_mat")
         data = f"{port.identifier}_data"
         dims = ", ".join(map(str, port.dims))
         kind = f"{name}::Mat::{MAT_TYPES[port.type.dtype]}"
         body.append(f"std::vector<{C_TYPES[port.type.dtype]}> {data}({port.type.size});")
         body.append(f"{name}::Mat {port.identifier}_mat({data}.data(), {dims}, {kind});")
-    given = [f"{port.identifier}_mat" for port in ports]
     shown = []
     if answer is not None:
         body.append(f"{name}::{answer.type} answer;")
@@ -182,6 +192,16 @@ def example(plan: Plan, weights: str, answer: AnswerCode | None = None) -> list[
         ]
     )
     return format_cpp(text, columns=_EXAMPLE_WIDTH).splitlines()
+
+
+def frame_lines(name: str) -> list[str]:
+    """Lines of an example that make a camera's frame."""
+    return [
+        "std::vector<unsigned char> nv21(1920 * 1080 * 3 / 2);  // from the camera",
+        f"{name}::Frame frame = {name}::Frame::NV21(nv21.data(), 1920, nv21.data() + 1920 * 1080, "
+        "1920, 1920, 1080);",
+        "frame.rotation = 90;",
+    ]
 
 
 def quoted(name: str) -> str:

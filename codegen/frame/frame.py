@@ -66,6 +66,7 @@ class Frame:
         crop: x, y, width, height in the frame as it lies in memory; None: all of it.
         region: six numbers of an affine from the network's pixels to the frame's (see Transform
             in the emitted header), instead of all three.
+        region_columns: how many columns of the input it fills, the others are fill; 0: all.
     """
 
     format: str
@@ -78,6 +79,7 @@ class Frame:
     mirror: bool = False
     crop: tuple[int, int, int, int] | None = None
     region: tuple[float, ...] | None = None
+    region_columns: int = 0
 
     @property
     def sources(self) -> tuple[Source, ...]:

@@ -122,6 +122,7 @@ def _region(
     at_x, at_y = xx * u + xy * v + 2 * x0, yx * u + yy * v + 2 * y0
     pixel = 1 << (REGION_BITS + 1)
     inside = (at_x >= 0) & (at_y >= 0)
+    inside &= u < 2 * (frame.region_columns or width)
     inside &= (at_x < frame.width * pixel) & (at_y < frame.height * pixel)
     found = {}
     for name, (plane, sub) in frame.channels().items():

@@ -134,6 +134,8 @@ class Plan:
             Steps of one name have one packing, which the class holds once (variants.py).
         variant: what tells this one from the others, as part of an identifier; "" if it is alone.
         frame: the input that camera frames are read into, where the class takes them.
+        part: name of the class that this one is part of, which gives it weights and working
+            memory; "" if it stands alone.
     """
 
     name: str
@@ -154,6 +156,7 @@ class Plan:
     frame: FrameInput | None = None
     also: tuple[Plan, ...] = ()
     variant: str = ""
+    part: str = ""
 
     @property
     def sizes(self) -> tuple[Plan, ...]:

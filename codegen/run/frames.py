@@ -40,6 +40,7 @@ def pack_frame(frame: Frame) -> bytes:
         int(frame.mirror),
         *(frame.crop or (0, 0, 0, 0)),
         int(frame.region is not None),
+        frame.region_columns,
     ]
     for plane in range(3):
         known = plane in planes

@@ -93,11 +93,17 @@ class Job:
         return compiled
 
 
-def takes_model(groups: Collection[Group] = COMPILING) -> Callable[[Command], Command]:
-    """Adds MODEL and the options of these groups, which the command gets as `job`."""
+def takes_model(
+    groups: Collection[Group] = COMPILING, argument: str = "model"
+) -> Callable[[Command], Command]:
+    """Adds MODEL and the options of these groups, which the command gets as `job`.
+
+    Args:
+        argument: what the file is called in the help, where it is no model.
+    """
     shown = {entry.flag: (name, entry) for name, entry in _entries() if entry.group in groups}
     decorators: list[Callable[[Command], Command]] = [
-        click.argument("model", type=click.Path(path_type=Path))
+        click.argument("model", metavar=argument.upper(), type=click.Path(path_type=Path))
     ]
     for name, entry in shown.values():
         decorators.append(_flag(name, entry))

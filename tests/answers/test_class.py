@@ -121,12 +121,13 @@ def test_answers_that_cannot_be_filled_are_an_error(tmp_path: Path) -> None:
 
 
 def test_labels_are_compiled_in(tmp_path: Path) -> None:
-    (tmp_path / "labels.txt").write_text('zero\nein "s"\n二\n')
+    names = ("zero", 'ein "s"', "二", *map(str, range(3, 10)))
+    (tmp_path / "labels.txt").write_text("\n".join(names))
     compiled = mdlc.compile(
         DIGITS, "generic", answer={"kind": "classes", "labels": str(tmp_path / "labels.txt")}
     )
     assert compiled.plan.answer is not None
-    assert compiled.plan.answer.labels == ("zero", 'ein "s"', "二")
+    assert compiled.plan.answer.labels == names
     source = compiled.files()["DigitsMobilenet.cpp"].decode()
     assert '"ein \\042s\\042"' in source
     assert '"\\344\\272\\214"' in source
@@ -172,6 +173,13 @@ def test_a_class_is_not_called_as_a_part_of_every_frame() -> None:
 def test_metal_gives_tensors_alone() -> None:
     with pytest.raises(MdlcError, match="target metal gives tensors alone"):
         mdlc.compile(DIGITS, "metal", answer="classes")
+
+
+@pytest.mark.parametrize("kind", ["classes,scores=vector", "mask,map=maps"])
+def test_names_are_as_many_as_classes(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("a\nb\nc\n")
+    with pytest.raises(MdlcError, match=r"names\.txt has 3 names, and the network tells 4 classes"):
+        mdlc.compile(_maps_model(), "generic", answer=f"{kind},labels={tmp_path / 'names.txt'}")
 
 
 def _run(*arguments: str) -> int:

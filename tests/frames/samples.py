@@ -46,9 +46,10 @@ def random_frame(
     if rng.random() < 0.5:
         x, y = int(rng.integers(0, width)), int(rng.integers(0, height))
         crop = x, y, int(rng.integers(1, width - x + 1)), int(rng.integers(1, height - y + 1))
-    affine = None
+    affine, columns = None, 0
     if rng.random() < region:
         affine = tuple(rng.normal(0, 1, 6) * [1, 1, 20, 1, 1, 20] + [0, 0, 20, 0, 0, 20])
+        columns = int(rng.integers(0, 6))
     return Frame(
         name,
         width,
@@ -60,4 +61,5 @@ def random_frame(
         bool(rng.integers(2)),
         crop,
         affine,
+        columns,
     )

@@ -165,6 +165,9 @@ int main() {
   told(frame);
   frame.LookAt(1e9F, 0, 1, 1);
   told(frame);
+  frame.LookAt(5, 5, 1, 1);
+  frame.region_columns = 10000;
+  told(frame);
   int touched = 0;
   for (const unsigned char byte : out) touched += byte != 77;
   std::printf("%d\\n", touched);
@@ -190,7 +193,7 @@ def test_bad_frames_have_a_code_each_and_nothing_is_written(tmp_path: Path) -> N
     assert all(line.endswith(" 1") for line in told)
     form, size, data, stride, crop, rotation, region = (str(code) for code in range(-14, -21, -1))
     codes = [size, data, data, *[stride] * 6, size, size, size, form, *[rotation] * 3]
-    codes += [*[crop] * 5, region, region]
+    codes += [*[crop] * 5, *[region] * 3]
     assert [line.split()[0] for line in told] == codes
     assert text == "the crop is empty or leaves the frame"
 
