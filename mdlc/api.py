@@ -304,6 +304,7 @@ class _Compilation:
         kept |= {"room": half.room} if half else {}
         kept |= asked.row_groups(target)
         kept |= {"alike": first.plan} if first else {}
+        kept |= {"answer_bytes": room} if (room := _answer_bytes(asked, passed[-1].graph)) else {}
         kept |= {"frame": frame} if (frame := frame_input(imported, how)) else {}
         name = asked.name or class_name(source.stem)
         plan = target.lower(
@@ -335,6 +336,14 @@ class _Compilation:
             source, imported, plan.graph, plan, how, info, asked.embed_weights, low, self.tuned,
             half, self.fixed, without=asked.left_out, c_api=asked.c_api,
         )  # fmt: skip
+
+
+def _answer_bytes(asked: CompileOptions, graph: Graph) -> int:
+    """Working memory that the answer is made in."""
+    if asked.answer is None:
+        return 0
+    kinds = {n: node.type for n, node in zip(graph.output_names, graph.outputs, strict=True)}
+    return as_answer(asked.answer).scratch(kinds)
 
 
 def _encoded(

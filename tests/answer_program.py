@@ -50,8 +50,9 @@ int main(int, char** argv) {{
   Net::Transform transform;
   if (std::fread(&transform, sizeof(transform), 1, in) != 1) return 2;
   static Net::{type} answer;
+  std::vector<unsigned char> memory({scratch});
 {prepare}
-  for (int i = 0; i < REPEATS; ++i) Decode({arguments}transform, {size}answer);
+  for (int i = 0; i < REPEATS; ++i) Decode({arguments}{memory}transform, {size}answer);
   std::FILE* out = std::fopen(argv[2], "wb");
   {write}
   return std::fclose(out);
@@ -115,6 +116,8 @@ def decode(
         struct=code.struct,
         source=code.source,
         type=code.type,
+        scratch=code.scratch,
+        memory="memory.data(), " if code.scratch else "",
         arguments="".join(f"{port.identifier}.data(), " for port in code.outputs),
         reads="\n".join(
             f"  const std::vector<float> {port.identifier} = Read(in, {port.type.size});"

@@ -15,8 +15,10 @@ from mdlc.codegen.answer.embedding import Embedding
 from mdlc.codegen.answer.keypoints import Keypoints
 from mdlc.codegen.answer.mask import Mask
 from mdlc.codegen.answer.presets import DECODERS
+from mdlc.codegen.answer.quads import Quads
 from mdlc.codegen.answer.text import Text
 from mdlc.compiler.errors import MdlcError, choose
+from mdlc.compiler.types import TensorType
 
 KINDS: Mapping[str, type[Any]] = {
     "classes": Classes,
@@ -24,6 +26,7 @@ KINDS: Mapping[str, type[Any]] = {
     "keypoints": Keypoints,
     "mask": Mask,
     "text": Text,
+    "quads": Quads,
     "embedding": Embedding,
 }
 _NODE = "[answer]"
@@ -44,6 +47,15 @@ class Answer:
     values: Mapping[str, Any]
     labels: tuple[str, ...] = ()
     labels_from: str = ""
+
+    def scratch(self, outputs: Mapping[str, TensorType]) -> int:
+        """Bytes of working memory that it needs behind the last layer.
+
+        Args:
+            outputs: of the network, by ONNX name.
+        """
+        cls = KINDS[self.kind]
+        return cls(**self.values).scratch(outputs) if hasattr(cls, "scratch") else 0
 
     def code(self, network: Network) -> AnswerCode:
         """The answer's part of a class.

@@ -160,6 +160,8 @@ def _ranges(plan: Plan, count: int) -> list[tuple[int, int]]:
                 touched[view.buffer] += (unit[0], unit[-1])
     for port in plan.outputs:
         touched[port.view.buffer].append(len(plan.steps))
+    if plan.answer_scratch is not None:
+        touched[plan.answer_scratch.buffer].append(len(plan.steps))
     for state in plan.states:
         touched[state.view.buffer].append(-1)
         for view in state.views:
@@ -231,4 +233,6 @@ def _map_views(plan: Plan, change: Callable[[View], View]) -> Plan:
     frame = plan.frame
     if frame is not None and frame.scratch is not None:
         frame = replace(frame, scratch=change(frame.scratch))
-    return replace(plan, steps=steps, inputs=inputs, outputs=outputs, states=states, frame=frame)
+    answer = change(plan.answer_scratch) if plan.answer_scratch is not None else None
+    return replace(plan, steps=steps, inputs=inputs, outputs=outputs, states=states, frame=frame,
+                   answer_scratch=answer)  # fmt: skip

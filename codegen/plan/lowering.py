@@ -57,6 +57,7 @@ def lower(
     row_groups: Sequence[RowGroup] | None = None,
     alike: Plan | None = None,
     frame: FrameInput | None = None,
+    answer_bytes: int = 0,
 ) -> Plan:
     """Plans a graph whose layouts are assigned.
 
@@ -70,6 +71,7 @@ def lower(
         row_groups: steps to compute in bands of rows; None: those where that pays.
         alike: the network at another size, with which the class shares packed weights.
         frame: the input that the class reads camera frames into.
+        answer_bytes: of working memory behind the last layer.
 
     Raises:
         MdlcError: a node has no kernel on this ISA, or no such schedule, or a table that the
@@ -150,6 +152,7 @@ def lower(
         row_groups=tuple(row_groups),
         states=_states(graph, views, sizes),
         frame=frame,
+        answer_scratch=_scratch(answer_bytes, sizes),
     )  # fmt: skip
     return place_plan(plan, sizes)
 

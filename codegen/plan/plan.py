@@ -129,6 +129,7 @@ class Plan:
             codegen/weights/sections.py. Without any, the file is computed on as it is.
         precision: of arithmetic or weights, as asked for.
         answer: what `infer` makes of the outputs, where it is asked to.
+        answer_scratch: memory that the answer is made in, which no layer needs any more.
         kept_float: by node name, why a layer is not in half precision although it could be.
         also: the other variants of the class: the same network at other sizes of its inputs.
             Steps of one name have one packing, which the class holds once (variants.py).
@@ -153,6 +154,7 @@ class Plan:
     row_groups: tuple[RowGroup, ...] = ()
     states: tuple[State, ...] = ()
     answer: Answer | None = None
+    answer_scratch: View | None = None
     frame: FrameInput | None = None
     also: tuple[Plan, ...] = ()
     variant: str = ""

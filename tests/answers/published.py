@@ -100,3 +100,46 @@ def fastestdet(output: Array, size: int) -> tuple[Array, Array]:
     centres = (np.tanh(table[:, 1:3]) + cells) / side * size
     boxes = from_centres(np.concatenate([centres, sigmoid(table[:, 3:5]) * size], 1))
     return boxes, table[:, :1] ** 0.6 * table[:, 5:] ** 0.4
+
+
+def text_regions(
+    probability: Array, binary: float = 0.3, least: float = 0.6, unclip: float = 1.5
+) -> list[tuple[Array, float]]:
+    """Differentiable binarisation as PP-OCR post-processes it, by OpenCV: corners and scores."""
+    import cv2
+
+    found = []
+    bitmap = (probability > binary).astype(np.uint8)
+    contours, _ = cv2.findContours(bitmap, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    for contour in contours:
+        corners, side = _mini_box(contour)
+        if side < 3:
+            continue
+        mask = np.zeros_like(bitmap)
+        cv2.fillPoly(mask, [corners.astype(np.int32)], 1)
+        score = float(probability[mask > 0].mean())
+        if score < least:
+            continue
+        width, height = (
+            np.linalg.norm(corners[1] - corners[0]),
+            np.linalg.norm(corners[3] - corners[0]),
+        )
+        distance = width * height * unclip / (2 * (width + height))
+        # The polygon with round corners that lies so far outside.
+        turns = np.linspace(0, 2 * np.pi, 721)[:-1]
+        circle = distance * np.stack([np.cos(turns), np.sin(turns)], 1)
+        grown = (corners[:, None] + circle).reshape(-1, 1, 2).astype(np.float32)
+        corners, side = _mini_box(grown)
+        if side >= 5:
+            found.append((corners, score))
+    return found
+
+
+def _mini_box(points: Array) -> tuple[Array, float]:
+    """The smallest turned rectangle, its corners from the upper left one on, and its side."""
+    import cv2
+
+    rectangle = cv2.minAreaRect(points)
+    ordered = sorted(cv2.boxPoints(rectangle).tolist())
+    left, right = sorted(ordered[:2], key=lambda p: p[1]), sorted(ordered[2:], key=lambda p: p[1])
+    return np.array([left[0], right[0], right[1], left[1]]), min(rectangle[1])
