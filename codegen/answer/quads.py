@@ -106,6 +106,7 @@ class Quads:
             ),
             f"up to {self.max} regions of text as turned rectangles, in reading order",
             placed=True,
+            elements={"quad": "Quad", "corner": "Corner"},
             scratch=nbytes,
             shown=(
                 "for (const {name}::Quad& quad : answer) "
