@@ -191,6 +191,8 @@ def _checked(entry: Option, value: Any, where: str) -> Any:
             node=where,
             hint=entry.help.split(".")[0],
         )
+    if entry.repeated and isinstance(value, str):
+        value = [value]
     try:
         return entry.checked(value)
     except MdlcError as error:

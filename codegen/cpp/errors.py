@@ -74,5 +74,5 @@ def _of_frames(divides: bool) -> list[Error]:
         Error("FrameStride", -17, strides),
         Error("FrameCrop", -18, "the crop is empty or leaves the frame"),
         Error("FrameRotation", -19, "the rotation is not 0, 90, 180 or 270 degrees"),
-        Error("FrameRegion", -20, "the region lies too far away, is not finite or fills more columns than there are"),
+        Error("FrameRegion", -20, "the region lies too far away, is not finite or is too wide"),
     ]  # fmt: skip

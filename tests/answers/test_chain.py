@@ -11,7 +11,7 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 import mdlc
 from mdlc.cli import invoke
@@ -294,3 +294,81 @@ def test_landmarks_behind_a_face_detector(tmp_path: Path) -> None:
     found = sideways[0]["answer"]["point"]
     places = np.stack([width - found["y"], found["x"]], 1)
     np.testing.assert_allclose(places, landmarks, atol=0.02 * side)
+
+
+TEXT = """
+name = "Page"
+[first]
+model = "{models}/ppocr_v3_det.onnx"
+[first.input]
+shape = "x=1,3,224,320"
+channel-order = "bgr"
+match = "opencv"
+mean = [123.675, 116.28, 103.53]
+std = [58.395, 57.12, 57.375]
+[first.answer]
+kind = "quads"
+[second]
+model = "{models}/ppocr_v4_rec.onnx"
+[second.input]
+shape = "x=1,3,48,320"
+channel-order = "bgr"
+match = "opencv"
+mean = 127.5
+std = 127.5
+fill = 127
+[second.answer]
+kind = "text"
+scores = "softmax_11.tmp_0"
+dictionary = "symbols.txt"
+space = true
+[region]
+fit = "pad"
+tall = 1.5
+"""
+LINES = ("COMPILER 2026", "GRAPHS AND KERNELS", "STATIC CLASS 17")
+
+
+def _line(text: str) -> Image.Image:
+    font = ImageFont.load_default(36)
+    picture = Image.new("RGB", (round(font.getlength(text)) + 24, 54), "white")
+    ImageDraw.Draw(picture).text((12, 6), text, fill="black", font=font)
+    return picture
+
+
+def _symbols() -> list[str]:
+    """The recogniser's symbols as far as it tells them by itself, of an alphabet it is shown."""
+    session = onnxruntime.InferenceSession(SHARED / "models/ppocr_v4_rec.onnx")
+    symbols = ["?"] * 6623
+    for text in ("ABCDEFGHIJ", "KLMNOPQRS", "TUVWXYZ", "0123456789"):
+        line = _line(text)
+        width = min(320, round(line.width * 48 / line.height))
+        seen = np.asarray(line.resize((width, 48)), np.float32)[..., ::-1] / 127.5 - 1
+        given = np.zeros((1, 3, 48, 320), np.float32)
+        given[0, :, :, :width] = seen.transpose(2, 0, 1)
+        best = session.run(None, {"x": given})[0][0].argmax(1)
+        read = [n for n, before in zip(best, [0, *best], strict=False) if n not in (0, before)]
+        read = [n for n in read if n <= len(symbols)]  # without the space, which is the last one
+        assert len(read) == len(text)
+        for number, symbol in zip(read, text, strict=True):
+            symbols[number - 1] = symbol
+    return symbols
+
+
+@needs_shared
+def test_a_page_is_read(tmp_path: Path) -> None:
+    """PP-OCR's detector and recogniser, on a rendered page and on its side."""
+    (tmp_path / "symbols.txt").write_text("\n".join(_symbols()))
+    (tmp_path / "page.toml").write_text(TEXT.format(models=SHARED / "models"))
+    compiled = mdlc.compile_chain(tmp_path / "page.toml", "generic", optimise="speed")
+    page = Image.new("RGB", (320, 224), "white")
+    pen = ImageDraw.Draw(page)
+    for number, text in enumerate(LINES):
+        font = ImageFont.load_default(26)
+        pen.text((24, 20 + 64 * number), text, fill="black", font=font)
+    side = np.ascontiguousarray(np.asarray(page.transpose(Image.Transpose.ROTATE_90)))
+    frames = [of_pixels(np.asarray(page)), of_pixels(side, rotation=90)]
+    for items in items_of(compiled, tmp_path, frames):
+        read = [item["answer"]["utf8"].decode() for item in items]
+        assert [text.replace(" ", "") for text in read] == [text.replace(" ", "") for text in LINES]
+        assert (items["answer"]["score"] > 0.8).all()

@@ -74,7 +74,7 @@ def test_regions_may_have_holes_and_touch_at_corners(tmp_path: Path) -> None:
     drawn[8:24, 8:32] = 0
     drawn[13:19, 12:28] = 1
     for step in range(8):
-        drawn[36 + 2 * step : 38 + 2 * step, 10 + 6 * step : 16 + 6 * step] = 1
+        drawn[36 + 3 * step : 39 + 3 * step, 10 + 6 * step : 16 + 6 * step] = 1
     code = parse_answer({"kind": "quads", "threshold": 0.2, "unclip": 0.0, "least": 1.0}).code(
         network({"out": (1, 1, 64, 64)}, 64, 64)
     )
