@@ -40,7 +40,7 @@ class Target:
         answers: whether the class may answer with more than tensors.
         resizes: whether the class may have several sizes.
         keeps: whether the class may keep states from one inference to the next.
-        unpacks: whether its convolutions read bytes.
+        unpacks: whether its convolutions read bytes; attends: whether it has a layer of attention.
         half: whether it computes in half precision, for which `verify` allows.
         falls_back: whether layers that it lacks can be left to the processor.
         frames: whether the class may take camera frames.
@@ -64,6 +64,7 @@ class Target:
     keeps: bool = True
     answers: bool = True
     unpacks: bool = True
+    attends: bool = True
     half: bool = False
     falls_back: bool = False
     timed: bool = True
@@ -139,6 +140,7 @@ def targets() -> dict[str, Target]:
             keeps=False,
             answers=False,
             unpacks=False,
+            attends=False,
             half=not metal.in_float,
             falls_back=True,
             timed=False,

@@ -67,7 +67,7 @@ PRIMITIVES: dict[str, int] = {
     "lt": 2, "le": 2, "eq": 2, "is_nan": 1, "and": 2, "or": 2, "xor": 2, "not": 1, "select": 3,
     # Expanded where the target has no instruction (codegen/tiles/vector_math.py); scalar targets
     # call the C library.
-    "exp": 1, "log": 1, "tanh": 1, "erf": 1, "sigmoid": 1, "pow": 2,
+    "exp": 1, "log": 1, "tanh": 1, "erf": 1, "sigmoid": 1, "gelu": 1, "pow": 2,
     # Scalar only: no vector form is emitted.
     "sin": 1, "cos": 1, "tan": 1, "asin": 1, "acos": 1, "atan": 1, "sinh": 1, "cosh": 1,
     "asinh": 1, "acosh": 1, "atanh": 1, "mod": 2, "fmod": 2, "trunc_div": 2,

@@ -294,6 +294,7 @@ class _Compilation:
             quantize=None if low is None else low.quantize,
             narrow=None if half is None else half.fp32_to_fp16,
             unpacks=target.unpacks,
+            attends=target.attends,
             without=asked.left_out,
         )
         for stage in passed[1:]:

@@ -15,6 +15,7 @@ from mdlc.passes.dead_channels import remove_dead_channels
 from mdlc.passes.fold_scale_shift import fold_scale_shift
 from mdlc.passes.fp16_to_fp32 import fp16_to_fp32
 from mdlc.passes.fuse_activation import fuse_activation, fuse_residual
+from mdlc.passes.fuse_attention import fuse_attention
 from mdlc.passes.fuse_pad import fuse_pad
 from mdlc.passes.fuse_quantized_sum import fuse_quantized_sum
 from mdlc.passes.layout import assign_layout, flatten_channels_last
@@ -45,6 +46,8 @@ FRONT: tuple[GraphPass, ...] = (
     fold_scale_shift,
 )
 BACK: tuple[GraphPass, ...] = (
+    # Attention in one layer, before anything else takes its parts.
+    fuse_attention,
     # Work that disappears into epilogues. The sum goes first: an activation behind it is behind
     # the convolution then.
     fuse_residual,
@@ -110,6 +113,7 @@ def passes_of(
     quantize: GraphPass | None = None,
     narrow: GraphPass | None = None,
     unpacks: bool = True,
+    attends: bool = True,
     without: Collection[str] = (),
 ) -> tuple[GraphPass, ...]:
     """The passes that run; see `stages`."""
@@ -118,6 +122,8 @@ def passes_of(
         passes = (*BEFORE_QUANTIZATION, quantize, *AFTER_QUANTIZATION)
     if not unpacks:
         passes = tuple(each for each in passes if each is not unpack_bytes)
+    if not attends:
+        passes = tuple(each for each in passes if each is not fuse_attention)
     passes = tuple(each for each in passes if each.__name__ not in without)
     return passes if narrow is None else (*passes, narrow)
 
@@ -152,6 +158,7 @@ def stages(
     quantize: GraphPass | None = None,
     narrow: GraphPass | None = None,
     unpacks: bool = True,
+    attends: bool = True,
     without: Collection[str] = (),
 ) -> list[Stage]:
     """The graph after every pass; see run_passes.
@@ -160,12 +167,15 @@ def stages(
         quantize: rounds tensors to 8 bits; called `quantize` in the list of stages.
         narrow: computes in half precision what may be, last of all; called `fp32_to_fp16`.
         unpacks: whether the target's convolutions read bytes.
+        attends: whether it has a layer of attention.
         without: names of passes that are left out; see `left_out`.
 
     Raises:
         MdlcError: there is no pass called `stop_after`.
     """
-    passes = passes_of(quantize=quantize, narrow=narrow, unpacks=unpacks, without=without)
+    passes = passes_of(
+        quantize=quantize, narrow=narrow, unpacks=unpacks, attends=attends, without=without
+    )
     names = list(dict.fromkeys(graph_pass.__name__ for graph_pass in passes))
     if stop_after is not None and stop_after not in ("import", *names):
         raise MdlcError(

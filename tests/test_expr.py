@@ -38,7 +38,7 @@ MEANING: dict[str, Callable[..., Array]] = {
     "exp2i": np.exp2, "lt": np.less, "le": np.less_equal, "eq": np.equal, "is_nan": np.isnan,
     "and": np.logical_and, "or": np.logical_or, "xor": np.logical_xor, "not": np.logical_not,
     "select": np.where, "exp": np.exp, "log": np.log, "tanh": np.tanh, "erf": _ERF,
-    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)), "gelu": lambda x: x * (1 + _ERF(x / 2**0.5)) / 2,
     "pow": lambda a, b: np.power(a.astype(np.float64), b),
     "sin": np.sin, "cos": np.cos, "tan": np.tan, "asin": np.arcsin, "acos": np.arccos,
     "atan": np.arctan, "sinh": np.sinh, "cosh": np.cosh, "asinh": np.arcsinh, "acosh": np.arccosh,

@@ -22,6 +22,7 @@ NOT_COMPARED = {
     "QuantizedDense": "compared with QLinearMatMul in test_quantized_ops.py",
     "QuantizedSoftmax": "compared with a QDQ model in test_quantized_ops.py",
     "Requantize": "compared with DequantizeLinear and QuantizeLinear in test_quantized_ops.py",
+    "Attention": "views and products in one; compared as exported in test_fuse_attention.py",
     "Affine": "an activation of recurrent layers; compared in test_recurrent.py",
     "Recurrent": "compared with LSTM, GRU and RNN in test_recurrent.py",
     "ScaledTanh": "an activation of recurrent layers; compared in test_recurrent.py",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mdlc.codegen.code import Call, Function, Loop, Microkernel, Statement, Variable, offset
+from mdlc.codegen.code import Call, Function, Loop, Statement, Variable, offset
 from mdlc.codegen.gemm.loops import aligned, cycles, emit_loops, packed_length, schedules
 from mdlc.codegen.gemm.product_loops import panel_elements, thread_panels
 from mdlc.codegen.gemm.shape import Product, Steps, channel_blocks
@@ -15,28 +15,10 @@ from mdlc.codegen.gemm.strides import Dim, broadcast_strides, nest, pointer
 from mdlc.codegen.isa.base import KernelIsa
 from mdlc.codegen.kernel import Kernel, Schedule, Step, View
 from mdlc.codegen.tiles.epilogue import Epilogue
+from mdlc.codegen.tiles.right_side import pack_rows
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.matmul import MatMul
-from mdlc.compiler.types import Array, DType, Layout
-
-_PACK = """\
-// packed[k][n] = b[k][n] for kWidth columns, zeros beyond kUsed: a panel of the right side.
-template <int kDepth, int kStep, int kUsed, int kWidth>
-inline void pack_panel_@k(const @e* b, @e* packed) {
-  for (int k = 0; k < kDepth; ++k) {
-    for (int n = 0; n < kUsed; ++n) packed[n] = b[n];
-    for (int n = kUsed; n < kWidth; ++n) packed[n] = @z;
-    b += kStep;
-    packed += kWidth;
-  }
-}
-"""
-
-
-def _pack_panel(isa: KernelIsa) -> Microkernel:
-    zero = "0.0F" if isa.dtype is DType.F32 else "0"
-    text = _PACK.replace("@e", isa.element).replace("@k", isa.kind).replace("@z", zero)
-    return Microkernel(f"pack_panel_{isa.kind}", text)
+from mdlc.compiler.types import Array, Layout
 
 
 class MatMulKernel(Kernel):
@@ -121,8 +103,8 @@ class MatMulKernel(Kernel):
             used = width - (isa.lanes - block.part if block.part else 0)
             panel = offset("b", (block.count, "n", width), fixed=block.first)
             target = offset("weights", (block.count, "n", width * depth), fixed=block.offset)
-            numbers = (product.depth, product.channels, used, width)
-            call = Call(_pack_panel(isa), (panel, target), numbers)
+            step_and_depth = (product.channels, product.depth)
+            call = Call(pack_rows(isa), (panel, *step_and_depth, target), (used, width))
             inside: list[Statement] = [call]
             if depth > product.depth:  # panels pad the sums
                 size = f"sizeof({isa.element}) * {(depth - product.depth) * width}"

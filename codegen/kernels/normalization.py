@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 
-from mdlc.codegen.code import C_TYPES, Function, times
+from mdlc.codegen.code import C_TYPES, Call, Function, offset, times
 from mdlc.codegen.gemm.strides import logical_strides, nest
 from mdlc.codegen.isa.base import KernelIsa
 from mdlc.codegen.kernel import Kernel, Schedule, Step
 from mdlc.codegen.tiles.formula import literal
+from mdlc.codegen.tiles.layer_norm import layer_norm_row
 from mdlc.codegen.tiles.operands import constants_of, runtime_of
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.instance_normalization import InstanceNormalization
 from mdlc.compiler.ops.layer_normalization import LayerNormalization
 from mdlc.compiler.ops.lrn import Lrn
-from mdlc.compiler.types import Array, DType
+from mdlc.compiler.types import Array, DType, Layout
 
 _NORMALIZE = """\
 double sum = 0.0;
@@ -94,8 +95,8 @@ class NormalizationKernel(Kernel):
             kind=c_type,
             narrow=f"static_cast<{c_type}>" if c_type == "float" else "",
         )
-        offset = f" + {first}" if first else ""
-        head = f"const {c_type}* x = all_x{offset};\n{c_type}* y = all_y{offset};"
+        moved = f" + {first}" if first else ""
+        head = f"const {c_type}* x = all_x{moved};\n{c_type}* y = all_y{moved};"
         kind = "instance" if isinstance(op, InstanceNormalization) else "layer"
         name = f"{kind}_norm_{'x'.join(map(str, node.type.physical_shape))}"
         name += "_f64" if node.type.dtype is DType.F64 else ""
@@ -106,6 +107,48 @@ class NormalizationKernel(Kernel):
             inputs=runtime_of(node, _NAMES),
             output="all_y",
             includes=("cmath",),
+        )
+
+
+class LayerNormKernel(Kernel):
+    """LayerNormalization on vectors, row by row."""
+
+    name = "normalize_rows"
+    layer = "Normalization"
+
+    def matches(self, node: Node, isa: KernelIsa) -> bool:
+        return (
+            isinstance(node.op, LayerNormalization)
+            and isa.lanes > 1
+            and node.op.row(node.shape) >= isa.lanes
+            and all(each.type.dtype is isa.dtype for each in (node, *node.inputs))
+            and all(each.type.layout is Layout.PLAIN for each in (node, *node.inputs))
+        )
+
+    def cost(self, node: Node, schedule: Schedule, isa: KernelIsa) -> float:
+        return node.type.size * 10.0 / isa.lanes / isa.core.issue_width
+
+    def in_place(self, node: Node) -> tuple[int, ...]:
+        return (0,)
+
+    def pack(self, node: Node, schedule: Schedule, isa: KernelIsa) -> dict[str, Array]:
+        return constants_of(node, _NAMES)
+
+    def emit(self, step: Step, isa: KernelIsa) -> Function:
+        node, op = step.node, step.node.op
+        assert isinstance(op, LayerNormalization)
+        count = op.row(node.shape)
+        rows = math.prod(node.shape[: op.axis])
+        x, y = (offset(base, (rows, "i0", count)) for base in ("x", "y"))
+        row = layer_norm_row(isa, tail=count % isa.lanes != 0)
+        call = Call(row, (x, "scale", "bias", y, count, literal(op.epsilon)))
+        name = f"layer_norm_{'x'.join(map(str, node.shape))}"
+        name += "" if isa.dtype is DType.F32 else f"_{isa.kind}"
+        return step.function(
+            name,
+            nest([rows], call, shared=True),
+            comment=[op.words],
+            inputs=("x", *runtime_of(node, _NAMES)[1:]),
         )
 
 
@@ -147,4 +190,4 @@ y += {channels};
         return step.function(name, text, comment=[op.words], includes=("cmath",))
 
 
-KERNELS = (LrnKernel(), NormalizationKernel())
+KERNELS = (LrnKernel(), LayerNormKernel(), NormalizationKernel())

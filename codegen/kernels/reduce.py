@@ -20,6 +20,7 @@ from mdlc.codegen.isa.dialect import Dialect
 from mdlc.codegen.isa.scalar import SCALAR
 from mdlc.codegen.kernel import Kernel, Schedule, Step
 from mdlc.codegen.tiles.formula import literal
+from mdlc.codegen.tiles.lanes import horizontal, lanes_combined
 from mdlc.codegen.tiles.operands import sum_type
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.reduce import Reduce
@@ -59,38 +60,6 @@ def _update(kind: Kind, isa: Dialect, value: str, acc: str = "acc") -> str:
     if kind.before == "square":
         return isa.fma(value, value, acc)
     return isa.op(kind.combine, _before(kind, isa, value), acc)
-
-
-def horizontal(isa: Dialect, combine: str) -> Microkernel | None:
-    """A function that combines the lanes of a vector, where the ISA has no intrinsic for it."""
-    hook = f"reduce_{combine}"
-    if hook in isa.spell or isa.lanes == 1:
-        return None
-    operator = {
-        "add": "acc += lanes[i]",
-        "mul": "acc *= lanes[i]",
-        "max": "acc = lanes[i] > acc ? lanes[i] : acc",
-        "min": "acc = lanes[i] < acc ? lanes[i] : acc",
-    }[combine]
-    name = f"reduce_{combine}_f32_{isa.suffix}"
-    text = f"""// All lanes of v combined.
-inline float {name}({isa.vector} v) {{
-  float lanes[{isa.lanes}];
-  {isa.store("lanes", "v")};
-  float acc = lanes[0];
-  for (int i = 1; i < {isa.lanes}; ++i) {{
-    {operator};
-  }}
-  return acc;
-}}
-"""
-    return Microkernel(name, text)
-
-
-def lanes_combined(isa: Dialect, combine: str, vector: str) -> str:
-    """The scalar of a vector's lanes combined."""
-    helper = horizontal(isa, combine)
-    return f"{helper.name}({vector})" if helper else isa.op(f"reduce_{combine}", vector)
 
 
 class ReduceKernel(Kernel):

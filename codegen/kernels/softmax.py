@@ -4,38 +4,15 @@ from __future__ import annotations
 
 import math
 
-from mdlc.codegen.code import C_TYPES, Call, Function, Microkernel, offset
+from mdlc.codegen.code import C_TYPES, Call, Function, offset
 from mdlc.codegen.gemm.strides import nest
 from mdlc.codegen.isa.base import KernelIsa
-from mdlc.codegen.isa.scalar import SCALAR
 from mdlc.codegen.kernel import Kernel, Schedule, Step
-from mdlc.codegen.kernels.reduce import horizontal, lanes_combined
-from mdlc.codegen.templates import render
-from mdlc.codegen.tiles.formula import literal, math_function
+from mdlc.codegen.tiles.formula import literal
+from mdlc.codegen.tiles.softmax import SoftmaxRow
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.softmax import Softmax
 from mdlc.compiler.types import DType
-
-
-def softmax_microkernel(isa: KernelIsa, log: bool, tail: bool) -> Microkernel:
-    """A contiguous row: softmax_f32_neon<elements>(x, y)."""
-    name = f"{'log_' if log else ''}softmax{'_tail' if tail else ''}_f32_{isa.suffix}"
-    helpers = [h for h in (horizontal(isa, "max"), horizontal(isa, "add")) if h]
-    if isa.lanes > 1:
-        helpers.append(math_function("exp", isa))
-    text = render(
-        "cpp/kernels/softmax.j2",
-        name=name,
-        isa=isa,
-        scalar=SCALAR,
-        log=log,
-        tail=tail,
-        exp="std::exp" if isa.lanes == 1 else f"exp_f32_{isa.suffix}",
-        max_of=lanes_combined(isa, "max", "top_lanes"),
-        sum_of=lanes_combined(isa, "add", "total_lanes"),
-        lowest=literal(-math.inf),
-    )
-    return Microkernel(name, text, tuple(helpers), ("cmath", "limits"))
 
 
 class SoftmaxKernel(Kernel):
@@ -65,10 +42,9 @@ class SoftmaxKernel(Kernel):
         if node.type.dtype is DType.F64:
             name += "_f64"
         elif inner == 1:
-            tail = isa.lanes > 1 and length % isa.lanes != 0
-            row = softmax_microkernel(isa, op.log, tail)
+            row = SoftmaxRow(op.log, tail=length % isa.lanes != 0).microkernel(isa)
             places = (offset(base, (outer, "i0", length)) for base in ("x", "y"))
-            loops = nest([outer], Call(row, tuple(places), (length,)), shared=True)
+            loops = nest([outer], Call(row, (*places, length)), shared=True)
             return step.function(name, loops, comment=[op.words])
         result = "x[j] - top - log_total" if op.log else "std::exp(x[j] - top) * scale"
         loop = f"for (int j = 0; j < {length * inner}; j += {inner}) {{\n"

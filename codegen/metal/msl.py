@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mdlc.codegen.tiles.vector_math import erf, sigmoid_by_exp
+from mdlc.codegen.tiles.vector_math import BY_DEFINITION, erf, sigmoid_by_exp
 from mdlc.compiler.expr import Expr, input_, primitives_of
 from mdlc.compiler.op import Elementwise
 
@@ -54,7 +54,7 @@ _CALLS = (
 )  # fmt: skip
 _SPELL |= {name: f"{name}({{0}})" for name in _CALLS}
 _SPELL |= {name: f"{name}({{0}}, {{1}})" for name in ("pow", "fmod")}
-_EXPANDED = {"erf": erf, "sigmoid": sigmoid_by_exp}
+_EXPANDED = {"erf": erf, "sigmoid": sigmoid_by_exp, **BY_DEFINITION}
 _SPELL_INTEGER = {
     "mod": "(({0} % {1}) + {1}) % {1}",
     "fmod": "{0} % {1}",
@@ -95,7 +95,7 @@ def formula(op: Elementwise) -> Expr:
 
 
 def expand(expr: Expr) -> Expr:
-    """The formula with erf and the sigmoid written out."""
+    """The formula with erf, the sigmoid and GELU written out."""
     args = tuple(expand(arg) for arg in expr.args)
     if expr.kind in _EXPANDED:
         return expand(_EXPANDED[expr.kind](args[0]))

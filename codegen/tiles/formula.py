@@ -14,7 +14,12 @@ import numpy as np
 from mdlc.codegen.code import C_TYPES, Microkernel
 from mdlc.codegen.isa.dialect import Dialect
 from mdlc.codegen.isa.scalar import SCALAR
-from mdlc.codegen.tiles.vector_math import FORMULAS, FUNCTIONS, HALF_FUNCTIONS
+from mdlc.codegen.tiles.vector_math import (
+    BY_DEFINITION,
+    FORMULAS,
+    FUNCTIONS,
+    HALF_FUNCTIONS,
+)
 from mdlc.compiler.expr import Expr, input_, primitives_of
 from mdlc.compiler.op import Elementwise
 from mdlc.compiler.types import DType
@@ -191,6 +196,8 @@ def _widened(name: str, comment: str, wide: Microkernel, arity: int, isa: Dialec
 def math_function(kind: str, isa: Dialect) -> Microkernel:
     """exp, log, ... on vectors as a function, such as exp_f32_neon."""
     functions = HALF_FUNCTIONS if isa.as_float is not None else FUNCTIONS
+    if "exp2_biased" not in isa.spell:
+        functions = {**functions, **BY_DEFINITION}
     name = f"{kind}_{isa.kind}_{isa.suffix}"
     return _function(name, FORMULAS[kind], functions[kind](input_(0)), 1, isa)
 
@@ -257,7 +264,10 @@ def spell_scalar(
             pending.extend(missing)
             continue
         pending.pop()
-        if node.kind == "input":
+        if node.kind in BY_DEFINITION:
+            written_out = BY_DEFINITION[node.kind](input_(0))
+            done[node] = spell_scalar(written_out, [done[node.args[0]]], integer, dtype)
+        elif node.kind == "input":
             done[node] = inputs[int(node.value)]
         elif node.kind == "const":
             done[node] = _whole(int(node.value)) if integer else literal(node.value, dtype)

@@ -1,4 +1,4 @@
-"""exp, log, tanh, erf and sigmoid as formulas of the primitives that every SIMD target has.
+"""exp, log, tanh, erf, sigmoid and GELU as formulas of the primitives that every SIMD target has.
 
 The polynomials for exp, log and tanh are those of the Cephes library's single precision
 functions (S. L. Moshier, Methods and Programs for Mathematical Functions, 1989); erf joins a
@@ -39,6 +39,64 @@ def exp(x: Expr) -> Expr:
     # 2 ** n in two steps: n reaches beyond the exponents of finite floats.
     half = call("floor", n * 0.5)
     return y * call("exp2i", half) * call("exp2i", n - half)
+
+
+def _in_groups(x: Expr, coefficients: Sequence[float], size: int = 2) -> Expr:
+    """A polynomial, lowest power first, in groups of terms: sums of few wait for another.
+
+    A multiply-add writes to its summand on many machines, and a constant there must be copied
+    first: here only one of each group is.
+    """
+    powers: list[Operand] = [1, x]
+    while len(powers) <= size:
+        powers.append(wrap(powers[-1]) * x)
+    value: Expr | None = None
+    for first in reversed(range(0, len(coefficients), size)):
+        group: Operand = coefficients[first]
+        for power, coefficient in zip(
+            powers[1:], coefficients[first + 1 : first + size], strict=False
+        ):
+            group = call("fma", power, coefficient, group)
+        value = wrap(group) if value is None else call("fma", value, powers[size], group)
+    assert value is not None
+    return value
+
+
+def exp2_negative(t: Expr) -> Expr:
+    """2 ** t for t up to 0 (or little above) within 2e-7 of itself; 0 from -126.5 down.
+
+    The polynomial is 2 ** f - 1 for |f| up to 1 / 2, minimax of the relative error of 2 ** f.
+    """
+    biased = maximum(t, -127.0) + _FLOAT.bias
+    f = maximum(t, -127.0) - (biased - _FLOAT.bias)
+    return _in_groups(f, (1.0, *_EXP2)) * call("exp2_biased", biased)
+
+
+def gelu(x: Expr) -> Expr:
+    """x times the normal distribution's cumulative function F, within 3e-7 of the larger of the
+    result and 1, and within 3e-7 of itself above 0.
+
+    max(x, 0) - |x| F(-|x|), where F(-a) is 2 ** t of a polynomial t, minimax of the relative error
+    of F(a) for a up to 6. Beyond, where a F(-a) is below 6e-9, it is taken as at 6.
+    """
+    a = minimum(call("abs", x), 6.0)
+    t = _in_groups(a, (-1.0, *_LOG2_NORMAL))
+    biased = t + _FLOAT.bias
+    f = t - (biased - _FLOAT.bias)
+    below = a * _in_groups(f, (1.0, *_EXP2))
+    return call("fma", -below, call("exp2_biased", biased), maximum(x, 0.0))
+
+
+def gelu_by_erf(x: Expr) -> Expr:
+    """The same as defined, for targets that have no exponent fields."""
+    return x * 0.5 * (call("erf", x * math.sqrt(0.5)) + 1)
+
+
+_LOG2_NORMAL = (-1.1511072948407501, -0.4591795697584191, -0.05261476161084354,
+                0.007277256035618561, -0.0003287766412695634, -9.753279140237545e-05,
+                1.93912235464373e-05, -1.1123171784270418e-06)  # fmt: skip
+_EXP2 = (0.6931469776600686, 0.2402224207640507, 0.055507336922794547, 0.009671513080673794,
+         0.0013264738384034854)  # fmt: skip
 
 
 def log(x: Expr) -> Expr:
@@ -164,7 +222,11 @@ FUNCTIONS: dict[str, Callable[[Expr], Expr]] = {
     "tanh": tanh,
     "erf": erf,
     "sigmoid": sigmoid,
+    "exp2_negative": exp2_negative,
+    "gelu": gelu,
 }
+# The same for targets that have no exponent fields: plain C++ and Metal.
+BY_DEFINITION: dict[str, Callable[[Expr], Expr]] = {"gelu": gelu_by_erf}
 # Those that are computed in half precision where vectors are of halves; others in float.
 HALF_FUNCTIONS: dict[str, Callable[[Expr], Expr]] = {"sigmoid": sigmoid_half}
 FORMULAS = {
@@ -172,5 +234,7 @@ FORMULAS = {
     "log": "natural logarithm: exponent and a polynomial of the mantissa (Cephes logf)",
     "tanh": "hyperbolic tangent: a polynomial near 0, else by exp (Cephes tanhf)",
     "erf": "error function: a series near 0, else Abramowitz and Stegun 7.1.26",
+    "gelu": "max(x, 0) - |x| F(-|x|), F the normal distribution's, as a power of 2",
+    "exp2_negative": "2 ** x for x up to 0: an exponent field times a polynomial of the rest",
     "sigmoid": "1 / (1 + e ** -x), the power as 2 ** n times a polynomial of the remainder",
 }

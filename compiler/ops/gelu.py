@@ -27,10 +27,10 @@ class Gelu(Elementwise):
     onnx: ClassVar[tuple[str, ...]] = ("Gelu",)
 
     def expr(self, *x: Expr) -> Expr:
-        if self.approximate == "tanh":
-            inner = x[0] * (x[0] * x[0] * 0.044715 + 1) * math.sqrt(2 / math.pi)
-            return x[0] * 0.5 * (call("tanh", inner) + 1)
-        return x[0] * 0.5 * (call("erf", x[0] * math.sqrt(0.5)) + 1)
+        if self.approximate == "tanh":  # (1 + tanh(z)) / 2 is the sigmoid of 2 z
+            inner = x[0] * (x[0] * x[0] * 0.044715 + 1) * (2 * math.sqrt(2 / math.pi))
+            return x[0] * call("sigmoid", inner)
+        return call("gelu", x[0])
 
     def reference(self, *inputs: Array) -> Array:
         x = inputs[0].astype(np.float64)

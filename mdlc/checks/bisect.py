@@ -112,7 +112,8 @@ def find_culprit(compiled: CompiledModel, inputs: Mapping[str, Array]) -> Culpri
         MdlcError: the class cannot be built or run here, or ONNX Runtime does not take the model.
     """
     network = preprocess(compiled.imported, compiled.how)
-    passes = passes_of(unpacks=target_of(compiled.plan).unpacks, without=compiled.without)
+    target = target_of(compiled.plan)
+    passes = passes_of(unpacks=target.unpacks, attends=target.attends, without=compiled.without)
     found = _by_graphs(network, passes, inputs)
     return found or _by_classes(compiled, network, passes, inputs)
 
