@@ -19,6 +19,7 @@ from mdlc.commands import (
     doctor,
     explain,
     inspect,
+    package,
     pipeline,
     run,
     targets,
@@ -90,8 +91,8 @@ def cli() -> None:
 
 
 for _module in (
-    compile, run, pipeline, verify, bisect, doctor, bench, compress, inspect, explain, tune,
-    targets,
+    compile, run, pipeline, verify, bisect, doctor, bench, compress, inspect, explain, package,
+    tune, targets,
 ):  # fmt: skip
     cli.add_command(_module.command)
 

@@ -13,7 +13,7 @@ from mdlc.compiler.errors import MdlcError
 
 
 def write_files(directory: Path, files: Mapping[str, bytes]) -> list[Path]:
-    """Writes files into a folder, which is made where it is missing.
+    """Writes files into a folder, which is made where it is missing, as are those inside it.
 
     All contents are written beside their destinations first and only then renamed, so that an
     error (a full disk, say) leaves nothing new behind and no file is ever seen half-written.
@@ -28,9 +28,11 @@ def write_files(directory: Path, files: Mapping[str, bytes]) -> list[Path]:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
-            if (directory / name).is_dir():
+            path = directory / name
+            if path.is_dir():
                 raise IsADirectoryError(None, f"{name} is a folder")
-            pending.append((_temporary(directory, name, content), directory / name))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pending.append((_temporary(path.parent, path.name, content), path))
         while pending:
             temporary, path = pending[0]
             os.replace(temporary, path)

@@ -32,6 +32,8 @@ from mdlc.options import CompileOptions
 # Sections by name, with the options that may stand in each.
 ANSWER = "answer"
 SECTIONS: Mapping[str, Group] = {"input": Group.INPUT, ANSWER: Group.ANSWER}
+# The model that a recipe is for, where a command is given the recipe alone.
+MODEL = "model"
 METADATA_KEY = "mdlc.recipe"
 _THE_FILE = "recipe"  # the option that names the file cannot stand in it
 
@@ -134,6 +136,8 @@ def recipe_of(tables: Mapping[str, Any], source: str) -> Recipe:
     """The recipe of the sections of a TOML text; see parse_recipe."""
     values: dict[str, Any] = {}
     for section, table in tables.items():
+        if section == MODEL and isinstance(table, str):
+            continue
         if section not in SECTIONS:
             raise MdlcError(
                 f"there is no section [{section}]", node=source, hint=choose(section, SECTIONS)

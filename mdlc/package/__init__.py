@@ -1,0 +1,1 @@
+"""Packages of the emitted class, one file a kind."""
