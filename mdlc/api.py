@@ -19,6 +19,7 @@ from mdlc.codegen.plan.encoding_choice import encode_plan, encode_to_size, trans
 from mdlc.codegen.plan.plan import FrameInput, Plan
 from mdlc.codegen.plan.schedule_table import Tuned, read_tables, shipped_tables
 from mdlc.codegen.plan.sizes import one_class
+from mdlc.codegen.plan.weights_file import Placed, placed
 from mdlc.codegen.run.executable import Executable
 from mdlc.codegen.target import Target, target_of
 from mdlc.codegen.weights.encoding import RAW, Encoding
@@ -52,6 +53,8 @@ class CompiledModel:
         how: what stands in front of the network.
         info: what the emitted files say of where they come from.
         embed_weights: whether the weights stand in the C++ text.
+        pack_all: whether the weights file has what every target's layers read, so that Init copies
+            nothing.
         low_precision: calibration table, report and budget, where it was quantised.
         tuned: the tables that the schedules were chosen by.
         half_precision: why layers compute in half precision or do not, where that was asked.
@@ -81,6 +84,7 @@ class CompiledModel:
     tables: tuple[Tuned, ...] = ()
     without: frozenset[str] = frozenset()
     c_api: bool = False
+    pack_all: bool = False
 
     @property
     def sizes(self) -> tuple[CompiledModel, ...]:
@@ -116,9 +120,14 @@ class CompiledModel:
         return self.plan.name
 
     @cached_property
+    def placed(self) -> Placed:
+        """Where the packed weights of all its targets lie."""
+        return placed(self.plans or (self.plan,), keep_all=self.pack_all)
+
+    @cached_property
     def _files(self) -> dict[str, bytes]:
         first, *others = self.plans or (self.plan,)
-        more: dict[str, Any] = {"others": others} if others else {}
+        more: dict[str, Any] = {"others": others, "placed": self.placed} if others else {}
         more |= {"c_api": True} if self.c_api else {}
         return target_of(first).emit(first, self.info, embed_weights=self.embed_weights, **more)
 
@@ -240,7 +249,7 @@ def _for_targets(
             **asked.row_groups(target),
         )  # fmt: skip
         plans.append(replace(plan, answer=first.plan.answer))
-    return replace(first, plans=tuple(plans), tables=tuple(measured))
+    return replace(first, plans=tuple(plans), tables=tuple(measured), pack_all=asked.pack == "all")
 
 
 @dataclass(frozen=True)

@@ -288,6 +288,12 @@ class CompileOptions:
         "Init transforms; balanced: filters of so many layers that the file is at most 1.25 "
         "times the model's weights.",
     )  # fmt: skip
+    pack: str = option(
+        "first", "--pack", group=Group.WEIGHTS, choices=("first", "all"),
+        help="Of a class for several targets: first: the file has weights in the order that the "
+        "first target reads, and Init copies them into another where it takes another target; "
+        "all: the file has all orders, and Init copies nothing.",
+    )  # fmt: skip
     max_size: int | None = option(
         None, "--max-size", group=Group.WEIGHTS, metavar="BYTES", number=int, bounds=(1, None),
         help="Most bytes of the weights file, for --weights-encoding auto.",

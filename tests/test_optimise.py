@@ -81,7 +81,7 @@ def test_init_transforms_what_the_file_would_hold(target: str) -> None:
 def test_a_file_is_at_most_a_quarter_longer_than_the_model() -> None:
     """By default; with as few layers in the other form as it takes."""
     sizes = {
-        o: len(weights_file(compiled("arm-neon", o).plan)) for o in ("speed", "balanced", "size")
+        o: len(weights_file([compiled("arm-neon", o).plan])) for o in ("speed", "balanced", "size")
     }
     model = sum(numpy_helper.to_array(each).nbytes for each in network().graph.initializer)
     assert sizes["size"] <= sizes["balanced"] <= 1.25 * model < sizes["speed"]

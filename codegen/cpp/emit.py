@@ -28,6 +28,7 @@ from mdlc.codegen.cpp.errors import errors_of
 from mdlc.codegen.cpp.format import format_cpp
 from mdlc.codegen.cpp.kernels_file import kernels_file, source_files
 from mdlc.codegen.cpp.layer_text import describe
+from mdlc.codegen.cpp.repack_text import repack_text
 from mdlc.codegen.cpp.variant import variants_of
 from mdlc.codegen.cpp.weights_decoder import weights_decoder
 from mdlc.codegen.frame.text import declarations, summary
@@ -95,6 +96,7 @@ def emit(
     c_api: bool = False,
     instrument: bool = False,
     others: Sequence[Plan] = (),
+    placed: weights_file.Placed | None = None,
 ) -> dict[str, bytes]:
     """File names and contents: header, sources, weights, manifest, example and build file.
 
@@ -104,13 +106,15 @@ def emit(
         instrument: call `trace` when the inputs are there and after every layer (for verify and
             bench; never shipped).
         others: plans of the same network for other instruction sets, among which Init chooses.
+        placed: where their packed arrays lie, if that is known.
     """
     plans = (plan, *others)
     structs, members = _members(plans)
     types = {member.name: f"{plan.name}::{member.struct}" for member in members}
     variants = variants_of(plans, types, _renamed(plan.name, structs))
-    placed = weights_file.placed(plans)
-    weights = weights_file.weights_file(plan, others)
+    placed = placed or weights_file.placed(plans)
+    weights = weights_file.weights_file(plans, placed)
+    repack = repack_text(variants, placed)
     several = len(plans) > 1
     features = {name for each in plans for name in each.isa.toolchain.cpu_flags}
     answer = answer_code(plan)
@@ -136,6 +140,7 @@ def emit(
         "weights_alignment": element,
         "held": "decoded_" if plan.encoded else "copied_" if copies else "",
         "init_options": not embed_weights or plan.threads > 1 or several,
+        "repack": repack,
         "answer": answer,
         "labels": [string_literal(label.encode()) for label in plan.answer.labels]
         if plan.answer
@@ -147,7 +152,7 @@ def emit(
         render(
             "cpp/header.h.j2",
             **context,
-            manual=_manual(plans, info, embed_weights),
+            manual=_manual(plans, info, placed, embed_weights),
             example=example(plan, "nullptr" if embed_weights else f'"{plan.name}.weights"', answer),
             comment=comment,
         ),
@@ -166,15 +171,14 @@ def emit(
         needs=lambda variant: features_of(variant.isa.toolchain.cpu_flags),
         threads=plan.threads,
         pointers=[
-            _pointers(each, found, structs, members)
-            for each, found in zip(plans, placed.offsets, strict=True)
+            _pointers(each, number, placed, structs, members) for number, each in enumerate(plans)
         ],
         header_bytes=weights_file.HEADER_BYTES,
         format_version=weights_file.version(plan),
         decoder=weights_decoder(plan) if plan.encoded else "",
         payload_bytes="kPayloadBytes" if plan.encoded else f"{plan.name}::kWeightBytes",
         payload_bytes_number=len(weights) - weights_file.HEADER_BYTES,
-        digest=bytes_literal(weights_file.digest(plans)),
+        digest=bytes_literal(weights_file.digest(plans, placed)),
         target=plan.isa.name,
         alignment=ALIGNMENT,
         stacked=stacked,
@@ -203,7 +207,7 @@ def emit(
         files[f"{plan.name}_weights.cpp"] = embedded_weights(plan.name, weights)
     else:
         files[f"{plan.name}.weights"] = weights
-    files[f"{plan.name}.json"] = manifest(plan, info, files, others)
+    files[f"{plan.name}.json"] = manifest(plans, info, files, placed)
     return files
 
 
@@ -249,9 +253,13 @@ def picture_size(plan: Plan) -> tuple[int, int]:
 
 
 def manifest(
-    plan: Plan, info: Info, files: Mapping[str, bytes], others: Sequence[Plan] = ()
+    plans: Sequence[Plan],
+    info: Info,
+    files: Mapping[str, bytes],
+    placed: weights_file.Placed,
 ) -> bytes:
     """The manifest: what was made from what, as JSON."""
+    plan, *others = plans
     content = {
         "format": 1,
         "class": plan.name,
@@ -268,7 +276,7 @@ def manifest(
         "macs": plan.macs,
         "arena_bytes": max(each.working_bytes for each in (plan, *others)),
         "arena_lower_bound": max(lower_bound(each.buffers) for each in (plan, *others)),
-        "weight_bytes": weights_file.placed((plan, *others)).nbytes,
+        "weight_bytes": placed.nbytes,
         **({"precision": _precision(plan)} if plan.precision != "fp32" else {}),
         **({"weights": _encodings(plan)} if plan.encoded else {}),
         "files": file_entries(files),
@@ -389,7 +397,9 @@ def _braces(values: Sequence[int]) -> str:
     return "{" + ", ".join(map(str, values)) + "}"
 
 
-def _manual(plans: Sequence[Plan], info: Info, embed: bool) -> list[str]:
+def _manual(
+    plans: Sequence[Plan], info: Info, placed: weights_file.Placed, embed: bool
+) -> list[str]:
     """The table at the top of the header."""
     plan = plans[0]
     rows = [
@@ -406,12 +416,20 @@ def _manual(plans: Sequence[Plan], info: Info, embed: bool) -> list[str]:
         (
             "memory",
             f"{counted(max(each.working_bytes for each in plans), 'byte')} of working memory, "
-            f"{counted(weights_file.placed(plans).nbytes, 'byte')} of weights"
-            f"{' (embedded)' if embed else ''}",
+            f"{counted(placed.nbytes, 'byte')} of weights"
+            f"{' (embedded)' if embed else ''}{_copied(placed)}",
         ),
         *([("stored", _stored(plan))] if plan.encoded else []),
     ]
     return manual(rows, plan, info.notes)
+
+
+def _copied(placed: weights_file.Placed) -> str:
+    """What Init copies of the weights, in a few words."""
+    most = max(map(placed.copied_bytes, range(len(placed.copied))))
+    return (
+        f", of which Init copies up to {counted(most, 'byte')} into another order" if most else ""
+    )
 
 
 def _precision_line(plan: Plan) -> str:
@@ -433,11 +451,14 @@ def _stored(plan: Plan) -> str:
 
 def _pointers(
     plan: Plan,
-    found: Mapping[tuple[str, str], int],
+    number: int,
+    placed: weights_file.Placed,
     structs: Sequence[Struct],
     members: Sequence[Member],
-) -> list[tuple[str, str, int]]:
-    """For every packed array: the member's field, its C++ type and offset in the payload."""
+) -> list[tuple[str, str, str, int]]:
+    """For every packed array: the member's field, its C++ type, and where it lies: in the weights
+    of the file, or in those that are copied, by its offset."""
+    found, copied = placed.offsets[number], placed.copied[number]
     by_name = {struct.name: struct for struct in structs}
     fields = {
         (member.name, *array): field
@@ -451,5 +472,7 @@ def _pointers(
         for name, array in step.weights.items():
             kind = C_TYPES[DType.from_numpy(array.dtype)]
             _, field = fields[step.name, kind, name]
-            pointers.append((f"{step.name}.{field}", kind, found[step.name, name]))
+            at = step.name, name
+            place = ("repacked_", copied[at].target) if at in copied else ("weights", found[at])
+            pointers.append((f"{step.name}.{field}", kind, *place))
     return pointers

@@ -171,7 +171,7 @@ def emit(
     layers = _dispatches(plan, codes, numbers, textures, functions)
     matrices = {layer.matrix.kernel for layer in layers if layer.matrix}
     structs, members = _members(plan, numbers)
-    weights = weights_file.weights_file(plan)
+    weights = weights_file.weights_file([plan])
     parts = part_files(plan, info, processor)
     context: dict[str, Any] = {
         "plan": plan,

@@ -12,7 +12,8 @@ the payload is that of codegen/weights/sections.py, which `Init` decodes into me
 the payload of version 1 is.
 
 The file of a class for several instruction sets has the arrays of the first, as its own class would
-have them, then those of the others that are not there already; target and digest are of all.
+have them, then those of the others that are not there already and cannot be copied from one that is
+(see codegen/weights/repack.py); target and digest are of all.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from dataclasses import dataclass
 
 from mdlc.codegen.plan.plan import ALIGNMENT, Plan
 from mdlc.codegen.weights.packing_order import FIELD
+from mdlc.codegen.weights.repack import Packed, Repacking, repacking
 from mdlc.codegen.weights.sections import Payload, arrange
 from mdlc.compiler.types import Array
 
@@ -40,63 +42,117 @@ def version(plan: Plan) -> int:
 
 
 @dataclass(frozen=True)
+class Copied:
+    """A packed array that `Init` makes of one in the file.
+
+    Attributes:
+        target: where it lies in the memory of its plan's copied arrays; nbytes: of it.
+        source: where the other lies in memory of the file's arrays.
+    """
+
+    target: int
+    nbytes: int
+    source: int
+    how: Repacking
+
+
+@dataclass(frozen=True)
 class Placed:
     """Where the packed arrays of a class's plans lie in memory, and in a file without encodings.
 
     Attributes:
         offsets: for each plan, by step and array; nbytes: of all together.
+        copied: for each plan, those that are not in the file, likewise.
     """
 
     offsets: tuple[Mapping[tuple[str, str], int], ...]
     nbytes: int
+    copied: tuple[Mapping[tuple[str, str], Copied], ...]
+
+    def copied_bytes(self, number: int) -> int:
+        """Memory of a plan's copied arrays."""
+        ends = (copied.target + copied.nbytes for copied in self.copied[number].values())
+        return _aligned(max(ends, default=0))
 
 
-def placed(plans: Sequence[Plan]) -> Placed:
-    """The first plan's arrays as Plan.blobs has them, then what others have besides."""
-    found: list[dict[tuple[str, str], int]] = []
-    known: dict[bytes, int] = {}
-    end = plans[0].weight_bytes
-    for plan in plans:
+def placed(plans: Sequence[Plan], *, keep_all: bool = False) -> Placed:
+    """The first plan's arrays as Plan.blobs has them, then what others have besides.
+
+    Args:
+        keep_all: all arrays are in the file, those as well that others can be copied to.
+    """
+    first = plans[0]
+    offsets = [{(blob.step, blob.field): blob.offset for blob in first.blobs()}]
+    kept: dict[bytes, int] = {}
+    sources: dict[tuple[str, str], list[tuple[int, Packed]]] = {}
+    for step in first.layers:
+        for name in step.weights:
+            offset = offsets[0][step.name, name]
+            kept.setdefault(_known_by(step.weights[name]), offset)
+            sources[step.name, name] = [(offset, Packed(step, first.backend, name))]
+    copies: list[dict[tuple[str, str], Copied]] = [{}]
+    end = first.weight_bytes
+    found: dict[object, Repacking | None] = {}
+    for plan in plans[1:]:
         own: dict[tuple[str, str], int] = {}
-        arrays = _arrays(plan)
-        for blob in plan.blobs():
-            key = hashlib.sha256(
-                blob.dtype.encode() + _little(arrays[blob.step, blob.field])
-            ).digest()
-            if plan is plans[0]:
-                known.setdefault(key, blob.offset)
-                own[blob.step, blob.field] = blob.offset
-                continue
-            if key not in known:
-                known[key] = end
-                end += -(-blob.nbytes // ALIGNMENT) * ALIGNMENT
-            own[blob.step, blob.field] = known[key]
-        found.append(own)
-    return Placed(tuple(found), end)
+        made: dict[tuple[str, str], Copied] = {}
+        filled = 0
+        for step in plan.layers:
+            for name, array in step.weights.items():
+                at, digest = (step.name, name), _known_by(array)
+                packed = Packed(step, plan.backend, name)
+                had = sources.setdefault(at, [])
+                if digest not in kept:
+                    ways = (
+                        (offset, repacking(other, packed, found))
+                        for offset, other in (() if keep_all else had)
+                    )
+                    way = next(((offset, how) for offset, how in ways if how), None)
+                    if way is not None:
+                        made[at] = Copied(filled, array.nbytes, *way)
+                        filled += _aligned(array.nbytes)
+                        continue
+                    kept[digest] = end
+                    had.append((end, packed))
+                    end += _aligned(array.nbytes)
+                own[at] = kept[digest]
+        offsets.append(own)
+        copies.append(made)
+    return Placed(tuple(offsets), end, tuple(copies))
 
 
-def digest(plans: Sequence[Plan]) -> bytes:
+def _known_by(array: Array) -> bytes:
+    return hashlib.sha256(array.dtype.str.encode() + _little(array)).digest()
+
+
+def _aligned(nbytes: int) -> int:
+    return -(-nbytes // ALIGNMENT) * ALIGNMENT
+
+
+def digest(plans: Sequence[Plan], where: Placed) -> bytes:
     """The 16 bytes by which a class knows its own file."""
     first, *others = (plan.digest() for plan in plans)
-    return hashlib.sha256(b"".join((first, *others))).digest()[:16] if others else first[:16]
+    if not others:
+        return first[:16]
+    return hashlib.sha256(b"".join((first, *others, str(where.nbytes).encode()))).digest()[:16]
 
 
-def stored_bytes(plans: Sequence[Plan]) -> int:
+def stored_bytes(plans: Sequence[Plan], where: Placed) -> int:
     """The length of a class's weights file, or of what is embedded."""
     first = plans[0]
-    body = payload_of(first).nbytes if first.encoded else placed(plans).nbytes
-    return HEADER_BYTES + body
+    return HEADER_BYTES + (payload_of(first).nbytes if first.encoded else where.nbytes)
 
 
-def header(plan: Plan, payload: bytes, others: Sequence[Plan] = ()) -> bytes:
+def header(plans: Sequence[Plan], where: Placed, payload: bytes) -> bytes:
     """The 64 bytes in front of the payload."""
+    plan = plans[0]
     first = struct.pack(
         "<8sII16s16sQI",
         MAGIC,
         version(plan),
         HEADER_BYTES,
         plan.backend.name.encode(),
-        digest((plan, *others)),
+        digest(plans, where),
         len(payload),
         zlib.crc32(payload),
     )
@@ -110,15 +166,14 @@ def payload_of(plan: Plan) -> Payload:
     return arrange(blobs, dict(plan.encoded), FIELD, numbered)
 
 
-def payload(plan: Plan, others: Sequence[Plan] = ()) -> bytes:
+def payload(plans: Sequence[Plan], where: Placed) -> bytes:
     """The packed arrays of all layers, in order, aligned; or the encoded payload."""
-    plans = (plan, *others)
-    found = placed(plans)
-    data = bytearray(found.nbytes)
-    for each, offsets in zip(plans, found.offsets, strict=True):
-        for key, array in _arrays(each).items():
-            data[offsets[key] : offsets[key] + array.nbytes] = _little(array)
-    return _encoded(plan, bytes(data)) if plan.encoded else bytes(data)
+    data = bytearray(where.nbytes)
+    for plan, offsets in zip(plans, where.offsets, strict=True):
+        arrays = _arrays(plan)
+        for key, offset in offsets.items():
+            data[offset : offset + arrays[key].nbytes] = _little(arrays[key])
+    return _encoded(plans[0], bytes(data)) if plans[0].encoded else bytes(data)
 
 
 def _arrays(plan: Plan) -> dict[tuple[str, str], Array]:
@@ -145,7 +200,8 @@ def _encoded(plan: Plan, decoded: bytes) -> bytes:
     return bytes(data)
 
 
-def weights_file(plan: Plan, others: Sequence[Plan] = ()) -> bytes:
-    """The whole file; others: plans of the same class for other instruction sets."""
-    body = payload(plan, others)
-    return header(plan, body, others) + body
+def weights_file(plans: Sequence[Plan], where: Placed | None = None) -> bytes:
+    """The whole file of a class; plans: of all its instruction sets."""
+    where = where or placed(plans)
+    body = payload(plans, where)
+    return header(plans, where, body) + body

@@ -31,7 +31,7 @@ def check_budgets(compiled: CompiledModel, budgets: Mapping[str, int]) -> None:
             work = {step.name: _macs(step) for step in plan.steps}
             _hold(name, "inference takes", plan.macs, most, "multiply-add", _most_of(work))
         elif name == "weights":
-            _hold(name, "weights take", stored_bytes(plans), most, "byte",
+            _hold(name, "weights take", stored_bytes(plans, compiled.placed), most, "byte",
                   _most_of(_stored(plans[0])))  # fmt: skip
         elif name == "arena":
             plan = max(sizes, key=lambda each: each.arena_bytes)

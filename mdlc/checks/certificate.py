@@ -125,7 +125,7 @@ def _memory(compiled: CompiledModel) -> Json:
     found: Json = {
         "arena_bytes": plan.working_bytes,
         "weight_bytes": plan.weight_bytes,
-        "stored_weight_bytes": stored_bytes(compiled.plans or (plan,)),
+        "stored_weight_bytes": stored_bytes(compiled.plans or (plan,), compiled.placed),
         "macs": plan.macs,
     }
     if not target_of(plan).sized:

@@ -41,7 +41,7 @@ class InputSet:
             MdlcError: there are none, or one cannot be read or does not fit.
         """
         if not isinstance(self.source, Path):
-            if not self.source:
+            if not len(self.source):
                 raise MdlcError("the set is empty", node=self.asked_by, hint=NO_SET)
             for number, frame in enumerate(self.source, 1):
                 yield fit_inputs(frame, self.graph, f"{self.asked_by}, number {number}")
