@@ -18,6 +18,7 @@ from mdlc.codegen.cpp.kernels_file import ordered
 from mdlc.codegen.isa.base import Isa, KernelIsa
 from mdlc.codegen.plan.plan import Plan
 from mdlc.codegen.tiles.depthwise import DepthwiseTile
+from mdlc.codegen.tiles.gemm_panels import multiply_adds
 
 FMA = re.compile(r"^\t?(?:fmla|vfn?madd\d+ps)\b", re.M)
 # How microkernels spell it, in C++ and in assembly.
@@ -26,15 +27,20 @@ WRITTEN = re.compile(r"\bvfmaq_\w+\(|\bfma_lane_f16<|\b_mm\d*_fmadd_ps\(|\bfmla 
 
 @dataclass(frozen=True)
 class Probe:
-    """A microkernel in a function of its own: its text, template arguments and parameters."""
+    """A microkernel in a function of its own: its call, and its parameters in C++."""
 
     microkernel: Microkernel
-    numbers: str
+    arguments: tuple[str | int, ...]
+    needs: tuple[Microkernel, ...]
     parameters: str
 
     def fmas(self, isa: KernelIsa) -> int:
         """Multiply-adds in its assembly where no loop is unrolled: of its loops and around them."""
-        tile = DepthwiseTile.called(self.microkernel.name, _numbers(self.numbers))
+        name = self.microkernel.name
+        on_panels = multiply_adds(name, self.arguments, isa)
+        if on_panels is not None:
+            return on_panels
+        tile = DepthwiseTile.called(name, self.arguments)
         if tile is None:
             return len(WRITTEN.findall(repeated(self.microkernel.text)))
         begun = {pixel for pairs in tile.uses().values() for pixel, _ in pairs}
@@ -43,24 +49,65 @@ class Probe:
     def code(self, number: int) -> str:
         """A function that calls it with these numbers."""
         names = ", ".join(re.findall(r"(\w+)(?:,|$)", self.parameters))
-        call = f"{self.microkernel.name}<{self.numbers}>" if self.numbers else self.microkernel.name
+        listed = ", ".join(map(str, self.arguments))
+        call = f"{self.microkernel.name}<{listed}>" if listed else self.microkernel.name
         return (
             f"__attribute__((flatten)) void probe{number}({self.parameters}) {{ {call}({names}); }}"
         )
 
 
-def _numbers(text: str) -> list[int]:
-    return [int(number) for number in text.split(",") if number]
-
-
 def repeated(text: str) -> str:
-    """Assembly with what stands between .rept and .endr as often as the assembler has it."""
+    """Assembly as the assembler expands it: .macro, .rept and .if, none of them with another of
+    its kind inside.
+    """
+    for found in re.finditer(r"^\s*\.macro (\w+) ?(.*)\n((?:.*\n)*?)\s*\.endm\n", text, re.M):
+        text = _expanded(text, found[1], found[2].split(", "), found[3])
+    text = re.sub(r"^\s*\.(?:macro (?:.*\n)*?\s*\.endm|purgem .*)\n", "", text, flags=re.M)
+    text = re.sub(
+        r"^\s*\.if (.*)\n((?:.*\n)*?)\s*\.endif\n",
+        lambda found: _chosen(found[1], found[2]),
+        text,
+        flags=re.M,
+    )
     return re.sub(
-        r"^([ \t\"]*)\.rept (\d+)([^\n]*\n)(.*?)^[ \t\"]*\.endr[^\n]*\n",
-        lambda found: found[4] * int(found[2]),
+        r"^([ \t\"]*)\.rept ([^\n\\]+)([^\n]*\n)(.*?)^[ \t\"]*\.endr[^\n]*\n",
+        lambda found: found[4] * int(_value(found[2])),
         text,
         flags=re.M | re.S,
     )
+
+
+def _expanded(text: str, name: str, parameters: list[str], body: str) -> str:
+    """Text with a macro's body wherever it is called."""
+
+    def expand(call: re.Match[str]) -> str:
+        values = dict(p.partition("=")[::2] for p in parameters)
+        words = re.findall(r'"[^"]*"|[^,]+', call[1])
+        for word, parameter in zip(map(str.strip, words), parameters, strict=False):
+            key, equals, value = word.partition("=")
+            values[key if equals else parameter.partition("=")[0]] = (value or word).strip('"')
+        return re.sub(r"\\(\w+)(?:\\\(\))?", lambda found: values[found[1]], body)
+
+    return re.sub(rf"^\s*{name} (.*)\n", expand, text, flags=re.M)
+
+
+def _chosen(condition: str, text: str) -> str:
+    """The branch of an .if that the assembler takes."""
+    branches = re.split(r"^\s*\.else(?:if (.*))?\n", text, flags=re.M)
+    for test, branch in zip([condition, *branches[1::2]], branches[::2], strict=True):
+        if test is None or _value(test):
+            return branch
+    return ""
+
+
+def _value(expression: str) -> int:
+    """Of a constant expression of the assembler."""
+    parsed = re.fullmatch(r"\(?(-?\d+)(?: ([-+&]) (\d+))?\)?(?: / (\d+))?\s*", expression)
+    assert parsed, expression
+    left, operator, right, divisor = parsed.groups()
+    a, b = int(left), int(right or 0)
+    total = {"-": a - b, "&": a & b}.get(operator, a + b)
+    return int(total / int(divisor or 1))
 
 
 def layers(plan: Plan) -> list[Function]:
@@ -77,13 +124,18 @@ def probes(codes: Iterable[Function]) -> Iterator[Probe]:
             assert isinstance(tile, Microkernel)
             if not re.match("gemm|conv|dwconv", tile.name):
                 continue
-            kind = tile.name, DepthwiseTile.called(tile.name, call.numbers)
+            arguments = tuple(
+                each.name if isinstance(each, Microkernel) else each
+                for each in call.template_arguments
+            )
+            depthwise = DepthwiseTile.called(tile.name, arguments)
+            kind = tile.name, arguments if "_panels_" in tile.name else depthwise
             if kind in seen:
                 continue
             seen.add(kind)
             signature = re.search(rf"void {tile.name}\(([^)]*)\)", tile.text)
             assert signature
-            yield Probe(tile, ", ".join(map(str, call.numbers)), signature[1])
+            yield Probe(tile, arguments, call.microkernels, signature[1])
 
 
 def assembly(
@@ -94,7 +146,7 @@ def assembly(
     Args:
         flags: further ones for the compiler.
     """
-    tiles = [probe.microkernel for probe in found]
+    tiles = dict.fromkeys(each for probe in found for each in probe.needs)
     codes = [Function("", (), (), (), needs=tuple(tiles))]
     parts = [
         "#include <cstdint>",

@@ -175,17 +175,24 @@ Value = str | int | Pointer
 
 @dataclass(frozen=True)
 class Call:
-    """A statement that calls a function, with its template arguments in `numbers`.
+    """A statement that calls a function.
 
     Attributes:
         function: a str for one of the standard library.
+        template_arguments: a Microkernel for its address.
         layer: C++ name of the layer, for a Function that takes one.
     """
 
     function: Microkernel | Function | str
     arguments: tuple[Value, ...]
-    numbers: tuple[str | int, ...] = ()
+    template_arguments: tuple[str | int | Microkernel, ...] = ()
     layer: str = ""
+
+    @property
+    def microkernels(self) -> tuple[Microkernel, ...]:
+        """What it calls, and what that calls by its template arguments."""
+        named = (self.function, *self.template_arguments)
+        return tuple(each for each in named if isinstance(each, Microkernel))
 
 
 @dataclass(frozen=True)
@@ -295,7 +302,7 @@ class Function(LayerCode):
     @property
     def microkernels(self) -> tuple[Microkernel, ...]:
         """What it calls of microkernels."""
-        called = [c.function for c in self.calls if isinstance(c.function, Microkernel)]
+        called = [microkernel for call in self.calls for microkernel in call.microkernels]
         inner = [m for function in self.functions for m in function.microkernels]
         return tuple(dict.fromkeys([*called, *inner, *self.needs]))
 

@@ -56,7 +56,7 @@ def test_exact_multiply_adds_and_no_stack(target: str, compiler: str, tmp_path: 
     for number, text in texts.items():
         probe, name = found[number], found[number].microkernel.name
         seen = kinds["f16" if "_f16_" in name else "f32"]
-        assert len(FMA.findall(text)) == probe.fmas(seen), f"{name}<{probe.numbers}>"
+        assert len(FMA.findall(text)) == probe.fmas(seen), f"{name}<{probe.arguments}>"
         for loop in (each for each in assembly.innermost_loops(text) if FMA.search(each)):
             loops += 1
             spilling = compiler in _SPILLING and _SPILLING[compiler].match(name)

@@ -131,11 +131,15 @@ class Functions:
         match statement:
             case str():
                 return statement
-            case Call(function, arguments, numbers, layer):
+            case Call(function, arguments, template_arguments, layer):
                 name = self._name_of(function)
-                listed = f"<{', '.join(map(str, numbers))}>" if numbers else ""
+                listed = [
+                    each.name if isinstance(each, Microkernel) else str(each)
+                    for each in template_arguments
+                ]
+                name += f"<{', '.join(listed)}>" if listed else ""
                 words = [*([layer] if layer else []), *(_value(v, thread) for v in arguments)]
-                return f"{name}{listed}({', '.join(words)});"
+                return f"{name}({', '.join(words)});"
             case Variable(kind, name, value):
                 return f"{kind} {name} = {value.spelled(thread=thread)};"
             case Scope(body):

@@ -222,31 +222,31 @@ def emit_loops(
         if part.count > 1:
             step = part.x_step * (panel_pitch(chunk.size) if schedule.panels else 1)
             left, packed = left.plus("part", step), packed.plus("part", part.depth * width)
-        arguments: list[Value] = [left, packed]
+        arrays: dict[str, Value] = {"a": left, "b": packed}
         if end.bias:
-            arguments.append(place.channel(bias, group_bias))
+            arrays["bias"] = place.channel(bias, group_bias)
         if end.slope:
-            arguments.append(place.channel("slope", group_bias))
+            arrays["slope"] = place.channel("slope", group_bias)
         if end.residual:
             assert added is not None
-            arguments.append(place.at(residual if part.first else y, added, 1))
-        arguments.append(place.at(y, product.y, 1))
+            arrays["residual"] = place.at(residual if part.first else y, added, 1)
+        arrays["y"] = place.at(y, product.y, 1)
         if schedule.panels:
             panels = PanelTile(chunk.size, channels.vectors, channels.part, part.depth)
-            numbers = {
-                "out_step": product.y.pixel * isa.bytes,
-                "residual_step": added.pixel * isa.bytes if added else 0,
-                "trips": panels.trips(isa),
-            }
-            arguments += [numbers[name] for name in panels.numbers(isa, end)]
-            call = Call(panels.microkernel(isa, end), tuple(arguments))
+            call = panels.call(
+                isa,
+                end,
+                arrays,
+                out_step=product.y.pixel * isa.bytes,
+                residual_step=added.pixel * isa.bytes if end.residual and added else 0,
+            )
         else:
             tail = part.run % isa.lanes if isa.lane_fma else 0
             direct = Tile(chunk.size, channels.vectors, channels.part, len(part.taps), tail, ahead)
             values = tile_numbers(product, part.run, part.taps, added)
             values["kAhead"] = _ahead(width * depth, isa)
             listed = tuple(values[name] for name in direct.template_parameters(isa, end))
-            call = Call(direct.microkernel(isa, end), tuple(arguments), listed)
+            call = Call(direct.microkernel(isa, end), tuple(arrays.values()), listed)
         return loop("part", part.count, (call,))
 
     return product_loops(

@@ -1,4 +1,4 @@
-"""Inline assembly that says once what it does several times."""
+"""Inline assembly as text of C++."""
 
 from __future__ import annotations
 
@@ -16,3 +16,28 @@ def repeat(groups: Sequence[Sequence[str]]) -> list[str]:
             once = [line for group in groups[:period] for line in group]
             return [f".rept {count}", *once, ".endr"]
     return [line for group in groups for line in group]
+
+
+def macro(name: str, parameters: Sequence[str], lines: Sequence[str]) -> list[str]:
+    """The definition of an assembler's macro, which the same statement has to purge."""
+    return [f".macro {name} {', '.join(parameters)}", *lines, ".endm"]
+
+
+def statement(
+    lines: Sequence[str],
+    outputs: Sequence[str],
+    inputs: Sequence[str],
+    clobbers: Sequence[str],
+) -> str:
+    """An asm statement of C++, its lines as a raw string; it may read and write memory."""
+    text, depth = "", 0
+    for line in lines:
+        word = line.split()[0]
+        depth -= word in (".endr", ".endm", ".endif", ".else", ".elseif")
+        text += f"    {'  ' * depth}{line}\n"
+        depth += word in (".rept", ".irp", ".macro", ".if", ".else", ".elseif")
+    clobbered = ", ".join(f'"{each}"' for each in (*clobbers, "memory"))
+    return (
+        f'asm volatile(R"(\n{text}  )"\n: {", ".join(outputs)}\n: {", ".join(inputs)}\n'
+        f": {clobbered});"
+    )

@@ -31,6 +31,10 @@ class Panels(Protocol):
     def quad(self) -> str:
         """See above."""
 
+    @property
+    def begun_steps(self) -> int:
+        """Steps of the depth before the loop that add to sums begun there."""
+
     def op(self, hook: str, *operands: object) -> str:
         """The C++ expression of a hook on chunks.
 
@@ -38,10 +42,12 @@ class Panels(Protocol):
         store_quad(p, q), which stores four pixels' elements side by side.
         """
 
-    def loop(self, rows: int, vectors: int, rest: int, *, loop: bool, bias: bool) -> str:
+    def loop(self, rows: int, vectors: int) -> str:
         """accumulators = start + sum over k of a[k][row] * b[k][channel].
 
-        A C++ statement on accR_V, a, b, trips and, with `bias`, bias.
+        A C++ statement on accR_V, a, b, trips and bias, and on compile-time integers: kLoop,
+        whether there is a loop, of `trips` trips; kRest, chunks of the depth behind it; kBias,
+        whether sums start from the bias or from 0 (dialects that add it last do neither).
         """
 
     def accumulators(self, rows: int, vectors: int) -> str:

@@ -223,6 +223,12 @@ def element_function(op: Elementwise, isa: Dialect) -> Microkernel:
     return _function(f"{stem(op)}_{isa.kind}_{isa.suffix}", comment, formula, op.arity, isa)
 
 
+def identity(isa: Dialect) -> Microkernel:
+    """The activation of layers that have none, as a function on vectors."""
+    name = f"identity_{isa.kind}_{isa.suffix}"
+    return Microkernel(name, f"// x.\ninline {isa.vector} {name}({isa.vector} x) {{ return x; }}\n")
+
+
 def stem(op: Elementwise) -> str:
     """An operator with its attributes as part of a C++ name: relu, clip_0_6, leakyrelu_0p1.
 

@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mdlc.codegen.code import Microkernel
+from mdlc.codegen.code import Call, Microkernel, Value
 from mdlc.codegen.isa.dialect import CHUNKS, Dialect
 from mdlc.codegen.templates import render
 from mdlc.codegen.tiles.epilogue import Epilogue
+from mdlc.codegen.tiles.formula import identity
 from mdlc.codegen.tiles.partial_vector import load_part, store_part
 
 # How far a step of the depth lies behind the pixel's first element: terms of `advanced`.
@@ -157,7 +160,7 @@ class PanelTile:
 
     Attributes:
         rows: pixels; vectors: of output channels; part: channels used of the last (0: all).
-        depth: padded length of the sums.
+        depth: padded length of the sums; 0 for any.
     """
 
     rows: int
@@ -179,66 +182,98 @@ class PanelTile:
         return self.vectors * isa.lanes - (isa.lanes - self.part if self.part else 0)
 
     def name(self, isa: Dialect, epilogue: Epilogue) -> str:
-        """Such as gemm_relu_f32_8x8_panels_neon."""
-        kind = f"gemm{epilogue.suffix}_{isa.kind}_{self.rows}x{self.channels(isa)}_panels"
-        rest = self.rest(isa)
-        alone = self.depth == chunk_steps(isa)  # no loop and no rest either
-        kind += f"_rest{rest * chunk_steps(isa)}" if rest % CHUNKS or alone else ""
-        return f"{kind}{'' if self.trips(isa) else '_short'}_{isa.suffix}"
+        """Such as gemm_f32_8x8_panels_neon."""
+        slope = "_slope" if epilogue.slope else ""
+        return f"gemm{slope}_{isa.kind}_{self.rows}x{self.channels(isa)}_panels_{isa.suffix}"
 
-    def numbers(self, isa: Dialect, epilogue: Epilogue) -> list[str]:
-        """Names of the integers that follow the arrays.
-
-        They are arguments, not compile-time integers, so that layers of any depth and any distance
-        of pixels share a tile: one is as large as all the loops that call it.
+    def template_arguments(
+        self, isa: Dialect, epilogue: Epilogue
+    ) -> tuple[str | int | Microkernel, ...]:
+        """Whether there is a loop, chunks behind it, whether there are bias and residual, and the
+        activation.
         """
-        names = ["out_step"] if self.rows > 1 else []
-        names += ["residual_step"] if epilogue.residual and self.rows > 1 else []
-        return names + (["trips"] if self.trips(isa) else [])
+        flags = (self.trips(isa) > 0, epilogue.bias, epilogue.residual)
+        loop, bias, residual = ("true" if flag else "false" for flag in flags)
+        return loop, self.rest(isa), bias, residual, epilogue.function(isa) or identity(isa)
 
     def microkernel(self, isa: Dialect, epilogue: Epilogue) -> Microkernel:
-        """The C++ of the tile."""
+        """The C++ of the tile, for any depth, distance of pixels, bias, residual and activation.
+
+        Depth and distances are arguments, not compile-time integers, so that layers share a tile:
+        one is as large as all the loops that call it.
+        """
         assert isa.panels is not None
-        rest, trips = self.rest(isa), self.trips(isa)
-        activation = epilogue.function(isa)
-        needs = [activation] if activation else []
         loaded, stored = load_part(isa, self.part), store_part(isa, self.part)
+        needs = [helper for helper in (loaded.helper, stored.helper) if helper]
         if self.part:
-            needs += [helper for helper in (stored.helper,) if helper]
-            needs += [helper for helper in (loaded.helper,) if helper and epilogue.residual]
-        start = "bias[n] + " if epilogue.bias else ""
+            needs.append(_moved())
+        full = self.vectors - 1 if self.part else self.vectors
         text = render(
             "cpp/kernels/panel_tile.j2",
-            formula=f"y[p][n] = {epilogue.formula(f'{start}sum(a[k][p] * b[k][n])')}",
             isa=isa,
             name=self.name(isa, epilogue),
             rows=self.rows,
             vectors=self.vectors,
+            full=full,
             part=self.part,
             channels=self.channels(isa),
             chunk=chunk_steps(isa),
             trip=chunk_steps(isa) * CHUNKS,
-            trips=trips,
-            depth=self.depth - trips * CHUNKS * chunk_steps(isa),
-            arguments=[
-                *isa.arguments(["a", "b", *epilogue.arguments]),
-                *(
-                    f"{'int' if name == 'trips' else 'std::ptrdiff_t'} {name}"
-                    for name in self.numbers(isa, epilogue)
-                ),
-            ],
-            assembly=isa.panels.loop(
-                self.rows,
-                self.vectors,
-                rest,
-                loop=trips > 0,
-                bias=epilogue.bias and not isa.bias_last,
-            ),
-            bias=epilogue.bias,
-            residual=epilogue.residual,
             slope=epilogue.slope,
-            activation=activation.name if activation else "",
             load_part=loaded.spell,
             store_part=stored.spell,
         )
         return Microkernel(self.name(isa, epilogue), text, tuple(needs))
+
+    def call(
+        self,
+        isa: Dialect,
+        epilogue: Epilogue,
+        arrays: Mapping[str, Value],
+        *,
+        out_step: int,
+        residual_step: int,
+    ) -> Call:
+        """The call of the tile.
+
+        Args:
+            arrays: a, b, y, and bias, slope and residual where the epilogue has them.
+            out_step, residual_step: bytes from pixel to pixel.
+        """
+        names = ["a", "b", "bias", *(["slope"] if epilogue.slope else []), "residual", "y"]
+        steps = (out_step, residual_step) if self.rows > 1 else ()
+        return Call(
+            self.microkernel(isa, epilogue),
+            (*(arrays.get(name, "nullptr") for name in names), *steps, self.trips(isa)),
+            self.template_arguments(isa, epilogue),
+        )
+
+
+def multiply_adds(name: str, arguments: Sequence[str | int], isa: Dialect) -> int | None:
+    """Multiply-adds in the assembly of a tile: of the loop's body, if there is one, and around it.
+
+    Args:
+        name: of a microkernel; arguments: of the template, by their names.
+
+    Returns:
+        None if it is no tile on panels.
+    """
+    found = re.match(r"gemm_(?:slope_)?f\d+_(\d+)x(\d+)_panels_", name)
+    if found is None or isa.panels is None:
+        return None
+    rows, channels = int(found[1]), int(found[2])
+    chunks = int(arguments[1]) + (CHUNKS if arguments[0] == "true" else 0)
+    steps = chunks * chunk_steps(isa) + isa.panels.begun_steps
+    return rows * -(-channels // isa.lanes) * steps
+
+
+def _moved() -> Microkernel:
+    text = """\
+// A pointer that goes on by bytes.
+template <typename T>
+inline T* moved(T* pointer, std::ptrdiff_t bytes) {
+  using Byte = std::conditional_t<std::is_const_v<T>, const unsigned char, unsigned char>;
+  return reinterpret_cast<T*>(reinterpret_cast<Byte*>(pointer) + bytes);
+}
+"""
+    return Microkernel("moved", text, includes=("type_traits",))

@@ -8,13 +8,17 @@ stores them and goes on to the next row, by a step that need not be known when i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mdlc.codegen.isa.assembly import repeat
+from mdlc.codegen.isa.assembly import macro, statement
 from mdlc.codegen.isa.dialect import CHUNKS
 
 _PIXELS = 4  # that lie together in a panel
+# In the assembly of a tile: the register that goes through the panel, and what its one constant
+# says of it. Chunks behind the loop; whether there is a loop; whether sums start from a bias.
+_A = "x10"
+_REST, _LOOP, _BIAS = "(%c[form] & 7)", "(%c[form] & 8)", "(%c[form] & 16)"
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,11 @@ class Aarch64Panels:
         """Steps of the depth in a chunk."""
         return self.lanes // 2
 
+    @property
+    def begun_steps(self) -> int:
+        """See Panels: of the first chunk all but the one whose products begin the sums."""
+        return self.steps - 1 if self.by_product else 0
+
     def rest_of(self, chunks: int, rows: int, vectors: int) -> int:
         """Chunks that follow the loop; the loop makes (chunks - rest) // CHUNKS trips."""
         behind = chunks - self.by_product
@@ -65,53 +74,56 @@ class Aarch64Panels:
         """Instructions that load a step of the depth."""
         return 1 / self.steps + 1 / self._turn(vectors)
 
-    def loop(self, rows: int, vectors: int, rest: int, *, loop: bool, bias: bool) -> str:
+    def loop(self, rows: int, vectors: int) -> str:
         """The inline assembly of a tile; see Panels.loop.
+
+        A macro of the assembler has the multiply-adds of one step of the depth. Where there are
+        registers for it, two chunks take turns: one is multiplied, the next one loaded meanwhile.
 
         Args:
             rows: pixels, at most 8; vectors: of channels, at most 3.
-            rest: chunks after the loop; loop: whether there is a loop, of `trips` trips.
-            bias: whether sums start from bias (else from 0).
         """
-        lines = [] if self.by_product else list(self._start(rows, vectors, bias=bias))
-        pipelined = self._pipelined(rows, vectors)
-        if pipelined:
-            lines += [self._load_a(rows, vectors, 0), self._load_b(rows, vectors, 0)]
         begun = int(self.by_product)
+        turns = [self._chunk(rows, vectors, begun + i, following=True) for i in (0, 1)]
+        lines = macro("step", self._parameters(rows, vectors), self._step(rows, vectors))
+        lines += [f"mov {_A}, %[a]", *([] if begun else self._start(rows, vectors))]
+        if self._pipelined(rows, vectors):
+            lines += [self._load_a(rows, vectors, 0), self._load_b(rows, vectors, 0)]
+            even, odd = turns
+            last = [self._chunk(rows, vectors, begun + i, following=False) for i in (0, 1)]
+            trip = [f".rept {CHUNKS // 2}", *even, *odd, ".endr"]
+            behind = [f".rept ({_REST} - 1) / 2", *even, *odd, ".endr"]
+            behind += [f".if {_REST} & 1", *last[0]]
+            behind += [f".elseif {_REST}", *even, *last[1], ".endif"]
+        else:
+            trip = [f".rept {CHUNKS}", *turns[0], ".endr"]
+            behind = [f".rept {_REST}", *turns[0], ".endr"]
         if begun:
-            more = loop or rest > 0
-            lines += self._chunk(rows, vectors, 0, following=more, first=True)
-        if loop:
-            trip = [
-                list(self._chunk(rows, vectors, begun + index, following=True))
-                for index in range(CHUNKS)
-            ]
-            lines += ["mov w9, %w[trips]", "1:", "subs w9, w9, #1", *repeat(trip), "b.ne 1b"]
-        behind = [
-            list(self._chunk(rows, vectors, begun + index, following=index + 1 < rest))
-            for index in range(rest)
-        ]
-        lines += repeat(behind)
-        text = "\n".join(f'"{line}\\n"' for line in lines)
-        outputs = [f'[acc{r}_{v}] "=&w"(acc{r}_{v})' for r in range(rows) for v in range(vectors)]
-        inputs = ['[trips] "r"(trips)'] if loop else []
-        inputs += ['[bias] "r"(bias)'] if bias else []
-        clobbers = [f'"v{i}"' for i in range(self._scratch(rows, vectors))] + (
-            ['"x9"', '"cc"'] if loop else []
-        )
-        return (
-            f"asm volatile({text}\n"
-            f': [a] "+r"(a), [b] "+r"(b), {", ".join(outputs)}\n'
-            f': {", ".join(inputs)}\n: {", ".join(clobbers)}, "memory");'
+            first = self._chunk(rows, vectors, 0, following=True, first=True)
+            alone = self._chunk(rows, vectors, 0, following=False, first=True)
+            if first != alone:
+                first = [f".if {_REST} + {_LOOP}", *first, ".else", *alone, ".endif"]
+            lines += first
+        lines += [f".if {_LOOP}", "mov w9, %w[trips]", "1:", "subs w9, w9, #1"]
+        lines += [*trip, "b.ne 1b", ".endif", *behind, ".purgem step"]
+        accumulators = [f"acc{r}_{v}" for r in range(rows) for v in range(vectors)]
+        flags = "kRest + 8 * kLoop" + ("" if begun else " + 16 * kBias")
+        return statement(
+            lines,
+            # gcc takes 30 operands, and what is read and written as two of them.
+            outputs=['[b] "+r"(b)', *(f'[{name}] "=&w"({name})' for name in accumulators)],
+            inputs=[
+                '[a] "r"(a)',
+                '[trips] "r"(trips)',
+                *([] if begun else ['[bias] "r"(kBias ? bias : b)']),
+                f'[form] "i"({flags})',
+            ],
+            clobbers=[*(f"v{i}" for i in range(self._scratch(rows, vectors))), "x9", _A, "cc"],
         )
 
     def accumulators(self, rows: int, vectors: int) -> str:
-        """The declaration of accR_V in registers that neighbour each other in a row.
-
-        They are the last ones: the loop's come first, and of those between functions keep eight.
-        """
-        first = 32 - rows * vectors
-        assert first >= self._scratch(rows, vectors)
+        """The declaration of accR_V in registers that neighbour each other in a row."""
+        first = self._accumulators_first(rows, vectors)
         return self.declared([f"acc{r}_{v}" for r in range(rows) for v in range(vectors)], first)
 
     def declared(self, names: Sequence[str], first: int) -> str:
@@ -179,29 +191,62 @@ class Aarch64Panels:
 
     def _load(self, first: int, count: int, pointer: str) -> str:
         names = ", ".join(f"v{first + i}.{self.lanes}{self.letter}" for i in range(count))
-        return f"ld1 {{{names}}}, [%[{pointer}]], #{16 * count}"
+        return f"ld1 {{{names}}}, [{pointer}], #{16 * count}"
 
     def _load_a(self, rows: int, vectors: int, chunk: int) -> str:
-        return self._load(self._a_first(rows, vectors, chunk), _a_count(rows), "a")
+        return self._load(self._a_first(rows, vectors, chunk), _a_count(rows), _A)
 
     def _load_b(self, rows: int, vectors: int, turn: int) -> str:
-        return self._load(self._b_first(rows, vectors, turn), self._b_count(vectors), "b")
+        return self._load(self._b_first(rows, vectors, turn), self._b_count(vectors), "%[b]")
 
-    def _start(self, rows: int, vectors: int, *, bias: bool) -> Iterator[str]:
+    def _start(self, rows: int, vectors: int) -> list[str]:
+        """Sums start from the bias, or from 0."""
+        first = self._accumulators_first(rows, vectors)
+        kind = f".{self.lanes}{self.letter}"
+        biases = ", ".join(f"%[acc0_{v}]{kind}" for v in range(vectors))
+        lines = [f".if {_BIAS}", f"ld1 {{{biases}}}, [%[bias]]"]
+        for v in range(vectors if rows > 1 else 0):
+            others = range(first + vectors + v, 32, vectors)
+            lines += [f".irp n, {', '.join(map(str, others))}"]
+            lines += [f"mov v\\n\\().16b, %[acc0_{v}].16b", ".endr"]
+        lines += [".else", f".irp n, {', '.join(map(str, range(first, 32)))}"]
+        return [*lines, "movi v\\n\\().4s, #0", ".endr", ".endif"]
+
+    def _accumulators_first(self, rows: int, vectors: int) -> int:
+        """The first accumulator's register.
+
+        They are the last ones: the loop's come first, and of those between functions keep eight.
+        """
+        first = 32 - rows * vectors
+        assert first >= self._scratch(rows, vectors)
+        return first
+
+    def _parameters(self, rows: int, vectors: int) -> list[str]:
+        """Of the macro of a step: registers and lane of the pixels, and what is not fixed."""
+        names = ["lo", *(["hi"] if rows > _PIXELS else []), *(["lane"] if self.steps > 2 else [])]
+        if self._pipelined(rows, vectors):
+            names += [f"b{v}" for v in range(vectors)] + [f"load{v}" for v in range(vectors)]
+        return [*names, *(["op=fmla"] if self.by_product else [])]
+
+    def _step(self, rows: int, vectors: int) -> list[str]:
+        """One step of the depth, in terms of the macro's parameters."""
+        pipelined = self._pipelined(rows, vectors)
+        op = "\\op" if self.by_product else "fmla"
+        lines = [] if pipelined else [self._load_b(rows, vectors, 0)]
         for v in range(vectors):
-            if bias:
-                where = f"[%[bias], #{16 * v}]" if v else "[%[bias]]"
-                yield f"ldr %q[acc0_{v}], {where}"
-        for v in range(vectors):
-            for r in range(1 if bias else 0, rows):
-                if bias:
-                    yield f"mov %[acc{r}_{v}].16b, %[acc0_{v}].16b"
-                else:
-                    yield f"movi %[acc{r}_{v}].4s, #0"
+            left = f"\\b{v}\\()" if pipelined else f"v{self._b_first(rows, vectors, 0) + v}"
+            left += f".{self.lanes}{self.letter}"
+            for r in range(rows):
+                lane = f"\\lane + {r % _PIXELS}" if self.steps > 2 else r % _PIXELS
+                side = "hi" if r >= _PIXELS else "lo"
+                right = f"\\{side}\\().{self.letter}[{lane}]"
+                lines.append(f"{op} %[acc{r}_{v}].{self.lanes}{self.letter}, {left}, {right}")
+            lines += [f"\\load{v}"] if pipelined else []
+        return lines
 
     def _chunk(
         self, rows: int, vectors: int, index: int, *, following: bool, first: bool = False
-    ) -> Iterator[str]:
+    ) -> list[str]:
         """A chunk of the depth; with `following`, the next one is loaded meanwhile.
 
         With `first`, the accumulators are set, not added to.
@@ -209,15 +254,12 @@ class Aarch64Panels:
         pipelined = self._pipelined(rows, vectors)
         a, each = self._a_first(rows, vectors, index), self._turn(vectors)
         turns = self.steps // each
-        if not pipelined:
-            yield self._load_a(rows, vectors, index)
+        lines = [] if pipelined else [self._load_a(rows, vectors, index)]
         for number in range(turns):
             turn = index * turns + number
             b = self._b_first(rows, vectors, turn)
             ahead = []
-            if not pipelined:
-                yield self._load_b(rows, vectors, turn)
-            elif number + 1 < turns:
+            if number + 1 < turns:
                 ahead = [self._load_b(rows, vectors, turn + 1)]
             elif following:
                 ahead = [
@@ -225,16 +267,17 @@ class Aarch64Panels:
                     self._load_b(rows, vectors, turn + 1),
                 ]
             for step in range(each):
-                for v in range(vectors):
-                    left = f"v{b + step * vectors + v}.{self.lanes}{self.letter}"
-                    for r in range(rows):
-                        element = (number * each + step) * _PIXELS + r % _PIXELS
-                        source = a + 2 * (r // _PIXELS) + element // self.lanes
-                        lane = f"v{source}.{self.letter}[{element % self.lanes}]"
-                        does = "fmul" if first and not (number or step) else "fmla"
-                        yield f"{does} %[acc{r}_{v}].{self.lanes}{self.letter}, {left}, {lane}"
-                    if ahead:
-                        yield ahead.pop(0)
+                element = (number * each + step) * _PIXELS
+                source = a + element // self.lanes
+                words = [f"v{source}", *([f"v{source + 2}"] if rows > _PIXELS else [])]
+                words += [str(element % self.lanes)] if self.steps > 2 else []
+                if pipelined:
+                    words += [f"v{b + step * vectors + v}" for v in range(vectors)]
+                    words += [f'"{load}"' for load in ahead[:vectors]]
+                    del ahead[:vectors]
+                words += ["op=fmul"] if first and not element else []
+                lines.append(f"step {', '.join(words)}")
+        return lines
 
 
 def _a_count(rows: int) -> int:
