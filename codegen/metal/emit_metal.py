@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -124,15 +123,16 @@ class Functions:
         """The kernel's number in the file."""
         for helper in code.helpers:
             self.helpers.setdefault(helper)
-        if code.text not in self._number:
+        text = code.definition(code.name)
+        if text not in self._number:
             name, number = code.name, 1
             while name in self.names:
                 number += 1
                 name = f"{code.name}_v{number}"
-            self._number[code.text] = len(self.names)
+            self._number[text] = len(self.names)
             self.names.append(name)
-            self.texts.append(re.sub(rf"\b{re.escape(code.name)}\(", f"{name}(", code.text))
-        return self._number[code.text]
+            self.texts.append(code.definition(name))
+        return self._number[text]
 
 
 def emit(

@@ -33,13 +33,21 @@ class Work:
 
 
 @dataclass(frozen=True)
+class Head:
+    """A compute kernel's parameters, each with its attribute."""
+
+    parameters: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class ComputeCode(LayerCode):
     """A compute kernel.
 
     Textures are bound in the order inputs, output; buffers in the order of `Kernel.pack`.
 
     Attributes:
-        text: its definition in Metal's language.
+        comment: what stands above it, without the slashes.
+        head: its parameters; body: its statements in Metal's language.
         grid: threads along x, y and z.
         group: threads of a group along x, y and z.
         shared_bytes: threadgroup memory, argument [[threadgroup(0)]]; 0 for none.
@@ -48,13 +56,21 @@ class ComputeCode(LayerCode):
         matrix: another form for GPUs that have simdgroup_matrix, bound to the same arguments.
     """
 
-    text: str
+    comment: str
+    head: Head
+    body: str
     grid: tuple[int, int, int] = (1, 1, 1)
     group: tuple[int, int, int] = (1, 1, 1)
     shared_bytes: int = 0
     helpers: tuple[str, ...] = ()
     work: Work = field(default_factory=Work)
     matrix: ComputeCode | None = None
+
+    def definition(self, name: str) -> str:
+        """Its text under a name, which need not be the one that it asks for."""
+        comment = "".join(f"// {line}\n" for line in self.comment.splitlines())
+        parameters = ", ".join(self.head.parameters)
+        return f"{comment}kernel void {name}({parameters}) {{\n{self.body}\n}}\n"
 
     @property
     def groups(self) -> tuple[int, int, int]:
@@ -115,13 +131,12 @@ def group_for(grid: Sequence[int], threads: int = 64) -> tuple[int, int, int]:
 
 
 def declaration(
-    name: str,
     textures: Sequence[tuple[str, str, str]],
     buffers: Sequence[tuple[str, str]],
     *,
     extra: Sequence[str] = (),
     position: bool = True,
-) -> str:
+) -> Head:
     """The head of a kernel.
 
     Args:
@@ -137,7 +152,7 @@ def declaration(
     parameters += extra
     if position:
         parameters.append("uint3 position [[thread_position_in_grid]]")
-    return f"kernel void {name}({', '.join(parameters)})"
+    return Head(tuple(parameters))
 
 
 def guard(grid: Sequence[int]) -> str:

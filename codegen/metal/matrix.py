@@ -141,17 +141,18 @@ def _code(step: Step, shape: Shape, channels: int, block: int) -> ComputeCode:
     ]
     name = f"matrix_{y.height}x{y.width}x{shape.inputs}_to_{shape.outputs}{suffix(node)}"
     groups = (tiles, y.channels // channels, y.images)
-    text = (
-        f"// y[o] = weights[o][i] * x[i] + bias[o] and what is fused: {PIXELS} x {channels} pixels "
-        f"by channels a group,\n// as products of 8 x 8 matrices.\n"
-        f"{declaration(name, textures, buffers, extra=extra, position=False)} {{\n"
-        + "\n".join(lines)
-        + "\n}\n"
+    head = declaration(textures, buffers, extra=extra, position=False)
+    comment = (
+        f"y[o] = weights[o][i] * x[i] + bias[o] and what is fused: {PIXELS} x {channels} pixels "
+        f"by channels a group,\nas products of 8 x 8 matrices."
     )
+    body = "\n".join(lines)
     fmas = tiles * PIXELS * y.images * shape.outputs * depth
     return ComputeCode(
         name,
-        text,
+        comment,
+        head,
+        body,
         grid=(groups[0] * THREADS, groups[1], groups[2]),
         group=(THREADS, 1, 1),
         shared_bytes=max(PIXELS * channels * 4, PIXELS * block * 2),

@@ -6,6 +6,7 @@ from mdlc.codegen.metal.image import LANES, Image
 from mdlc.codegen.metal.index import Index, flat
 from mdlc.codegen.metal.kernel import (
     ComputeCode,
+    Head,
     declaration,
     group_for,
     guard,
@@ -62,15 +63,15 @@ def reader(port: Port) -> ComputeCode:
     name = f"read_{port.type.dtype.value}_{image.label}"
     grid = (image.width, image.height, image.layers)
     element = image.element
-    head = declaration(name, [(element, "write", "y")], [(f"device const {kind}", "pixels")])
-    text = (
-        f"// Channels side by side to slices of four: {image.label}.\n{head} {{\n{guard(grid)}"
-        f"device const {kind}* from = {_start(image)};\n"
+    head = declaration([(element, "write", "y")], [(f"device const {kind}", "pixels")])
+    comment = f"Channels side by side to slices of four: {image.label}."
+    body = (
+        f"{guard(grid)}device const {kind}* from = {_start(image)};\n"
         f"{element}4 value = {element}4(0);\n"
         + _lanes(image, f"value.{{1}} = {element}(from[{{0}}]);")
-        + f"\ny.write(value, position.xy, {layer(image)});\n}}\n"
+        + f"\ny.write(value, position.xy, {layer(image)});"
     )
-    return ComputeCode(name, text, grid=grid, group=group_for(grid))
+    return ComputeCode(name, comment, head, body, grid=grid, group=group_for(grid))
 
 
 def writer(port: Port) -> ComputeCode:
@@ -79,15 +80,14 @@ def writer(port: Port) -> ComputeCode:
     kind = MEMORY_TYPES[port.type.dtype]
     name = f"write_{port.type.dtype.value}_{image.label}"
     grid = (image.width, image.height, image.layers)
-    head = declaration(name, [(image.element, "read", "x")], [(f"device {kind}", "pixels")])
-    text = (
-        f"// Slices of four to channels side by side: {image.label}.\n{head} {{\n{guard(grid)}"
-        f"const {image.element}4 value = x.read(position.xy, {layer(image)});\n"
+    head = declaration([(image.element, "read", "x")], [(f"device {kind}", "pixels")])
+    comment = f"Slices of four to channels side by side: {image.label}."
+    body = (
+        f"{guard(grid)}const {image.element}4 value = x.read(position.xy, {layer(image)});\n"
         f"device {kind}* to = {_start(image)};\n"
         + _lanes(image, f"to[{{0}}] = {kind}(value.{{1}});")
-        + "\n}\n"
     )
-    return ComputeCode(name, text, grid=grid, group=group_for(grid))
+    return ComputeCode(name, comment, head, body, grid=grid, group=group_for(grid))
 
 
 def takes_camera(port: Port) -> bool:
@@ -106,19 +106,25 @@ def camera(port: Port, *, scale: float, bgr: bool) -> ComputeCode:
     image = image_of(port.view)
     name = f"camera_{image.label}"
     grid = (image.width, image.height, 1)
-    head = (
-        f"kernel void {name}(texture2d<float, access::sample> picture [[texture(0)]], "
-        f"texture2d_array<{image.element}, access::write> y [[texture(1)]], "
-        "uint3 position [[thread_position_in_grid]])"
+    head = Head(
+        (
+            "texture2d<float, access::sample> picture [[texture(0)]]",
+            f"texture2d_array<{image.element}, access::write> y [[texture(1)]]",
+            "uint3 position [[thread_position_in_grid]]",
+        )
     )
     order = "zyx" if bgr else "xyz"
     channels = ", ".join(f"pixel.{lane}" for lane in order)
-    text = (
-        f"// A picture of any size, resized to {image.height} x {image.width}; its values times "
-        f"{scale:g}.\n{head} {{\n{guard(grid)}"
-        f"const float2 at = (float2(position.xy) + float2(0.5f)) / "
+    comment = (
+        f"A picture of any size, resized to {image.height} x {image.width}; its values times "
+        f"{scale:g}."
+    )
+    body = (
+        f"{guard(grid)}const float2 at = (float2(position.xy) + float2(0.5f)) / "
         f"float2({image.width}.0f, {image.height}.0f);\n"
         f"const float4 pixel = picture.sample(between, at) * float4({float(scale)}f);\n"
-        f"y.write({image.element}4(float4({channels}, 0.0f)), position.xy, {image.first});\n}}\n"
+        f"y.write({image.element}4(float4({channels}, 0.0f)), position.xy, {image.first});"
     )
-    return ComputeCode(name, text, grid=grid, group=group_for(grid), helpers=(_CAMERA,))
+    return ComputeCode(
+        name, comment, head, body, grid=grid, group=group_for(grid), helpers=(_CAMERA,)
+    )

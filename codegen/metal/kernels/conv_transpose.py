@@ -159,16 +159,17 @@ class ConvTransposeKernel(ComputeKernel):
         textures = [(x.element, "sample", "x"), (y.element, "write", "y")]
         size = f"{x.height}x{x.width}x{x.channels}_to_{y.height}x{y.width}x{y.channels}"
         name = f"deconv{kh}x{kw}_s{max(op.stride)}_{size}{suffix(node)}"
-        text = (
-            f"// {op.words}\n"
-            f"// A block of {sh}x{sw} pixels by 4 channels a thread. Weights: output "
-            f"channel, row, column, input channel.\n"
-            f"{declaration(name, textures, buffers)} {{\n{guard(grid)}" + "\n".join(lines) + "\n}\n"
+        head = declaration(textures, buffers)
+        comment = (
+            f"{op.words}\n"
+            f"A block of {sh}x{sw} pixels by 4 channels a thread. Weights: output "
+            f"channel, row, column, input channel."
         )
+        body = guard(grid) + "\n".join(lines)
         fmas = node.op.cost([s.type for s in node.inputs], node.type).macs
         work = Work(0, fmas, 8 * (sh * sw + len(names)) + 24)
         return ComputeCode(
-            name, text, grid=grid, group=group_for(grid), helpers=(ZEROS,), work=work
+            name, comment, head, body, grid=grid, group=group_for(grid), helpers=(ZEROS,), work=work
         )
 
 

@@ -116,21 +116,23 @@ class ConvolutionKernel(ComputeKernel):
             kind = f"grouped{shape.groups}_{kind}"
         stride = "" if shape.stride == (1, 1) else f"_s{max(shape.stride)}"
         name = f"{kind}{stride}_{size}{suffix(node)}"
-        body = self._body(step, shape, x, y, pixels, slices, sums, weight_type)
+        body = guard(grid) + self._body(step, shape, x, y, pixels, slices, sums, weight_type)
         fmas = node.op.cost([s.type for s in node.inputs], node.type).macs
         work = Work(
             float_fmas=fmas,
             registers=2 * pixels * channels + 8 * pixels + 16 * slices + 16,
         )
-        text = (
-            f"// y[o] = {self._formula(node)}: {pixels} x {channels} pixels by channels a thread, "
-            f"sums in {sums[:-1]}.\n// Weights: output channel, row, column, input channel: "
-            f"{shape.out_slices * LANES}x{kh}x{kw}x{shape.depth * LANES}.\n"
-            f"{declaration(name, textures, buffers)} {{\n{guard(grid)}{body}}}\n"
+        head = declaration(textures, buffers)
+        comment = (
+            f"y[o] = {self._formula(node)}: {pixels} x {channels} pixels by channels a thread, "
+            f"sums in {sums[:-1]}.\nWeights: output channel, row, column, input channel: "
+            f"{shape.out_slices * LANES}x{kh}x{kw}x{shape.depth * LANES}."
         )
         return ComputeCode(
             name,
-            text,
+            comment,
+            head,
+            body,
             grid=grid,
             group=group_for(grid),
             helpers=(ZEROS,) if shape.padded else (),
@@ -246,7 +248,7 @@ class ConvolutionKernel(ComputeKernel):
             elif slices > 1 and "slope" in step.weights:
                 part = ["{", *part, "}"]
             lines += part
-        return "\n".join(lines) + "\n"
+        return "\n".join(lines)
 
     @staticmethod
     def _last(first: Index, y: Image) -> str:

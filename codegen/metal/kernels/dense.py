@@ -87,21 +87,22 @@ class DenseKernel(ConvolutionKernel):
         lines += [*after, f"y.write({y.element}4({value}), uint2(0, 0), {slice_ + y.first});", "}"]
         name = f"dense_{kh}x{kw}x{shape.inputs}_to_{shape.outputs}{suffix(node)}"
         head = declaration(
-            name,
             [(x.element, "read", "x"), (y.element, "write", "y")],
             buffers,
             extra=group_arguments(lines),
             position=False,
         )
-        text = (
-            f"// y[o] = {self._formula(node)}: {GROUP} threads for 4 channels, sums in float.\n"
-            f"// Weights: output channel, row, column, input channel: "
-            f"{shape.out_slices * LANES}x{kh}x{kw}x{depth * LANES}.\n"
-            f"{head} {{\n" + "\n".join(lines) + "\n}\n"
+        comment = (
+            f"y[o] = {self._formula(node)}: {GROUP} threads for 4 channels, sums in float.\n"
+            f"Weights: output channel, row, column, input channel: "
+            f"{shape.out_slices * LANES}x{kh}x{kw}x{depth * LANES}."
         )
+        body = "\n".join(lines)
         return ComputeCode(
             name,
-            text,
+            comment,
+            head,
+            body,
             grid=(y.slices * GROUP, 1, 1),
             group=(GROUP, 1, 1),
             shared_bytes=GROUP * 16,

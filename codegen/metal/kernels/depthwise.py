@@ -136,14 +136,17 @@ class DepthwiseKernel(ComputeKernel):
         fmas = node.op.cost([s.type for s in node.inputs], node.type).macs
         registers = 8 * (pixels + len(columns_of(shape, pixels)) + kw) + 16
         work = Work(0, fmas, registers)
-        text = (
-            f"// y[c] = bias[c] + sum of weights[ky][kx][c] * x[ky][kx][c]: {pixels} x 4 pixels by "
-            f"channels a thread, sums in {sums[:-1]}.\n"
-            f"{declaration(name, textures, buffers)} {{\n{guard(grid)}" + "\n".join(lines) + "\n}\n"
+        head = declaration(textures, buffers)
+        comment = (
+            f"y[c] = bias[c] + sum of weights[ky][kx][c] * x[ky][kx][c]: {pixels} x 4 pixels by "
+            f"channels a thread, sums in {sums[:-1]}."
         )
+        body = guard(grid) + "\n".join(lines)
         return ComputeCode(
             name,
-            text,
+            comment,
+            head,
+            body,
             grid=grid,
             group=group_for(grid),
             helpers=(ZEROS,) if shape.padded else (),

@@ -181,14 +181,13 @@ class ElementwiseKernel(ComputeKernel):
         grid = (own.width, own.height, own.layers)
         name = f"{stem(op)}_{own.label}"
         shapes = ", ".join(str(list(source.shape)) for source in node.inputs)
-        text = (
-            f"// y = {stem(op)}({shapes}), element by element.\n"
-            f"{declaration(name, textures, buffers)} {{\n{guard(grid)}" + "\n".join(lines) + "\n}\n"
-        )
+        head = declaration(textures, buffers)
+        comment = f"y = {stem(op)}({shapes}), element by element."
+        body = guard(grid) + "\n".join(lines)
         operations = max(1, len(spelled.statements) + 1) * node.type.size
         half = vector == "half4"
         work = Work(operations if half else 0, 0 if half else operations)
-        return ComputeCode(name, text, grid=grid, group=group_for(grid), work=work)
+        return ComputeCode(name, comment, head, body, grid=grid, group=group_for(grid), work=work)
 
     @staticmethod
     def _operand(logical: list[Index], source: TensorType, rank: int) -> list[Index]:

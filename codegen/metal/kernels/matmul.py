@@ -104,13 +104,18 @@ class MatMulKernel(ComputeKernel):
         lines.append(f"y.write({own.element}4(sum), position.xy, {layer(own)});")
         grid = (own.width, own.height, own.layers)
         name = f"matmul_{own.label}_by_{depth}"
-        text = (
-            f"// y[m][n] = sum of a[m][k] * b[k][n] over {depth} k.\n"
-            f"{declaration(name, textures, buffers)} {{\n{guard(grid)}" + "\n".join(lines) + "\n}\n"
-        )
+        head = declaration(textures, buffers)
+        comment = f"y[m][n] = sum of a[m][k] * b[k][n] over {depth} k."
+        body = guard(grid) + "\n".join(lines)
         macs = node.op.cost([s.type for s in node.inputs], node.type).macs
         return ComputeCode(
-            name, text, grid=grid, group=group_for(grid), work=Work(0, macs, registers=48)
+            name,
+            comment,
+            head,
+            body,
+            grid=grid,
+            group=group_for(grid),
+            work=Work(0, macs, registers=48),
         )
 
     @staticmethod

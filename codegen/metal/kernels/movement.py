@@ -146,9 +146,11 @@ def _code(
     name = f"{type(node.op).__name__.lower()}_{source}_to_{own.label}"
     if own.element == "int":
         name += "_int"
-    head = declaration(name, [*textures, (own.element, "write", "y")], buffers)
-    text = f"// {node.op.words}\n{head} {{\n{guard(grid)}{body}\n}}\n"
-    return ComputeCode(name, text, grid=grid, group=group_for(grid), helpers=helpers)
+    head = declaration([*textures, (own.element, "write", "y")], buffers)
+    body = guard(grid) + body
+    return ComputeCode(
+        name, node.op.words, head, body, grid=grid, group=group_for(grid), helpers=helpers
+    )
 
 
 def _as(own: Image, source: Image, value: str) -> str:

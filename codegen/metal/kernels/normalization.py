@@ -119,16 +119,18 @@ class NormalizationKernel(ComputeKernel):
         kind = "instance" if by_channel else "layer"
         name = f"{kind}_norm_{x.label}" + ("" if by_channel else f"_{total}")
         head = declaration(
-            name,
             [(x.element, "read", "x"), (y.element, "write", "y")],
             [(f"device const {types[key]}", key) for key in step.weights],
             extra=group_arguments(lines),
             position=False,
         )
-        text = f"// {op.words}\n{head} {{\n" + "\n".join(lines) + "\n}\n"
+        comment = f"{op.words}"
+        body = "\n".join(lines)
         return ComputeCode(
             name,
-            text,
+            comment,
+            head,
+            body,
             grid=(groups[0] * GROUP, groups[1], groups[2]),
             group=(GROUP, 1, 1),
             shared_bytes=GROUP * 16,

@@ -100,10 +100,11 @@ class PoolKernel(ComputeKernel):
         name = f"{word}{kernel}_s{max(window.stride)}_{size_}"
         taps = window.kernel[0] * window.kernel[1] * node.type.size
         buffers = [("device const float", key) for key in step.weights]
-        head = declaration(name, [(x.element, "read", "x"), (y.element, "write", "y")], buffers)
-        text = f"// {op.words}\n{head} {{\n{guard(grid)}" + "\n".join(lines) + "\n}\n"
+        head = declaration([(x.element, "read", "x"), (y.element, "write", "y")], buffers)
+        comment = f"{op.words}"
+        body = guard(grid) + "\n".join(lines)
         work = Work(taps, 0) if largest else Work(0, taps)
-        return ComputeCode(name, text, grid=grid, group=group_for(grid), work=work)
+        return ComputeCode(name, comment, head, body, grid=grid, group=group_for(grid), work=work)
 
     def pack(self, node: Node, schedule: Schedule, metal: Metal) -> dict[str, Array]:
         op = node.op

@@ -148,13 +148,11 @@ class ReduceKernel(ComputeKernel):
                 ]
             lines.append(f"y.write(result, position.xy, {layer(own)});")
         textures = [(x.element, "read", "x"), (own.element, "write", "y")]
-        text = (
-            f"// {op.words}\n{declaration(name, textures, [])} {{\n{guard(grid)}"
-            + "\n".join(lines)
-            + "\n}\n"
-        )
+        comment = op.words
+        head = declaration(textures, [])
+        body = guard(grid) + "\n".join(lines)
         work = Work(0, node.inputs[0].type.size)
-        return ComputeCode(name, text, grid=grid, group=group_for(grid), work=work)
+        return ComputeCode(name, comment, head, body, grid=grid, group=group_for(grid), work=work)
 
     @staticmethod
     def _same_slice(x: Image, own: Image, at: list[Index], z: str = "position.z") -> str:
@@ -199,21 +197,19 @@ class ReduceKernel(ComputeKernel):
             "}",
         ]
         head = declaration(
-            name,
             [(x.element, "read", "x"), (own.element, "write", "y")],
             [],
             extra=group_arguments(lines),
             position=False,
         )
-        text = (
-            f"// {op.words}: a group of threads for each texel.\n{head} {{\n"
-            + "\n".join(lines)
-            + "\n}\n"
-        )
+        comment = f"{op.words}: a group of threads for each texel."
+        body = "\n".join(lines)
         grid = (own.width * GROUP, own.height, own.layers)
         return ComputeCode(
             name,
-            text,
+            comment,
+            head,
+            body,
             grid=grid,
             group=(GROUP, 1, 1),
             shared_bytes=GROUP * 16,
@@ -306,10 +302,11 @@ class ArgReduceKernel(ComputeKernel):
         grid = (own.width, own.height, own.layers)
         lines.append(f"y.write(result, position.xy, {layer(own)});")
         name = f"arg{op.kind}_{x.label}_axis{x.type.physical_axis(op.axis)}"
-        head = declaration(name, [(kind, "read", "x"), ("int", "write", "y")], [])
-        text = f"// {op.words}\n{head} {{\n{guard(grid)}" + "\n".join(lines) + "\n}\n"
+        head = declaration([(kind, "read", "x"), ("int", "write", "y")], [])
+        comment = f"{op.words}"
+        body = guard(grid) + "\n".join(lines)
         work = Work(0, node.inputs[0].type.size)
-        return ComputeCode(name, text, grid=grid, group=group_for(grid), work=work)
+        return ComputeCode(name, comment, head, body, grid=grid, group=group_for(grid), work=work)
 
 
 class CumSumKernel(ComputeKernel):
@@ -356,10 +353,11 @@ class CumSumKernel(ComputeKernel):
         grid = (own.width, own.height, own.layers)
         lines.append(f"y.write(result, position.xy, {layer(own)});")
         label = f"running_{name}_{own.label}_axis{own.type.physical_axis(op.axis)}"
-        head = declaration(label, [(x.element, "read", "x"), (own.element, "write", "y")], [])
-        text = f"// {op.words}\n{head} {{\n{guard(grid)}" + "\n".join(lines) + "\n}\n"
+        head = declaration([(x.element, "read", "x"), (own.element, "write", "y")], [])
+        comment = f"{op.words}"
+        body = guard(grid) + "\n".join(lines)
         work = Work(0, node.type.size * length // 2)
-        return ComputeCode(label, text, grid=grid, group=group_for(grid), work=work)
+        return ComputeCode(label, comment, head, body, grid=grid, group=group_for(grid), work=work)
 
 
 class LrnKernel(ComputeKernel):
@@ -403,10 +401,11 @@ class LrnKernel(ComputeKernel):
         grid = (own.width, own.height, own.layers)
         lines.append(f"y.write({own.element}4(result), position.xy, {layer(own)});")
         name = f"lrn{op.size}_{own.label}"
-        head = declaration(name, [(x.element, "read", "x"), (own.element, "write", "y")], [])
-        text = f"// {op.words}\n{head} {{\n{guard(grid)}" + "\n".join(lines) + "\n}\n"
+        head = declaration([(x.element, "read", "x"), (own.element, "write", "y")], [])
+        comment = f"{op.words}"
+        body = guard(grid) + "\n".join(lines)
         work = Work(0, node.type.size * (op.size + 10))
-        return ComputeCode(name, text, grid=grid, group=group_for(grid), work=work)
+        return ComputeCode(name, comment, head, body, grid=grid, group=group_for(grid), work=work)
 
 
 KERNELS = (ReduceKernel(), ArgReduceKernel(), CumSumKernel(), LrnKernel())

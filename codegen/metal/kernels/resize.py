@@ -107,12 +107,11 @@ class ResizeKernel(ComputeKernel):
             lines += [*ends, f"y.write({y.element}4(sum), position.xy, {layer(y)});"]
         textures = [(x.element, "read", "x"), (y.element, "write", "y")]
         name = f"resize{ty}x{tx}_{x.height}x{x.width}x{x.channels}_to_{y.height}x{y.width}"
-        text = (
-            f"// {node.op.words}: {ty}x{tx} taps.\n{declaration(name, textures, buffers)} {{\n"
-            f"{guard(grid)}" + "\n".join(lines) + "\n}\n"
-        )
+        comment = f"{node.op.words}: {ty}x{tx} taps."
+        head = declaration(textures, buffers)
+        body = guard(grid) + "\n".join(lines)
         work = Work(0, ty * tx * node.type.size if factors else 0)
-        return ComputeCode(name, text, grid=grid, group=group_for(grid), work=work)
+        return ComputeCode(name, comment, head, body, grid=grid, group=group_for(grid), work=work)
 
 
 KERNELS = (ResizeKernel(),)

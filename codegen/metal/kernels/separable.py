@@ -155,17 +155,20 @@ class SeparableKernel(ConvolutionKernel):
         after_inner = stem(activation) if activation else ""
         threads = math.prod(grid)
         fmas = threads * depth * LANES * (kh * kw + slices * LANES)
-        text = (
-            f"// y[o] = {self._formula(node)}, where x[i] is a {kh}x{kw} filter of channel i"
+        head = declaration(textures, buffers)
+        comment = (
+            f"y[o] = {self._formula(node)}, where x[i] is a {kh}x{kw} filter of channel i"
             f"{f', then {after_inner}' if after_inner else ''}:\n"
-            f"// 1 x {slices * LANES} pixels by channels a thread, sums in float.\n"
-            f"// Filters: row, column, channel. Weights: output channel, input channel: "
-            f"{shape.out_slices * LANES}x{depth * LANES}.\n"
-            f"{declaration(name, textures, buffers)} {{\n{guard(grid)}" + "\n".join(lines) + "\n}\n"
+            f"1 x {slices * LANES} pixels by channels a thread, sums in float.\n"
+            f"Filters: row, column, channel. Weights: output channel, input channel: "
+            f"{shape.out_slices * LANES}x{depth * LANES}."
         )
+        body = guard(grid) + "\n".join(lines)
         return ComputeCode(
             name,
-            text,
+            comment,
+            head,
+            body,
             grid=grid,
             group=group_for(grid),
             helpers=(ZEROS,) if window.padded else (),

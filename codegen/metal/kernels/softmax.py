@@ -149,20 +149,18 @@ class SoftmaxKernel(ComputeKernel):
         ]  # fmt: skip
         name = f"{'log_' if op.log else ''}softmax_{y.label}"
         head = declaration(
-            name,
             [(x.element, "read", "x"), (y.element, "write", "y")],
             [],
             extra=group_arguments(lines),
             position=False,
         )
-        text = (
-            f"// {op.words}: a group of threads for each pixel.\n{head} {{\n"
-            + "\n".join(lines)
-            + "\n}\n"
-        )
+        comment = f"{op.words}: a group of threads for each pixel."
+        body = "\n".join(lines)
         return ComputeCode(
             name,
-            text,
+            comment,
+            head,
+            body,
             grid=(y.width * GROUP, y.height, y.images),
             group=(GROUP, 1, 1),
             shared_bytes=GROUP * 16,
@@ -174,10 +172,11 @@ class SoftmaxKernel(ComputeKernel):
         op: Softmax, x: Image, y: Image, grid: tuple[int, int, int], lines: list[str], end: str = ""
     ) -> ComputeCode:
         name = f"{'log_' if op.log else ''}softmax_{y.label}{end}"
-        head = declaration(name, [(x.element, "read", "x"), (y.element, "write", "y")], [])
-        text = f"// {op.words}\n{head} {{\n{guard(grid)}" + "\n".join(lines) + "\n}\n"
+        head = declaration([(x.element, "read", "x"), (y.element, "write", "y")], [])
+        comment = f"{op.words}"
+        body = guard(grid) + "\n".join(lines)
         work = Work(0, 12 * y.images * y.height * y.width * y.channels)
-        return ComputeCode(name, text, grid=grid, group=group_for(grid), work=work)
+        return ComputeCode(name, comment, head, body, grid=grid, group=group_for(grid), work=work)
 
 
 KERNELS = (SoftmaxKernel(),)

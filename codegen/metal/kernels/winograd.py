@@ -165,15 +165,18 @@ class WinogradKernel(ConvolutionKernel):
         name += suffix(node)
         threads = grid[0] * grid[1] * grid[2]
         fmas = threads * shape.depth * points * LANES * (LANES + 2)
-        text = (
-            f"// y[o] = {self._formula(node)}, by Winograd's F(2, 3): 2 x 2 pixels of 4 channels a "
-            f"thread.\n// Weights: {shape.out_slices} slices out, {shape.depth} in, {points} "
-            f"points, 4 channels out, 4 in.\n"
-            f"{declaration(name, textures, buffers)} {{\n{guard(grid)}" + "\n".join(lines) + "\n}\n"
+        head = declaration(textures, buffers)
+        comment = (
+            f"y[o] = {self._formula(node)}, by Winograd's F(2, 3): 2 x 2 pixels of 4 channels a "
+            f"thread.\nWeights: {shape.out_slices} slices out, {shape.depth} in, {points} "
+            f"points, 4 channels out, 4 in."
         )
+        body = guard(grid) + "\n".join(lines)
         return ComputeCode(
             name,
-            text,
+            comment,
+            head,
+            body,
             grid=grid,
             group=group_for(grid),
             helpers=(ZEROS,),
