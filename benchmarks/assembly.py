@@ -155,9 +155,7 @@ def assembly(
         "namespace {",
     ]
     # A probe is to hold its kernel's text.
-    parts += [
-        m.text.replace("__attribute__((noinline))", "inline") for m in ordered(codes, (), isa)
-    ]
+    parts += [m.text.replace("__attribute__((noinline))", "inline") for m in ordered(codes)]
     parts += ["}", 'extern "C" {', *(p.code(i) for i, p in enumerate(found)), "}"]
     source, target = folder / "probes.cpp", folder / "probes.s"
     source.write_text("\n".join(parts))

@@ -152,7 +152,7 @@ def _run(
     functions = Functions()
     names = [functions.add(code) for code in codes]
     calls = "\n".join(f"  {n}({a});" for n, a in zip(names, arguments, strict=True))
-    microkernels = ordered(codes, functions.texts, isa)
+    microkernels = ordered(codes)
     headers = {"cstdint", "cstdio", "cstring", "cstddef", *includes_of(codes, microkernels)}
     lines = [f"#include <{name}>" for name in sorted(headers)]
     lines += [f"#include <{isa.toolchain.header}>"] if isa.toolchain.header else []

@@ -53,7 +53,7 @@ def kernels_file(plan: Plan, version: str, functions: Functions, condition: str)
         version: of mdlc; functions: of all steps and row-fused groups.
         condition: of the preprocessor, where the class has other machines' layers, too.
     """
-    microkernels = ordered(functions.defined, functions.texts, plan.isa)
+    microkernels = ordered(functions.defined)
     text = render(
         "cpp/kernels.cpp.j2",
         name=plan.name,
@@ -78,12 +78,8 @@ def _frames(plan: Plan) -> str:
     return frame_functions(plan.name, frame.spec, height, width, frame.order)
 
 
-def ordered(codes: Sequence[Function], texts: Sequence[str], isa: Isa) -> list[Microkernel]:
-    """Every microkernel once, each after what it needs, behind the helpers of the ISA.
-
-    Args:
-        texts: of the functions, which may use helpers of the ISA, too.
-    """
+def ordered(codes: Sequence[Function]) -> list[Microkernel]:
+    """Every microkernel once, each after what it needs."""
     seen: dict[str, Microkernel] = {}
 
     def visit(microkernel: Microkernel) -> None:
@@ -98,13 +94,7 @@ def ordered(codes: Sequence[Function], texts: Sequence[str], isa: Isa) -> list[M
     for code in codes:
         for microkernel in code.microkernels:
             visit(microkernel)
-    texts = [*texts, *(microkernel.text for microkernel in seen.values())]
-    helpers = [
-        Microkernel(name, text)
-        for name, text in isa.helpers.items()
-        if any(f"{name}(" in other or f"{name}<" in other for other in texts)
-    ]
-    return [*helpers, *seen.values()]
+    return list(seen.values())
 
 
 def includes_of(codes: Sequence[Function], microkernels: Sequence[Microkernel]) -> set[str]:

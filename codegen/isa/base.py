@@ -112,8 +112,9 @@ class Isa(Backend):
 
     @property
     def helpers(self) -> dict[str, str]:
-        """The helper functions of all dialects, by name."""
-        return {k: v for each in self.dialects.values() for k, v in each.helpers.items()}
+        """The text of the helper functions of all dialects, by name."""
+        found = [each for dialect in self.dialects.values() for each in dialect.helpers.values()]
+        return {each.name: each.text for each in found}
 
     def of(self, types: Iterable[TensorType]) -> KernelIsa:
         """The ISA as kernels see it: in half precision where all floating tensors are half."""

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from mdlc.codegen.code import Microkernel
 from mdlc.compiler.types import DType
 
 # Chunks of the depth in one trip of a loop on panels. A chunk is 8 bytes of each pixel.
@@ -102,7 +103,7 @@ class Dialect:
             load from behind it is moved, where compilers load so far ahead that they spill;
             zip_low(a, b) and zip_high(a, b), the elements of the first and of the second halves
             in turns.
-        helpers: C++ functions that spellings call, by name; emitted where they are called.
+        helpers: C++ functions that spellings call, by hook; see `needs`.
         dtype: the element type; element: its C++ type in memory.
         lane_fma: `v = lane_fma(acc, b, a, lane)`: acc + b * a[lane], where the ISA has it, else
             "": kernels then broadcast from memory. lane_rows: the most vectors a that a tile
@@ -126,7 +127,7 @@ class Dialect:
     vector: str
     mask: str
     spell: Mapping[str, str]
-    helpers: Mapping[str, str] = field(default_factory=dict)
+    helpers: Mapping[str, Microkernel] = field(default_factory=dict)
     dtype: DType = DType.F32
     element: str = "float"
     lane_fma: str = ""
@@ -155,6 +156,10 @@ class Dialect:
     def op(self, hook: str, *operands: object) -> str:
         """The C++ expression of a hook on operands."""
         return self.spell[hook].format(*operands)
+
+    def needs(self, *hooks: str) -> list[Microkernel]:
+        """The functions that spellings of hooks call: what a microkernel that uses them needs."""
+        return [self.helpers[hook] for hook in hooks if hook in self.helpers]
 
     def load(self, pointer: object) -> str:
         """A vector read from an unaligned address."""

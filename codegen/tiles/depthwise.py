@@ -137,8 +137,9 @@ class DepthwiseTile:
             part=self.part > 0,
             load_part=loaded.spell,
         )
-        needs = (loaded.helper,) if self.part and loaded.helper else ()
-        return Microkernel(f"depthwise_rows_{self._ending(isa)}", text, needs)
+        needs = [loaded.helper] if self.part and loaded.helper else []
+        needs += isa.needs("hold")
+        return Microkernel(f"depthwise_rows_{self._ending(isa)}", text, tuple(needs))
 
     def _end(self, isa: KernelIsa, epilogue: Epilogue) -> Microkernel:
         """What follows the sums: bias (where it is added last), residual, activation, stores."""
@@ -148,6 +149,8 @@ class DepthwiseTile:
         if self.part:
             needs += [stored.helper] if stored.helper else []
             needs += [loaded.helper] if loaded.helper and epilogue.residual else []
+        else:
+            needs += isa.needs("store_sum")
         name = f"depthwise_store{epilogue.suffix}_{self._ending(isa)}"
         text = render(
             "cpp/kernels/depthwise_store.j2",

@@ -71,6 +71,8 @@ class Tile:
         if part:
             needs += [helper for helper in (stored.helper,) if helper]
             needs += [helper for helper in (loaded.helper,) if helper and epilogue.residual]
+        needs += isa.needs("hold", "lane_fma") if isa.lane_fma else []
+        needs += isa.needs("store_sum") if self.vectors > 1 or not part else []
         taps = ["k", "tap][k", "tap_y][tap_x][k"][self.taps]
         start = "bias[n] + " if epilogue.bias else ""
         sum_of_products = f"{start}sum(a[p][{taps}] * b[{taps}][n])"

@@ -63,6 +63,8 @@ class SparseTile:
         if self.part:
             needs += [helper for helper in (stored.helper,) if helper]
             needs += [helper for helper in (loaded.helper,) if helper and epilogue.residual]
+        needs += isa.needs("lane_fma") if self.panels else []
+        needs += isa.needs("store_sum") if self.vectors > 1 or not self.part else []
         arguments = ["const float* a", "const float* b", "const std::uint16_t* k", "int count"]
         arguments += ["const float* bias"]
         arguments += ["const float* slope"] if epilogue.slope else []

@@ -1,5 +1,6 @@
 """AArch64 with plain NEON (every 64-bit ARM phone)."""
 
+from mdlc.codegen.code import Microkernel
 from mdlc.codegen.isa.arm.int8 import multiplies
 from mdlc.codegen.isa.arm.panels import FLOATS
 from mdlc.codegen.isa.base import Isa, Toolchain
@@ -8,15 +9,16 @@ from mdlc.codegen.isa.dialect import Dialect, FromBytes
 from mdlc.compiler.types import DType
 
 # gcc schedules before it allocates registers, and would have sums spilled for loads far ahead.
-HOLD_LOADS = {
-    "hold_loads": """// Keeps gcc from loading ahead what stands behind it, into registers of sums.
+HOLD_LOADS = Microkernel(
+    "hold_loads",
+    """// Keeps gcc from loading ahead what stands behind it, into registers of sums.
 inline void hold_loads() {
 #if !defined(__clang__)
   asm volatile("" ::: "memory");
 #endif
 }
-"""
-}
+""",
+)
 
 FLOAT = Dialect(
     suffix="neon",
@@ -39,7 +41,7 @@ FLOAT = Dialect(
             for half in (f"vmovl_u16(vget_low_u16({part}))", f"vmovl_high_u16({part})")
         ),
     ),
-    helpers=HOLD_LOADS,
+    helpers={"hold": HOLD_LOADS},
     spell={
         "load": "vld1q_f32({0})",
         "hold": "hold_loads()",

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from mdlc.codegen.code import Microkernel
 from mdlc.codegen.isa.arm.neon import FLOAT, HOLD_LOADS, TOOLCHAIN
 from mdlc.codegen.isa.arm.neon import ISA as NEON
 from mdlc.codegen.isa.arm.panels import HALVES
@@ -26,7 +27,9 @@ _ONE = replace(
 
 # A lane lies in one of the first 16 registers. gcc 12 knows, but reads lanes from memory one by
 # one, or spreads each over a register of its own.
-_FMA_LANE = """// acc + b * a[kLane], in one instruction whatever becomes of the intrinsic.
+_FMA_LANE = Microkernel(
+    "fma_lane_f16",
+    """// acc + b * a[kLane], in one instruction whatever becomes of the intrinsic.
 template <int kLane>
 inline float16x8_t fma_lane_f16(float16x8_t acc, float16x8_t b, float16x8_t a) {
 #if defined(__clang__)
@@ -36,7 +39,8 @@ inline float16x8_t fma_lane_f16(float16x8_t acc, float16x8_t b, float16x8_t a) {
   return acc;
 #endif
 }
-"""
+""",
+)
 
 HALF = Dialect(
     suffix=FLOAT.suffix,
@@ -53,7 +57,7 @@ HALF = Dialect(
     scalar=_ONE,
     longest_sum=64,
     bias_last=True,
-    helpers={**HOLD_LOADS, "fma_lane_f16": _FMA_LANE},
+    helpers={"hold": HOLD_LOADS, "lane_fma": _FMA_LANE},
     spell={
         "load": "vreinterpretq_f16_u16(vld1q_u16({0}))",
         "hold": "hold_loads()",

@@ -1,5 +1,6 @@
 """x86-64 with AVX-512 (F, DQ, BW, VL: Skylake-X, Zen 4 and later)."""
 
+from mdlc.codegen.code import Microkernel
 from mdlc.codegen.isa.base import Isa, Toolchain
 from mdlc.codegen.isa.cores import X86_64_AVX512
 from mdlc.codegen.isa.dialect import Dialect, FromBytes
@@ -8,12 +9,15 @@ from mdlc.compiler.types import DType
 
 # Measured on Zen 5: while 512 bits are stored at once, both multiply-add pipes stand still for a
 # cycle; two stores of 256 bits cost them nothing. Zen 4 splits the store itself.
-_STORE_HALVES = """// y[0..15] = v, by halves: a store of 512 bits holds multiply-adds up on Zen 5.
+_STORE_HALVES = Microkernel(
+    "store_halves_f32_avx512",
+    """// y[0..15] = v, by halves: a store of 512 bits holds multiply-adds up on Zen 5.
 inline void store_halves_f32_avx512(float* y, __m512 v) {
   _mm256_storeu_ps(y, _mm512_maskz_extractf32x8_ps(0xFF, v, 0));
   _mm256_storeu_ps(y + 8, _mm512_maskz_extractf32x8_ps(0xFF, v, 1));
 }
-"""
+""",
+)
 
 FLOAT = Dialect(
     suffix="avx512",
@@ -81,7 +85,7 @@ FLOAT = Dialect(
         "load_part": "_mm512_maskz_loadu_ps((1U << {1}) - 1U, {0})",
         "store_part": "_mm512_mask_storeu_ps({0}, (1U << {2}) - 1U, {1})",
     },
-    helpers={"store_halves_f32_avx512": _STORE_HALVES},
+    helpers={"store_sum": _STORE_HALVES},
 )
 
 ISA = Isa(

@@ -31,13 +31,6 @@ namespace {
 
 // ---------------------------------------------------------------- microkernels
 
-// Keeps gcc from loading ahead what stands behind it, into registers of sums.
-inline void hold_loads() {
-#if !defined(__clang__)
-  asm volatile("" ::: "memory");
-#endif
-}
-
 // padded[y][c] = x[y - kLeft][c], zero outside: a row of an NHWC image with a border.
 template <int kColumns, int kChannels, int kPitch, int kLeft, int kPaddedWidth>
 inline void pad_row_f32(const float* x, float* padded) {
@@ -57,6 +50,13 @@ inline void pad_row_f32(const float* x, float* padded) {
 // y = min(max(x, low), high); infinite bounds are absent ones. low = 0.0. high = 6.0.
 inline float32x4_t clip_0_6_f32_neon(float32x4_t x) {
   return vminq_f32(vmaxq_f32(x, vdupq_n_f32(0.0F)), vdupq_n_f32(6.0F));
+}
+
+// Keeps gcc from loading ahead what stands behind it, into registers of sums.
+inline void hold_loads() {
+#if !defined(__clang__)
+  asm volatile("" ::: "memory");
+#endif
 }
 
 // y[p][n] = clip_0_6(bias[n] + sum(a[p][tap][k] * b[tap][k][n]))
