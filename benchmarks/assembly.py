@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mdlc.codegen.code import Function, Microkernel
 from mdlc.codegen.cpp.functions import layer_function
-from mdlc.codegen.cpp.kernels_file import ordered
+from mdlc.codegen.cpp.kernels_file import includes_of, ordered
 from mdlc.codegen.isa.base import Isa, KernelIsa
 from mdlc.codegen.plan.plan import Plan
 from mdlc.codegen.tiles.depthwise import DepthwiseTile
@@ -60,6 +60,7 @@ def repeated(text: str) -> str:
     """Assembly as the assembler expands it: .macro, .rept and .if, none of them with another of
     its kind inside.
     """
+    text = re.sub(r"^ +", "", text, flags=re.M)  # of raw strings
     for found in re.finditer(r"^\s*\.macro (\w+) ?(.*)\n((?:.*\n)*?)\s*\.endm\n", text, re.M):
         text = _expanded(text, found[1], found[2].split(", "), found[3])
     text = re.sub(r"^\s*\.(?:macro (?:.*\n)*?\s*\.endm|purgem .*)\n", "", text, flags=re.M)
@@ -82,7 +83,7 @@ def _expanded(text: str, name: str, parameters: list[str], body: str) -> str:
 
     def expand(call: re.Match[str]) -> str:
         values = dict(p.partition("=")[::2] for p in parameters)
-        words = re.findall(r'"[^"]*"|[^,]+', call[1])
+        words = re.findall(r'\s*("[^"]*"|[^,]+)', call[1])
         for word, parameter in zip(map(str.strip, words), parameters, strict=False):
             key, equals, value = word.partition("=")
             values[key if equals else parameter.partition("=")[0]] = (value or word).strip('"')
@@ -101,13 +102,9 @@ def _chosen(condition: str, text: str) -> str:
 
 
 def _value(expression: str) -> int:
-    """Of a constant expression of the assembler."""
-    parsed = re.fullmatch(r"\(?(-?\d+)(?: ([-+&]) (\d+))?\)?(?: / (\d+))?\s*", expression)
-    assert parsed, expression
-    left, operator, right, divisor = parsed.groups()
-    a, b = int(left), int(right or 0)
-    total = {"-": a - b, "&": a & b}.get(operator, a + b)
-    return int(total / int(divisor or 1))
+    """Of a constant expression of the assembler: numbers, + - / & and brackets."""
+    assert re.fullmatch(r"[\d\s()+/&-]+", expression), expression
+    return int(eval(expression.replace("/", "//")))
 
 
 def layers(plan: Plan) -> list[Function]:
@@ -148,14 +145,16 @@ def assembly(
     """
     tiles = dict.fromkeys(each for probe in found for each in probe.needs)
     codes = [Function("", (), (), (), needs=tuple(tiles))]
+    kernels = ordered(codes)
     parts = [
         "#include <cstdint>",
         "#include <cstring>",
+        *(f"#include <{header}>" for header in sorted(includes_of((), kernels))),
         f"#include <{isa.toolchain.header}>",
         "namespace {",
     ]
     # A probe is to hold its kernel's text.
-    parts += [m.text.replace("__attribute__((noinline))", "inline") for m in ordered(codes)]
+    parts += [m.text.replace("__attribute__((noinline))", "inline") for m in kernels]
     parts += ["}", 'extern "C" {', *(p.code(i) for i, p in enumerate(found)), "}"]
     source, target = folder / "probes.cpp", folder / "probes.s"
     source.write_text("\n".join(parts))
