@@ -95,10 +95,10 @@ class MatMulKernel(ComputeKernel):
 
         if whole:
             k = Index("k", whole) if whole > 1 else Index.of(0)
-            body = four(k, LANES, "part")
+            products = four(k, LANES, "part")
             loop = whole > 1
             lines += [f"for (uint k = 0; k < {whole}; ++k) {{"] if loop else ["{"]
-            lines += [*body, "}"]
+            lines += [*products, "}"]
         if rest:
             lines += four(Index.of(whole), rest, "last")
         lines.append(f"y.write({own.element}4(sum), position.xy, {layer(own)});")

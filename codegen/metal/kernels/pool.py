@@ -77,7 +77,7 @@ class PoolKernel(ComputeKernel):
         first = f"{kind}(-INFINITY)" if largest else "float4(0.0f)"
         lines.append(f"{kind} sum = {first};")
         texel = f"x.read(uint2({coordinates[1]}, {coordinates[0]}), {x.layer(image, slice_)})"
-        body = [f"sum = max(sum, {texel});"] if largest else [f"sum += float4({texel});"]
+        inner = [f"sum = max(sum, {texel});"] if largest else [f"sum += float4({texel});"]
         result = "sum"
         if isinstance(op, AveragePool2D):
             counts = op.counts((x.height, x.width))
@@ -87,12 +87,12 @@ class PoolKernel(ComputeKernel):
                 divisor = "rows[position.y] * columns[position.x]"
             else:
                 lines.append("float count = 0.0f;")
-                body.append("count += 1.0f;")
+                inner.append("count += 1.0f;")
                 divisor = "count"
             result = f"{y.element}4(sum / float4({divisor}))"
         elif x.element != y.element:
             result = f"{y.element}4(sum)"
-        lines += [*loops, *body, "}", "}"]
+        lines += [*loops, *inner, "}", "}"]
         lines.append(f"y.write({result}, position.xy, {y.layer(image, slice_)});")
         word = "maxpool" if largest else "avgpool"
         kernel = "x".join(map(str, window.kernel))

@@ -338,13 +338,13 @@ class CumSumKernel(ComputeKernel):
             first, last = Index.of(0), here if op.exclusive else here + 1
             if op.reverse:
                 first, last = (here + 1 if op.exclusive else here), Index.of(length)
-            head = f"for (uint i = {first}; i < {last}; ++i) {{"
+            opening = f"for (uint i = {first}; i < {last}; ++i) {{"
             if first.fixed is not None and last.fixed == first.fixed + 1:
-                logical[op.axis], head = first, "{"
+                logical[op.axis], opening = first, "{"
             lines += [
                 "{",
                 f"{kind} {name} = {start};",
-                head,
+                opening,
                 f"{name} {update} {kind}({element_text('x', x, x.position(logical))});",
                 "}",
                 f"result.{'xyzw'[lane]} = {own.element}({name});",
