@@ -136,9 +136,6 @@ def _what_is_left(
 
 def _tensor(value: Value, output: str) -> Node:
     if isinstance(value, Node):
-        if value.type.size == 0:
-            raise MdlcError(f"has no elements: {value.type}", node=f"output {output!r}",
-                            hint="remove it, or give the inputs shapes without a 0")  # fmt: skip
         return value
     raise MdlcError("is a sequence, not a tensor", node=f"output {output!r}",
                     hint="export the model with tensors only")  # fmt: skip

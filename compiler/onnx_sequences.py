@@ -100,7 +100,7 @@ def _split(n: ControlNode) -> Made:
         elif wanted > 0:
             each = int(wanted)
             sizes = [min(each, length - at) for at in range(0, length, each)]
-        if sum(sizes) != length or min(sizes) < 1:
+        if sum(sizes) != length or min(sizes, default=0) < 0:
             raise n.error(f"pieces {sizes} do not make up axis {axis} of {x.type}")
     keeps = len(n.inputs) > 1 or bool(given.get("keepdims", 1))
     pieces, at = [], 0

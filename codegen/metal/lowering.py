@@ -359,6 +359,12 @@ def _operands(node: Node, absorbed: set[Node]) -> list[Node]:
 def _check_sizes(order: Sequence[Node], views: Mapping[Node, View]) -> None:
     for node in order:
         image = Image.of(node.type)
+        if node in views and not node.type.size:
+            raise MdlcError(
+                f"target {metal.name} has no texture for {node.type}, which has no elements",
+                node=f"output {node.name!r}",
+                hint="cut the output from the model, or compile for a C++ target",
+            )
         if node in views and not image.fits:
             raise MdlcError(
                 f"{node.type} makes a texture of {image.width} x {image.height} x {image.layers} "

@@ -46,7 +46,7 @@ def _explain(compiled: CompiledModel, wanted: str | None, everything: bool) -> N
         for number, step in enumerate(compiled.plan.steps)
         if wanted is None or wanted in (step.name, step.node.name)
     ]
-    if not steps:
+    if not steps and wanted is not None:
         some = ", ".join(step.name for step in compiled.plan.steps[:5])
         raise MdlcError(
             f"there is no layer {wanted!r}",
