@@ -18,6 +18,8 @@ import numpy as np
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Count, Graph, Node, make
 from mdlc.compiler.op import Op
+from mdlc.compiler.ops.cast import Cast
+from mdlc.compiler.ops.concat import Concat
 from mdlc.compiler.ops.constant import constant
 from mdlc.compiler.ops.min import Min
 from mdlc.compiler.ops.reshape import Reshape
@@ -58,6 +60,10 @@ class Counted(Op):
         """What its result consists of."""
         raise NotImplementedError(type(self).__name__)
 
+    def count(self, found: Node) -> Node:
+        """How many entries count in what was found: int64 [1]."""
+        return count_of(found)
+
 
 def part(found: Node, index: int, name: str = "", origin: str = "") -> Node:
     """A part of what a Counted found."""
@@ -70,6 +76,23 @@ def part(found: Node, index: int, name: str = "", origin: str = "") -> Node:
 def count_of(found: Node) -> Node:
     """How many entries a Counted found: int64 [1]."""
     return make(Slice.along(found.shape, 0, found.shape[0] - 1, 1), found)
+
+
+@dataclass(frozen=True)
+class Length:
+    """An entry of a shape.
+
+    Attributes:
+        most: its value, or the bound of its value.
+        count: int64 [1]: the value, where it depends on data.
+    """
+
+    most: int
+    count: Node | None = None
+
+    def is_count(self, other: Node) -> bool:
+        """Whether it is that count."""
+        return self.count is not None and _same(self.count, other)
 
 
 @dataclass(frozen=True)
@@ -118,6 +141,31 @@ class Counts:
             else:
                 pending += rest
         return self._known[node]
+
+    def lengths(self, node: Node) -> list[Length] | None:
+        """The entries of a vector of lengths, such as the target of a Reshape: whole numbers, and
+        counts of tensors whose length depends on data. None where another entry is computed.
+        """
+        if node.constant is not None:
+            return [Length(int(value)) for value in node.constant.reshape(-1)]
+        most = bound_of(node)
+        if most is not None:
+            return [Length(most, node)]
+        found: list[Length] = []
+        if isinstance(node.op, Concat):
+            for source in node.inputs:
+                each = self.lengths(source)
+                if each is None:
+                    return None
+                found += each
+            return found
+        if isinstance(node.op, Cast | Reshape) and node.type.size == 1:
+            return self.lengths(node.inputs[0])
+        if isinstance(node.op, Slice) and len(node.shape) == 1:
+            each = self.lengths(node.inputs[0])
+            start, step = node.op.starts[0], node.op.steps[0]
+            return each and [each[start + i * step] for i in range(node.op.lengths[0])]
+        return None
 
     def check_asked(self) -> None:
         """Raises MdlcError for a bound that no tensor has asked for."""
@@ -169,7 +217,7 @@ class Counts:
                     raise _mixed(node, source, axis, "mixes the entries of")
                 if node.shape[at] < source.shape[axis]:
                     count = self._fewer(count, node.shape[at])
-                if found.setdefault(at, count) is not count:
+                if not _same(found.setdefault(at, count), count):
                     raise _mixed(node, source, axis, "combines two lists, one of them")
         return found
 
@@ -179,6 +227,24 @@ class Counts:
         if key not in self._cut:
             self._cut[key] = make(Min(), count, constant(np.array([most], np.int64)))
         return self._cut[key]
+
+
+def _same(a: Node, b: Node) -> bool:
+    """Whether two counts are one."""
+    return a is b or (a.op == b.op and a.inputs == b.inputs)
+
+
+def bound_of(node: Node) -> int | None:
+    """The bound of a count; None for another node."""
+    if isinstance(node.op, Min) and len(node.inputs) == 2 and node.inputs[1].constant is not None:
+        most = bound_of(node.inputs[0])
+        return None if most is None else min(most, int(node.inputs[1].constant.reshape(-1)[0]))
+    found = node.inputs[0] if isinstance(node.op, Slice) else None
+    if found is None or not isinstance(found.op, Counted):
+        return None
+    assert isinstance(node.op, Slice)
+    last = node.shape == (1,) and node.op.starts[0] == found.shape[0] - 1
+    return found.op.bound if last else None
 
 
 def _mixed(node: Node, source: Node, axis: int, does: str) -> MdlcError:
@@ -196,5 +262,5 @@ def _part_of(node: Node) -> Mapping[int, Node] | None:
         return None
     for each in found.op.parts([source.type for source in found.inputs]):
         if (each.first, each.shape) == (inner.op.starts[0], node.shape):
-            return {} if each.axis is None else {each.axis: count_of(found)}
+            return {} if each.axis is None else {each.axis: found.op.count(found)}
     return None

@@ -25,6 +25,24 @@ class Lengths(Protocol):
     def of(self, node: Node) -> Mapping[int, Node]:
         """By axis, how many entries count, where not all do."""
 
+    def lengths(self, node: Node) -> Sequence[Length] | None:
+        """The entries of a vector of lengths; None where one is no number and no count."""
+
+
+class Length(Protocol):
+    """An entry of a shape; see compiler/counts.py."""
+
+    @property
+    def most(self) -> int:
+        """Its value, or the bound of its value."""
+
+    @property
+    def count(self) -> Node | None:
+        """The value, int64 [1], where it depends on data."""
+
+    def is_count(self, other: Node) -> bool:
+        """Whether it is that count."""
+
 
 @dataclass(frozen=True)
 class OnnxNode:
@@ -101,6 +119,17 @@ class OnnxNode:
     def counts(self, index: int) -> Mapping[int, Node]:
         """By axis of an input, how many entries count (int64 [1]), where that depends on data."""
         return {} if self.lengths is None else self.lengths.of(self.input(index))
+
+    def dims(self, index: int) -> tuple[tuple[int, ...], Mapping[int, Length]]:
+        """A shape that input `index` gives, and by axis what of it depends on data: there the
+        shape has the bound.
+        """
+        given = self.input(index)
+        found = self.lengths.lengths(given) if self.lengths and given.constant is None else None
+        if found is None:
+            return tuple(int(d) for d in self.const(index).reshape(-1)), {}
+        open_axes = {axis: each for axis, each in enumerate(found) if each.count is not None}
+        return tuple(each.most for each in found), open_axes
 
     def optional_const(self, index: int) -> Array | None:
         """The value of a constant input, or None where it is absent."""

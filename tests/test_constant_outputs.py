@@ -70,5 +70,5 @@ def test_an_output_without_elements(target: str, outputs: tuple[str, ...]) -> No
 
 
 def test_metal_has_no_textures_without_elements() -> None:
-    with pytest.raises(mdlc.MdlcError, match=r"output 'y': target metal .* no elements"):
+    with pytest.raises(mdlc.MdlcError, match=r"output 'y': Metal has no texture"):
         mdlc.compile(_sliced(("y", "z")), "metal")

@@ -17,6 +17,7 @@ import mdlc
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.interpreter import run
 from mdlc.compiler.onnx_import import import_model
+from mdlc.compiler.ops.slice import taken_of
 from mdlc.compiler.types import Array
 from tests.onnx_models import model, node, value, weight
 
@@ -197,3 +198,65 @@ def test_what_a_bound_may_be() -> None:
     assert "'it' is no tensor whose length depends on data; those of this model are: at" in message
     with pytest.raises(MdlcError, match="'at=0' is not a bound; write --bound selected=100"):
         mdlc.compile(model(one), bound=["at=0"])
+
+
+def _slice(names: str, given: list[onnx.ValueInfoProto], **weights: list[int]) -> onnx.ModelProto:
+    return model(
+        [node("Slice", names, "y")],
+        [value("x", (5, 7)), *given],
+        [value("y", (None, None))],
+        [weight(name, values, np.int64) for name, values in weights.items()],
+    )
+
+
+@given(st.integers(-9, 9), st.integers(-9, 9), st.sampled_from([-3, -1, 1, 2]), st.integers(0, 1))
+@settings(max_examples=20)
+def test_bounds_of_a_slice_at_run_time(start: int, end: int, step: int, axis: int) -> None:
+    proto = _slice("x s e a t", [value("e", (1,), I64)], s=[start], a=[axis], t=[step])
+    x = np.arange(35, dtype=np.float32).reshape(5, 7)
+    values = {"x": x, "e": np.array([end], np.int64)}
+    graph = import_model(proto)
+    check(graph.cut(run(graph, values)), expected(proto, values))
+
+
+@pytest.mark.parametrize("target", ["generic", "x86-avx2"])
+def test_a_slice_at_run_time_is_emitted(target: str) -> None:
+    proto = _slice("x s e a t", [value(n, (1,), I64) for n in "set"], a=[1])
+    built = mdlc.compile(proto, target, name="Net").build()
+    x = np.arange(35, dtype=np.float32).reshape(5, 7)
+    far = np.iinfo(np.int64)
+    for s, e, t in ((1, 6, 2), (-1, far.min, -1), (0, far.max, far.max), (6, 2, 1)):
+        given = {"x": x, **{n: np.array([v]) for n, v in zip("set", (s, e, t), strict=True)}}
+        found = mdlc.compile(proto, target, name="Net").imported.cut(built(given))["y"]
+        np.testing.assert_array_equal(found, x[:, [*taken_of(7, s, e, t)]])
+
+
+def test_a_window_that_moves_has_no_count() -> None:
+    proto = model(
+        [node("Add", "s three", "e"), node("Slice", "x s e", "y")],
+        [value("x", (7,)), value("s", (1,), I64)],
+        [value("y", (3,))],
+        [weight("three", [3], np.int64)],
+    )
+    graph = import_model(proto)
+    assert graph.output_names == ("y",)
+    found = run(graph, {"x": np.arange(7, dtype=np.float32), "s": np.array([2])})["y"]
+    np.testing.assert_array_equal(found, [2, 3, 4])
+
+
+def test_shapes_that_depend_on_data() -> None:
+    """Zeros of as many rows as were found, added to those."""
+    proto = model(
+        [
+            node("NonZero", "b", "i"), node("Squeeze", "i zero", "j"),
+            node("Gather", "x j", "rows"), node("Shape", "rows", "shape"),
+            node("ConstantOfShape", "shape", "zeros"), node("Add", "rows zeros", "y"),
+            node("Reshape", "y shape", "z"), node("Expand", "one shape", "w"),
+        ],
+        [value("x", (5, 3)), value("b", (5,), TensorProto.BOOL)],
+        [value(n, (None, 3)) for n in ("y", "z", "w")],
+        [weight("zero", [0], np.int64), weight("one", [1], np.float32)],
+    )  # fmt: skip
+    values = {"x": np.arange(15, dtype=np.float32).reshape(5, 3), "b": np.arange(5) % 2 == 0}
+    graph = import_model(proto)
+    check(graph.cut(run(graph, values)), expected(proto, values))

@@ -1,4 +1,4 @@
-"""What finds entries whose number depends on data: NonZero, Unique, NonMaxSuppression."""
+"""What finds entries whose number depends on data: NonZero, Unique, Span, NonMaxSuppression."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from mdlc.codegen.tiles.plain import Plain, PlainKernel, kind, sizes
 from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.non_max_suppression import NonMaxSuppression
 from mdlc.compiler.ops.non_zero import NonZero
+from mdlc.compiler.ops.span import Span
 from mdlc.compiler.ops.unique import Unique
 
 _UNIQUE = """\
@@ -120,6 +121,30 @@ inline void suppress(const float* boxes, const float* scores, std::int64_t most,
 """
 
 
+_SPAN = """\
+// The indices of an axis of `length` that a slice from `start` to `end` takes, at most kBound; then
+// 0, and how many there are.
+template <int kBound>
+inline void span(std::int64_t start, std::int64_t end, std::int64_t step, std::int64_t length,
+                 std::int64_t* y) {
+  const std::int64_t low = step < 0 ? -1 : 0, high = step < 0 ? length - 1 : length;
+  const auto within = [=](std::int64_t at, std::int64_t first) {
+    return std::min(std::max(at < 0 ? at + length : at, first), high);
+  };
+  // A step over the whole axis is as good as a longer one, which could overflow.
+  const std::int64_t by = std::min(std::max(step, -length - 1), length + 1);
+  const std::int64_t last = within(end, low);
+  std::int64_t count = 0;
+  for (std::int64_t at = within(start, 0); count < kBound; at += by) {
+    if (by > 0 ? at >= last : by == 0 || at <= last) break;
+    y[count++] = at;
+  }
+  for (std::int64_t i = count; i < kBound; ++i) y[i] = 0;
+  y[kBound] = count;
+}
+"""
+
+
 class NonZeroKernel(PlainKernel):
     """One pass, which counts the indices of all axes along."""
 
@@ -211,4 +236,23 @@ class NonMaxSuppressionKernel(PlainKernel):
         return Plain(f"nms_{sizes(shape)}", [Call(select, values, numbers)], scratch=True)
 
 
-KERNELS = (NonZeroKernel(), UniqueKernel(), NonMaxSuppressionKernel())
+class SpanKernel(PlainKernel):
+    """A loop over what is taken."""
+
+    name = "span"
+    layer = "Span"
+    op = Span
+    names = ("start", "end", "step", "length")
+
+    def cost(self, node: Node, schedule: Schedule, isa: KernelIsa) -> float:
+        return node.type.size * 2.0
+
+    def plain(self, step: Step) -> Plain:
+        op = step.node.op
+        assert isinstance(op, Span)
+        take = Microkernel("span", _SPAN, includes=("algorithm", "cstdint"))
+        values = ("*start", "*end", "*step", "*length", "y")
+        return Plain(f"span_{op.bound}", [Call(take, values, (op.bound,))])
+
+
+KERNELS = (NonZeroKernel(), UniqueKernel(), SpanKernel(), NonMaxSuppressionKernel())

@@ -361,7 +361,7 @@ def _check_sizes(order: Sequence[Node], views: Mapping[Node, View]) -> None:
         image = Image.of(node.type)
         if node in views and not node.type.size:
             raise MdlcError(
-                f"target {metal.name} has no texture for {node.type}, which has no elements",
+                f"Metal has no texture for {node.type}, which has no elements",
                 node=f"output {node.name!r}",
                 hint="cut the output from the model, or compile for a C++ target",
             )

@@ -26,8 +26,14 @@ class Expand(Op):
     @classmethod
     def from_onnx(cls, n: OnnxNode) -> Node:
         x = n.input(0)
-        wanted = tuple(int(d) for d in n.const(1).reshape(-1))
-        return n.make(cls(broadcast_shapes(x.shape, wanted)), x)
+        wanted, open_axes = n.dims(1)
+        y = n.make(cls(broadcast_shapes(x.shape, wanted)), x)
+        if not open_axes:
+            return y
+        from mdlc.compiler.ops.span import opened  # it is made of operators that expand
+
+        first = len(y.shape) - len(wanted)
+        return opened(n, y, {first + axis: length for axis, length in open_axes.items()})
 
     def infer(self, *inputs: TensorType) -> TensorType:
         if broadcast_shapes(inputs[0].shape, self.shape) != self.shape:

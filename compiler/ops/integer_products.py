@@ -39,13 +39,21 @@ class IntegerProduct(Op):
     def from_onnx(cls, n: OnnxNode) -> Node:
         x, w = n.input(0), n.input(1)
         zeros = [n.optional(2), n.optional(3)]
-        if any(zero is not None and zero.constant is None for zero in zeros[1:]):
-            raise n.error("input 3 (the weights' zero point) must be a constant")
         rank_known = len(w.shape) == (4 if n.op_type == "ConvInteger" else 2)
         if w.constant is None or not rank_known:
             return _in_float(n, x, w, zeros)
+        product = _conv if n.op_type == "ConvInteger" else _dense
         weights = w.constant.astype(np.int32) - _along(zeros[1], w, n.op_type)
-        return _conv(n, x, weights) if n.op_type == "ConvInteger" else _dense(n, x, weights)
+        result, zero = product(n, x, weights), zeros[1]
+        if zero is None or zero.constant is not None:
+            return result
+        # Zero points of weights at run time: of each, the sum of x under the filter.
+        count = weights.shape[0 if n.op_type == "ConvInteger" else 1]
+        if zero.type.size not in (1, count):
+            raise n.error(f"{zero.type} are no zero points of {count} channels")
+        sums = product(n, x, np.ones_like(weights))
+        each = n.make(Cast(DType.I32), _channels(n, zero))
+        return n.make(Sub(), result, n.make(Mul(), sums, each))
 
 
 def _along(zero: Node | None, w: Node, op_type: str) -> Array:
@@ -56,6 +64,16 @@ def _along(zero: Node | None, w: Node, op_type: str) -> Array:
     if value.size == 1:
         return value.reshape(())
     return value.reshape((-1, 1, 1, 1) if op_type == "ConvInteger" else (1, -1))
+
+
+def _channels(n: OnnxNode, zero: Node) -> Node:
+    """Zero points of the weights, as they are broadcast to the product."""
+    from mdlc.compiler.ops.reshape import Reshape
+
+    if zero.type.size == 1:
+        return _scalar(n, zero)
+    count = zero.type.size
+    return n.make(Reshape((count, 1, 1) if n.op_type == "ConvInteger" else (count,)), zero)
 
 
 def _conv(n: OnnxNode, x: Node, weights: Array) -> Node:
@@ -137,15 +155,28 @@ def _in_float(n: OnnxNode, x: Node, w: Node, zeros: list[Node | None]) -> Node:
     for side, zero in zip((x, w), zeros, strict=True):
         wide = n.make(Cast(DType.F32), side)
         if zero is not None:
-            if zero.type.size != 1:
-                raise n.error("a zero point for every row is not supported")
-            wide = n.make(Sub(), wide, n.make(Cast(DType.F32), _scalar(n, zero)))
+            each = _rows(n, side, zero, zero is zeros[1])
+            wide = n.make(Sub(), wide, n.make(Cast(DType.F32), each))
         sides.append(wide)
     if n.op_type == "ConvInteger":
         y = Conv2D.from_onnx(_as_float(n, "Conv", *sides))
     else:
         y = n.make(MatMul(), *sides)
     return n.make(Cast(DType.I32), y)
+
+
+def _rows(n: OnnxNode, side: Node, zero: Node, weights: bool) -> Node:
+    """A zero point for every row of x, or for every column or filter of the weights."""
+    from mdlc.compiler.ops.reshape import Reshape
+
+    if zero.type.size == 1:
+        return _scalar(n, zero)
+    axis = 0 if n.op_type == "ConvInteger" else len(side.shape) - (1 if weights else 2)
+    shape = [1] * len(side.shape)
+    if zero.type.size != side.shape[axis] or (n.op_type == "ConvInteger" and not weights):
+        raise n.error(f"zero points {zero.type} do not fit {side.type}")
+    shape[axis] = zero.type.size
+    return n.make(Reshape(tuple(shape)), zero)
 
 
 def _as_float(n: OnnxNode, op_type: str, *inputs: Node) -> OnnxNode:

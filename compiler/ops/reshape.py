@@ -29,11 +29,17 @@ class Reshape(Op):
     def from_onnx(cls, n: OnnxNode) -> Node:
         x = n.input(0)
         shape = getattr(cls, f"_{n.op_type.lower()}")(n, x.shape)
-        return n.make(cls(shape), x)
+        y = n.make(cls(shape), x)
+        if n.op_type == "Reshape" and n.lengths is not None:
+            counts = n.lengths.of(y)
+            for axis, length in n.dims(1)[1].items():
+                if axis not in counts or not length.is_count(counts[axis]):
+                    raise n.error(f"its length along axis {axis} is a count of another tensor")
+        return y
 
     @staticmethod
     def _reshape(n: OnnxNode, old: tuple[int, ...]) -> tuple[int, ...]:
-        wanted = [int(d) for d in n.const(1).reshape(-1)]
+        wanted = list(n.dims(1)[0])
         if not n.attr("allowzero", 0):
             if any(d == 0 and i >= len(old) for i, d in enumerate(wanted)):
                 raise n.error(f"shape {wanted} copies a dimension that {list(old)} lacks")

@@ -11,6 +11,7 @@ from mdlc.compiler.ir import Node
 from mdlc.compiler.onnx_node import OnnxNode
 from mdlc.compiler.op import Op
 from mdlc.compiler.ops.add import Add
+from mdlc.compiler.ops.cast import Cast
 from mdlc.compiler.ops.concat import Concat
 from mdlc.compiler.ops.constant import constant
 from mdlc.compiler.ops.expand import Expand
@@ -73,11 +74,16 @@ class Shape(Op):
         value = n.attr("value", np.zeros(1, np.float32))
         if value.size != 1:
             raise n.error(f"value has {value.size} elements, not one")
-        shape = tuple(int(d) for d in n.const(0).reshape(-1))
+        shape, open_axes = n.dims(0)
         if min(shape, default=1) < 0:
             raise n.error(f"shape {list(shape)} has a negative dimension")
         # Nothing is made of a shape that may be absurd: the importer folds what is small.
-        return n.make(Expand(shape), constant(value.reshape(())))
+        y = n.make(Expand(shape), constant(value.reshape(())))
+        if not open_axes:
+            return y
+        from mdlc.compiler.ops.span import opened  # it is made of operators that import this
+
+        return opened(n, y, open_axes)
 
     @staticmethod
     def _range(n: OnnxNode) -> Array:
@@ -91,6 +97,15 @@ class Shape(Op):
         """A range whose length alone is known, from the shape that the model declares."""
         start, delta = n.input(0), n.input(2)
         shape = n.declared[0] if n.declared else None
+        found = None if n.lengths is None else n.lengths.lengths(n.input(1))
+        counted = found is not None and len(found) == 1 and found[0].count is not None
+        plain = [v.constant is not None and int(v.constant) for v in (start, delta)] == [0, 1]
+        if found is not None and counted and plain and found[0].count is not None:
+            from mdlc.compiler.counts import part
+            from mdlc.compiler.ops.span import span_of
+
+            places = part(span_of(n, found[0].count, found[0].most), 0)
+            return n.make(Cast(start.type.dtype), places)
         if shape is None or len(shape) != 1:
             raise n.at_run_time(
                 "its length is computed at run time",

@@ -16,6 +16,18 @@ from mdlc.compiler.ops.constant import constant
 from mdlc.compiler.types import Array, TensorType
 
 
+def taken_of(length: int, start: int, end: int, step: int) -> range:
+    """The indices that ONNX's Slice takes of an axis, by a step that is not 0.
+
+    Negative bounds count from the end, and what is outside is cut; unlike Python's slices, one
+    backward from before the beginning starts at the first entry.
+    """
+    start, end = (at + length if at < 0 else at for at in (start, end))
+    low, high = (-1, length - 1) if step < 0 else (0, length)
+    found = range(min(max(start, 0), high), min(max(end, low), high), step)
+    return found if length else range(0)
+
+
 @dataclass(frozen=True)
 class Slice(Op):
     """y[i] = x[starts + i * steps] on every axis.
@@ -51,6 +63,10 @@ class Slice(Op):
         if n.opset < 10:
             first, last = n.attr("starts"), n.attr("ends")
             axes, steps = n.attr("axes"), None
+        elif cls._moves_at_run_time(n):
+            from mdlc.compiler.ops.span import slice_at_run_time  # it is made of slices
+
+            return slice_at_run_time(n)
         else:
             first, last = n.const(1).tolist(), n.const(2).tolist()
             given, stride = n.optional_const(3), n.optional_const(4)
@@ -62,11 +78,18 @@ class Slice(Op):
         for axis, start, end, step in zip(axes, first, last, steps, strict=True):
             if step == 0:
                 raise n.error(f"step 0 on axis {axis}")
-            taken = range(x.shape[axis])[slice(int(start), int(end), int(step))]
+            taken = taken_of(x.shape[axis], int(start), int(end), int(step))
             starts[axis], lengths[axis], strides[axis] = taken.start, len(taken), int(step)
         if 0 in lengths:  # no elements: known
             return constant(np.empty(lengths, x.type.dtype.numpy), n.outputs[0])
         return n.make(cls(tuple(starts), tuple(lengths), tuple(strides)), x)
+
+    @staticmethod
+    def _moves_at_run_time(n: OnnxNode) -> bool:
+        """Whether some bound or step is computed; axes must be known."""
+        known = not n.has(3) or n.input(3).constant is not None
+        computed = [n.has(i) and n.input(i).constant is None for i in (1, 2, 4)]
+        return known and any(computed)
 
     @classmethod
     def _split(cls, n: OnnxNode) -> Sequence[Node]:
