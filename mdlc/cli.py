@@ -12,6 +12,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from mdlc.commands import (
+    accuracy,
     bench,
     bisect,
     compile,
@@ -91,8 +92,8 @@ def cli() -> None:
 
 
 for _module in (
-    compile, run, pipeline, verify, bisect, doctor, bench, compress, inspect, explain, package,
-    tune, targets,
+    compile, run, pipeline, accuracy, verify, bisect, doctor, bench, compress, inspect, explain,
+    package, tune, targets,
 ):  # fmt: skip
     cli.add_command(_module.command)
 

@@ -11,17 +11,16 @@ import click
 import numpy as np
 from PIL import Image
 
+from mdlc.answered import answer_of
 from mdlc.api import CompiledModel
 from mdlc.codegen.answer.checks import read_lines
-from mdlc.codegen.cpp.emit import picture_size
 from mdlc.codegen.plan.sizes import size_text
 from mdlc.codegen.run.executable import Executable
 from mdlc.commands.console import out, progress
 from mdlc.commands.options import COMPILING, GroupedCommand, Job, takes_model
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.types import Array
-from mdlc.inputs.pictures import PICTURE_ENDINGS, load_frame, load_inputs, open_picture
-from mdlc.inputs.preprocess import picture_input
+from mdlc.inputs.pictures import PICTURE_ENDINGS, load_inputs, open_picture
 from mdlc.option import Group
 from mdlc.output import write_file
 from mdlc.precision.calibration_set import InputSet
@@ -138,19 +137,8 @@ def _answer(
     asked = compiled.plan.answer
     if asked is None:
         return None
-    scale = (1.0, 1.0)
-    is_picture = source.suffix.lower() in PICTURE_ENDINGS
-    if is_picture and compiled.how.frame is not None:
-        frame = load_frame(source, compiled.graph, compiled.how)
-        rest = {
-            n: v for n, v in inputs.items() if n != picture_input(compiled.graph, "--frame").name
-        }
-        return Shown(asked.kind, executable.answer_frame(frame, rest), names or asked.labels, scale)
-    if is_picture:
-        height, width = picture_size(compiled.plan)
-        size = open_picture(source, "RGB").size
-        scale = (size[0] / width, size[1] / height)
-    return Shown(asked.kind, executable.answer(inputs), names or asked.labels, scale)
+    value, scale = answer_of(compiled, executable, source, inputs)
+    return Shown(asked.kind, value, names or asked.labels, scale)
 
 
 def _picture(source: Path, draw: Path) -> Image.Image:
