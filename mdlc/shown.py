@@ -77,6 +77,14 @@ class Shown:
         text = bytes(self.value["utf8"])[: int(self.value["length"])].decode("utf-8", "replace")
         return [f"{self.value['score']:10.4f}  {text}"]
 
+    def _quads(self) -> list[str]:
+        found = self.value["quad"][: self.value["count"]]
+        lines = [f"{len(found)} {'region' if len(found) == 1 else 'regions'}"]
+        for row in found:
+            corners = "; ".join(f"{x:.1f}, {y:.1f}" for x, y in self._places(row["corner"]))
+            lines.append(f"{row['score']:10.4f}  {corners}")
+        return lines
+
     def _embedding(self) -> list[str]:
         values = self.value["values"]
         first = ", ".join(f"{value:.4f}" for value in values[:8])
@@ -98,6 +106,9 @@ class Shown:
         if self.kind == "boxes":
             for row in self.value["box"][: self.value["count"]]:
                 self._draw_box(pen, row, width)
+        if self.kind == "quads":
+            for row in self.value["quad"][: self.value["count"]]:
+                pen.polygon(self._places(row["corner"]), outline=_COLOURS[0], width=width)
         if self.kind == "keypoints":
             self._draw_points(pen, self.value["point"], width, _COLOURS[0])
         return image

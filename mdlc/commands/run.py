@@ -16,7 +16,8 @@ from mdlc.api import CompiledModel
 from mdlc.codegen.answer.checks import read_lines
 from mdlc.codegen.plan.sizes import size_text
 from mdlc.codegen.run.executable import Executable
-from mdlc.commands.console import out, progress
+from mdlc.codegen.target import target_of
+from mdlc.commands.console import byte_count, err, out, progress
 from mdlc.commands.options import COMPILING, GroupedCommand, Job, takes_model
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.types import Array
@@ -27,6 +28,7 @@ from mdlc.precision.calibration_set import InputSet
 from mdlc.shown import Shown, top_classes
 
 FEWEST_CLASSES = 2
+_TIMED = 5  # inferences whose median is told
 
 
 @click.command("run", cls=GroupedCommand)
@@ -37,9 +39,9 @@ FEWEST_CLASSES = 2
     "source",
     type=click.Path(path_type=Path),
     required=True,
-    metavar="NPZ|PICTURE",
+    metavar="NPZ|PICTURE|FOLDER",
     help="Inputs by name, or a picture, which is resized bilinearly to the network's size, or "
-    "with --frame as the device would.",
+    "with --frame as the device would; or a folder of pictures, one after the other.",
 )
 @click.option(
     "--output",
@@ -56,8 +58,8 @@ FEWEST_CLASSES = 2
 )
 @click.option(
     "--draw",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="PICTURE",
+    type=click.Path(path_type=Path),
+    metavar="PICTURE|FOLDER",
     help="Write the picture with boxes, points or the mask drawn on it here; needs --answer.",
 )
 def command(
@@ -74,38 +76,73 @@ def command(
     ARM code runs in qemu-aarch64 where this machine is no ARM.
     """
     names = read_lines(labels, "--labels") if labels else None
-    picture = _picture(source, draw) if draw is not None else None
+    if draw is not None:
+        _check_drawing(source, draw)
     compiled = job.compile().here()
     if draw is not None and compiled.plan.answer is None:
         raise MdlcError("there is nothing to draw", node="--draw", hint="add --answer")
-    frames = _frames(compiled, source)
+    several = source.is_dir() and not compiled.plan.states
+    sources = (
+        InputSet(compiled.graph, compiled.how, source, "--input").pictures()
+        if several
+        else [source]
+    )
+    given = [_frames(compiled, each) for each in sources]
     with progress(job.verbose) as tell:
         tell("building")
         executable = compiled.build()
         tell("running")
-        steps = executable.run_many(frames)
-    results = compiled.imported.cut(steps[0])
-    if len(steps) > 1:
-        results = {name: np.stack([step[name] for step in steps]) for name in results}
-    answer = _answer(compiled, executable, frames[0], source, names)
+        runs = [executable.run_many(frames) for frames in given]
+    steps = [step for run in runs for step in run]
     if output is not None:
+        results = compiled.imported.cut(steps[0])
+        if len(steps) > 1:
+            results = {name: np.stack([step[name] for step in steps]) for name in results}
         buffer = io.BytesIO()
         arrays: dict[str, Any] = dict(results)
         np.savez(buffer, **arrays)
         write_file(output, buffer.getvalue())
     console = out()
-    if answer is not None:
-        for line in answer.lines():
+    for each, frames, run in zip(sources, given, runs, strict=True):
+        if several:
+            console.print(each.name)
+        answer = _answer(compiled, executable, frames[0], each, names)
+        for line in _results(compiled, run, names) if answer is None else answer.lines():
             console.print(line)
-        if draw is not None and picture is not None:
+        if answer is not None and draw is not None:
+            path = draw / f"{each.stem}.png" if several else draw
             drawn = io.BytesIO()
-            answer.drawn(picture).save(drawn, Image.registered_extensions()[draw.suffix.lower()])
-            write_file(draw, drawn.getvalue())
-        return
+            picture = answer.drawn(open_picture(each, "RGB"))
+            picture.save(drawn, Image.registered_extensions()[path.suffix.lower()])
+            write_file(path, drawn.getvalue())
+    err().print(_cost(compiled, executable, given[0][0]))
+
+
+def _results(
+    compiled: CompiledModel, steps: Sequence[Mapping[str, Array]], names: Sequence[str] | None
+) -> list[str]:
+    """Lines on the outputs of an inference, or of the steps of a sequence."""
+    results = compiled.imported.cut(steps[0])
+    if len(steps) > 1:
+        results = {name: np.stack([step[name] for step in steps]) for name in results}
+    lines = []
     for name, value in results.items():
-        console.print(f"{name} {value.dtype}{list(value.shape)}")
-        for line in _summary(value, names):
-            console.print(line)
+        lines += [f"{name} {value.dtype}{list(value.shape)}", *_summary(value, names)]
+    return lines
+
+
+def _cost(compiled: CompiledModel, executable: Executable, inputs: Mapping[str, Array]) -> str:
+    """Time and memory in a line; no time where that of an emulator would be told."""
+    plan = compiled.plan
+    memory = (
+        f"{byte_count(plan.working_bytes)} of working memory, {byte_count(plan.weight_bytes)} of "
+        "weights"
+    )
+    target = target_of(plan)
+    if not target.timed or target.emulated:
+        return memory
+    time = executable.time(_TIMED, inputs).total / 1e6
+    return f"{time:.3g} ms an inference on {plan.backend.name}, {memory}"
 
 
 def _frames(compiled: CompiledModel, source: Path) -> list[Mapping[str, Array]]:
@@ -141,8 +178,14 @@ def _answer(
     return Shown(asked.kind, value, names or asked.labels, scale)
 
 
-def _picture(source: Path, draw: Path) -> Image.Image:
-    """The picture that --draw draws on."""
+def _check_drawing(source: Path, draw: Path) -> None:
+    """What --draw needs is there before work begins."""
+    if source.is_dir():
+        if draw.suffix or draw.is_file():
+            raise MdlcError(
+                "is not a folder, as --input is", node=f"--draw {draw}", hint="name a folder"
+            )
+        return
     if draw.suffix.lower() not in PICTURE_ENDINGS:
         raise MdlcError(
             f"{draw.suffix or 'a name without an ending'} is no kind of picture",
@@ -151,7 +194,7 @@ def _picture(source: Path, draw: Path) -> Image.Image:
         )
     if source.suffix.lower() not in PICTURE_ENDINGS:
         raise MdlcError("needs a picture", node="--draw", hint="give --input a picture")
-    return open_picture(source, "RGB")
+    open_picture(source, "RGB")
 
 
 def _summary(value: Array, labels: Sequence[str] | None) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -214,3 +215,29 @@ def test_run_draws_a_mask(capsys: pytest.CaptureFixture[str], tmp_path: Path) ->
     assert (before != after).any()
     assert _run(*words, "--draw", str(tmp_path / "out.txt")) == 2
     assert "end the name in .png or .jpg" in capsys.readouterr().err
+
+
+def test_run_takes_a_folder(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Every picture's answer, drawn into a folder; time and memory on stderr."""
+    import onnx
+
+    onnx.save(_maps_model(), tmp_path / "maps.onnx")
+    (tmp_path / "in").mkdir()
+    rng = np.random.default_rng(2)
+    for name in ("b", "a"):
+        Image.fromarray(rng.integers(0, 256, (16, 24, 3), np.uint8)).save(
+            tmp_path / f"in/{name}.png"
+        )
+    words = ["run", str(tmp_path / "maps.onnx"), "-t", "generic", "--input", str(tmp_path / "in")]
+    drawn = tmp_path / "drawn"
+    assert _run(*words, "--answer", "mask,map=maps", "--draw", str(drawn)) == 0
+    told = capsys.readouterr()
+    lines = told.out.splitlines()
+    assert [line for line in lines if "%" not in line] == ["a.png", "b.png"]
+    assert sorted(path.name for path in drawn.iterdir()) == ["a.png", "b.png"]
+    told_cost = (
+        r"[\d.e-]+ ms an inference on generic, 10.2 KiB of working memory, 1.8 KiB of weights"
+    )
+    assert re.fullmatch(told_cost, " ".join(told.err.split()))
+    assert _run(*words, "--answer", "mask,map=maps", "--draw", "out.png") == 2
+    assert "is not a folder, as --input is" in capsys.readouterr().err
