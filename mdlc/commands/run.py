@@ -115,7 +115,8 @@ def command(
             picture = answer.drawn(open_picture(each, "RGB"))
             picture.save(drawn, Image.registered_extensions()[path.suffix.lower()])
             write_file(path, drawn.getvalue())
-    err().print(_cost(compiled, executable, given[0][0]))
+    if job.verbose or console.is_terminal:
+        err().print(_cost(compiled, executable, given[0][0]))
 
 
 def _results(
