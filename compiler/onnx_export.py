@@ -16,6 +16,7 @@ from onnx import helper, numpy_helper
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Graph, Node
 from mdlc.compiler.op import Elementwise, Op
+from mdlc.compiler.ops.attention import Attention
 from mdlc.compiler.ops.channel_shuffle import ChannelShuffle
 from mdlc.compiler.ops.constant import Constant
 from mdlc.compiler.ops.conv2d import Conv2D
@@ -166,6 +167,29 @@ class _Export:
         x = self._emit("Transpose", {"perm": [0, 2, 1, 3, 4]}, [x], self._unique(f"{output}_dealt"))
         self._emit("Reshape", {}, [x, whole], output)
 
+    def _attention(self, node: Node, op: Op, inputs: list[str], output: str) -> None:
+        """Operands are gathered element by element: ONNX has no strided views."""
+        assert isinstance(op, Attention)
+        operands = []
+        each = zip(op.operands, op.shapes, node.inputs, inputs, strict=True)
+        for number, (view, shape, source, x) in enumerate(each):
+            places = view.of(np.arange(source.type.size), shape)
+            if number == 1:  # keys, transposed
+                places = places.swapaxes(-1, -2)
+            flat = self._emit("Reshape", {}, [x, self._constant(np.array([-1]), f"{output}_all")],
+                              self._unique(f"{output}_flat"))  # fmt: skip
+            index = self._constant(places, f"{output}_places")
+            operands.append(self._emit("Gather", {}, [flat, index], self._unique(f"{output}_part")))
+        q, k, v, *masks = operands
+        product = self._emit("MatMul", {}, [q, k], self._unique(f"{output}_product"))
+        scale = self._constant(np.array(op.scale, node.type.dtype.numpy), f"{output}_scale")
+        scores = self._emit("Mul", {}, [product, scale], self._unique(f"{output}_scores"))
+        for mask in masks:
+            scores = self._emit("Add", {}, [scores, mask], self._unique(f"{output}_masked"))
+        shares = self._emit("Softmax", {"axis": -1}, [scores], self._unique(f"{output}_shares"))
+        mixed = self._emit("MatMul", {}, [shares, v], self._unique(f"{output}_mixed"))
+        self._emit("Transpose", {"perm": list(op.perm)}, [mixed], output)
+
     def _dense(self, node: Node, op: Op, inputs: list[str], output: str) -> None:
         if node.type.rank == 2:
             self._emit("Gemm", {"transB": 1}, inputs, output)
@@ -184,6 +208,7 @@ _SPECIAL: dict[type[Op], _Write] = {
     Silu: _Export._silu,
     ChannelShuffle: _Export._shuffle,
     Dense: _Export._dense,
+    Attention: _Export._attention,
 }
 
 

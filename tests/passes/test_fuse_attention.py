@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from mdlc.codegen.target import targets
 from mdlc.compiler.interpreter import run
 from mdlc.compiler.ir import Graph
+from mdlc.compiler.onnx_export import export_onnx
 from mdlc.compiler.onnx_import import import_model
 from mdlc.compiler.ops.attention import Attention
 from mdlc.pipeline import optimise
@@ -38,8 +39,12 @@ def fused(proto: onnx.ModelProto, count: int = 1) -> Graph:
     rng = np.random.default_rng(0)
     feeds = {x.name: rng.normal(0, 1, x.shape).astype(np.float32) for x in session.get_inputs()}
     expected = session.run(None, feeds)
-    for name, value in zip([y.name for y in session.get_outputs()], expected, strict=True):
+    exported = onnxruntime.InferenceSession(export_onnx(graph).SerializeToString())
+    written = exported.run(None, feeds)
+    names = [y.name for y in session.get_outputs()]
+    for name, value, again in zip(names, expected, written, strict=True):
         np.testing.assert_allclose(run(graph, feeds)[name], value, rtol=2e-4, atol=2e-5)
+        np.testing.assert_allclose(again, value, rtol=2e-4, atol=2e-5)
     return graph
 
 
