@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mdlc.compiler.ir import Graph, Node, make
-from mdlc.compiler.op import LayoutRule
+from mdlc.compiler.op import LayoutRule, Op
 from mdlc.compiler.ops.add import Add
 from mdlc.compiler.ops.attention import Attention, Strided
 from mdlc.compiler.ops.div import Div
@@ -28,6 +28,7 @@ from mdlc.compiler.ops.softmax import Softmax
 from mdlc.compiler.ops.transpose import Transpose
 from mdlc.compiler.rewrite import Budget
 from mdlc.compiler.types import Array, DType
+from mdlc.passes.layout import TO_CHANNELS_FIRST, TO_CHANNELS_LAST
 
 OnlyUser = Callable[[Node], Node | None]
 
@@ -50,12 +51,22 @@ def fuse_attention(graph: Graph, *, budget: Budget | None = None) -> Graph:
             if budget is not None:
                 budget.spend()
     fresh: dict[Node, Node] = {}
+    turned: dict[Node, Node] = {}
+
+    def source(view: _View) -> Node:
+        node = fresh[view.source]
+        if view.channels_last and view.source not in turned:
+            turned[view.source] = make(Transpose(TO_CHANNELS_LAST), node)
+        return turned[view.source] if view.channels_last else node
 
     def visit(old: Node, new: Node) -> Node:
         if old in found:
             match = found[old]
-            sources = [fresh[source] for source in match.sources]
-            new = make(match.op, *sources, name=old.name, origin=match.origin)
+            sources = [source(view) for view in match.views]
+            name = "" if match.behind else old.name
+            new = make(match.op, *sources, name=name, origin=match.origin)
+            for op in match.behind:
+                new = make(op, new, name=old.name if op is match.behind[-1] else "")
         fresh[old] = new
         return new
 
@@ -64,11 +75,12 @@ def fuse_attention(graph: Graph, *, budget: Budget | None = None) -> Graph:
 
 @dataclass(frozen=True)
 class _Found:
-    """What stands for `root`: an operator on nodes of the old graph."""
+    """What stands for `root`: an operator on views of the old graph, and what moves its output."""
 
     root: Node
     op: Attention
-    sources: tuple[Node, ...]
+    views: tuple[_View, ...]
+    behind: tuple[Op, ...]
     origin: str
 
 
@@ -77,12 +89,14 @@ class _View:
     """factor * a strided view of a tensor.
 
     `array` has its shape and strides, an element being a byte: NumPy knows which reshapes of a
-    view are views. Nothing reads or writes it.
+    view are views. Nothing reads or writes it. `channels_last`: of the tensor with its channels
+    last, which is how one of rank 4 lies in memory as a rule.
     """
 
     source: Node
     array: Array
     factor: float = 1.0
+    channels_last: bool = False
 
     @property
     def strided(self) -> Strided:
@@ -95,8 +109,11 @@ class _View:
         return Strided(array.ctypes.data - base.ctypes.data, steps)
 
 
-def _whole(node: Node) -> _View:
-    return _View(node, np.empty(node.shape, np.uint8))  # addresses: no memory is touched
+def _whole(node: Node, *, channels_last: bool = False) -> _View:
+    if not channels_last:
+        return _View(node, np.empty(node.shape, np.uint8))  # addresses: no memory is touched
+    turned = np.empty([node.shape[axis] for axis in TO_CHANNELS_LAST], np.uint8)
+    return _View(node, turned.transpose(TO_CHANNELS_FIRST), channels_last=True)
 
 
 def _moved(array: Array, node: Node, rank: int) -> Array | None:
@@ -138,8 +155,8 @@ def _reshaped(array: Array, shape: Sequence[int]) -> Array | None:
     return view
 
 
-def _view(node: Node) -> _View:
-    """A tensor as a view of the one furthest up that it is a view of."""
+def _views(node: Node) -> list[_View]:
+    """A tensor as a view of the one furthest up that it is a view of; itself, at worst."""
     chain = [node]
     while True:
         scaled = _scaled(chain[-1])
@@ -150,18 +167,22 @@ def _view(node: Node) -> _View:
         else:
             break
     chain.reverse()
-    first = 0
-    if _channels_last(chain[0]):  # what makes a plain tensor of it may be no work, and is no view
-        turned = len(chain) > 2 and isinstance(chain[2].op, Transpose)
-        first = min(2 if turned else 1, len(chain) - 1)
-    found = _whole(chain[first])
-    for each, source in zip(chain[first + 1 :], chain[first:], strict=False):
+    if not _channels_last(chain[0]):
+        return [_replayed(_whole(chain[0]), chain), _whole(node)]
+    turned = _replayed(_whole(chain[0], channels_last=True), chain)
+    return [turned, _replayed(_whole(chain[min(1, len(chain) - 1)]), chain[1:]), _whole(node)]
+
+
+def _replayed(found: _View, chain: Sequence[Node]) -> _View:
+    """A view of the first of some nodes, of which each moves or scales the one before."""
+    for each, source in zip(chain[1:], chain, strict=False):
         scaled = _scaled(each)
         if scaled is not None:
             found = replace(found, factor=found.factor * scaled[0])
             continue
         array = _moved(found.array, each, source.type.rank)
         found = _whole(each) if array is None else replace(found, array=array)
+    node = chain[-1] if chain else found.source
     return found if found.array.shape[-2:] == node.shape[-2:] else _whole(node)
 
 
@@ -193,45 +214,53 @@ def _match(product: Node, only_user: OnlyUser) -> _Found | None:
     """The attention whose second product a node is."""
     if not isinstance(product.op, MatMul) or product.type.dtype is not DType.F32:
         return None
-    softmax, values = product.inputs
+    mix = _mix(product, only_user)
+    if mix is None or 0 in product.shape:
+        return None
+    softmax, values, turned = mix
     op = softmax.op
     if not isinstance(op, Softmax) or op.log or op.axis != softmax.type.rank - 1:
         return None
-    if only_user(softmax) is None or softmax.shape[:-2] != product.shape[:-2]:
-        return None
     scores = _scores(softmax.inputs[0], only_user)
-    if scores is None or 0 in product.shape:
+    if scores is None:
         return None
-    root, batch, perm = _output(product, only_user)
-    first, (left, right) = scores.product, scores.product.inputs
-    rows, keys, depth, columns = *softmax.shape[-2:], left.shape[-1], product.shape[-1]
-    heads = first.shape[:-2]
+    root, batch, perm, behind = (_turned_output if turned else _output)(product, only_user)
+    left, right = scores.product.inputs
+    rows, keys = softmax.shape[-2:]
+    depth, columns = left.shape[-1], product.shape[-2 if turned else -1]
+    heads = scores.product.shape[:-2]
 
-    def operand(node: Node, heads: Sequence[int], shape: Sequence[int], kind: str) -> _View | None:
-        """Where a product's operand lies, the tensor itself at worst; None for masks alone."""
-        for view in (_view(node), _whole(node)):
-            if kind in ("values", "mask") and view.factor != 1.0:
+    def operand(
+        node: Node, heads: Sequence[int], shape: Sequence[int], *, keys: bool = False,
+        swapped: bool = False, scaled: bool = False,
+    ) -> _View | None:  # fmt: skip
+        """Where a product's operand lies; None where it is no view that the layer can read.
+
+        Args:
+            heads, shape: of the operand beside the product; swapped: its last axes lie in turn.
+            keys: whether either of the last axes may touch; scaled: whether a factor may stay.
+        """
+        for view in _views(node):
+            if view.factor != 1.0 and not scaled:
                 continue
-            array = view.array.swapaxes(-1, -2) if kind == "keys" else view.array
+            array = view.array.swapaxes(-1, -2) if swapped else view.array
             if array.ndim <= len(heads) + 2:
                 array = np.broadcast_to(array, (*heads, *shape))
             cut = _reshaped(array, (*batch, *shape))
-            steps = (
-                view.strided.strides if cut is None else replace(view, array=cut).strided.strides
-            )
-            ends = steps[-2:] if kind == "keys" else steps[-1:]
-            touch = any(
-                step == 1 or n == 1 for step, n in zip(ends, shape[-len(ends) :], strict=True)
-            )
-            if cut is not None and touch:
-                return replace(view, array=cut)
+            if cut is None:
+                continue
+            found = replace(view, array=cut)
+            ends = found.strided.strides[-2 if keys else -1 :]
+            counts = shape[-len(ends) :]
+            if any(step == 1 or n == 1 for step, n in zip(ends, counts, strict=True)):
+                return found
         return None
 
     views = [
-        operand(left, heads, (rows, depth), "queries"),
-        operand(right, heads, (keys, depth), "keys"),
-        operand(values, product.shape[:-2], (keys, columns), "values"),
-        *(operand(mask, inside, (rows, keys), "mask") for mask, inside in scores.masks),
+        operand(left, heads, (rows, depth), scaled=True),
+        operand(right, heads, (keys, depth), keys=True, swapped=True, scaled=True),
+        operand(values, product.shape[:-2], (keys, columns), swapped=turned),
+        *(operand(mask, inside, (rows, keys)) for mask, inside in scores.masks),
     ]
     known = [view for view in views if view is not None]
     if len(known) < len(views):
@@ -242,7 +271,29 @@ def _match(product: Node, only_user: OnlyUser) -> _Found | None:
         tuple(batch), rows, keys, depth, columns, float(np.float32(scale)),
         lie[0], lie[1], lie[2], tuple(lie[3:]), perm,
     )  # fmt: skip
-    return _Found(root, made, tuple(each.source for each in known), product.origin)
+    return _Found(root, made, tuple(known), behind, product.origin)
+
+
+def _mix(product: Node, only_user: OnlyUser) -> tuple[Node, Node, bool] | None:
+    """(softmax, values, turned) of shares times values, or of both transposed in turn."""
+    a, b = product.inputs
+    for node, values, turned in ((a, b, False), (b, a, True)):
+        found = node
+        while isinstance(found.op, Reshape | Transpose | Softmax) and only_user(found):
+            if isinstance(found.op, Softmax):
+                whole = math.prod(found.shape[:-2]) == math.prod(product.shape[:-2])
+                return (found, values, turned) if whole else None
+            inner = found.inputs[0]
+            if isinstance(found.op, Transpose):
+                swap = (*range(inner.type.rank - 2), inner.type.rank - 1, inner.type.rank - 2)
+                if not turned or node is not found or found.op.perm != swap:
+                    break
+            elif inner.shape[-2:] != found.shape[-2:]:
+                break
+            found = inner
+        if turned and not isinstance(node.op, Transpose):
+            return None
+    return None
 
 
 def _with_step(view: _View, *, keys: bool) -> Strided:
@@ -294,19 +345,32 @@ def _summands(node: Node) -> tuple[Node, Node] | None:
     return None
 
 
-def _output(product: Node, only_user: OnlyUser) -> tuple[Node, tuple[int, ...], tuple[int, ...]]:
-    """The node that is made instead, the axes of heads, and the order of the output's axes.
+# The node that is made instead, the axes of heads, the order of the attention's output, and what
+# moves it behind that.
+_Output = tuple[Node, tuple[int, ...], tuple[int, ...], tuple[Op, ...]]
 
-    A transpose behind the product, after a reshape of the axes of heads perhaps, is part of it.
-    """
+
+def _output(product: Node, only_user: OnlyUser) -> _Output:
+    """A transpose behind the product, after heads are cut again perhaps, is part of it."""
     user = only_user(product)
     node = product
     if user is not None and isinstance(user.op, Reshape) and user.shape[-2:] == product.shape[-2:]:
         node, user = user, only_user(user)
-    if (
-        user is not None
-        and isinstance(user.op, Transpose)
-        and user.op.perm[-1] == node.type.rank - 1
-    ):
-        return user, node.shape[:-2], user.op.perm
-    return product, product.shape[:-2], tuple(range(product.type.rank))
+    last = node.type.rank - 1
+    if user is not None and isinstance(user.op, Transpose) and user.op.perm[-1] == last:
+        return user, node.shape[:-2], user.op.perm, ()
+    return product, product.shape[:-2], tuple(range(product.type.rank)), ()
+
+
+def _turned_output(product: Node, only_user: OnlyUser) -> _Output:
+    """Of [heads, columns, rows]: a picture of channels, or the transpose of what is made."""
+    rank, user = product.type.rank, only_user(product)
+    order = tuple(range(rank))
+    if rank == 4 and user is not None and isinstance(user.op, Reshape) and user.type.rank == 4:
+        images, heads, columns, rows = product.shape
+        n, channels, height, width = user.shape
+        if (n, channels, height * width) == (images, heads * columns, rows):
+            behind = Reshape((n, height, width, channels)), Transpose(TO_CHANNELS_FIRST)
+            return user, (images, heads), (0, 2, 1, 3), behind
+    swap = Transpose((*order[:-2], rank - 1, rank - 2))
+    return product, product.shape[:-2], order, (swap,)

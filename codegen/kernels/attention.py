@@ -221,10 +221,9 @@ class AttentionKernel(Kernel):
              for i, (count, _) in enumerate(bands.bands)],
             shared=bands.shared == "band",
         )  # fmt: skip
-        batch = "x".join(map(str, op.batch))
         tile = step.schedule.tile[1], step.schedule.block[2]
         return step.function(
-            f"attention_{batch}x{op.rows}x{op.keys}_depth{op.depth}",
+            f"attention_{'x'.join(map(str, (*op.batch, op.rows, op.keys)))}_depth{op.depth}",
             f"{element}* memory = reinterpret_cast<{element}*>(scratch);",
             nest([dim.count for dim in dims], lines, shared=bands.shared == "head"),
             comment=[

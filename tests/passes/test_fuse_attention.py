@@ -112,6 +112,49 @@ def test_heads_merged_with_the_batch() -> None:
     assert "Transpose" not in operators(fused(model(text, **shapes)))
 
 
+def test_heads_of_channels() -> None:
+    """As detectors have it: queries, keys and values are channels of a picture, and so is y."""
+    text = """
+    channels (float[1, 8, 4, 5] x) => (float[1, 12, 4, 5] y) {
+      c = Conv(x, w)
+      cut = Reshape(c, cut_shape)
+      q, k, v = Split<axis = 2>(cut, lengths)
+      q1 = Transpose<perm = [0, 1, 3, 2]>(q)
+      s0 = MatMul(q1, k) s1 = Mul(s0, s) a = Softmax(s1)
+      t = Transpose<perm = [0, 1, 3, 2]>(a)
+      m = MatMul(v, t) y = Reshape(m, joined)
+    }"""
+    weights = np.random.default_rng(2).normal(0, 0.5, (28, 8, 1, 1)).astype(np.float32)
+    graph = fused(model(text, w=weights, cut_shape=INT(1, 2, 14, 20), lengths=INT(4, 4, 6),
+                        s=np.float32(0.5), joined=INT(1, 12, 4, 5)))  # fmt: skip
+    # The convolution's memory is read as it lies, and the picture is what is written.
+    assert set(operators(graph)) <= {"Input", "Constant", "Conv2D", "Attention", "Reshape",
+                                     "Transpose", "ConvertLayout"}  # fmt: skip
+    assert operators(graph)["ConvertLayout"] <= 2  # of input and output
+
+
+def test_transposed_values_of_no_picture() -> None:
+    text = """
+    turned (float[2, 5, 4] q, float[2, 7, 4] k, float[2, 7, 6] v) => (float[2, 6, 5] y) {
+      vt = Transpose<perm = [0, 2, 1]>(v)
+      kt = Transpose<perm = [0, 2, 1]>(k)
+      s = MatMul(q, kt) a = Softmax(s)
+      t = Transpose<perm = [0, 2, 1]>(a)
+      y = MatMul(vt, t)
+    }"""
+    fused(model(text))
+
+
+def test_heads_apart() -> None:
+    text = """
+    apart (float[5, 4] q, float[7, 4] k, float[7, 6] v) => (float[5, 6] y) {
+      kt = Transpose<perm = [1, 0]>(k)
+      s0 = MatMul(q, kt) s1 = Reshape(s0, one) a0 = Softmax(s1) a1 = Reshape(a0, two)
+      y = MatMul(a1, v)
+    }"""
+    fused(model(text, one=INT(1, 1, 5, 7), two=INT(5, 7)))
+
+
 @pytest.mark.parametrize(
     ("text", "constants"),
     [
