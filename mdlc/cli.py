@@ -15,6 +15,7 @@ from mdlc.commands import (
     accuracy,
     bench,
     bisect,
+    bug_report,
     compile,
     compress,
     doctor,
@@ -42,6 +43,11 @@ class DefaultGroup(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Puts the default command in front where none is named."""
+        if args[:1] == ["--version"] and args[1:] in (["-v"], ["--verbose"]):
+            from mdlc.environment import environment
+
+            click.echo(environment())
+            ctx.exit()
         own = {option for parameter in self.get_params(ctx) for option in parameter.opts}
         if args and args[0] not in self.commands and args[0] not in own:
             if not args[0].startswith("-"):
@@ -93,7 +99,7 @@ def cli() -> None:
 
 for _module in (
     compile, run, pipeline, accuracy, verify, bisect, doctor, bench, compress, inspect, explain,
-    package, tune, targets,
+    package, tune, targets, bug_report,
 ):  # fmt: skip
     cli.add_command(_module.command)
 
