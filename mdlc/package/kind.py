@@ -7,6 +7,7 @@ path, in which NAME stands for the class and PACKAGE for its name in lower case.
 from __future__ import annotations
 
 import importlib
+import json
 import pkgutil
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -29,6 +30,7 @@ from mdlc.codegen.frame.frame import FORMATS
 from mdlc.codegen.plan.plan import Port
 from mdlc.codegen.templates import render
 from mdlc.compiler.errors import MdlcError, choose
+from mdlc.package.records import records_of
 
 # Emitted files that a package has of its own.
 _NOT_OURS = ("CMakeLists.txt", "main.cpp")
@@ -131,6 +133,7 @@ def _context(compiled: CompiledModel) -> dict[str, Any]:
         "embedded": compiled.embed_weights,
         "answer": answer,
         "structs": structs_of(answer) if isinstance(answer, AnswerCode) else [],
+        "records": records_of(answer) if isinstance(answer, AnswerCode) else [],
         "labels": bool(plan.answer and plan.answer.labels),
         "frame": plan.frame_port.identifier if plan.frame_port else "",
         "frame_name": plan.frame_port.name if plan.frame_port else "",
@@ -138,6 +141,7 @@ def _context(compiled: CompiledModel) -> dict[str, Any]:
         "picture": picture_size(plan),
         "dtype": _fields(answer.dtype) if answer else None,
         "repr": repr,
+        "literal": json.dumps,
         "inputs": [_port(port, types) for port in plan.inputs],
         "outputs": [_port(port, types) for port in plan.outputs],
     }

@@ -1,0 +1,73 @@
+"""An Android module: a Kotlin class on JNI, built by Gradle and the NDK's CMake."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mdlc.api import CompiledModel
+from mdlc.codegen.answer.code import AnswerCode
+from mdlc.codegen.cpp.emit import answer_code
+from mdlc.package.kind import Kind
+from mdlc.package.records import Field, records_of
+
+# The ABIs of Android by the first word of a toolchain's triple; a class for any machine has all.
+_ABIS = {"aarch64": "arm64-v8a", "arm": "armeabi-v7a", "x86_64": "x86_64"}
+
+_KEYWORDS = frozenset(
+    """
+    as break class continue do else false for fun if in interface is null object package return
+    super this throw true try typealias typeof val var when while
+    """.split()  # noqa: SIM905
+)
+
+
+def _place(name: str) -> str:
+    if name.endswith(".weights"):
+        return "src/main/assets"
+    if name.endswith(".h") and not name.endswith("_internal.h"):
+        return "src/main/cpp/include"
+    return "src/main/cpp"
+
+
+def _more(compiled: CompiledModel) -> Mapping[str, Any]:
+    triples = [plan.isa.toolchain.triple for plan in compiled.plans or (compiled.plan,)]
+    named = {_ABIS[triple.split("-")[0]] for triple in triples if triple}
+    answer = answer_code(compiled.plan)
+    return {
+        "abis": sorted(_ABIS.values()) if "" in triples else sorted(named),
+        "kotlin": _kotlin,
+        "kt": lambda name: f"`{name}`" if name in _KEYWORDS else name,
+        "result": _result(answer),
+    }
+
+
+def _kotlin(field: Field) -> str:
+    """A field's type in Kotlin."""
+    word = {"float": "Float", "int": "Int"}.get(field.kind, field.kind)
+    return word if field.count is None else f"List<{word}>"
+
+
+def _result(answer: AnswerCode | None) -> str:
+    """What infer returns in Kotlin."""
+    if answer is None:
+        return "Outputs"
+    if answer.type in ("Mask", "Text"):
+        return answer.type
+    if answer.type == "Embedding":
+        return "FloatArray"
+    return f"List<{records_of(answer)[-1].fields[-1].kind}>"
+
+
+KIND = Kind(
+    summary="an Android module for Gradle, with a Kotlin class",
+    steps=(
+        'include(":{package}")  # in settings.gradle.kts, with this folder as {package}/',
+        'implementation(project(":{package}"))  # in the app\'s build.gradle.kts',
+        'androidResources {{ noCompress += "weights" }}  # there, too: weights are mapped',
+        "{name}(context).use {{ it.infer(image) }}  // in Kotlin",
+    ),
+    place=_place,
+    target="android",
+    more=_more,
+)

@@ -1,0 +1,6 @@
+package androidx.camera.core;
+
+/** A stand-in for CameraX's. */
+public interface ImageInfo {
+  int getRotationDegrees();
+}
