@@ -12,7 +12,7 @@ import pytest
 
 from mdlc import compile as compile_model
 from mdlc.codegen.plan.plan import Plan
-from mdlc.codegen.plan.weights_file import HEADER_BYTES, MAGIC, VERSION
+from mdlc.codegen.plan.weights_file import ENCODED_VERSION, HEADER_BYTES, MAGIC, VERSION
 from tests.emitted_code import (
     DRIVERS,
     WARNINGS,
@@ -201,3 +201,15 @@ def test_where_files_cannot_be_mapped(tmp_path: Path) -> None:
 def test_no_regular_file(probe: Probe, tmp_path: Path) -> None:
     missing = tmp_path / "missing"
     assert probe.of_paths([str(missing), str(tmp_path), "/dev/null", ""]) == [MISSING] * 4
+
+
+def test_of_a_newer_or_an_older_format(probe: Probe, tmp_path: Path) -> None:
+    """What docs/compatibility.md promises of every version: magic, version and header length."""
+    compile_to(tmp_path, block_model(), "generic", weights_encoding="fp16")
+    encoded = (tmp_path / "Block.weights").read_bytes()
+    assert struct.unpack_from("<II", encoded, 8) == (ENCODED_VERSION, HEADER_BYTES)
+    newer = []
+    for number, length in ((ENCODED_VERSION + 1, 64), (VERSION, 128), (1 << 31, 4096)):
+        header = struct.pack("<8sII", MAGIC, number, length)
+        newer += [header + probe.good[16:], header + bytes(max(length - 16, 48))]
+    assert probe.codes([encoded, *newer]) == [OTHER_VERSION] * 7
