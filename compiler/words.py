@@ -28,6 +28,26 @@ _WORDS = {
 _LONGEST_LIST = 8
 
 
+class Counting(str):
+    """What is being done, the n-th of so many times: words for those who print them, and counts
+    for a bar.
+
+    Attributes:
+        stage: the words without the counts.
+        done, total: how many are done, and how many there are.
+    """
+
+    stage: str
+    done: int
+    total: int
+
+    def __new__(cls, stage: str, done: int, total: int) -> Counting:
+        """Words such as `calibrating 3/64`."""
+        made = super().__new__(cls, f"{stage} {done}/{total}")
+        made.stage, made.done, made.total = stage, done, total
+        return made
+
+
 def in_words(op: Any, size: str = "") -> str:
     """An operator with the attributes that are not as usual.
 
@@ -44,6 +64,13 @@ def in_words(op: Any, size: str = "") -> str:
 def counted(count: int, noun: str) -> str:
     """1 pixel, 2 pixels."""
     return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def byte_count(number: int) -> str:
+    """Bytes for people: 12 B, 1.2 KiB, 3.4 MiB."""
+    if number < 1024:
+        return f"{number} B"
+    return f"{number / 1024:.1f} KiB" if number < 1 << 20 else f"{number / (1 << 20):.2f} MiB"
 
 
 def work(macs: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,29 @@ def as_answer(given: Answer | Mapping[str, Any] | str) -> Answer:
         return parse_answer(table)
     labels = Path(path)
     return parse_answer(table, read_lines(labels, "[answer] labels"), labels.name)
+
+
+def check_labels(names: Sequence[str], classes: Collection[int], where: str) -> None:
+    """Whether there are as many names as the network has classes.
+
+    Args:
+        classes: how many it has, of several outputs that may be meant; nothing where that is not
+            known.
+        where: the option or key, for messages.
+
+    Raises:
+        MdlcError: there are more or fewer.
+    """
+    if not names or not classes or len(names) in classes:
+        return
+    most = max(classes)
+    counted = " or ".join(map(str, sorted(classes)))
+    hint = "name every class, one a line"
+    if len(names) == most - 1:
+        hint = "perhaps the network's first class is the background: put a line for it in front"
+    elif len(names) == most + 1:
+        hint = "perhaps its first line is a background that the network lacks: remove that line"
+    raise MdlcError(f"{len(names)} names for a network of {counted} classes", node=where, hint=hint)
 
 
 def _table(text: str) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from mdlc.inputs.sources import Model, read_model
 from mdlc.naming import check_beside_answer, class_name
 from mdlc.options import CompileOptions, Fixed, parse_bounds, parse_fixed, parse_states
 from mdlc.output import write_files
+from mdlc.passes.pipeline import Stage
 from mdlc.pipeline import stages
 from mdlc.precision.fp16 import HalfPrecision
 from mdlc.precision.int8 import LowPrecision
@@ -66,6 +67,7 @@ class CompiledModel:
         tables: what `tuned` is, of each of the plans.
         c_api: whether the class for C is written, too.
         without: names of the passes that did not run.
+        stages: the graphs after every pass, the preprocessed network first.
     """
 
     model: Model
@@ -85,6 +87,7 @@ class CompiledModel:
     without: frozenset[str] = frozenset()
     c_api: bool = False
     pack_all: bool = False
+    stages: tuple[Stage, ...] = ()
 
     @property
     def sizes(self) -> tuple[CompiledModel, ...]:
@@ -344,7 +347,7 @@ class _Compilation:
         )
         return CompiledModel(
             source, imported, plan.graph, plan, how, info, asked.embed_weights, low, self.tuned,
-            half, self.fixed, without=asked.left_out, c_api=asked.c_api,
+            half, self.fixed, without=asked.left_out, c_api=asked.c_api, stages=tuple(passed),
         )  # fmt: skip
 
 

@@ -23,6 +23,7 @@ from mdlc.commands import (
     inspect,
     package,
     pipeline,
+    report,
     run,
     targets,
     tune,
@@ -54,6 +55,13 @@ class DefaultGroup(click.Group):
                 self._check_first(args[0])
             args = [self.default, *args]
         return super().parse_args(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """What each command does, in the first sentence of its help."""
+        named = [(name, self.commands[name].help or "") for name in self.list_commands(ctx)]
+        rows = [(name, " ".join(help.split("\n\n")[0].split())) for name, help in named]
+        with formatter.section("Commands (mdlc COMMAND --help)"):
+            formatter.write_dl(rows)
 
     def _check_first(self, word: str) -> None:
         """Raises MdlcError for what looks like the name of a command and is no file."""
@@ -91,15 +99,13 @@ def _cmake_dir(ctx: click.Context, parameter: click.Parameter, value: bool) -> N
 def cli() -> None:
     """Compile a trained network (ONNX) to a self-contained C++ class.
 
-    \b
-    mdlc MODEL.onnx --target arm-neon -o out    compiles;
-    mdlc compile --help                         lists its options.
+    Example: mdlc model.onnx --target arm-neon -o out
     """
 
 
 for _module in (
     compile, run, pipeline, accuracy, verify, bisect, doctor, bench, compress, inspect, explain,
-    package, tune, targets, bug_report,
+    report, package, tune, targets, bug_report,
 ):  # fmt: skip
     cli.add_command(_module.command)
 

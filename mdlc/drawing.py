@@ -4,38 +4,59 @@ from __future__ import annotations
 
 import hashlib
 import html
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import networkx as nx
 
 from mdlc.codegen.templates import render
 from mdlc.compiler.ir import Graph, Node
+from mdlc.compiler.words import byte_count, in_words
 
-BOX_WIDTH, BOX_HEIGHT = 220, 50
+BOX_WIDTH, BOX_HEIGHT = 240, 64
+_LETTERS, _SMALL = 36, 44  # of a line in bold, and of one in small letters
 GAP_X, GAP_Y, MARGIN = 40, 34, 30
 
 
 @dataclass(frozen=True)
 class Box:
-    """A layer as drawn: the corner, three lines of text (escaped), and what a pointer shows."""
+    """A layer as drawn: the corner, four lines of text (escaped), and what a pointer shows.
+
+    Attributes:
+        title: the operator with its filter and stride; detail: element type and shape.
+        memory: bytes of the output and of the parameters.
+    """
 
     x: int
     y: int
     title: str
     detail: str
+    memory: str
     name: str
     tip: str
     fill: str
 
 
-def svg(graph: Graph) -> str:
-    """The picture; constants are not drawn."""
+Corner = tuple[int, int]
+Layout = Callable[[nx.DiGraph], tuple[dict[Node, Corner], dict[tuple[Node, Node], list[Corner]]]]
+
+
+def svg(graph: Graph, layout: Layout | None = None) -> str:
+    """The picture; constants are not drawn.
+
+    Args:
+        layout: gives the boxes' corners and the points that edges go through, in pixels; None:
+            rows by longest path, with neither.
+    """
     flow = nx.DiGraph()
     order = [node for node in graph.order() if node.constant is None]
     flow.add_nodes_from(order)
     flow.add_edges_from(
         (source, node) for node in order for source in node.inputs if source.constant is None
     )
+    if layout is not None:
+        return _laid_out(graph.name, flow, *layout(flow))
     column, row = _places(flow)
     columns = max((max(c, 0) for c in column.values()), default=0) + 1
     rows = max(row.values(), default=0) + 1
@@ -57,6 +78,38 @@ def svg(graph: Graph) -> str:
         height=2 * MARGIN + rows * _PITCH,
         title=html.escape(graph.name),
         boxes=boxes,
+        paths=paths,
+        box_width=BOX_WIDTH,
+        box_height=BOX_HEIGHT,
+    )
+
+
+def _laid_out(
+    name: str,
+    flow: nx.DiGraph,
+    corner: Mapping[Node, Corner],
+    through: Mapping[tuple[Node, Node], Sequence[Corner]],
+) -> str:
+    """The picture at given places."""
+    left = min((x for x, _ in corner.values()), default=0) - MARGIN
+    top = min((y for _, y in corner.values()), default=0) - MARGIN
+    at = {node: (x - left, y - top) for node, (x, y) in corner.items()}
+    paths = []
+    for a, b in flow.edges:
+        start = (at[a][0] + BOX_WIDTH // 2, at[a][1] + BOX_HEIGHT)
+        end = (at[b][0] + BOX_WIDTH // 2, at[b][1])
+        points = [start, *((x - left, y - top) for x, y in through.get((a, b), ())), end]
+        parts = [f"M{start[0]} {start[1]}"]
+        for (x0, y0), (x1, y1) in pairwise(points):
+            middle = (y0 + y1) // 2
+            parts.append(f"C{x0} {middle} {x1} {middle} {x1} {y1}")
+        paths.append("".join(parts))
+    return render(
+        "svg/graph.j2",
+        width=max((x for x, _ in at.values()), default=0) + BOX_WIDTH + MARGIN,
+        height=max((y for _, y in at.values()), default=0) + BOX_HEIGHT + MARGIN,
+        title=html.escape(name),
+        boxes=[_box(node, *at[node]) for node in flow.nodes],
         paths=paths,
         box_width=BOX_WIDTH,
         box_height=BOX_HEIGHT,
@@ -113,17 +166,29 @@ def _edge(start: tuple[int, int], end: tuple[int, int], rows: int, first: bool) 
 
 def _box(node: Node, x: int, y: int) -> Box:
     kind = type(node.op).__name__
-    shown = node.name if len(node.name) <= 38 else f"...{node.name[-35:]}"
+    title = operator_text(node)
     tip = f"{node.op}\n{node.name}: {node.type}"
+    parameters = sum(s.type.nbytes for s in node.inputs if s.constant is not None)
+    memory = byte_count(node.type.nbytes)
+    if parameters:
+        memory += f", parameters {byte_count(parameters)}"
     return Box(
         x,
         y,
-        html.escape(kind),
+        html.escape(title if len(title) <= _LETTERS else f"{title[: _LETTERS - 1]}…"),
         html.escape(str(node.type)),
-        html.escape(shown),
+        html.escape(memory),
+        html.escape(node.name if len(node.name) <= _SMALL else f"…{node.name[1 - _SMALL :]}"),
         html.escape(tip),
         _colour(kind),
     )
+
+
+def operator_text(node: Node) -> str:
+    """An operator with the size of its filter, its stride and what else is not as usual."""
+    filters = next((s.shape for s in node.inputs[1:2] if s.constant is not None), ())
+    size = "x".join(map(str, filters[2:])) if "Conv" in type(node.op).__name__ else ""
+    return in_words(node.op, size)
 
 
 def _colour(kind: str) -> str:

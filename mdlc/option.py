@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,8 @@ class Option:
         shows: the words that give a value again; None: it does not change the result.
         always: shown even where the value is the default.
         nested: a dataclass of options that mean nothing without this one.
+        common: one of the few that --help explains; --help-all explains all.
+        written: a path that is written to.
     """
 
     flags: tuple[str, ...]
@@ -67,6 +70,13 @@ class Option:
     shows: Callable[[Any], list[str]] | None = None
     always: bool = False
     nested: type[Any] | None = None
+    common: bool = False
+    written: bool = False
+
+    @property
+    def brief(self) -> str:
+        """The help's first clause."""
+        return first_clause(self.help)
 
     @property
     def flag(self) -> str:
@@ -101,6 +111,11 @@ class Option:
                     f"{shown} is out of range", node=self.flag, hint=f"choose a number {allowed}"
                 )
         return Path(value) if self.path is not None else value
+
+
+def first_clause(text: str) -> str:
+    """A text up to what ends its first clause."""
+    return re.split(r"[.;:](?:\s|$)", " ".join(text.split()), maxsplit=1)[0]
 
 
 def option(

@@ -158,17 +158,17 @@ class CompileOptions:
     """
 
     target: str = option(
-        "host", "-t", "--target", group=Group.TARGET, always=True,
+        "host", "-t", "--target", group=Group.TARGET, common=True, always=True,
         help="What to compile for; see `mdlc targets`. host is the best that this machine runs. "
         "Several, with commas between: a class that takes the fastest that the device has.",
     )  # fmt: skip
     name: str | None = option(
-        None, "--name", group=Group.CODE, metavar="CLASS",
+        None, "--name", group=Group.CODE, common=True, metavar="CLASS",
         convert=lambda name: checked_class_name(name) if name else None,
         help="Name of the emitted class; the default is made of the file's name.",
     )  # fmt: skip
     shapes: Shapes = option(
-        None, "--shape", group=Group.INPUT, metavar="INPUT=DIMS", repeated=True,
+        None, "--shape", group=Group.INPUT, common=True, metavar="INPUT=DIMS", repeated=True,
         convert=parse_shapes, shows=shape_words,
         help="Shape of an input with open dimensions, as input=1,3,224,224. An open batch is 1 "
         "by itself. Several shapes of an input, also as input=1,3,48,160:1280:80, are sizes of "
@@ -193,17 +193,17 @@ class CompileOptions:
         "NonMaxSuppression selects: of more, the first ones are kept. May be repeated.",
     )  # fmt: skip
     input_format: str | None = option(
-        None, "--input-format", group=Group.INPUT, choices=(*INPUT_FORMATS, "float"),
+        None, "--input-format", group=Group.INPUT, common=True, choices=(*INPUT_FORMATS, "float"),
         help="What the caller's buffer holds: 8-bit pixels, row by row, or floats in the "
         "network's own shape. Default: the network's input as it is.",
     )  # fmt: skip
     mean: Numbers = option(
-        None, "--mean", group=Group.INPUT, metavar="M[,M,M]", **_numbers("--mean"),
+        None, "--mean", group=Group.INPUT, common=True, metavar="M[,M,M]", **_numbers("--mean"),
         help="Subtracted from the buffer's values (0..255 for 8-bit formats), one number or one "
         "per channel of the network.",
     )  # fmt: skip
     std: Numbers = option(
-        None, "--std", group=Group.INPUT, metavar="S[,S,S]", **_numbers("--std"),
+        None, "--std", group=Group.INPUT, common=True, metavar="S[,S,S]", **_numbers("--std"),
         help="Divides what is left after --mean.",
     )  # fmt: skip
     channel_order: str | None = option(
@@ -211,7 +211,7 @@ class CompileOptions:
         help="Order of channels that the network was trained on; default: rgb.",
     )  # fmt: skip
     frame: bool = option(
-        False, "--frame", group=Group.INPUT,
+        False, "--frame", group=Group.INPUT, common=True,
         help="infer takes camera frames, too: planes in YUV or RGB of any size, turned, mirrored "
         "and cropped, read in one pass into the network's input.",
     )  # fmt: skip
@@ -244,8 +244,8 @@ class CompileOptions:
         "given; see the documentation of recipes.",
     )  # fmt: skip
     answer: Answer | Mapping[str, Any] | str | None = option(
-        None, "--answer", group=Group.ANSWER, metavar="KIND[,KEY=VALUE]", convert=as_answer,
-        shows=answer_words,
+        None, "--answer", group=Group.ANSWER, common=True, metavar="KIND[,KEY=VALUE]",
+        convert=as_answer, shows=answer_words,
         help="infer gives classes, boxes, keypoints, a mask, text or an embedding, too; or boxes "
         "as a known detector's (yolov8, yolox, nanodet ...), as in yolov8,threshold=0.4. See "
         "the documentation of answers.",
@@ -256,7 +256,7 @@ class CompileOptions:
         "Default: what suits the target's processors in general.",
     )  # fmt: skip
     threads: int = option(
-        1, "--threads", group=Group.CODE, number=int, bounds=(1, MAX_THREADS),
+        1, "--threads", group=Group.CODE, common=True, number=int, bounds=(1, MAX_THREADS),
         help="Most threads that the emitted class computes on; Init may be told fewer. Results "
         "do not depend on it.",
     )  # fmt: skip
@@ -303,17 +303,18 @@ class CompileOptions:
         help="Leave layers that a GPU target lacks to a C++ class, instead of refusing.",
     )  # fmt: skip
     quantize: Quantize | None = option(
-        None, "--quantize", group=Group.PRECISION, choices=("int8",), nested=Quantize,
+        None, "--quantize", group=Group.PRECISION, common=True, choices=("int8",), nested=Quantize,
         shows=lambda quantize: ["--quantize", "int8", *words(quantize)],
         help="Compute in 8-bit integers; needs --calibrate.",
     )  # fmt: skip
     precision: str = option(
-        "fp32", "--precision", group=Group.PRECISION, choices=PRECISIONS,
-        help="fp16: compute in half precision where the target does, else store weights in it; "
-        "bf16: store weights in the upper half of float32.",
+        "fp32", "--precision", group=Group.PRECISION, common=True, choices=PRECISIONS,
+        help="Element type to compute or to store weights in: fp16: compute in half precision "
+        "where the target does, else store weights in it; bf16: store weights in the upper half "
+        "of float32.",
     )  # fmt: skip
     calibrate: str | os.PathLike[str] | None = option(
-        None, "--calibrate", group=Group.PRECISION, path="any", **CALIBRATE
+        None, "--calibrate", group=Group.PRECISION, common=True, path="any", **CALIBRATE
     )
     max_arena: int | None = option(
         None, "--max-arena", group=Group.BUDGETS, metavar="BYTES", number=int, bounds=(0, None),
@@ -344,7 +345,7 @@ class CompileOptions:
         "-fuse_pad,-canonicalise all but these two. For finding out which one does harm.",
     )  # fmt: skip
     dump: str | os.PathLike[str] | None = option(
-        None, "--dump", group=Group.PASSES, metavar="DIR", path="folder", hidden=True,
+        None, "--dump", group=Group.PASSES, metavar="DIR", path="folder", hidden=True, written=True,
         help="Write the graph after every pass to this folder, as text.",
     )  # fmt: skip
     check: bool = option(

@@ -149,11 +149,43 @@ class Shown:
         return Image.composite(half, image, labels.point(lambda number: 255 if number else 0))
 
 
-def top_classes(values: Array, labels: Sequence[str] | None, count: int = 5) -> list[str]:
-    """Lines "score  label" of the largest values of an output that looks like classes."""
+def best_classes(
+    values: Array, labels: Sequence[str] | None, count: int = 5
+) -> tuple[str, list[dict[str, Any]]]:
+    """The largest values of an output that looks like scores of classes, with probabilities.
+
+    Scores that are probabilities already stay what they are; of others that leave the range of
+    0 to 1, the softmax is taken.
+
+    Returns:
+        what the probabilities are, in words behind the output's name; and for each class its
+        number, label, score, and probability (None where scores between 0 and 1 do not sum to 1,
+        as those of classes that do not exclude each other).
+    """
     flat = values.reshape(-1).astype(np.float64)
     best = np.argsort(-flat, kind="stable")[:count]
-    return [
-        f"{flat[i]:10.4f}  {labels[i] if labels and i < len(labels) else f'class {i}'}"
+    inside = bool((flat >= -1e-6).all() and (flat <= 1 + 1e-6).all())
+    shares: Array | None = None
+    meaning = ""
+    if inside and abs(flat.sum() - 1) < 1e-2:
+        shares = flat
+    elif not inside and np.isfinite(flat).all():
+        powers = np.exp(flat - flat.max())
+        shares, meaning = powers / powers.sum(), ", with its softmax"
+    found = [
+        {
+            "class": int(i),
+            "label": labels[i] if labels and i < len(labels) else f"class {i}",
+            "score": float(flat[i]),
+            "probability": None if shares is None else float(shares[i]),
+        }
         for i in best
     ]
+    return meaning, found
+
+
+def class_line(found: dict[str, Any]) -> str:
+    """A class as people read it: score, probability, name."""
+    share = found["probability"]
+    middle = "" if share is None else f"{100 * share:6.1f} %  "
+    return f"{found['score']:10.4f}  {middle}{found['label']}"

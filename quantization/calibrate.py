@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.interpreter import run
 from mdlc.compiler.ir import Graph, Node
 from mdlc.compiler.types import Array, DType
+from mdlc.compiler.words import Counting
 from mdlc.passes.lower_quantized import lower_quantized
 from mdlc.quantization.statistics import Statistics
 
@@ -64,6 +65,16 @@ def batches(inputs: Iterable[Inputs], size: int = AT_ONCE) -> Iterable[list[Inpu
         yield group
 
 
+def tell_seen(
+    progress: Callable[[str], None] | None, stage: str, seen: int, inputs: Iterable[Inputs]
+) -> None:
+    """Says how many of a set of inputs are done, where anyone listens."""
+    if progress is not None:
+        known = isinstance(inputs, Sized)
+        counts = Counting(stage, seen, len(inputs)) if known else f"{stage}: {seen} inputs seen"  # type: ignore[arg-type]
+        progress(counts)
+
+
 def calibrate(
     graph: Graph,
     inputs: Iterable[Inputs],
@@ -97,8 +108,7 @@ def calibrate(
                 statistics[key].add(frame[node.name], key)
             for key in inner.values():
                 statistics[key].add(found[key], key)
-        if progress is not None:
-            progress(f"calibrating: {seen} inputs seen")
+        tell_seen(progress, "calibrating", seen, inputs)
     if not seen:
         raise MdlcError("the calibration set is empty", node="--calibrate", hint=NO_SET)
     if zeros:

@@ -10,7 +10,7 @@ import numpy as np
 from mdlc.compiler.ir import Graph, Node
 from mdlc.compiler.ops.conv2d import Conv2D
 from mdlc.compiler.types import Array
-from mdlc.quantization.calibrate import Inputs, Runner, batches, probe
+from mdlc.quantization.calibrate import Inputs, Runner, batches, probe, tell_seen
 from mdlc.quantization.layers import Assignment, is_product
 
 # Output pixels (or rows) of a layer that are looked at for every input of the network.
@@ -124,6 +124,5 @@ def layer_moments(
                 chosen = generator.permutation(pixels)[:PIXELS] if pixels > PIXELS else None
                 found[assignment.keys[node]].add(layer_vectors(node, x, chosen))
         seen += len(group)
-        if progress is not None:
-            progress(f"measuring what layers multiply: {seen} inputs seen")
+        tell_seen(progress, "measuring what layers multiply", seen, inputs)
     return found

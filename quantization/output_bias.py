@@ -16,7 +16,7 @@ from mdlc.compiler.ir import Node
 from mdlc.compiler.ops.constant import constant
 from mdlc.compiler.ops.conv2d import Conv2D
 from mdlc.compiler.types import Array
-from mdlc.quantization.calibrate import Inputs, Runner, batches, probe
+from mdlc.quantization.calibrate import Inputs, Runner, batches, probe, tell_seen
 from mdlc.quantization.layers import Assignment
 from mdlc.quantization.quantize import Quantized
 
@@ -44,8 +44,8 @@ def output_errors(
         for wanted, given in zip(run_exact(group), run_found(group), strict=True):
             for node, key in exact.items():
                 errors[key].append(_means(node, wanted[key]) - _means(node, given[key]))
-        if progress is not None:
-            progress(f"measuring the outputs: {len(next(iter(errors.values())))} inputs seen")
+        seen = len(next(iter(errors.values())))
+        tell_seen(progress, "measuring the outputs", seen, inputs)
     return {key: believed(np.stack(errors[key])) for key in found.values()}
 
 

@@ -192,7 +192,7 @@ def test_depfile_escapes() -> None:
         ({"model": "absent.onnx"}, "absent.onnx: there is no such file"),
         ({"model": DIGITS, "target": "z80"}, "--target: there is no target 'z80'; choose one of"),
         ({"model": DIGITS, "name": "1st"}, "--name: '1st' is not a valid C\\+\\+ class name"),
-        ({"model": DIGITS, "name": "class"}, "'class' is not a valid C\\+\\+ class name"),
+        ({"model": DIGITS, "name": "class"}, "'class' is a reserved word of C\\+\\+"),
         ({"model": DIGITS, "shapes": {"x": (1,)}}, "--shape: the model has no input 'x'"),
         ({"model": DIGITS, "mean": "a"}, "--mean: 'a' is not a list of numbers"),
         ({"model": DIGITS, "input_format": "rgb8"}, "--input-format: rgb8 does not fit"),

@@ -159,7 +159,7 @@ def _grouped(path: Path) -> None:
         (["MODEL", "--prune-channels", "0.5", "--test", "FEW"], "labels of shape [3]"),
         (["MODEL", "--prune-channels", "0.5", "--test", "HIGH"], "labels go from 0 to 10"),
         (
-            ["MODEL", "--prune-channels", "0.5", "--labels", "x.csv"],
+            ["MODEL", "--prune-channels", "0.5", "--test-labels", "x.csv"],
             "labels need pictures",
         ),
         (["MODEL", "--encodings", "int3"], "'int3' is not an encoding"),

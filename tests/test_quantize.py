@@ -19,6 +19,7 @@ from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.interpreter import run
 from mdlc.compiler.types import Array
 from mdlc.quantization.table import load_table
+from mdlc.reports.sections import HISTOGRAMS
 from tests.shared_data import model_path, needs_shared
 
 DIGITS = Path(__file__).parent.parent / "examples" / "digits_mobilenet.onnx"
@@ -152,8 +153,8 @@ def test_a_table_is_kept_and_read(folder: Path, tmp_path: Path) -> None:
     assert weights.read_bytes() == (tmp_path / "b" / weights.name).read_bytes()
 
 
-def test_a_report_is_written(folder: Path, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib", reason="the plot needs matplotlib")
+def test_a_report_is_written(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mdlc.reports.page.bundle", lambda: "/* the bundle */")
     result = mdlc_run(
         str(DIGITS), *OPTIONS, "-o", str(tmp_path), *INT8, "--calibrate",
         str(folder / "calibration.npz"), "--quantization-report", str(tmp_path / "report"),
@@ -168,8 +169,9 @@ def test_a_report_is_written(folder: Path, tmp_path: Path) -> None:
     assert all(sum(layer["histogram"]) > 0 for layer in layers)
     text = (tmp_path / "report" / "layers.txt").read_text()
     assert all(layer["layer"] in text for layer in layers)
-    svg = (tmp_path / "report" / "ranges.svg").read_text()
-    assert svg.count("dB</text>") == len(layers)
+    page = (tmp_path / "report" / "layers.html").read_text()
+    assert page.count('<div class="chart">') == 1 + min(len(layers), HISTOGRAMS)
+    assert all(layer["layer"] in page for layer in layers)
 
 
 def test_a_budget_keeps_layers_in_float(
@@ -178,7 +180,8 @@ def test_a_budget_keeps_layers_in_float(
     code = invoke(
         ["compile", str(DIGITS), *OPTIONS, "-o", str(tmp_path), *INT8,
          "--calibrate", str(folder / "calibration.npz"), "--accuracy-drop", "0",
-         "--labels", str(folder / "calibration.csv"), "--per-tensor", "--rounding", "nearest"]
+         "--calibrate-labels", str(folder / "calibration.csv"), "--per-tensor",
+         "--rounding", "nearest"]
     )  # fmt: skip
     told = capsys.readouterr().err
     assert code == 0, told
@@ -212,8 +215,8 @@ BAD = {
         "--accuracy-drop: -1 is out of range",
     ),
     "labels": (
-        ["--quantize", "int8", "--calibrate", "{set}", "--labels", "x.csv"],
-        "--labels: labels are only used to count lost answers",
+        ["--quantize", "int8", "--calibrate", "{set}", "--calibrate-labels", "x.csv"],
+        "--calibrate-labels: labels are only used to count lost answers",
     ),
     "table": (["--quantize", "int8", "--calibrate", "{table}"], "is not a calibration table"),
     "zeros": (["--quantize", "int8", "--calibrate", "{zeros}"], "only zeros"),

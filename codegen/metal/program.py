@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-import shlex
 import shutil
 import subprocess
 import tempfile
@@ -31,7 +30,7 @@ from mdlc.codegen.metal.split import MetalPlan
 from mdlc.codegen.plan import weights_file
 from mdlc.codegen.plan.plan import Plan
 from mdlc.codegen.run.executable import PRIVATE_INFO, Executable, Trace
-from mdlc.codegen.run.toolchain import BUILD_FLAGS, LocalToolchain
+from mdlc.codegen.run.toolchain import BUILD_FLAGS, LocalToolchain, program_words
 from mdlc.codegen.templates import render
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.types import Array
@@ -66,7 +65,7 @@ def find_clang() -> tuple[str, ...]:
     """
     wanted = os.environ.get("MDLC_CXX_METAL")
     if wanted:
-        return tuple(shlex.split(wanted))
+        return program_words(wanted, "MDLC_CXX_METAL")
     if shutil.which("clang++"):
         return ("clang++",)
     raise MdlcError(

@@ -10,7 +10,6 @@ medians are kept.
 
 from __future__ import annotations
 
-import shlex
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -31,7 +30,7 @@ from mdlc.codegen.plan.plan import ALIGNMENT, Plan
 from mdlc.codegen.run import cache_model, instruction_counts
 from mdlc.codegen.run.executable import PRIVATE_INFO, failure
 from mdlc.codegen.run.qemu_plugins import Reading, build, readings, watch
-from mdlc.codegen.run.toolchain import BUILD_FLAGS, LocalToolchain, find_toolchain
+from mdlc.codegen.run.toolchain import BUILD_FLAGS, LocalToolchain, find_toolchain, program_words
 from mdlc.codegen.templates import render
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Graph, Node, make
@@ -99,14 +98,14 @@ def find_machine(isa: Isa, runner: str | None = None, push: str | None = None) -
     if runner is None:
         machine = Machine(find_toolchain(isa))
         return replace(machine, static=machine.emulated)
-    copying = None if push is None else _words(push, "--push")
+    copying = None if push is None else program_words(push, "--push")
     if copying is not None and not any("{}" in word for word in copying):
         raise MdlcError(
             f"{push!r} has no {{}} where the file's name goes",
             node="--push",
             hint="write --push 'scp {} phone:'",
         )
-    words = _words(runner, "--runner")
+    words = program_words(runner, "--runner")
     if any(_is_qemu(word) for word in (words[1:] if push is None else words)):
         raise MdlcError(
             "instructions can only be counted in a qemu that this machine runs itself",
@@ -118,16 +117,6 @@ def find_machine(isa: Isa, runner: str | None = None, push: str | None = None) -
 
 def _is_qemu(word: str) -> bool:
     return Path(word).name.startswith("qemu-")
-
-
-def _words(command: str, option: str) -> tuple[str, ...]:
-    try:
-        words = tuple(shlex.split(command))
-    except ValueError as error:
-        raise MdlcError(f"{command!r} is not a command ({error})", node=option) from None
-    if not words:
-        raise MdlcError("the command is empty", node=option)
-    return words
 
 
 @dataclass(frozen=True)

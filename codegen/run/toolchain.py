@@ -41,7 +41,12 @@ class LocalToolchain:
             MdlcError: the compiler rejects it; the message has its first complaint.
         """
         command = [*self.compiler, *flags, *map(str, sources), "-o", str(output)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+        except OSError as error:
+            raise MdlcError(f"cannot be started: {error.strerror}", node=self.name) from error
+        if not done.returncode and not output.exists():
+            raise MdlcError("compiled nothing", node=self.name, hint="name a C++ compiler")
         if done.returncode:
             complaints = [line for line in done.stderr.splitlines() if "error" in line]
             first = (complaints or done.stderr.splitlines() or ["no message"])[0]
@@ -106,18 +111,40 @@ def _node(isa: Isa) -> tuple[str, ...]:
 _EMULATORS = {"qemu": _qemu, "node": _node}
 
 
+def program_words(command: str, where: str) -> tuple[str, ...]:
+    """The words of a command that a user names.
+
+    Args:
+        where: the option or the variable, for messages.
+
+    Raises:
+        MdlcError: it cannot be read, or there is no such program.
+    """
+    try:
+        words = tuple(shlex.split(command))
+    except ValueError as error:
+        raise MdlcError(f"{command!r} is not a command ({error})", node=where) from None
+    if not words:
+        raise MdlcError("the command is empty", node=where)
+    if shutil.which(words[0]) is None:
+        raise MdlcError(
+            f"there is no program {words[0]!r}", node=where, hint="check the name and PATH"
+        )
+    return words
+
+
 def _label(compiler: Sequence[str]) -> str:
     return "zig c++" if "ziglang" in compiler else Path(compiler[0]).name
 
 
 def _compiler(isa: Isa, native: bool) -> tuple[str, ...]:
     key = "MDLC_CXX_" + isa.name.replace("-", "_").upper()
-    wanted = os.environ.get(key) or os.environ.get("MDLC_CXX")
-    if wanted:
-        return tuple(shlex.split(wanted))
+    for variable in (key, "MDLC_CXX", *(["CXX"] if native else [])):
+        if os.environ.get(variable, "").strip():
+            return program_words(os.environ[variable], variable)
     if native:
-        for name in (os.environ.get("CXX", ""), "g++", "clang++", "c++"):
-            if name and shutil.which(name):
+        for name in ("g++", "clang++", "c++"):
+            if shutil.which(name):
                 return (name,)
     elif shutil.which(f"{isa.toolchain.triple}-g++"):
         return (f"{isa.toolchain.triple}-g++",)

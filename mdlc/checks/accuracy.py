@@ -48,7 +48,7 @@ def accuracy(
         if not flat:
             raise MdlcError(
                 "labels are one class a picture, but the output is not one row of scores",
-                node="--labels",
+                node="--test-labels",
             )
         scores = np.stack([output.reshape(-1) for output in outputs])
         classes = labels + offset
@@ -56,7 +56,7 @@ def accuracy(
             raise MdlcError(
                 f"labels go from {classes.min()} to {classes.max()}, "
                 f"but the network has {scores.shape[1]} classes",
-                node="--labels",
+                node="--test-labels",
                 hint="--label-offset 1 is for networks whose class 0 is the background",
             )
         ranked = np.argsort(-scores, axis=1, kind="stable")

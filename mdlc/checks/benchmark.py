@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from mdlc.api import CompiledModel
 
 
+# Where layers' times and that of whole inferences differ by more than this share, it is said.
+ODD = 0.1
+
+
 @dataclass(frozen=True)
 class LayerTime:
     """One layer: median microseconds, multiply-adds, GFLOP/s (two for a multiply-add)."""
@@ -61,6 +65,11 @@ class Benchmark:
     code_bytes: int | None
     layers: tuple[LayerTime, ...]
     sizes: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def layer_sum(self) -> float:
+        """Microseconds of all layers."""
+        return sum(layer.microseconds for layer in self.layers)
 
     def to_json(self) -> dict[str, Any]:
         """The same as plain values."""
@@ -124,6 +133,24 @@ def benchmark(compiled: CompiledModel, repeats: int) -> Benchmark:
             for each in plan.also
         ),
     )
+
+
+def notes(found: Benchmark) -> list[str]:
+    """What a reader of the figures would wonder about."""
+    said = []
+    if any(layer.gflops > found.peak_gflops for layer in found.layers):
+        said.append(
+            "more than 100 % of the peak: multiply-adds are counted as the convolution is "
+            "defined; Winograd's and Strassen's algorithms need fewer"
+        )
+    summed = found.layer_sum
+    if abs(found.microseconds - summed) > ODD * found.microseconds:
+        said.append(
+            f"the layers sum up to {summed / 1e3:.3f} ms, a whole inference takes "
+            f"{found.microseconds / 1e3:.3f} ms: the difference is copying in and out, reading "
+            "the clock, and caches that are warm in one and not in the other"
+        )
+    return said
 
 
 def _gflops(macs: int, nanoseconds: float) -> float:

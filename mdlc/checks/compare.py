@@ -18,7 +18,8 @@ class Errors:
         max_abs: largest absolute difference.
         max_rel: that, relative to the largest expected magnitude; for integers, the share of
             elements that differ.
-        max_ulp: largest number of float32 values between two elements (0 for integers).
+        max_ulp: largest number of float32 values between two elements (0 for integers), of those
+            of at least a thousandth of the largest magnitude.
         snr_db: power of the expected tensor over that of the difference, in decibels; infinite
             where they are equal.
     """
@@ -27,6 +28,10 @@ class Errors:
     max_rel: float
     max_ulp: int
     snr_db: float
+
+
+# The least share of the largest magnitude at which units in the last place say something.
+TELLING = 1e-3
 
 
 def errors(actual: Array, expected: Array) -> Errors:
@@ -55,7 +60,9 @@ def errors(actual: Array, expected: Array) -> Errors:
     noise, power = (float(np.vdot(x, x)) for x in (difference, b))
     snr = math.inf if not noise else 10 * math.log10(power / noise) if power else -math.inf
     relative = 0.0 if not max_abs else max_abs / peak if peak else math.inf
-    return Errors(max_abs, relative, _ulps(actual, expected), snr)
+    # What is left of larger values that cancelled has units that are none of its own.
+    telling = np.abs(b) >= peak * TELLING
+    return Errors(max_abs, relative, _ulps(actual[telling], expected[telling]), snr)
 
 
 def relative_error(actual: Array, expected: Array) -> float:

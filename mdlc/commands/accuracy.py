@@ -19,7 +19,11 @@ from mdlc.option import Group
 from mdlc.precision.calibration_set import InputSet
 
 
-@click.command("accuracy", cls=GroupedCommand)
+@click.command(
+    "accuracy",
+    cls=GroupedCommand,
+    example="mdlc accuracy model.onnx --data pictures --labels labels.csv --metric top1",
+)
 @takes_model(COMPILING - {Group.LABELS})
 @click.option(
     "--data",

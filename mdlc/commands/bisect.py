@@ -14,7 +14,7 @@ from mdlc.inputs.pictures import load_inputs, random_inputs
 from mdlc.option import Group
 
 
-@click.command("bisect", cls=GroupedCommand)
+@click.command("bisect", cls=GroupedCommand, example="mdlc bisect model.onnx --input cat.png")
 @takes_model({Group.TARGET, Group.INPUT, Group.CODE, Group.SCHEDULES, Group.PASSES})
 @click.option(
     "--input",

@@ -11,6 +11,7 @@ from mdlc.checks import sbom as bill
 from mdlc.checks.certificate import Data, as_bytes, certificate, from_files, seeded
 from mdlc.commands.console import byte_count, count, err, out, progress
 from mdlc.commands.options import GroupedCommand, Job, takes_model
+from mdlc.commands.paths import Written
 from mdlc.compiler.errors import MdlcError
 from mdlc.option import Group
 from mdlc.output import depfile, write_file, write_files
@@ -35,12 +36,14 @@ def certificate_data(compiled: CompiledModel, source: Path | None, flag: str) ->
     return from_files(inputs, source, MOST_INPUTS)
 
 
-@click.command("compile", cls=GroupedCommand)
+@click.command(
+    "compile", cls=GroupedCommand, example="mdlc model.onnx --target arm-neon -o out", whole=True
+)
 @takes_model(frozenset(Group))
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=Written(folder=True),
     default=Path(),
     metavar="DIR",
     help="Folder for the files; made where missing. Default: here.",
@@ -48,7 +51,7 @@ def certificate_data(compiled: CompiledModel, source: Path | None, flag: str) ->
 @click.option(
     "--depfile",
     "dependencies",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=Written(),
     metavar="FILE",
     help="Also write a dependency file for Make, Ninja or CMake.",
 )

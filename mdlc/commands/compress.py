@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import re
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from mdlc.codegen.weights.encoding import parse_encoding
-from mdlc.commands.console import out, progress, table
+from mdlc.commands.console import progress
 from mdlc.commands.options import GroupedCommand, Job, takes_model
+from mdlc.commands.paths import Written
+from mdlc.commands.tables import Column, Form, Sheet, number, prints_table
 from mdlc.commands.variants import single
 from mdlc.compiler.errors import MdlcError
 from mdlc.compress.compression import METHODS, Compressed, Recipe, compress
-from mdlc.compress.ledger import write_ledger
+from mdlc.compress.ledger import Ledger, write_ledger
 from mdlc.inputs.samples import Samples, load_samples
 from mdlc.option import Group
 from mdlc.output import write_file
+from mdlc.precision.calibration_set import check_set
 
 DEFAULT = "raw"
 
 
-@click.command("compress", cls=GroupedCommand)
+@click.command(
+    "compress",
+    cls=GroupedCommand,
+    example="mdlc compress model.onnx --prune-channels 0.3 --test pictures/ -o small.onnx",
+)
 @takes_model({Group.TARGET, Group.INPUT, Group.CODE, Group.WEIGHTS, Group.SCHEDULES, Group.PASSES})
 @click.option(
     "--prune-channels",
@@ -92,7 +100,8 @@ DEFAULT = "raw"
 )
 @click.option("--test-limit", type=click.IntRange(1), help="Most inputs to test on.")
 @click.option(
-    "--labels",
+    "--test-labels",
+    "labels",
     type=click.Path(path_type=Path),
     metavar="CSV",
     help="Classes of the pictures of --test: a CSV file with columns file and class.",
@@ -101,24 +110,25 @@ DEFAULT = "raw"
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the pixels fitted to.")
 @click.option(
     "--report",
-    type=click.Path(path_type=Path),
+    type=Written(),
     metavar="FILE",
     help="Write the ledger as FILE.html and FILE.json.",
 )
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=Written(folder=None),
     metavar="OUT",
-    help="OUT.onnx: the pruned network; else a folder for the emitted class.",
+    help="Write the pruned network (OUT.onnx), or else the emitted class (a folder).",
 )
 @click.option(
     "--work",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=Written(folder=True),
     metavar="DIR",
     help="Folder for finished stages, from which a run that was killed goes on. "
     "Default: MODEL.compress here.",
 )
+@prints_table()
 def command(
     job: Job,
     prune_channels: float | None,
@@ -139,6 +149,7 @@ def command(
     report: Path | None,
     output: Path | None,
     work: Path | None,
+    form: Form,
 ) -> None:
     """Cut channels and weights of MODEL, encode the rest; print what each stage saves and costs."""
     single(job, "compress")
@@ -148,7 +159,10 @@ def command(
     if job.options.weights_encoding != DEFAULT:
         listed.append(job.options.weights_encoding)
     if labels is not None and test is None:
-        raise MdlcError("labels need pictures", node="--labels", hint="give --test DIR")
+        raise MdlcError("labels need pictures", node="--test-labels", hint="give --test DIR")
+    for given, flag in ((calibration_data, "--calibrate"), (test, "--test")):
+        if given is not None:
+            check_set(given, flag)
     recipe = Recipe(
         prune_channels,
         target_macs,
@@ -166,12 +180,11 @@ def command(
             job, recipe, calibration_data, calibrate_limit, test, test_limit, labels,
             label_offset, work or Path(f"{job.model.stem}.compress"), tell,
         )  # fmt: skip
-    console = out()
     ledger = found.ledger
-    shown = table(*ledger.columns(), right=ledger.columns()[1:])
-    for row in ledger.rows():
-        shown.add_row(*row)
-    console.print(shown)
+    form.show(sheet(ledger))
+    for line in ledger.absent():
+        form.line(line)
+    form.document(ledger.to_json())
     paths = []
     if output is not None and output.suffix == ".onnx":
         write_file(output, found.model.SerializeToString(deterministic=True))
@@ -181,7 +194,35 @@ def command(
     if report is not None:
         paths += write_ledger(report, ledger)
     for path in paths:
-        console.print(str(path), soft_wrap=True)
+        form.line(str(path))
+
+
+def sheet(ledger: Ledger) -> Sheet:
+    """The stages as a table, without the columns that nothing was measured for."""
+    first = ledger.entries[0]
+
+    def percent(value: float) -> str:
+        return f"{100 * value:.2f} %"
+
+    columns = (
+        Column("stage", "stage", least=10),
+        number("disk_bytes", "disk", lambda value: f"{value / 1e6:.3f} MB"),
+        number("disk_share", "", lambda value: f"1/{1 / value:.1f}", rank=4),
+        number("memory_bytes", "memory", lambda value: f"{value / 1e6:.3f} MB", rank=5),
+        number("macs", "MAC", lambda value: f"{value / 1e6:.2f} M", rank=3),
+        number("predicted_mcycles", "Mcycles", lambda value: f"{value:.2f}", rank=2),
+        number("measured_ms", "ms", lambda value: f"{value:.3f}"),
+        number("top1", "top-1", percent),
+        number("top5", "top-5", percent, rank=6),
+        number("agreement", "agree", percent, rank=1),
+        number("weight_error", "weights' error", lambda v: f"{100 * v:.2g} %", rank=7),
+    )
+    rows = [
+        {**asdict(entry), "disk_share": entry.disk_bytes / first.disk_bytes}
+        for entry in ledger.entries
+    ]
+    used = tuple(c for c in columns if any(row[c.key] is not None for row in rows))
+    return Sheet(used, rows)
 
 
 def parse_block(text: str) -> int:

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
+from typing import TypeVar
 
 from rich.console import Console
-from rich.table import Table
+from rich.progress import BarColumn, Progress, SpinnerColumn, Task, TextColumn, TimeElapsedColumn
+from rich.table import Column, Table
+from rich.text import Text
+
+from mdlc.compiler.words import Counting, byte_count
 
 MACHINE_WIDTH = 200
+
+T = TypeVar("T")
+
+__all__ = ["byte_count", "count", "counting", "err", "out", "progress", "table"]
 
 
 def out() -> Console:
@@ -23,22 +32,76 @@ def err() -> Console:
     return Console(file=sys.stderr, highlight=False, markup=False, soft_wrap=True)
 
 
+class _Left(TextColumn):
+    """What is left: counted where there is something to count, else nothing."""
+
+    def __init__(self) -> None:
+        super().__init__("", table_column=Column(no_wrap=True))
+
+    def render(self, task: Task) -> Text:
+        if task.total is None:
+            return Text("")
+        left = task.time_remaining
+        about = "" if left is None else f", {_seconds(left)} left"
+        return Text(f"{int(task.completed)}/{int(task.total)}{about}")
+
+
+def _seconds(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02}" if minutes else f"{rest} s"
+
+
 @contextmanager
 def progress(verbose: bool = False) -> Iterator[Callable[[str], None]]:
-    """Gives a function that shows what is being done: a spinner on a terminal, with `verbose`
-    a line each, and nothing where stderr is a pipe."""
+    """Gives a function that shows what is being done: on a terminal with a bar and the time that
+    is left where that is counted (see Counting), with `verbose` a line each stage, and nothing
+    where stderr is a pipe."""
     console = err()
     if verbose:
-        yield lambda text: console.print(text)
-    elif console.is_terminal:
-        with console.status("starting") as status:
-            yield lambda text: status.update(text)
-    else:
+        said = ""
+
+        def line(text: str) -> None:
+            nonlocal said
+            stage = text.stage if isinstance(text, Counting) else text
+            if stage != said:
+                console.print(stage)
+            said = stage
+
+        yield line
+        return
+    if not console.is_terminal:
         yield lambda text: None
+        return
+    stage = TextColumn("{task.description}", table_column=Column(ratio=1, no_wrap=True))
+    columns = (SpinnerColumn(), stage, BarColumn(20), _Left(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, expand=True) as bar:
+        task = bar.add_task("starting", total=None)
+        current = "starting"
+
+        def show(text: str) -> None:
+            nonlocal current, task
+            counted = isinstance(text, Counting)
+            stage = text.stage if isinstance(text, Counting) else text
+            if stage != current:
+                bar.remove_task(task)
+                task = bar.add_task(stage, total=None)
+                current = stage
+            if counted:
+                bar.update(task, total=text.total, completed=text.done)  # type: ignore[attr-defined]
+
+        yield show
+
+
+def counting(items: Iterable[T], stage: str, tell: Callable[[str], None]) -> Iterator[T]:
+    """The items, of which it is told how many are done."""
+    total = len(items) if isinstance(items, Sized) else 0
+    for done, item in enumerate(items):
+        tell(Counting(stage, done, total) if total else f"{stage} {done + 1}")
+        yield item
 
 
 def table(*columns: str, right: tuple[str, ...] = ()) -> Table:
-    """An empty table; those in `right` hold numbers."""
+    """An empty table of rich's; those in `right` hold numbers. See also commands/tables.py."""
     made = Table(header_style="bold", box=None)
     for column in columns:
         made.add_column(column, justify="right" if column in right else "left", overflow="fold")
@@ -51,10 +114,3 @@ def count(number: float) -> str:
         if number >= size:
             return f"{number / size:.3g} {unit}"
     return f"{number:.0f}"
-
-
-def byte_count(number: int) -> str:
-    """Bytes for people: 12 B, 1.2 KiB, 3.4 MiB."""
-    if number < 1024:
-        return f"{number} B"
-    return f"{number / 1024:.1f} KiB" if number < 1 << 20 else f"{number / (1 << 20):.2f} MiB"

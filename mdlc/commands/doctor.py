@@ -13,6 +13,7 @@ import click
 from mdlc.checks.doctor import Diagnosis, Finding, diagnose
 from mdlc.commands.console import out
 from mdlc.commands.options import GroupedCommand, Job, takes_model
+from mdlc.commands.paths import Written
 from mdlc.compiler.words import counted
 from mdlc.option import Group
 from mdlc.output import write_files
@@ -21,12 +22,12 @@ IN_THE_WAY = 2
 _SHOWN_UNSEEN = 5
 
 
-@click.command("doctor", cls=GroupedCommand)
+@click.command("doctor", cls=GroupedCommand, example="mdlc doctor model.onnx")
 @takes_model({Group.INPUT, Group.TARGET})
 @click.option(
     "--write-samples",
     "samples",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=Written(folder=True),
     metavar="DIR",
     help="Write the smallest model that shows each obstacle here.",
 )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from typing import Any
+
 import click
 
 from mdlc.api import CompiledModel
@@ -10,14 +13,17 @@ from mdlc.codegen.plan.choice import sharing
 from mdlc.codegen.plan.plan import Plan
 from mdlc.codegen.plan.sizes import size_text
 from mdlc.codegen.target import target_of
-from mdlc.commands.console import byte_count, count, out, table
+from mdlc.commands.console import byte_count, count
 from mdlc.commands.options import GroupedCommand, Job, takes_model
-from mdlc.compiler.errors import MdlcError
+from mdlc.commands.tables import Column, Form, Sheet, number, prints_table
+from mdlc.explanation import Explanation, Precision, explained
 
 _SHOWN = 5
 
 
-@click.command("explain", cls=GroupedCommand)
+@click.command(
+    "explain", cls=GroupedCommand, example="mdlc explain model.onnx -t arm-neon --layer conv1"
+)
 @takes_model()
 @click.option(
     "--layer",
@@ -26,73 +32,81 @@ _SHOWN = 5
     help="Only this layer, by its name in the emitted class or in the model.",
 )
 @click.option("--all", "everything", is_flag=True, help="All candidates, not the best five.")
-def command(job: Job, wanted: str | None, everything: bool) -> None:
+@prints_table()
+def command(job: Job, wanted: str | None, everything: bool, form: Form) -> None:
     """Print the kernels and schedules that were candidates for each layer of MODEL.
 
     The cost is the estimated number of cycles on one core; the winner is marked. Where a table
     of `mdlc tune` decided, its figures stand beside the estimates.
     """
     compiled = job.compile()
+    documents = []
     for each in compiled.by_target():
         if compiled.plans:
-            out().print(f"target {each.plan.backend.name}:")
-        _explain(each, wanted, everything)
-
-
-def _explain(compiled: CompiledModel, wanted: str | None, everything: bool) -> None:
-    backend, tuned = compiled.plan.backend, compiled.tuned
-    steps = [
-        (number, step)
-        for number, step in enumerate(compiled.plan.steps)
-        if wanted is None or wanted in (step.name, step.node.name)
-    ]
-    if not steps and wanted is not None:
-        some = ", ".join(step.name for step in compiled.plan.steps[:5])
-        raise MdlcError(
-            f"there is no layer {wanted!r}",
-            node="--layer",
-            hint=f"layers are {some}, ...; see `mdlc inspect`",
+            form.line(f"target {each.plan.backend.name}:")
+        layers = explained(each, wanted)
+        _show(each, layers, everything or wanted is not None, form)
+        documents.append(
+            {"target": each.plan.backend.name, "layers": [asdict(layer) for layer in layers]}
         )
-    console = out()
+        for one in each.plan.also if wanted is None else ():
+            for line in _sharing(each.plan, one):
+                form.line(line)
+    form.document(documents if compiled.plans else documents[0])
+
+
+def _show(compiled: CompiledModel, layers: list[Explanation], everything: bool, form: Form) -> None:
     estimate = target_of(compiled.plan).estimate
     lines, totals = estimate(compiled.plan) if estimate else ({}, [])
-    for index, step in steps:
-        found = candidates(step.node, backend)
-        entry = tuned.entry(step.node, found)
-        costs = entry.costs if entry else {}
-        source = f"{entry.source} ({entry.table.processor})" if entry else "the cost model"
-        console.print(
-            f"{step.name}: {step.node.op} -> {step.node.type}; chosen by {source}", soft_wrap=True
+    for layer in layers:
+        form.line(f"{layer.name}: {layer.op} -> {layer.output}; chosen by {layer.chosen_by}")
+        if layer.bands:
+            form.line(f"  {layer.bands}")
+        if layer.precision is not None:
+            form.line(_in_words(layer.precision))
+        form.show(
+            sheet(layer, everything, form), target=compiled.plan.backend.name, layer=layer.name
         )
-        if banded := compiled.plan.bands(index):
-            console.print(f"  {banded}", soft_wrap=True)
-        if (precision := _precision(compiled, step.node.name)) is not None:
-            console.print(precision)
-        measured = (entry.table.metric,) if entry else ()
-        figures = ("cycles", "MAC/cycle", *measured)
-        shown = table("", "kernel", "schedule", *figures, right=figures)
-        macs = step.node.op.cost([s.type for s in step.node.inputs], step.node.type).macs
-        for number, candidate in enumerate(found):
-            won = candidate.kernel is step.kernel and candidate.schedule == step.schedule
-            cost = costs.get(str(candidate.schedule))
-            if not (everything or wanted or number < _SHOWN or cost is not None):
-                continue
-            shown.add_row(
-                "->" if won else "",
-                candidate.kernel.name,
-                str(candidate.schedule),
-                count(candidate.cycles),
-                f"{macs / candidate.cycles:.2f}" if candidate.cycles else "",
-                *([] if entry is None else ["" if cost is None else f"{cost:.6g}"]),
-            )
-        console.print(shown)
-        if step.name in lines:
-            console.print(lines[step.name], soft_wrap=True)
-    for one in compiled.plan.also if wanted is None else ():
-        for line in _sharing(compiled.plan, one):
-            console.print(line, soft_wrap=True)
+        if layer.name in lines:
+            form.line(lines[layer.name])
     for total in totals:
-        console.print(total, soft_wrap=True)
+        form.line(total)
+
+
+def sheet(layer: Explanation, everything: bool, form: Form) -> Sheet:
+    """The candidates as a table: the best few, and those that were measured."""
+    columns: list[Column] = [
+        Column("won", "", lambda won: "->" if won else ""),
+        Column("kernel", "kernel", least=12),
+        Column("schedule", "schedule", least=20),
+        number("cycles", "cycles", count),
+        number("macs_per_cycle", "MAC/cycle", lambda value: f"{value:.2f}", rank=1),
+    ]
+    if layer.metric is not None or not form.text:
+        head = (layer.metric or "measured").split(" (")[0]
+        columns.append(number("measured", head, lambda value: f"{value:.6g}"))
+    rows: list[dict[str, Any]] = [
+        {
+            "won": way.won,
+            "kernel": way.kernel,
+            "schedule": way.schedule,
+            "cycles": way.cycles,
+            "macs_per_cycle": layer.macs / way.cycles if way.cycles else None,
+            "measured": way.measured,
+        }
+        for index, way in enumerate(layer.ways)
+        if everything or index < _SHOWN or way.measured is not None or way.won
+    ]
+    return Sheet(tuple(columns), rows)
+
+
+def _in_words(found: Precision) -> str:
+    if found.integer is None or found.in_float is None:
+        return f"in {found.where}: {found.reason}"
+    return (
+        f"in {found.where}: {count(found.integer)} cycles in 8 bits, {count(found.in_float)} in "
+        "float, transitions apart"
+    )
 
 
 def _sharing(first: Plan, other: Plan) -> list[str]:
@@ -117,22 +131,3 @@ def _sharing(first: Plan, other: Plan) -> list[str]:
             why = f"{step.schedule} saves {count(saved)} of {count(best.cycles)} cycles"
         lines.append(f"  {step.name}: {nbytes} of its own, since {why}")
     return lines
-
-
-def _precision(compiled: CompiledModel, tensor: str) -> str | None:
-    """Why a layer is in integers or in float, where that was decided by cost."""
-    half = compiled.half_precision
-    if half is not None and half.narrowed is not None:
-        if tensor in half.narrowed.kept:
-            return f"in float: {half.narrowed.kept[tensor]} do not fit half precision"
-        if tensor in half.grounds:
-            return f"in half precision: its range is {half.grounds[tensor]}"
-    low = compiled.low_precision
-    if low is None or low.placement is None or tensor not in low.placement.cycles:
-        return None
-    cycles = low.placement.cycles[tensor]
-    where = "float" if tensor in low.placement.in_float else "8 bits"
-    return (
-        f"in {where}: {count(cycles.integer)} cycles in 8 bits, {count(cycles.in_float)} in float, "
-        "transitions apart"
-    )

@@ -1,4 +1,4 @@
-"""mdlc inspect: the graph as a table and as a picture."""
+"""mdlc inspect: the graph as a table or as a picture."""
 
 from __future__ import annotations
 
@@ -6,16 +6,26 @@ from pathlib import Path
 
 import click
 
-from mdlc.commands.console import count, out, table
+from mdlc.commands.console import count
 from mdlc.commands.options import GroupedCommand, Job, takes_model
+from mdlc.commands.paths import Written
+from mdlc.commands.tables import Column, Form, Sheet, number, prints_table
 from mdlc.compiler.ir import Graph, Node
 from mdlc.drawing import svg
 from mdlc.inspection import graph_at_stage
 from mdlc.option import Group
 from mdlc.output import write_file
 
+COLUMNS = (
+    Column("name", "layer", least=16),
+    Column("operator", "operator", least=24),
+    Column("output", "output", least=18),
+    number("macs", "MAC", count),
+    number("parameters", "parameters", count, rank=1),
+)
 
-@click.command("inspect", cls=GroupedCommand)
+
+@click.command("inspect", cls=GroupedCommand, example="mdlc inspect model.onnx --sort macs")
 @takes_model({Group.INPUT, Group.PASSES})
 @click.option(
     "--stage",
@@ -25,11 +35,12 @@ from mdlc.output import write_file
 @click.option(
     "--svg",
     "picture",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=Written(),
     metavar="FILE",
-    help="Also draw it to this file.",
+    help="Draw it to this file instead of printing a table.",
 )
-def command(job: Job, stage: str | None, picture: Path | None) -> None:
+@prints_table(COLUMNS)
+def command(job: Job, stage: str | None, picture: Path | None, form: Form) -> None:
     """Print the layers of MODEL with their shapes, multiply-adds and parameters.
 
     A stage is the name of a pass, such as lower_batch_norm; what the last one, assign_layout,
@@ -38,20 +49,40 @@ def command(job: Job, stage: str | None, picture: Path | None) -> None:
     graph = graph_at_stage(job.model, job.options, stage)
     if picture is not None:
         write_file(picture, svg(graph).encode())
-    shown = table("layer", "operator", "output", "MAC", "parameters", right=("MAC", "parameters"))
-    macs = 0
-    for node in graph.order():
-        if node.constant is not None:
-            continue
-        work = node.op.cost([source.type for source in node.inputs], node.type).macs
-        macs += work
-        parameters = sum(s.type.size for s in node.inputs if s.constant is not None)
-        shown.add_row(node.name, str(node.op), str(node.type), count(work), count(parameters))
-    console = out()
-    console.print(shown)
-    console.print(
+        form.line(str(picture))
+    table = sheet(graph)
+    if picture is None:
+        form.show(table)
+    macs = sum(row["macs"] for row in table.rows)
+    form.line(
         f"{graph.name}: {_layers(graph)} layers, {count(macs)} MAC, "
         f"{count(_parameters(graph))} parameters"
+    )
+    form.document(
+        {
+            "name": graph.name,
+            "macs": macs,
+            "parameters": _parameters(graph),
+            "layers": form.sorted(table),
+        }
+    )
+
+
+def sheet(graph: Graph) -> Sheet:
+    """The layers as a table, in order."""
+    return Sheet(
+        COLUMNS,
+        [
+            {
+                "name": node.name,
+                "operator": str(node.op),
+                "output": str(node.type),
+                "macs": node.op.cost([source.type for source in node.inputs], node.type).macs,
+                "parameters": sum(s.type.size for s in node.inputs if s.constant is not None),
+            }
+            for node in graph.order()
+            if node.constant is None
+        ],
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, replace
 from pathlib import Path
@@ -13,11 +14,14 @@ from click.shell_completion import CompletionItem
 
 import mdlc
 from mdlc.codegen.target import SETS, targets
-from mdlc.commands.console import progress
+from mdlc.commands.console import err, progress
+from mdlc.commands.paths import Written
 from mdlc.commands.quantization import tell_half_precision, write_quantization
 from mdlc.compiler.errors import MdlcError
-from mdlc.option import Group, Option, options_of
+from mdlc.option import Group, Option, first_clause, options_of
 from mdlc.options import CompileOptions
+from mdlc.precision.calibration_set import check_set
+from mdlc.reports.page import INSTALL, can_draw
 
 Command = Callable[..., Any]
 # What concerns every command that compiles and goes on with what came of it.
@@ -39,30 +43,108 @@ class TargetType(click.ParamType[str]):
 class Grouped(click.Option):
     """An option that the help shows under the heading of its group."""
 
-    def __init__(self, *args: Any, heading: str, **rest: Any) -> None:
+    def __init__(self, *args: Any, heading: str, common: bool = False, **rest: Any) -> None:
         super().__init__(*args, **rest)
-        self.heading = heading
+        self.heading, self.common = heading, common
 
 
 class GroupedCommand(click.Command):
-    """A command whose help has a section for each group of options, its own first."""
+    """A command whose --help is one screen: an example, what it does, its own options, and the
+    names of those that it shares with `compile` in groups; --help-all explains all.
 
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Writes the sections."""
-        sections: dict[str, list[tuple[str, str]]] = {"Options": []}
+    Args:
+        example: a command line.
+        whole: it explains the common ones of the shared options, too.
+    """
+
+    def __init__(self, *args: Any, example: str = "", whole: bool = False, **rest: Any) -> None:
+        super().__init__(*args, **rest)
+        self.example, self.whole = example or f"mdlc {self.name} model.onnx", whole
+        shared = any(isinstance(parameter, Grouped) for parameter in self.params)
+        if shared:
+            self.params.append(
+                click.Option(
+                    ["--help-all"],
+                    is_flag=True,
+                    is_eager=True,
+                    expose_value=False,
+                    callback=_help_all,
+                    help="Explain all options and exit.",
+                )
+            )
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the screen, or with --help-all everything."""
+        everything = bool(ctx.meta.get(_EVERYTHING))
+        self.format_usage(ctx, formatter)
+        formatter.write_paragraph()
+        formatter.write_text(f"Example: {self.example}")
+        formatter.write_paragraph()
+        paragraphs = inspect.cleandoc(self.help or "").split("\n\n")
+        for index, paragraph in enumerate(paragraphs):
+            if paragraph.startswith("\b"):  # lines as they are: what an argument may be
+                formatter.write("\n" + "".join(f"  {x}\n" for x in paragraph.split("\n")[1:]))
+                continue
+            if not everything and index:
+                continue
+            formatter.write_text(" ".join(paragraph.split()))
+            if everything:
+                formatter.write_paragraph()
+        sections: dict[str, list[tuple[click.Parameter, tuple[str, str]]]] = {"Options": []}
         for group in Group:
             sections[group.value] = []
         for parameter in self.get_params(ctx):
-            if isinstance(parameter, click.Argument):
-                continue
             record = parameter.get_help_record(ctx)
-            if record is not None:
+            if record is not None and isinstance(parameter, click.Option):
                 heading = parameter.heading if isinstance(parameter, Grouped) else "Options"
-                sections[heading].append(record)
-        for heading, records in sections.items():
-            if records:
-                with formatter.section(heading):
-                    formatter.write_dl(records)
+                sections[heading].append((parameter, record))
+        if everything:
+            for heading, found in sections.items():
+                if found:
+                    with formatter.section(heading):
+                        formatter.write_dl([record for _, record in found])
+            return
+        own = [record for _, record in sections.pop("Options")]
+        if any(sections.values()):
+            own = [(flags, _short(text)) for flags, text in own]
+        if self.whole:
+            common = [(p, r) for found in sections.values() for p, r in found if _common(p)]
+            own = [(record[0], first_clause(record[1])) for _, record in common] + own
+        with formatter.section("Options"):
+            formatter.write_dl(own)
+        shared = [
+            (heading, " ".join(names).replace("-", _NO_BREAK))
+            for heading, found in sections.items()
+            if (names := [p.opts[-1] for p, _ in found if not (self.whole and _common(p))])
+        ]
+        if shared:
+            which = "More options" if self.whole else "Options of compile"
+            with formatter.section(f"{which} (--help-all explains them)"):
+                formatter.write_dl(shared)
+        formatter.buffer = [text.replace(_NO_BREAK, "-") for text in formatter.buffer]
+
+
+_NO_BREAK = "\N{NON-BREAKING HYPHEN}"  # where no line is broken
+_EVERYTHING = "mdlc.help-all"
+
+
+def _help_all(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+    """Shows all that there is to say."""
+    if value and not ctx.resilient_parsing:
+        ctx.meta[_EVERYTHING] = True
+        click.echo(ctx.get_help())
+        ctx.exit()
+
+
+def _short(text: str) -> str:
+    """The first clause of a help, and the default."""
+    _, bracket, default = text.rpartition("  [default: ")
+    brief = first_clause(text)
+    return f"{brief}  [default: {default.split(';')[0].rstrip(']')}]" if bracket else brief
+
+
+def _common(parameter: click.Parameter) -> bool:
+    return isinstance(parameter, Grouped) and parameter.common
 
 
 @dataclass(frozen=True)
@@ -85,25 +167,50 @@ class Job:
         return replace(self, options=replace(self.options, **options))
 
     def compile(self) -> mdlc.CompiledModel:
-        """Calls the library, with progress on stderr; writes what quantization leaves."""
+        """Calls the library, with progress on stderr; writes what quantization leaves.
+
+        Raises:
+            MdlcError: something stands in the way; what can be told before the work, is.
+        """
+        for source in self._sets():
+            check_set(source, "--calibrate")
+        quantize = self.options.quantize
+        if self.quantization_report is not None and quantize is not None:
+            if quantize.from_table:
+                raise MdlcError(
+                    "a report needs inputs to measure on",
+                    node="--quantization-report",
+                    hint="give --calibrate the pictures instead of a table",
+                )
+            if not can_draw():
+                err().print(f"mdlc: layers.html will have no charts: {INSTALL} has what draws them")
         with progress(self.verbose) as tell:
             compiled = mdlc.compile(self.model, self.options, progress=tell)
             write_quantization(compiled, self.calibration_table, self.quantization_report)
             tell_half_precision(compiled)
         return compiled
 
+    def _sets(self) -> Iterator[Path]:
+        """Folders of pictures that compiling reads."""
+        quantize = self.options.quantize
+        asked = self.options.calibrate if quantize is None else quantize.path
+        if asked is not None and Path(asked).is_dir():
+            yield Path(asked)
+
 
 def takes_model(
-    groups: Collection[Group] = COMPILING, argument: str = "model"
+    groups: Collection[Group] = COMPILING, argument: str = "model", *, optional: bool = False
 ) -> Callable[[Command], Command]:
     """Adds MODEL and the options of these groups, which the command gets as `job`.
 
     Args:
         argument: what the file is called in the help, where it is no model.
+        optional: it may be left out; `job` is None then.
     """
     shown = {entry.flag: (name, entry) for name, entry in _entries() if entry.group in groups}
+    path = click.Path(path_type=Path)
     decorators: list[Callable[[Command], Command]] = [
-        click.argument("model", metavar=argument.upper(), type=click.Path(path_type=Path))
+        click.argument("model", metavar=argument.upper(), type=path, required=not optional)
     ]
     for name, entry in shown.values():
         decorators.append(_flag(name, entry))
@@ -117,7 +224,7 @@ def takes_model(
 
     def decorate(function: Command) -> Command:
         @functools.wraps(function)
-        def gathered(model: Path, verbose: bool, **given: Any) -> Any:
+        def gathered(model: Path | None, verbose: bool, **given: Any) -> Any:
             asked = {name: given.pop(name) for name, _ in shown.values()}
             for name, entry in shown.values():
                 if entry.off is not None and given.pop(f"no_{name}"):
@@ -127,7 +234,8 @@ def takes_model(
                     asked[name] = _EMPTY
             files = {name: given.pop(name) for name in _FILE_NAMES if name in given}
             options = _options(asked, {n: f for n, f in files.items() if f is not None})
-            return function(job=Job(model, options, verbose, **files), **given)
+            job = None if model is None else Job(model, options, verbose, **files)
+            return function(job=job, **given)
 
         command: Command = gathered
         for decorator in reversed(decorators):
@@ -166,7 +274,7 @@ _FILE_NAMES = ("calibration_table", "quantization_report")
 _QUANTIZATION_FILES = (
     click.option(
         "--calibration-table",
-        type=click.Path(path_type=Path, dir_okay=False),
+        type=Written(),
         metavar="FILE",
         help="Write the ranges here, to be read, edited and given to --calibrate.",
         cls=Grouped,
@@ -174,9 +282,9 @@ _QUANTIZATION_FILES = (
     ),
     click.option(
         "--quantization-report",
-        type=click.Path(path_type=Path, file_okay=False),
+        type=Written(folder=True),
         metavar="DIR",
-        help="Write figures of every layer here, and a plot of the ranges.",
+        help="Write figures of every layer here, and plots of the ranges.",
         cls=Grouped,
         heading=Group.PRECISION.value,
     ),
@@ -201,6 +309,8 @@ def _flag(name: str, entry: Option) -> Callable[[Command], Command]:
         rest["type"] = TargetType()
     elif entry.choices:
         rest["type"] = click.Choice(list(entry.choices))
+    elif entry.written:
+        rest["type"] = Written(folder=entry.path == "folder")
     elif entry.path is not None:
         rest["type"] = click.Path(
             path_type=Path, dir_okay=entry.path != "file", file_okay=entry.path != "folder"
@@ -212,7 +322,13 @@ def _flag(name: str, entry: Option) -> Callable[[Command], Command]:
     if entry.repeated:
         rest["multiple"] = True
     return click.option(
-        *entry.flags, name, metavar=entry.metavar, cls=Grouped, heading=entry.group.value, **rest
+        *entry.flags,
+        name,
+        metavar=entry.metavar,
+        cls=Grouped,
+        heading=entry.group.value,
+        common=entry.common,
+        **rest,
     )
 
 

@@ -23,6 +23,7 @@ def _kinds() -> str:
 @click.command(
     "package",
     cls=GroupedCommand,
+    example="mdlc package cmake model.onnx -o app/model",
     help=f"""Compile MODEL to a package of KIND: text that the ecosystem's own tool builds.
 
 {_kinds()}

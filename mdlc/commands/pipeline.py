@@ -12,7 +12,7 @@ from mdlc.commands.options import GroupedCommand, Job, takes_model
 from mdlc.option import Group
 
 
-@click.command("pipeline", cls=GroupedCommand)
+@click.command("pipeline", cls=GroupedCommand, example="mdlc pipeline reader.toml -o out")
 @takes_model(
     frozenset({Group.TARGET, Group.CODE, Group.WEIGHTS, Group.SCHEDULES}), argument="recipe"
 )

@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
-from rich.table import Column
 
 from mdlc.codegen.run.measure import find_machine
 from mdlc.codegen.target import target_of
-from mdlc.commands.console import count, err, out, table
+from mdlc.commands.console import count, progress
 from mdlc.commands.options import COMPILING, GroupedCommand, Job, takes_model
+from mdlc.commands.paths import Written
+from mdlc.commands.tables import Column, Form, Sheet, number, prints_table
 from mdlc.commands.variants import single
 from mdlc.compiler.errors import MdlcError
+from mdlc.compiler.words import Counting
 from mdlc.option import Group
-from mdlc.tuning import REPEATS, TOP, TOP_COUNTED, Progress, Tuning, layers_of, tune
+from mdlc.tuning import REPEATS, TOP, TOP_COUNTED, Tuning, layers_of, tune
+
+COLUMNS = (
+    Column("layer", "layer", least=20),
+    number("times", "times", rank=2),
+    Column("by_model", "by the model", least=14, rank=1),
+    number("model_cost", "model's", count),
+    Column("best", "measured best", least=14),
+    number("best_cost", "best", count),
+)
 
 
-@click.command("tune", cls=GroupedCommand)
+@click.command(
+    "tune", cls=GroupedCommand, example="mdlc tune model.onnx -t arm-neon --runner 'ssh phone'"
+)
 @takes_model(COMPILING - {Group.SCHEDULES})
 @click.option(
     "--table",
     "path",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=Written(),
     metavar="FILE",
     help="The table; one that is there is continued. Default: TARGET.tuned.json, here.",
 )
@@ -59,6 +68,7 @@ from mdlc.tuning import REPEATS, TOP, TOP_COUNTED, Progress, Tuning, layers_of, 
     type=click.FloatRange(0, min_open=True),
     help="Begin no further layers after so long; the same command goes on later.",
 )
+@prints_table(COLUMNS)
 def command(
     job: Job,
     path: Path | None,
@@ -67,6 +77,7 @@ def command(
     top: int | None,
     repeats: int,
     minutes: float | None,
+    form: Form,
 ) -> None:
     """Measure the schedules of MODEL's layers into a table for --tuned.
 
@@ -85,7 +96,7 @@ def command(
     isa = compiled.plan.isa
     layers = layers_of([compiled.plan])
     path = path or Path(f"{isa.name}.tuned.json")
-    with tuning_progress(job.verbose) as progress:
+    with progress(job.verbose) as tell:
         found = tune(
             layers,
             isa,
@@ -94,61 +105,50 @@ def command(
             top=top,
             repeats=repeats,
             seconds=None if minutes is None else 60 * minutes,
-            progress=progress,
+            progress=lambda done, total, text: tell(Counting("measuring layers", done, total)),
         )
-    print_tuning(found, path)
+    print_tuning(found, path, form)
 
 
-@contextmanager
-def tuning_progress(verbose: bool) -> Iterator[Progress]:
-    """A bar on a terminal, with `verbose` a line for each layer, and nothing in a pipe."""
-    console = err()
-    if verbose or not console.is_terminal:
-
-        def line(done: int, total: int, text: str) -> None:
-            if verbose:
-                console.print(f"{done}/{total} {text}")
-
-        yield line
-        return
-    rest = TextColumn("{task.description}", table_column=Column(ratio=1, no_wrap=True))
-    columns = (BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn(), rest)
-    with Bar(*columns, console=console, transient=True, expand=True) as bar:
-        task = bar.add_task("", total=None)
-        yield lambda done, total, text: bar.update(
-            task, completed=done, total=total, description=text
-        )
-
-
-def print_tuning(found: Tuning, path: Path) -> None:
+def print_tuning(found: Tuning, path: Path, form: Form) -> None:
     """Where the table chooses otherwise than the cost model, and the sum of it."""
-    console = out()
+    rows = [
+        {
+            "layer": change.key,
+            "times": change.count,
+            "by_model": change.model,
+            "model_cost": change.model_cost,
+            "best": change.best,
+            "best_cost": change.best_cost,
+        }
+        for change in found.changes
+    ]
     if found.table is None:
-        console.print(
+        form.line(
             f"nothing was measured; {found.left} layers are left for another run"
             if found.left
             else "no layer has more than one schedule; there is nothing to measure"
         )
-        return
-    if found.changes:
-        right = ("times", "model's", "best")
-        columns = ("layer", "times", "by the model", "model's", "measured best", "best")
-        shown = table(*columns, right=right)
-        for change in found.changes:
-            shown.add_row(
-                change.key,
-                str(change.count),
-                change.model,
-                count(change.model_cost),
-                change.best,
-                count(change.best_cost),
-            )
-        console.print(shown)
+    if found.changes or not form.text:
+        form.show(Sheet(COLUMNS, rows))
     gain = 100 * (1 - found.best_total / found.model_total) if found.model_total else 0.0
     rest = f", {found.left} left for another run" if found.left else ""
-    console.print(
-        f"{path}: {found.measured} layers measured, {found.kept} known before{rest}; the table "
-        f"chooses otherwise than the cost model for {len(found.changes)}, which saves "
-        f"{gain:.1f} % of {count(found.model_total)} {found.table.metric}",
-        soft_wrap=True,
+    if found.table is not None:
+        form.line(
+            f"{path}: {found.measured} layers measured, {found.kept} known before{rest}; the "
+            f"table chooses otherwise than the cost model for {len(found.changes)}, which saves "
+            f"{gain:.1f} % of {count(found.model_total)} {found.table.metric}"
+        )
+        form.line(f"next: mdlc MODEL --tuned {path}")
+    form.document(
+        {
+            "table": str(path),
+            "measured": found.measured,
+            "known": found.kept,
+            "left": found.left,
+            "metric": None if found.table is None else found.table.metric,
+            "model_total": found.model_total,
+            "best_total": found.best_total,
+            "changes": form.sorted(Sheet(COLUMNS, rows)),
+        }
     )

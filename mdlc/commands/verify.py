@@ -4,28 +4,35 @@ from __future__ import annotations
 
 import itertools
 import shlex
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import click
 
 from mdlc.api import CompiledModel
 from mdlc.checks.certificate import certificate, changed_files, differences, read_certificate
-from mdlc.checks.integer_verification import accuracy, computes_in_bytes, integer_layers
+from mdlc.checks.integer_verification import (
+    IntegerLayer,
+    accuracy,
+    computes_in_bytes,
+    integer_layers,
+)
 from mdlc.checks.verification import LayerErrors, verify
 from mdlc.codegen.plan.sizes import size_text
 from mdlc.codegen.run.executable import Executable
 from mdlc.codegen.target import target_of
 from mdlc.commands.compile import certificate_data
-from mdlc.commands.console import err, out, progress, table
+from mdlc.commands.console import counting, err, out, progress
 from mdlc.commands.options import GroupedCommand, Job, options_from, takes_model
+from mdlc.commands.tables import Column, Form, Sheet, number, prints_table
 from mdlc.commands.variants import runnable
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.types import Array
 from mdlc.inputs.pictures import random_inputs
 from mdlc.options import CompileOptions
-from mdlc.precision.calibration_set import InputSet, labelled
+from mdlc.precision.calibration_set import InputSet, Limited, check_set, labelled
 
 # Sets of random values; one where that takes long: in an emulator, and of networks so large
 # that every layer has elements enough.
@@ -36,7 +43,33 @@ RANDOM_STEPS = 5  # of a sequence, where the class keeps a state
 INTEGER_RUNS = 3
 
 
-@click.command("verify", cls=GroupedCommand)
+Inputs = Iterable[Mapping[str, Array]]
+
+COLUMNS = (
+    Column("step", "layer", least=14),
+    Column("kind", "operator", least=8, rank=3),
+    number("max_abs", "max abs", lambda value: f"{value:.2g}", rank=4),
+    number("max_rel", "max rel", lambda value: f"{value:.2g}"),
+    number("max_ulp", "max ULP", rank=5),
+    number("snr_db", "SNR dB", lambda value: f"{value:.1f}", rank=2),
+    number("runtime", "ORT rel", lambda value: f"{value:.2g}", rank=1),
+    number("excess", "of bound", lambda value: f"{value:.2f}" if value else "", word="bound"),
+    Column("verdict", "", least=2),
+)
+INTEGER_COLUMNS = (
+    Column("step", "layer", least=14),
+    Column("kind", "operator", least=8, rank=2),
+    Column("dtype", "output", rank=3),
+    number("elements", "elements", rank=4),
+    number("differing", "differ"),
+    number("steps_off", "steps off"),
+    number("worst_step", "most", rank=1),
+    number("snr_db", "SNR dB", lambda value: f"{value:.1f}"),
+    Column("verdict", "", least=2),
+)
+
+
+@click.command("verify", cls=GroupedCommand, example="mdlc verify model.onnx --inputs pictures/")
 @takes_model()
 @click.option(
     "--inputs",
@@ -71,6 +104,7 @@ INTEGER_RUNS = 3
     metavar="FILE",
     help="Compile as NAME.certificate.json says, make it anew, and say what differs.",
 )
+@prints_table(COLUMNS)
 def command(
     job: Job,
     certified: Path | None,
@@ -79,6 +113,7 @@ def command(
     seed: int,
     quantized: bool,
     input_labels: Path | None,
+    form: Form,
 ) -> None:
     """Compare every layer of the emitted class with the model in double precision.
 
@@ -105,9 +140,18 @@ def command(
     if certified is not None:
         _certificate(job, certified, inputs)
         return
+    if inputs is not None:
+        check_set(inputs, "--inputs")
     compiled = job.compile()
-    for each in runnable(compiled):
-        _verify(job, each, inputs, limit, seed, quantized, input_labels)
+    documents: list[dict[str, Any]] = []
+    off = False
+    for each in runnable(compiled, quiet=not form.text):
+        off |= _verify(job, each, inputs, limit, seed, quantized, input_labels, form, documents)
+        if off and form.text:
+            break
+    form.document(documents if len(documents) > 1 else documents[0])
+    if off:
+        raise click.exceptions.Exit(1)
 
 
 def _certificate(job: Job, path: Path, inputs: Path | None) -> None:
@@ -143,7 +187,10 @@ def _verify(
     seed: int,
     quantized: bool,
     input_labels: Path | None,
-) -> None:
+    form: Form,
+    documents: list[dict[str, Any]],
+) -> bool:
+    """Judges one variant; whether a layer is off."""
     with progress(job.verbose) as tell:
         tell("building")
         executable = compiled.build()
@@ -153,120 +200,116 @@ def _verify(
                         hint="leave it out, or give every input one shape")  # fmt: skip
     for one in compiled.sizes:
         if one.plan.variant:
-            out().print(f"size {size_text(one.plan)}")
-        given = _inputs(one, inputs, limit, seed)
-        if quantized or computes_in_bytes(one):
-            _integers(job, one, given, executable)
-        else:
-            _floats(job, one, given, executable)
+            form.line(f"size {size_text(one.plan)}")
+        judge = _integers if quantized or computes_in_bytes(one) else _floats
+        found = judge(job, one, _inputs(one, inputs, limit, seed), executable, form)
+        documents.append(found)
+        if not found["ok"]:
+            return True
     if quantized:
-        _accuracy(job, compiled, inputs, input_labels)
+        documents[-1]["accuracy"] = _accuracy(job, compiled, inputs, input_labels, form)
+    return False
 
 
 def _floats(
-    job: Job, compiled: CompiledModel, given: Iterator[Mapping[str, Array]], executable: Executable
-) -> None:
+    job: Job, compiled: CompiledModel, given: Inputs, executable: Executable, form: Form
+) -> dict[str, Any]:
     with progress(job.verbose) as tell:
-        tell("running")
-        found = verify(compiled, given, executable)
-    shown = table(
-        "layer",
-        "operator",
-        "max abs",
-        "max rel",
-        "max ULP",
-        "SNR dB",
-        "ORT rel",
-        "of bound",
-        "",
-        right=("max abs", "max rel", "max ULP", "SNR dB", "ORT rel", "of bound"),
-    )
-    for layer in (*found.layers, *found.outputs):
-        shown.add_row(*_row(layer))
-    console = out()
-    console.print(shown)
+        found = verify(compiled, counting(given, "comparing layers, input", tell), executable)
+    rows = [_row(layer) for layer in (*found.layers, *found.outputs)]
     first = found.first_off
-    if first is None:
-        console.print(f"every layer is within its bound ({found.runs} inputs)")
-        return
-    err().print(
-        f"mdlc: layer {first.step!r} ({first.tensor}) is the first that is off: {first.fault}"
-    )
-    raise click.exceptions.Exit(1)
+    fault = "" if first is None else first.fault
+    said = f"every layer is within its bound ({found.runs} inputs)"
+    return _told(compiled, Sheet(COLUMNS, rows), found.runs, first, fault, said, form)
 
 
 def _integers(
-    job: Job, compiled: CompiledModel, given: Iterator[Mapping[str, Array]], executable: Executable
-) -> None:
+    job: Job, compiled: CompiledModel, given: Inputs, executable: Executable, form: Form
+) -> dict[str, Any]:
+    few = list(itertools.islice(given, INTEGER_RUNS))
     with progress(job.verbose) as tell:
-        tell("running")
-        found = integer_layers(compiled, itertools.islice(given, INTEGER_RUNS), executable)
-    right = ("elements", "differ", "steps off", "SNR dB")
-    shown = table("layer", "operator", "output", *right, "", right=right)
-    for layer in found.layers:
-        off = layer.steps_off
-        shown.add_row(
-            layer.step,
-            layer.kind,
-            layer.dtype,
-            str(layer.elements),
-            str(layer.differing),
-            "" if off is None else f"{off} (at most {layer.worst_step})" if off else "0",
-            "" if layer.snr_db is None else f"{layer.snr_db:.1f}",
-            "OFF" if layer.differing else "ok",
-        )
-    console = out()
-    console.print(shown)
+        found = integer_layers(compiled, counting(few, "comparing layers, input", tell), executable)
+    rows = [
+        {**asdict(layer), "verdict": "OFF" if layer.differing else "ok"} for layer in found.layers
+    ]
     first = found.first_off
-    if first is None:
-        console.print(f"every layer is what the reference computes ({found.runs} inputs)")
-        return
-    err().print(
-        f"mdlc: layer {first.step!r} ({first.tensor}) is the first that is off: {first.differing} "
-        f"of {first.elements} elements differ from the reference",
+    fault = (
+        ""
+        if first is None
+        else f"{first.differing} of {first.elements} elements differ from the reference"
     )
-    raise click.exceptions.Exit(1)
+    said = f"every layer is what the reference computes ({found.runs} inputs)"
+    return _told(compiled, Sheet(INTEGER_COLUMNS, rows), found.runs, first, fault, said, form)
 
 
-def _accuracy(job: Job, compiled: CompiledModel, source: Path | None, labels: Path | None) -> None:
+def _told(
+    compiled: CompiledModel,
+    table: Sheet,
+    runs: int,
+    first: LayerErrors | IntegerLayer | None,
+    fault: str,
+    said: str,
+    form: Form,
+) -> dict[str, Any]:
+    """Prints the layers of a class at one size, and what was found; gives it as plain values."""
+    target, size = compiled.plan.backend.name, size_text(compiled.plan)
+    form.show(table, target=target, size=size)
+    if first is None:
+        form.line(said)
+    else:
+        err().print(
+            f"mdlc: layer {first.step!r} ({first.tensor}) is the first that is off: {fault}"
+        )
+    return {
+        "target": target,
+        "size": size,
+        "inputs": runs,
+        "ok": first is None,
+        "first_off": None if first is None else first.step,
+        "layers": form.sorted(table),
+    }
+
+
+def _accuracy(
+    job: Job, compiled: CompiledModel, source: Path | None, labels: Path | None, form: Form
+) -> dict[str, Any]:
     assert source is not None
     inputs = InputSet(compiled.graph, compiled.how, source, "--inputs")
     with progress(job.verbose) as tell:
-        tell("counting answers")
         if labels is None:
-            found = accuracy(compiled, inputs, None)
+            found = accuracy(compiled, counting(inputs, "counting answers", tell), None)
         else:
             counted = labelled(inputs, labels)
-            found = accuracy(compiled, (f for f, _ in counted), [c for _, c in counted])
-    console = out()
-    console.print(f"answers of the model and of the class agree on {100 * found.agree:.1f} % "
-                  f"of {found.runs} inputs")  # fmt: skip
+            frames = counting([frame for frame, _ in counted], "counting answers", tell)
+            found = accuracy(compiled, frames, [label for _, label in counted])
+    form.line(f"answers of the model and of the class agree on {100 * found.agree:.1f} % "
+              f"of {found.runs} inputs")  # fmt: skip
     if found.found is not None and found.trained is not None:
-        console.print(
+        form.line(
             f"top-1: model {100 * found.trained:.2f} %, class {100 * found.found:.2f} %: "
             f"{100 * (found.trained - found.found):.2f} points lost"
         )
+    return asdict(found)
 
 
-def _row(layer: LayerErrors) -> tuple[str, ...]:
+def _row(layer: LayerErrors) -> dict[str, Any]:
     e = layer.errors
-    numbers = ("",) * 4
-    if e is not None:
-        numbers = (f"{e.max_abs:.3g}", f"{e.max_rel:.3g}", str(e.max_ulp), f"{e.snr_db:.1f}")
-    runtime = "" if layer.runtime is None else f"{layer.runtime:.2g}"
-    share = f"{layer.excess:.2f}" if layer.excess else ""
-    return (layer.step, layer.kind, *numbers, runtime, share, layer.verdict)
+    numbers = {} if e is None else asdict(e)
+    return {
+        "step": layer.step,
+        "kind": layer.kind,
+        **numbers,
+        "runtime": layer.runtime,
+        "excess": layer.excess,
+        "verdict": layer.verdict,
+    }
 
 
-def _inputs(
-    compiled: CompiledModel, source: Path | None, limit: int, seed: int
-) -> Iterator[Mapping[str, Array]]:
+def _inputs(compiled: CompiledModel, source: Path | None, limit: int, seed: int) -> Inputs:
     graph, how = compiled.graph, compiled.how
     if source is None:
         plan = compiled.plan
         slow = target_of(plan).emulated or plan.macs > MANY_MACS
-        runs = FEW_RUNS if slow else RANDOM_RUNS
-        for run in range(RANDOM_STEPS if graph.states else runs):
-            yield random_inputs(graph, how, seed + run)
-        return
-    yield from itertools.islice(InputSet(graph, how, source, "--inputs"), limit)
+        runs = RANDOM_STEPS if graph.states else FEW_RUNS if slow else RANDOM_RUNS
+        return [random_inputs(graph, how, seed + run) for run in range(runs)]
+    return Limited(InputSet(graph, how, source, "--inputs"), limit)

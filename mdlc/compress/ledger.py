@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import html
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
-from mdlc.codegen.templates import render
+from mdlc.compiler.words import counted
 from mdlc.output import write_files
+from mdlc.reports import charts
+from mdlc.reports.page import Chart, Page, Section, Table
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,17 @@ class Ledger:
             "stages": [asdict(entry) for entry in self.entries],
         }
 
+    def absent(self) -> list[str]:
+        """Why figures are missing, a line each."""
+        lines = []
+        if not self.samples:
+            lines.append("accuracy was not measured: --test PICTURES measures it")
+        elif all(entry.top1 is None for entry in self.entries):
+            lines.append("top-1 is not known without labels: --test-labels CSV has them")
+        if all(entry.measured_ms is None for entry in self.entries):
+            lines.append(f"no times: {self.target} does not run on this machine")
+        return lines
+
     def columns(self) -> tuple[str, ...]:
         """Heads of `rows`."""
         return (
@@ -104,52 +116,47 @@ def write_ledger(path: Path, ledger: Ledger) -> list[Path]:
     Raises:
         MdlcError: the folder cannot be written to.
     """
-    page = render(
-        "html/ledger.html.j2",
-        model=html.escape(ledger.model),
-        target=html.escape(ledger.target),
-        samples=ledger.samples,
-        columns=[html.escape(name) for name in ledger.columns()],
-        rows=[[html.escape(cell) for cell in row] for row in ledger.rows()],
-        notes=[(html.escape(e.stage), html.escape(e.note)) for e in ledger.entries],
-        plot=_plot(ledger.entries),
-    )
+    page = _page(ledger).html()
     data = json.dumps(ledger.to_json(), indent=2) + "\n"
     stem = path.stem if path.suffix in (".html", ".json") else path.name
-    files = {f"{stem}.html": page.encode(), f"{stem}.json": data.encode()}
+    files = {f"{stem}.html": page, f"{stem}.json": data.encode()}
     return write_files(path.parent, files)
 
 
-WIDTH, HEIGHT, LEFT, BOTTOM = 720, 300, 60, 40
-
-
-def _plot(entries: Sequence[Entry]) -> dict[str, object]:
-    """Points of accuracy over bytes on disk, and the lines of the axes."""
-    shares = [e.top1 if e.top1 is not None else e.agreement for e in entries]
-    values = [1.0 if share is None else share for share in shares]
-    low = max(0.0, min(values) - 0.02)
-    high = min(1.0, max(values) + 0.02)
-    most = max(e.disk_bytes for e in entries)
-
-    def x(nbytes: float) -> float:
-        return round(LEFT + (WIDTH - LEFT - 20) * nbytes / most, 1)
-
-    def y(share: float) -> float:
-        return round(20 + (HEIGHT - BOTTOM - 20) * (high - share) / max(high - low, 1e-9), 1)
-
-    return {
-        "width": WIDTH,
-        "height": HEIGHT,
-        "left": LEFT,
-        "bottom": HEIGHT - BOTTOM,
-        "what": "top-1" if entries[0].top1 is not None else "agreement with the original",
-        "points": [
-            (x(e.disk_bytes), y(value), html.escape(e.stage))
-            for e, value in zip(entries, values, strict=True)
-        ],
-        "x_ticks": [(x(most * i / 4), f"{most * i / 4e6:.2f}") for i in range(5)],
-        "y_ticks": [
-            (y(low + (high - low) * i / 4), f"{100 * (low + (high - low) * i / 4):.1f} %")
-            for i in range(5)
-        ],
-    }
+def _page(ledger: Ledger) -> Page:
+    """Accuracy, as far as it was measured, over bytes; or bytes alone."""
+    told = [
+        "Bytes on disk are those of the weights file; memory is weights and working memory.",
+        *(f"{line[0].upper()}{line[1:]}." for line in ledger.absent()),
+    ]
+    rows = [
+        {"stage": e.stage, "name": e.stage, "mb": e.disk_bytes / 1e6, "top1": e.top1,
+         "agreement": e.agreement}
+        for e in ledger.entries
+    ]  # fmt: skip
+    parts: list[Any] = []
+    for key, what in (("top1", "top-1"), ("agreement", "agreement with the original")):
+        known = [{**row, "share": row[key]} for row in rows if row[key] is not None]
+        if known:
+            parts.append(Chart(f"{what[0].upper()}{what[1:]}", charts.ledger(known, what)))
+            break
+    parts.append(Chart("Bytes on disk", charts.bars(rows, "mb", "MB on disk")))
+    columns, cells = ledger.columns(), ledger.rows()
+    used = [i for i in range(len(columns)) if any(row[i] for row in cells)]
+    parts.append(
+        Table(
+            "Stages",
+            [columns[i] for i in used],
+            [[row[i] for i in used] for row in cells],
+            frozenset(range(1, len(used))),
+            opened=True,
+        )
+    )
+    notes = [(e.stage, e.note) for e in ledger.entries]
+    parts.append(Table("What each stage did", ("stage", ""), notes, opened=True))
+    return Page(
+        f"{ledger.model}: compression",
+        f"for {ledger.target}, {counted(ledger.samples, 'sample')}",
+        {},
+        [Section("Stages", told, parts)],
+    )

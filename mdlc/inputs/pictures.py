@@ -78,6 +78,19 @@ def open_picture(path: Path, mode: str | Callable[[Image.Image], str]) -> Image.
         raise MdlcError("is far too large", node=str(path)) from None
 
 
+def check_picture(path: Path) -> None:
+    """Looks at a picture's head and, where the format has them, its check sums.
+
+    Raises:
+        MdlcError: it is missing or no picture.
+    """
+    try:
+        with Image.open(path) as file:
+            file.verify()
+    except Exception:  # whatever it is, the one who decodes says it best
+        open_picture(path, "RGB")
+
+
 def load_frame(path: Path, graph: Graph, how: Preprocess) -> Frame:
     """A picture as a frame for a class compiled with `--frame`.
 

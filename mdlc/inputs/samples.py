@@ -64,7 +64,7 @@ def load_samples(
     if path.suffix.lower() == ".npz":
         if labels is not None:
             raise MdlcError(
-                "labels of an NPZ file are its array 'labels'", node="--labels", hint="drop it"
+                "labels of an NPZ file are its array 'labels'", node="--test-labels", hint="drop it"
             )
         return _from_npz(path, graph, limit)
     if path.is_dir():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,13 @@ import numpy as np
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Graph
 from mdlc.compiler.types import Array
-from mdlc.inputs.pictures import PICTURE_ENDINGS, fit_inputs, load_inputs, read_arrays
+from mdlc.inputs.pictures import (
+    PICTURE_ENDINGS,
+    check_picture,
+    fit_inputs,
+    load_inputs,
+    read_arrays,
+)
 from mdlc.inputs.preprocess import Preprocess, picture_input
 from mdlc.quantization.calibrate import NO_SET
 
@@ -33,6 +40,20 @@ class InputSet:
     how: Preprocess
     source: Path | Sequence[Inputs]
     asked_by: str = "--calibrate"
+
+    def __len__(self) -> int:
+        """How many inputs there are, 1 at least.
+
+        Raises:
+            MdlcError: they cannot be counted.
+        """
+        if not isinstance(self.source, Path):
+            return max(len(self.source), 1)
+        if self.source.is_dir():
+            return len(self.pictures())
+        if self.source.suffix.lower() in (".npz", ".npy"):
+            return _stacked(self.source, self.graph)
+        return 1
 
     def __iter__(self) -> Iterator[Inputs]:
         """The inputs, checked.
@@ -56,23 +77,70 @@ class InputSet:
             yield load_inputs(self.source, self.graph, self.how, self.asked_by)
 
     def pictures(self) -> list[Path]:
-        """The pictures of a folder, by name.
-
-        Raises:
-            MdlcError: there are none, or the folder cannot be read.
-        """
+        """The pictures of a folder, by name; see pictures_in."""
         assert isinstance(self.source, Path)
+        return pictures_in(self.source)
+
+
+@dataclass(frozen=True)
+class Limited:
+    """The first inputs of a set."""
+
+    inputs: InputSet
+    most: int
+
+    def __len__(self) -> int:
+        return min(len(self.inputs), self.most)
+
+    def __iter__(self) -> Iterator[Inputs]:
+        yield from itertools.islice(self.inputs, self.most)
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """The pictures of a folder, by name.
+
+    Raises:
+        MdlcError: there are none, or the folder cannot be read.
+    """
+    try:
+        found = sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURE_ENDINGS)
+    except OSError as error:
+        raise MdlcError(f"cannot be read: {error.strerror}", node=str(folder)) from None
+    if not found:
+        raise MdlcError(
+            "there are no pictures in this folder",
+            node=str(folder),
+            hint=f"endings are {', '.join(sorted(PICTURE_ENDINGS))}",
+        )
+    return found
+
+
+def check_set(source: Path, asked_by: str) -> None:
+    """Looks at a set of inputs before the work that reads it begins: at the heads of pictures.
+
+    Raises:
+        MdlcError: it is missing, or a picture of it cannot be read.
+    """
+    if not source.exists():
+        raise MdlcError(
+            "there is no such file or folder",
+            node=str(source),
+            hint=f"check the path of {asked_by}",
+        )
+    unreadable = []
+    found = pictures_in(source) if source.is_dir() else []
+    for path in found:
         try:
-            found = sorted(p for p in self.source.iterdir() if p.suffix.lower() in PICTURE_ENDINGS)
-        except OSError as error:
-            raise MdlcError(f"cannot be read: {error.strerror}", node=str(self.source)) from None
-        if not found:
-            raise MdlcError(
-                "there are no pictures in this folder",
-                node=str(self.source),
-                hint=f"endings are {', '.join(sorted(PICTURE_ENDINGS))}",
-            )
-        return found
+            check_picture(path)
+        except MdlcError as error:
+            unreadable.append(error)
+    if unreadable:
+        more = len(unreadable) - 1
+        raise MdlcError(
+            unreadable[0].reason + (f", nor are {more} more of {len(found)}" if more else ""),
+            node=unreadable[0].node,
+            hint=f"remove it from {source}, or mend it" if not more else f"look at {source}",
+        )
 
 
 def stacked_inputs(path: Path, graph: Graph) -> Iterator[Inputs]:
@@ -99,6 +167,13 @@ def stacked_inputs(path: Path, graph: Graph) -> Iterator[Inputs]:
     for number in range(counts.pop()):
         frame = {name: stack[number] for name, stack in stacks.items()}
         yield fit_inputs(frame, graph, str(path))
+
+
+def _stacked(path: Path, graph: Graph) -> int:
+    """How many inputs an NPZ file holds, by the first of its arrays."""
+    arrays, node = read_arrays(path, graph), graph.arguments[0]
+    value = arrays.get(node.name)
+    return len(_stack(value, node.shape, node.name, path)) if value is not None else 1
 
 
 def _stack(value: Array, shape: tuple[int, ...], name: str, path: Path) -> Array:

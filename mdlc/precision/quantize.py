@@ -69,7 +69,7 @@ class Quantize:
         help="Most points of top-1 to lose: keeps the fewest layers in float that it takes.",
     )  # fmt: skip
     labels: str | Path | None = option(
-        None, "--labels", group=Group.LABELS, metavar="CSV", path="any",
+        None, "--calibrate-labels", group=Group.LABELS, metavar="CSV", path="any",
         help="Classes of the calibration pictures (file,class), for --accuracy-drop. Default: "
         "the float network's answers.",
     )  # fmt: skip
@@ -92,7 +92,7 @@ class Quantize:
         if self.labels is not None and self.accuracy_drop is None:
             raise MdlcError(
                 "labels are only used to count lost answers",
-                node="--labels",
+                node="--calibrate-labels",
                 hint="give --accuracy-drop POINTS too",
             )
         if self.from_table and self.accuracy_drop is not None:

@@ -1,34 +1,47 @@
-"""The report of a quantised network: a table, the same as JSON, and a plot of the ranges."""
+"""The report of a quantised network: a table, the same as JSON, and a page with charts."""
 
 from __future__ import annotations
 
-import io
 import json
 import math
 from collections.abc import Sequence
 from typing import Any
 
-from mdlc.compiler.errors import MdlcError
 from mdlc.precision.int8 import LowPrecision
 from mdlc.quantization.report import LayerReport
-
-# Histograms in the plot, the worst layers first.
-MAX_PLOTS = 48
-COLUMNS = 4
+from mdlc.reports.page import Page, Section
+from mdlc.reports.sections import int8_parts
 
 
 def report_files(low: LowPrecision, title: str) -> dict[str, bytes]:
-    """layers.txt, layers.json and ranges.svg.
+    """layers.txt, layers.json and layers.html, whose charts need the extra `report`.
 
     Raises:
-        MdlcError: there is no calibration set to measure on, or no matplotlib to plot with.
+        MdlcError: there is no calibration set to measure on.
     """
     layers = low.reports()
+    rows = [layer_json(layer) for layer in layers]
     return {
         "layers.txt": report_text(layers, low, title).encode(),
-        "layers.json": json.dumps([_as_json(layer) for layer in layers], indent=1).encode(),
-        "ranges.svg": range_plot(layers, title),
+        "layers.json": json.dumps(rows, indent=1).encode(),
+        "layers.html": _page(rows, low, title).html(),
     }
+
+
+def _page(rows: Sequence[dict[str, Any]], low: LowPrecision, title: str) -> Page:
+    """Signal over noise of the layers, the worst first, and the ranges of the worst."""
+    assert low.table is not None
+    told = [
+        f"{len(rows)} layers in 8 bits; ranges by {low.table.method} from {low.table.runs} inputs."
+    ]
+    if low.choice is not None:
+        kept = ", ".join(low.choice.kept) or "none"
+        told.append(
+            f"{len(low.choice.kept)} layers in float for the budget, {low.choice.lost:.2f} points "
+            f"of top-1 lost: {kept}."
+        )
+    section = Section("Layers in 8 bits, the one that loses most first", told, int8_parts(rows))
+    return Page(title, "what 8 bits cost", {}, [section])
 
 
 def report_text(layers: Sequence[LayerReport], low: LowPrecision, title: str) -> str:
@@ -67,7 +80,9 @@ def report_text(layers: Sequence[LayerReport], low: LowPrecision, title: str) ->
     return "\n".join(lines) + "\n"
 
 
-def _as_json(layer: LayerReport) -> dict[str, Any]:
+def layer_json(layer: LayerReport) -> dict[str, Any]:
+    """A layer's figures as plain values."""
+
     def finite(value: float) -> float | None:
         return value if math.isfinite(value) else None
 
@@ -87,41 +102,3 @@ def _as_json(layer: LayerReport) -> dict[str, Any]:
         "weight_bytes": layer.weight_bytes,
         "histogram": list(layer.range.histogram),
     }
-
-
-def range_plot(layers: Sequence[LayerReport], title: str) -> bytes:
-    """Histograms of the layers' values with the ranges chosen, as SVG.
-
-    Raises:
-        MdlcError: matplotlib is not installed.
-    """
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MdlcError(
-            "the plot needs matplotlib",
-            node="--quantization-report",
-            hint="install it with: pip install 'mdlc[plot]'",
-        ) from None
-    shown = layers[:MAX_PLOTS]
-    rows = max(math.ceil(len(shown) / COLUMNS), 1)
-    # The same text for the same figures: no date in it, and names that do not depend on chance.
-    with matplotlib.rc_context({"svg.hashsalt": "mdlc", "svg.fonttype": "none"}):
-        figure = Figure(figsize=(4 * COLUMNS, 2.4 * rows), layout="constrained")
-        figure.suptitle(f"{title}: values of the layers and the ranges kept, the worst first")
-        for index, layer in enumerate(shown):
-            axes = figure.add_subplot(rows, COLUMNS, index + 1)
-            counts, known = layer.range.histogram, layer.range
-            width = (known.largest - known.smallest) / max(len(counts), 1)
-            if counts and width > 0:
-                edges = [known.smallest + width * i for i in range(len(counts) + 1)]
-                axes.stairs(counts, edges, fill=True, color="#7a9cc6")
-                axes.set_yscale("log")
-            for border in (known.low, known.high):
-                axes.axvline(border, color="#b03030", linewidth=1)
-            axes.set_title(f"{layer.name[-36:]}  {layer.own_snr_db:.1f} dB", fontsize=7)
-            axes.tick_params(labelsize=6)
-        out = io.BytesIO()
-        figure.savefig(out, format="svg", metadata={"Date": None})
-    return out.getvalue()
