@@ -25,10 +25,10 @@ from tests.emitted_code import block_model
 DIGITS = Path(__file__).parent.parent / "examples" / "digits_mobilenet.onnx"
 
 
-def detector(kind: str = "boxes", **options: object) -> mdlc.CompiledModel:
+def detector(kind: str = "boxes", target: str = "generic", **options: object) -> mdlc.CompiledModel:
     """A class Net with frames and an answer, for any machine."""
     how = {"answer": ANSWERS[kind], "frame": True, "mean": 128, "std": 4, "c_api": True}
-    return mdlc.compile(_maps_model(), "generic", **{"name": "Net"} | how | options)
+    return mdlc.compile(_maps_model(), target, **{"name": "Net"} | how | options)
 
 
 @pytest.fixture(scope="module")
