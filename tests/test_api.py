@@ -20,6 +20,7 @@ import mdlc
 from mdlc.checks.verification import verify
 from mdlc.inputs.pictures import random_inputs
 from mdlc.output import depfile, write_files
+from tests.emitted_code import block_model
 
 ROOT = Path(__file__).parent.parent
 DIGITS = ROOT / "examples" / "digits_mobilenet.onnx"
@@ -221,3 +222,16 @@ def test_verify_finds_the_layer_with_wrong_weights(
     assert found.first_off is not None
     assert found.first_off.step == step.name
     assert verify(compiled, [random_inputs(compiled.graph, compiled.how)]).ok
+
+
+def test_an_executable_says_how_to_give_it_what_it_takes() -> None:
+    executable = mdlc.compile(block_model(), "generic").build()
+    array = np.zeros((1, 3, 16, 16))
+    with pytest.raises(mdlc.MdlcError, match=r"write executable\(\{'image': array\}\)"):
+        executable(array)
+    with pytest.raises(
+        mdlc.MdlcError, match=r"is float64 .*; convert it with \.astype\('float32'\)"
+    ):
+        executable({"image": array})
+    with pytest.raises(mdlc.MdlcError, match=r"; give an array of shape \[1, 3, 16, 16\]"):
+        executable({"image": array[0]})

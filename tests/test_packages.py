@@ -44,20 +44,19 @@ def _run(*command: object, where: Path | None = None) -> str:
 
 
 @pytest.mark.parametrize("kind", kinds())
-def test_every_kind_lists_what_it_is_and_says_it_shortly(
-    kind: str, boxes: mdlc.CompiledModel
-) -> None:
-    files = package_files(kind, boxes)
-    assert files == package_files(kind, detector())
+def test_every_kind_lists_what_it_is_and_says_it_shortly(kind: str) -> None:
+    finder = detector(name="Finder")
+    files = package_files(kind, finder)
+    assert files == package_files(kind, detector(name="Finder"))
     manifest = json.loads(files.pop(MANIFEST))
-    assert (manifest["kind"], manifest["class"]) == (kind, "Net")
+    assert (manifest["kind"], manifest["class"]) == (kind, "Finder")
     assert manifest["files"] == {
         path: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
         for path, data in files.items()
     }
     readme = [line for line in files["README.md"].decode().splitlines() if line]
     assert len(readme) <= 10
-    for step in find_kind(kind).lines(boxes):
+    for step in find_kind(kind).lines(finder):
         assert f"    {step}" in readme
     for path, data in files.items():
         assert "NAME" not in path

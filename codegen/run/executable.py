@@ -135,6 +135,13 @@ class Executable:
         Raises:
             MdlcError: an input is missing or does not fit, or the program fails.
         """
+        if inputs is not None and not isinstance(inputs, Mapping):
+            first = self.plan.inputs[0].name
+            raise MdlcError(
+                f"takes a mapping of inputs by name, not {type(inputs).__name__}",
+                node=self.plan.name,
+                hint=f"write executable({{{first!r}: array}})",
+            )
         return self.run_many([{**(inputs or {}), **named}])[0]
 
     def run_many(self, frames: Iterable[Mapping[str, Array]]) -> list[dict[str, Array]]:
@@ -279,8 +286,12 @@ class Executable:
                 continue
             value = np.asarray(frame[port.name])
             if value.shape != port.type.shape or value.dtype != port.type.dtype.numpy:
+                wanted = port.type.dtype.numpy.name
                 raise MdlcError(
-                    f"input {port.name!r} is {value.dtype} {list(value.shape)}, not {port.type}"
+                    f"input {port.name!r} is {value.dtype} {list(value.shape)}, not {port.type}",
+                    hint=f"convert it with .astype({wanted!r})"
+                    if value.shape == port.type.shape
+                    else f"give an array of shape {list(port.type.shape)}",
                 )
             parts.append(port.type.to_physical(value).tobytes())
         unknown = set(frame) - {port.name for port in plan.inputs}
