@@ -35,6 +35,7 @@ class BoxFields:
     Attributes:
         scores: a candidate's score for each class; boxes: its four numbers.
         objectness: its score of being any object; label: its class, where the network chose it.
+        angle: its turn in radians, clockwise, of boxes of centre and size.
         keypoints: its points; keypoint_values: numbers a point, 3 with a score.
         form: what the four numbers are: corners (ltrb), centre and size (cxcywh), distances from
             the prior's centre to the sides, or offsets to the prior.
@@ -54,12 +55,14 @@ class BoxFields:
         class_wise: boxes of other classes suppress nothing.
         multi_label: a candidate may give a box for each class, not only for its best.
         max: most boxes; candidates: most that are decoded.
+        clip: boxes end where the picture does.
     """
 
     scores: str | Sequence[str]
     boxes: str | Sequence[str]
     objectness: str | Sequence[str] | None = None
     label: str | Sequence[str] | None = None
+    angle: str | Sequence[str] | None = None
     keypoints: str | Sequence[str] | None = None
     keypoint_values: int = 2
     keypoint_form: str = "offset"
@@ -88,6 +91,7 @@ class BoxFields:
     multi_label: bool = False
     max: int = 100
     candidates: int = 1024
+    clip: bool = False
 
     def __post_init__(self) -> None:
         one_of(self, "form", FORMS)
@@ -109,7 +113,22 @@ class BoxFields:
         between(self, "sigma", 1e-3, 100.0)
         between(self, "score-power", 1e-2, 100.0)
         between(self, "objectness-power", 1e-2, 100.0)
+        if self.angle is not None:
+            self._check_turned()
         if len(self.variance) != 2:
             raise MdlcError(
                 f"variance has {len(self.variance)} numbers", node="[answer]", hint="write two"
             )
+
+    def _check_turned(self) -> None:
+        for bad, key, reason in (
+            (
+                self.form not in ("cxcywh", "offset"),
+                "form",
+                "turned boxes have a centre and a size",
+            ),
+            (self.suppression == "weighted", "suppression", "turned boxes have no mean"),
+            (self.clip, "clip", "turned boxes are not clipped"),
+        ):
+            if bad:
+                raise MdlcError(reason, node=f"[answer] {key}", hint="correct it, or leave it out")

@@ -65,7 +65,7 @@ class _Decoder:
         self.prior = ("anchors" if spec.anchors is not None else "grid") if needs_prior else ""
         self.parts = {
             key: self._columns(key, value)
-            for key in ("scores", "boxes", "objectness", "label", "keypoints")
+            for key in ("scores", "boxes", "objectness", "label", "angle", "keypoints")
             if (value := getattr(spec, key)) is not None
         }
         self.anchors = self._anchors()
@@ -149,7 +149,7 @@ class _Decoder:
 
     def _check(self) -> None:
         spec = self.spec
-        wanted = {"boxes": 4 * spec.bins, "objectness": 1, "label": 1}
+        wanted = {"boxes": 4 * spec.bins, "objectness": 1, "label": 1, "angle": 1}
         for key, count in wanted.items():
             for columns in self.parts.get(key, ()):
                 if columns.count != count:
@@ -208,6 +208,8 @@ class _Decoder:
             if spec.objectness
             else "",
             label=spec.label is not None,
+            angle=spec.angle is not None,
+            clip=spec.clip,
             points=self.points,
             point_values=spec.keypoint_values,
             anchors=self._anchor_tables(),
@@ -267,6 +269,7 @@ class _Decoder:
             "Boxes",
             text(
                 "boxes_struct.j2",
+                angle=spec.angle is not None,
                 points=self.points,
                 scored=spec.keypoint_values == 3,
                 max=spec.max,
@@ -277,7 +280,8 @@ class _Decoder:
             self._dtype(),
             self._manual(),
             placed=True,
-            elements={"box": "Box", "keypoints": "Keypoint"},
+            elements={"box": "Box", "corner": "Corner", "keypoints": "Keypoint"},
+            sized=spec.clip,
             classes=0 if spec.label is not None else self.classes - (spec.background is not None),
             shown=(
                 "for (const {name}::Box& box : answer) "
@@ -364,7 +368,7 @@ class _Decoder:
         row = [str(head.count), str(head.columns), literal(head.stride)]
         row += [pointer(scores), str(scores.candidate_step), str(scores.attribute_step)]
         row += [pointer(boxes), str(boxes.candidate_step), str(boxes.attribute_step)]
-        for key in ("objectness", "label"):
+        for key in ("objectness", "label", "angle"):
             if key in head.parts:
                 row += [pointer(head.parts[key]), str(head.parts[key].candidate_step)]
         if "keypoints" in head.parts:
@@ -379,6 +383,8 @@ class _Decoder:
             (side, "<f4") for side in ("left", "top", "right", "bottom", "score")
         ]
         fields.append(("label", "<i4"))
+        if self.spec.angle is not None:
+            fields.append(("corner", [("x", "<f4"), ("y", "<f4")], (4,)))
         if self.points:
             point = [("x", "<f4"), ("y", "<f4")]
             point += [("score", "<f4")] if self.spec.keypoint_values == 3 else []

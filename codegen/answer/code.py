@@ -16,7 +16,7 @@ from mdlc.compiler.errors import MdlcError
 # What a class that answers declares; a layer of that name would hide it.
 ANSWER_MEMBERS = frozenset(
     {"Transform", "Box", "Boxes", "Class", "Classes", "Keypoint", "Keypoints", "Mask", "Text"}
-    | {"Corner", "Quad", "Quads"}
+    | {"Corner", "Quad", "Quads", "Run"}
     | {"Embedding", "Label", "Layers", "answer", "transform"}
 )
 

@@ -84,6 +84,15 @@ def _yolov8_pose(network: Network) -> Values:
     }
 
 
+def _yolov8_obb(network: Network) -> Values:
+    port = _single("yolov8-obb", network, "1x(4+classes+1)xN")
+    return {
+        "boxes": f"{port.name}[0:4,:]",
+        "scores": f"{port.name}[4:{port.type.shape[1] - 1},:]",
+        "angle": f"{port.name}[{port.type.shape[1] - 1},:]",
+    }
+
+
 def _yolo_end2end(network: Network) -> Values:
     port = _single("yolo-end2end", network, "1xNx6")
     return {
@@ -239,6 +248,7 @@ DECODERS: Mapping[str, Callable[[Network], Values]] = {
     "yolo11": _yolov8,
     "yolo26": _yolov8,
     "yolov8-pose": _yolov8_pose,
+    "yolov8-obb": _yolov8_obb,
     "yolo-end2end": _yolo_end2end,
     "yolox": _yolox,
     "nanodet": _nanodet,

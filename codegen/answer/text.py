@@ -23,6 +23,7 @@ class Text:
         dictionary: file with a symbol a line; space: a space follows them.
         blank: number of the blank among the scores, before or behind all symbols.
         activation: what makes probabilities of the scores.
+        beam: 1: the best path; more: so many lines are followed, and the likeliest one is taken.
     """
 
     scores: str
@@ -30,10 +31,12 @@ class Text:
     space: bool = False
     blank: int = 0
     activation: str = "none"
+    beam: int = 1
 
     def __post_init__(self) -> None:
         one_of(self, "activation", ("none", "softmax"))
         between(self, "blank", 0, 1_000_000)
+        between(self, "beam", 1, 64)
 
     def _symbols(self) -> list[str]:
         lines = read_lines(Path(self.dictionary), "[answer] dictionary")
@@ -62,7 +65,9 @@ class Text:
             "Text",
             text("text_struct.j2", max=most),
             text(
-                "text.j2",
+                "text_beam.j2" if self.beam > 1 else "text.j2",
+                beam=self.beam,
+                top=min(2 * self.beam, found.count - 1),
                 name=network.name,
                 argument=argument_of(found.port),
                 symbols=[string_literal(symbol.encode()) for symbol in symbols],
@@ -72,11 +77,15 @@ class Text:
                 classes=found.count,
                 class_times=factor(found.attribute_step),
                 blank=self.blank,
-                symbol="best" if self.blank else "best - 1",
+                before="" if self.blank else " - 1",
                 softmax=self.activation == "softmax",
             ),
             (found.port,),
-            frozenset({"cstring", *(["cmath"] if self.activation == "softmax" else [])}),
+            frozenset(
+                {"cstring"}
+                | ({"cmath"} if self.activation == "softmax" else set())
+                | ({"cmath", "algorithm"} if self.beam > 1 else set())
+            ),
             np.dtype([("length", "<i4"), ("score", "<f4"), ("utf8", f"S{most}")], align=True),
             f"a line of up to {found.candidates} of {len(symbols)} symbols, in UTF-8",
             shown=("std::puts(answer.utf8);",),

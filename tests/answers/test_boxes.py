@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import onnxruntime
 import pytest
@@ -197,6 +198,62 @@ def test_nanodet_finds_the_cat(tmp_path: Path) -> None:
     boxes, scores = published.nanodet(outputs, 320)
     _assert_same(answer, published.detected(boxes, scores, 0.1, 0.6))
     assert answer["box"]["label"][0] == 15
+
+
+def test_boxes_end_where_the_picture_does(tmp_path: Path) -> None:
+    tensor = _yolo_tensor(np.random.default_rng(12), 2, 400)
+    table = {"decoder": "yolov8", "threshold": 0.5, "clip": True}
+    code = parse_answer(table).code(network({"out": tensor.shape}, 320, 320))
+    answer = decode(code, {"out": tensor}, tmp_path, (2, 0, 0, 0, 2, 0), picture=(600, 500))
+    boxes = published.from_centres(tensor[0, :4].T)
+    found, scores, labels = published.detected(boxes, tensor[0, 4:].T, np.float32(0.5), 0.45)
+    clipped = np.clip(2 * found, 0, [500, 600, 500, 600])
+    assert (clipped != 2 * found).any()
+    _assert_same(answer, (clipped, scores, labels))
+
+
+def test_turned_boxes(tmp_path: Path) -> None:
+    """YOLO's turned boxes, suppressed by the area that they share, which OpenCV computes, too."""
+    rng = np.random.default_rng(13)
+    count = 300
+    tensor = np.concatenate(
+        [
+            rng.uniform(0, 160, (2, count)),
+            rng.uniform(15, 60, (2, count)),
+            rng.uniform(0, 1, (3, count)) ** 3,
+            rng.uniform(-0.8, 2.4, (1, count)),
+        ]
+    )[None].astype(np.float32)
+    code = parse_answer({"decoder": "yolov8-obb", "threshold": 0.4}).code(
+        network({"out": tensor.shape}, 160, 160)
+    )
+    answer = decode(code, {"out": tensor}, tmp_path, (1, 0.5, 3, 0, 2, 0))
+    numbers = tensor[0].T.astype(float)
+    scores, labels = numbers[:, 4:7].max(1), numbers[:, 4:7].argmax(1)
+    turned = [((x, y), (w, h), np.degrees(a)) for x, y, w, h, *_, a in numbers]
+
+    def shared(a: int, b: int) -> float:
+        kind, points = cv2.rotatedRectangleIntersection(turned[a], turned[b])
+        area = cv2.contourArea(cv2.convexHull(points)) if kind else 0.0
+        both = np.prod(turned[a][1]) + np.prod(turned[b][1])
+        return float(area / (both - area))
+
+    kept: list[int] = []
+    for i in np.argsort(-scores, kind="stable"):
+        if scores[i] > 0.4 and all(labels[i] != labels[k] or shared(k, i) <= 0.45 for k in kept):
+            kept.append(int(i))
+    kept = kept[:100]
+    assert answer["count"] == len(kept) > 20
+    np.testing.assert_allclose(answer["box"]["score"][: len(kept)], scores[kept], rtol=1e-6)
+    for box, i in zip(answer["box"], kept, strict=False):
+        (x, y), (w, h), degrees = turned[i]
+        c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+        corners = np.array([[-w, -h], [w, -h], [w, h], [-w, h]]) / 2 @ [[c, s], [-s, c]] + [x, y]
+        corners = np.stack([corners @ [1, 0.5] + 3, corners @ [0, 2]], 1)
+        found = np.stack([box["corner"]["x"], box["corner"]["y"]], 1)
+        np.testing.assert_allclose(found, corners, rtol=1e-4, atol=_ATOL)
+        assert box["left"] == found[:, 0].min()
+        assert box["bottom"] == found[:, 1].max()
 
 
 @needs_shared

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -191,3 +193,78 @@ def test_answers_are_made_of_floats() -> None:
         parse_answer({"kind": "classes"}).code(
             Network("Net", {"out": Port("out", "out", view)}, 8, 8)
         )
+
+
+def _likeliest(scores: np.ndarray) -> tuple[tuple[int, ...], float]:
+    """The likeliest line by all paths: those that read alike are added up."""
+    totals: dict[tuple[int, ...], float] = {}
+    for path in itertools.product(range(scores.shape[1]), repeat=len(scores)):
+        read = tuple(k for k, before in zip(path, (0, *path), strict=False) if k not in (0, before))
+        chance = float(np.prod([scores[t, k] for t, k in enumerate(path)]))
+        totals[read] = totals.get(read, 0.0) + chance
+    best = max(totals, key=lambda read: totals[read])
+    return best, totals[best]
+
+
+def test_a_beam_finds_the_likeliest_line(tmp_path: Path) -> None:
+    """Equal to adding up all paths; the best path alone often reads something else."""
+    (tmp_path / "symbols.txt").write_text("a\nb\nc\n")
+    rng = np.random.default_rng(7)
+    table = {"kind": "text", "scores": "out", "dictionary": str(tmp_path / "symbols.txt")}
+    other = 0
+    for softmax_ in (False, True):
+        folder = tmp_path / str(softmax_)
+        folder.mkdir()
+        given = {**table, "beam": 64, "activation": "softmax" if softmax_ else "none"}
+        code = parse_answer(given).code(network({"out": (1, 4, 4)}, 48, 320))
+        for _ in range(8):
+            logits = rng.normal(0, 1.2, (4, 4)).astype(np.float32)
+            scores = softmax(logits.astype(float))
+            answer = decode(
+                code, {"out": (logits if softmax_ else scores.astype(np.float32))[None]}, folder
+            )
+            best, chance = _likeliest(scores)
+            text = "".join("abc"[k - 1] for k in best)
+            assert answer["utf8"].decode() == text
+            if text:
+                assert answer["score"] == pytest.approx(chance ** (1 / len(text)), rel=1e-4)
+            path = scores.argmax(1)
+            greedy = [
+                k for k, before in zip(path, (0, *path), strict=False) if k not in (0, before)
+            ]
+            other += "".join("abc"[k - 1] for k in greedy) != text
+    assert other > 3
+
+
+def test_a_mask_as_runs(tmp_path: Path) -> None:
+    rng = np.random.default_rng(8)
+    mask = np.repeat(rng.integers(0, 3, (6, 4)), 3, 1).astype(np.uint8)
+    code = parse_answer({"kind": "mask"}).code(network({"out": (1, 3, 6, 12)}, 6, 12))
+    rows = ", ".join(str(value) for value in np.pad(mask, ((0, 0), (0, 2))).ravel())
+    (tmp_path / "runs.cpp").write_text(
+        f"""
+        #include <cstdint>
+        #include <cstddef>
+        #include <cstdio>
+        {code.struct}
+        int main() {{
+          std::uint8_t labels[] = {{{rows}}};
+          Mask mask;
+          mask.labels = labels;
+          mask.height = 6;
+          mask.width = 12;
+          mask.stride = 14;
+          Run runs[72];
+          const int count = mask.Runs(runs, 72);
+          for (int i = 0; i < count; ++i) std::printf("%d %d\\n", runs[i].label, runs[i].length);
+          return mask.Runs(runs, 2) == count ? 0 : 1;
+        }}
+        """
+    )
+    flags = ["-std=c++17", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror"]
+    program = str(tmp_path / "runs")
+    subprocess.run(["g++", *flags, str(tmp_path / "runs.cpp"), "-o", program], check=True)
+    told = subprocess.run([program], check=True, capture_output=True, text=True).stdout
+    runs = [tuple(map(int, line.split())) for line in told.splitlines()]
+    flat = mask.ravel().tolist()
+    assert runs == [(label, len(list(run))) for label, run in itertools.groupby(flat)]
