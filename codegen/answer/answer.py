@@ -17,6 +17,7 @@ from mdlc.codegen.answer.mask import Mask
 from mdlc.codegen.answer.presets import DECODERS
 from mdlc.codegen.answer.quads import Quads
 from mdlc.codegen.answer.text import Text
+from mdlc.codegen.kernel import View
 from mdlc.compiler.errors import MdlcError, choose
 from mdlc.compiler.types import TensorType
 
@@ -30,6 +31,24 @@ KINDS: Mapping[str, type[Any]] = {
     "embedding": Embedding,
 }
 _NODE = "[answer]"
+
+
+@dataclass(frozen=True)
+class _Typed:
+    """An output of which no more is known than name and type."""
+
+    name: str
+    type: TensorType
+
+    @property
+    def identifier(self) -> str:
+        """See columns.Output."""
+        return self.name
+
+    @property
+    def view(self) -> View:
+        """See columns.Output."""
+        return View.of(self.type, 0)
 
 
 @dataclass(frozen=True)
@@ -55,7 +74,14 @@ class Answer:
             outputs: of the network, by ONNX name.
         """
         cls = KINDS[self.kind]
-        return cls(**self.values).scratch(outputs) if hasattr(cls, "scratch") else 0
+        if not hasattr(cls, "scratch"):
+            return 0
+        given: dict[str, Any] = {}
+        if self.decoder is not None:
+            ports = {name: _Typed(name, kind) for name, kind in outputs.items()}
+            given.update(DECODERS[self.decoder](Network("", ports, 1, 1)))
+        nbytes: int = cls(**{**given, **self.values}).scratch(outputs)
+        return nbytes
 
     def code(self, network: Network) -> AnswerCode:
         """The answer's part of a class.

@@ -35,6 +35,9 @@ class BoxFields:
     Attributes:
         scores: a candidate's score for each class; boxes: its four numbers.
         objectness: its score of being any object; label: its class, where the network chose it.
+        sizes: its width and height, where `boxes` has the centre's two numbers alone.
+        coefficients: of the prototypes, whose sum is its mask; prototypes: the output 1xKxHxW.
+        peaks: a candidate is a cell of a map that no neighbour's score exceeds.
         angle: its turn in radians, clockwise, of boxes of centre and size.
         keypoints: its points; keypoint_values: numbers a point, 3 with a score.
         form: what the four numbers are: corners (ltrb), centre and size (cxcywh), distances from
@@ -62,6 +65,10 @@ class BoxFields:
     boxes: str | Sequence[str]
     objectness: str | Sequence[str] | None = None
     label: str | Sequence[str] | None = None
+    sizes: str | Sequence[str] | None = None
+    coefficients: str | Sequence[str] | None = None
+    prototypes: str | None = None
+    peaks: bool = False
     angle: str | Sequence[str] | None = None
     keypoints: str | Sequence[str] | None = None
     keypoint_values: int = 2
@@ -115,6 +122,18 @@ class BoxFields:
         between(self, "objectness-power", 1e-2, 100.0)
         if self.angle is not None:
             self._check_turned()
+        if self.sizes is not None and self.form not in ("cxcywh", "offset"):
+            raise MdlcError(
+                f"boxes of the form {self.form} have no sizes of their own",
+                node="[answer] sizes",
+                hint="leave it out, or set form to offset",
+            )
+        if (self.coefficients is None) != (self.prototypes is None):
+            raise MdlcError(
+                "a mask is made of coefficients and prototypes",
+                node="[answer]",
+                hint="name both outputs, or none",
+            )
         if len(self.variance) != 2:
             raise MdlcError(
                 f"variance has {len(self.variance)} numbers", node="[answer]", hint="write two"

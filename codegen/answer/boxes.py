@@ -9,24 +9,26 @@ known detectors.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from mdlc.codegen.answer.anchors import blazeface, read_anchors
 from mdlc.codegen.answer.box_fields import CENTRES, SIZES, BoxFields
-from mdlc.codegen.answer.code import AnswerCode, Network, argument_of, text
-from mdlc.codegen.answer.columns import Columns, parse_columns
+from mdlc.codegen.answer.code import AnswerCode, Network, argument_of, factor, text
+from mdlc.codegen.answer.columns import Columns, find_port, parse_columns, strides
 from mdlc.codegen.tiles.formula import literal
 from mdlc.compiler.errors import MdlcError
-from mdlc.compiler.types import Array
+from mdlc.compiler.types import Array, TensorType
 
 # Scores of a class that lie side by side are compared this many at once.
 _BLOCK = 128
 _TOGETHER = 8
 _LANES = 8
+_PARTS = ("scores", "boxes", "sizes", "coefficients", "objectness", "label", "angle", "keypoints")
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,11 @@ class Boxes(BoxFields):
             MdlcError: the description does not fit the network's outputs.
         """
         return _Decoder(self, network).code()
+
+    def scratch(self, outputs: Mapping[str, TensorType]) -> int:
+        """Bytes of working memory in which a mask is made: a number for each cell."""
+        kind = outputs.get(self.prototypes) if self.prototypes else None
+        return 4 * math.prod(kind.shape[2:]) if kind is not None and kind.rank == 4 else 0
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,7 @@ class _Decoder:
         self.prior = ("anchors" if spec.anchors is not None else "grid") if needs_prior else ""
         self.parts = {
             key: self._columns(key, value)
-            for key in ("scores", "boxes", "objectness", "label", "angle", "keypoints")
+            for key in _PARTS
             if (value := getattr(spec, key)) is not None
         }
         self.anchors = self._anchors()
@@ -149,7 +156,8 @@ class _Decoder:
 
     def _check(self) -> None:
         spec = self.spec
-        wanted = {"boxes": 4 * spec.bins, "objectness": 1, "label": 1, "angle": 1}
+        wanted = {"boxes": (4 if spec.sizes is None else 2) * spec.bins, "sizes": 2}
+        wanted |= {"objectness": 1, "label": 1, "angle": 1}
         for key, count in wanted.items():
             for columns in self.parts.get(key, ()):
                 if columns.count != count:
@@ -158,7 +166,7 @@ class _Decoder:
                         node=f"[answer] {key}",
                         hint=f"slice {count} of them, as in output0[0:{count},:]",
                     )
-        for key in ("scores", "keypoints"):
+        for key in ("scores", "keypoints", "coefficients"):
             if len({columns.count for columns in self.parts.get(key, ())}) > 1:
                 raise MdlcError(
                     "the outputs differ in their numbers a candidate", node=f"[answer] {key}"
@@ -169,6 +177,12 @@ class _Decoder:
                 f"{spec.keypoint_values}",
                 node="[answer] keypoints",
                 hint="set keypoint-values to 2 or 3",
+            )
+        if spec.peaks and (self.prior == "anchors" or any(h.columns < 2 for h in self.heads)):
+            raise MdlcError(
+                "peaks are found on grids, and there are none",
+                node="[answer] peaks",
+                hint="name the strides of the maps",
             )
         if spec.background is not None and spec.score_activation != "softmax":
             raise MdlcError(
@@ -198,6 +212,7 @@ class _Decoder:
         across = across and block > 0
         along = all(step == 1 for _, step in steps) and plain and self.classes >= _LANES
         outputs = {argument_of(c.port): c.port for cs in self.parts.values() for c in cs}
+        masks = self._masks()
         floor = spec.threshold ** (1 / spec.score_power)
         source = text(
             "boxes.j2",
@@ -209,6 +224,9 @@ class _Decoder:
             else "",
             label=spec.label is not None,
             angle=spec.angle is not None,
+            peaks=spec.peaks,
+            sizes=spec.sizes is not None,
+            masks=masks,
             clip=spec.clip,
             points=self.points,
             point_values=spec.keypoint_values,
@@ -234,6 +252,8 @@ class _Decoder:
             bins=spec.bins,
             unit_x=self._unit(spec.unit, 0),
             unit_y=self._unit(spec.unit, 1),
+            width_of="z[0]" if spec.sizes else "b[2 * head.side_step]",
+            height_of="z[head.size_step]" if spec.sizes else "b[3 * head.side_step]",
             centre_of=CENTRES[spec.centre_activation],
             size_of=self._size(),
             centre_unit=self._scaled(
@@ -270,6 +290,7 @@ class _Decoder:
             text(
                 "boxes_struct.j2",
                 angle=spec.angle is not None,
+                masks=masks,
                 points=self.points,
                 scored=spec.keypoint_values == 3,
                 max=spec.max,
@@ -281,7 +302,9 @@ class _Decoder:
             self._manual(),
             placed=True,
             elements={"box": "Box", "corner": "Corner", "keypoints": "Keypoint"},
-            sized=spec.clip,
+            sized=spec.clip or bool(masks),
+            masks=masks["port"] if masks else None,
+            scratch=masks["nbytes"] if masks else 0,
             classes=0 if spec.label is not None else self.classes - (spec.background is not None),
             shown=(
                 "for (const {name}::Box& box : answer) "
@@ -290,6 +313,35 @@ class _Decoder:
                 "static_cast<double>(box.top));",
             ),
         )
+
+    def _masks(self) -> dict[str, Any]:
+        """What masks are made of; empty where boxes have none."""
+        spec = self.spec
+        if spec.prototypes is None:
+            return {}
+        port = find_port(spec.prototypes, self.network.outputs, "[answer] prototypes")
+        count = self.parts["coefficients"][0].count
+        if port.type.rank != 4 or port.type.shape[:2] != (1, count):
+            raise MdlcError(
+                f"{port.name} has the shape {'x'.join(map(str, port.type.shape))}, and there are "
+                f"{count} coefficients",
+                node="[answer] prototypes",
+                hint=f"name the output 1x{count}xHxW",
+            )
+        _, map_step, row_step, column_step = strides(port)
+        rows, columns = port.type.shape[2:]
+        return {
+            "port": port,
+            "count": count,
+            "rows": rows,
+            "columns": columns,
+            "map_times": factor(map_step),
+            "row_step": row_step,
+            "column_times": factor(column_step),
+            "scale_x": literal(columns / self.network.width),
+            "scale_y": literal(rows / self.network.height),
+            "nbytes": 4 * rows * columns,
+        }
 
     def _anchor_tables(self) -> list[list[list[str]]]:
         if self.anchors is None:
@@ -368,6 +420,10 @@ class _Decoder:
         row = [str(head.count), str(head.columns), literal(head.stride)]
         row += [pointer(scores), str(scores.candidate_step), str(scores.attribute_step)]
         row += [pointer(boxes), str(boxes.candidate_step), str(boxes.attribute_step)]
+        for key in ("sizes", "coefficients"):
+            if key in head.parts:
+                part = head.parts[key]
+                row += [pointer(part), str(part.candidate_step), str(part.attribute_step)]
         for key in ("objectness", "label", "angle"):
             if key in head.parts:
                 row += [pointer(head.parts[key]), str(head.parts[key].candidate_step)]
@@ -385,11 +441,15 @@ class _Decoder:
         fields.append(("label", "<i4"))
         if self.spec.angle is not None:
             fields.append(("corner", [("x", "<f4"), ("y", "<f4")], (4,)))
+        if "coefficients" in self.parts:
+            fields.append(("coefficients", "<f4", (self.parts["coefficients"][0].count,)))
         if self.points:
             point = [("x", "<f4"), ("y", "<f4")]
             point += [("score", "<f4")] if self.spec.keypoint_values == 3 else []
             fields.append(("keypoints", point, (self.points,)))
-        return np.dtype([("count", "<i4"), ("box", fields, (self.spec.max,))])
+        drawn = [("transform", "<f4", (6,)), ("picture", "<i4", (2,))]
+        every = [("count", "<i4"), ("box", fields, (self.spec.max,))]
+        return np.dtype([*every, *(drawn if "coefficients" in self.parts else [])])
 
     def _manual(self) -> str:
         spec = self.spec

@@ -16,7 +16,7 @@ from mdlc.compiler.errors import MdlcError
 # What a class that answers declares; a layer of that name would hide it.
 ANSWER_MEMBERS = frozenset(
     {"Transform", "Box", "Boxes", "Class", "Classes", "Keypoint", "Keypoints", "Mask", "Text"}
-    | {"Corner", "Quad", "Quads", "Run"}
+    | {"Corner", "Quad", "Quads", "Run", "MaskOf"}
     | {"Embedding", "Label", "Layers", "answer", "transform"}
 )
 
@@ -40,6 +40,7 @@ class AnswerCode:
         elements: what the structs inside are called in C++, by the fields of dtype that hold them.
         confident: of a mask: it has a confidence beside the labels.
         classes: how many classes labels tell apart; 0: labels mean nothing, or are not counted.
+        masks: the output whose maps masks of boxes are made of, by the class's MaskOf.
         scratch: bytes of working memory (Plan.answer_scratch) that Decode takes behind the outputs.
         bad: condition under which what the caller gave cannot be filled; empty: never.
     """
@@ -60,6 +61,7 @@ class AnswerCode:
     confident: bool = False
     classes: int = 0
     scratch: int = 0
+    masks: Output | None = None
 
 
 @dataclass(frozen=True)

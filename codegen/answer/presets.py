@@ -93,6 +93,44 @@ def _yolov8_obb(network: Network) -> Values:
     }
 
 
+def _yolov8_seg(network: Network) -> Values:
+    maps = [port for port in network.outputs.values() if port.type.rank == 4]
+    rows = [port for port in network.outputs.values() if port.type.rank == 3]
+    if len(maps) != 1 or len(rows) != 1 or rows[0].type.shape[1] < 5 + maps[0].type.shape[1]:
+        raise _fail("yolov8-seg", "1x(4+classes+K)xN and 1xKxHxW", network)
+    name, past = rows[0].name, rows[0].type.shape[1]
+    first = past - maps[0].type.shape[1]
+    return {
+        "boxes": f"{name}[0:4,:]",
+        "scores": f"{name}[4:{first},:]",
+        "coefficients": f"{name}[{first}:{past},:]",
+        "prototypes": maps[0].name,
+    }
+
+
+def _centernet(network: Network) -> Values:
+    ports = [port for port in network.outputs.values() if port.type.rank == 4]
+    sizes = [port for port in ports if "wh" in port.name]
+    offsets = [port for port in ports if "reg" in port.name or "off" in port.name]
+    others = [port for port in ports if port not in (*sizes, *offsets)]
+    if [len(sizes), len(offsets), len(others)] != [1, 1, 1]:
+        raise _fail("centernet", "a heat map 1xCxHxW, wh and reg 1x2xHxW", network)
+    stride = round(network.height / others[0].type.shape[2])
+    return {
+        "form": "offset",
+        "scores": others[0].name,
+        "score_activation": "sigmoid",
+        "boxes": offsets[0].name,
+        "sizes": sizes[0].name,
+        "size_activation": "none",
+        "strides": [stride],
+        "peaks": True,
+        "multi_label": True,
+        "suppression": "none",
+        "threshold": 0.3,
+    }
+
+
 def _yolo_end2end(network: Network) -> Values:
     port = _single("yolo-end2end", network, "1xNx6")
     return {
@@ -249,6 +287,8 @@ DECODERS: Mapping[str, Callable[[Network], Values]] = {
     "yolo26": _yolov8,
     "yolov8-pose": _yolov8_pose,
     "yolov8-obb": _yolov8_obb,
+    "yolov8-seg": _yolov8_seg,
+    "centernet": _centernet,
     "yolo-end2end": _yolo_end2end,
     "yolox": _yolox,
     "nanodet": _nanodet,

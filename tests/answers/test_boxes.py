@@ -212,6 +212,30 @@ def test_boxes_end_where_the_picture_does(tmp_path: Path) -> None:
     _assert_same(answer, (clipped, scores, labels))
 
 
+def test_peaks_of_heat_maps(tmp_path: Path) -> None:
+    """CenterNet: cells that no neighbour of their class exceeds, with an offset and a size."""
+    rng = np.random.default_rng(14)
+    heat = rng.normal(-2, 1.5, (1, 3, 20, 24)).astype(np.float32)
+    heat[0, 0, 0, 0], heat[0, 1, 19, 23], heat[0, 2, 5, 23] = 6.0, 6.5, 7.0  # at the border
+    offsets = rng.uniform(0, 1, (1, 2, 20, 24)).astype(np.float32)
+    sizes = rng.uniform(1, 9, (1, 2, 20, 24)).astype(np.float32)
+    outputs = {"hm": heat, "reg": offsets, "wh": sizes}
+    code = parse_answer({"decoder": "centernet", "max": 1000}).code(
+        network({name: array.shape for name, array in outputs.items()}, 80, 96, hm=True)
+    )
+    answer = decode(code, outputs, tmp_path)
+    scores = published.sigmoid(heat[0].astype(float))
+    around = np.pad(scores, ((0, 0), (1, 1), (1, 1)), constant_values=-1)
+    windows = np.lib.stride_tricks.sliding_window_view(around, (3, 3), (1, 2))
+    label, y, x = np.nonzero((scores == windows.max((-1, -2))) & (scores > 0.3))
+    best = np.argsort(-scores[label, y, x], kind="stable")
+    label, y, x = label[best], y[best], x[best]
+    centres = np.stack([x, y], 1) + offsets[0][:, y, x].T
+    boxes = published.from_centres(np.concatenate([centres, sizes[0][:, y, x].T], 1) * 4)
+    _assert_same(answer, (boxes, scores[label, y, x], label))
+    assert answer["count"] > 20
+
+
 def test_turned_boxes(tmp_path: Path) -> None:
     """YOLO's turned boxes, suppressed by the area that they share, which OpenCV computes, too."""
     rng = np.random.default_rng(13)

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -14,6 +15,7 @@ from PIL import Image
 import mdlc
 from mdlc.answers import answer_words, as_answer
 from mdlc.cli import main
+from mdlc.codegen.cpp.emit import answer_code
 from mdlc.compiler.errors import MdlcError
 from tests.emitted_code import NO_RUNTIME, WARNINGS, build, sources
 from tests.onnx_models import model, node, value, weight
@@ -241,3 +243,87 @@ def test_run_takes_a_folder(capsys: pytest.CaptureFixture[str], tmp_path: Path) 
     assert re.fullmatch(told_cost, told.err.splitlines()[-1])
     assert _run(*words, "--answer", "mask,map=maps", "--draw", "out.png") == 2
     assert "is not a folder, as --input is" in capsys.readouterr().err
+
+
+def test_masks_of_boxes(tmp_path: Path) -> None:
+    """YOLO's prototypes: a box's mask is where their sum is positive, at any size."""
+    import onnx
+
+    rng = np.random.default_rng(5)
+    table = rng.uniform(0, 1, (1, 4 + 2 + 3, 40)).astype(np.float32)
+    table[0, :2] *= [[48], [32]]
+    table[0, 2:4] = table[0, 2:4] * 20 + 8
+    table[0, 6:] -= 0.5
+    prototypes = rng.normal(0, 1, (3, 3, 3, 3)).astype(np.float32)
+    proto = model(
+        [
+            node("Conv", "x w", "prototypes", strides=[2, 2], pads=[1, 1, 1, 1]),
+            node("ReduceMean", "x", "mean", keepdims=0),
+            node("Mul", "mean zero", "nothing"),
+            node("Add", "nothing table", "rows"),
+        ],
+        [value("x", (1, 3, 32, 48))],
+        [value("rows", (1, 9, 40)), value("prototypes", (1, 3, 16, 24))],
+        [weight("w", prototypes), weight("zero", [0.0]), weight("table", table)],
+    )
+    onnx.save(proto, tmp_path / "seg.onnx")
+    compiled = mdlc.compile(tmp_path / "seg.onnx", "generic", name="Seg",
+                            answer="yolov8-seg,threshold=0.8,max=4")  # fmt: skip
+    compiled.write(tmp_path)
+    (tmp_path / "masks.cpp").write_text(
+        """
+        #include <cstdio>
+        #include "Seg.h"
+        int main() {
+          static float pixels[3 * 32 * 48];
+          std::FILE* file = std::fopen("in.raw", "rb");
+          if (std::fread(pixels, 4, 3 * 32 * 48, file) != 3 * 32 * 48) return 1;
+          std::fclose(file);
+          Seg net;
+          Seg::Mat picture(pixels, 3, 32, 48);
+          Seg::Boxes boxes;
+          Seg::Mask mask;
+          static std::uint8_t labels[64 * 100];
+          if (net.Init("Seg.weights") != Seg::kOk) return 2;
+          if (net.infer(picture, boxes) != Seg::kOk) return 6;
+          if (net.MaskOf(boxes, 0, mask) != Seg::kBadOutput) return 3;
+          mask.labels = labels;
+          mask.width = 96;
+          mask.height = 64;
+          mask.stride = 100;
+          if (net.MaskOf(boxes, boxes.count, mask) != Seg::kBadInput) return 4;
+          std::FILE* out = std::fopen("out.raw", "wb");
+          std::fwrite(&boxes, sizeof(boxes), 1, out);
+          for (int i = 0; i < boxes.count; ++i) {
+            if (net.MaskOf(boxes, i, mask) != Seg::kOk) return 5;
+            std::fwrite(labels, 1, sizeof(labels), out);
+          }
+          return std::fclose(out);
+        }
+        """
+    )
+    picture = rng.normal(0, 1, (1, 3, 32, 48)).astype(np.float32)
+    port = compiled.plan.inputs[0]
+    dims = ", ".join(map(str, port.dims))
+    text = (tmp_path / "masks.cpp").read_text().replace("(pixels, 3, 32, 48)", f"(pixels, {dims})")
+    (tmp_path / "masks.cpp").write_text(text)
+    (tmp_path / "in.raw").write_bytes(port.type.to_physical(picture).tobytes())
+    files = [tmp_path / "masks.cpp", *sources(tmp_path, "Seg")]
+    flags = ["-fsanitize=address,undefined", *WARNINGS, "-Wno-error=maybe-uninitialized"]
+    program = build(tmp_path, "g++", files, flags, "masks")
+    subprocess.run([program], cwd=tmp_path, check=True)
+    dtype = answer_code(compiled.plan).dtype  # type: ignore[union-attr]
+    data = (tmp_path / "out.raw").read_bytes()
+    found = np.frombuffer(data[: dtype.itemsize], dtype)[0]
+    masks = np.frombuffer(data[dtype.itemsize :], np.uint8).reshape(-1, 64, 100)[:, :, :96]
+    assert len(masks) == found["count"] > 1
+    maps = compiled.build()({"x": picture})["prototypes"][0].astype(float)
+    for box, mask in zip(found["box"], masks, strict=False):
+        summed = np.tensordot(box["coefficients"].astype(float), maps, 1)
+        resized = cv2.resize(summed, (96, 64), interpolation=cv2.INTER_LINEAR)
+        y, x = (np.arange(64) + 0.5) / 2, (np.arange(96) + 0.5) / 2
+        inside = ((y >= box["top"]) & (y <= box["bottom"]))[:, None]
+        inside = inside & (x >= box["left"]) & (x <= box["right"])
+        clear = np.abs(resized) > 1e-3
+        np.testing.assert_array_equal(mask[clear], (inside & (resized > 0))[clear])
+        assert 0 < mask.sum() < inside.sum()
