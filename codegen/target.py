@@ -158,6 +158,8 @@ _CALLED = {
     "avx": "x86-avx2", "amd64": "x86-avx2", "x86": "x86-avx2", "x86-64": "x86-avx2",
     "x86_64": "x86-avx2",
     "gpu": "metal", "iphone": "ios", "macos": "metal",
+    "armv7": "armv7-neon", "armeabi-v7a": "armv7-neon", "armhf": "armv7-neon",
+    "arm32": "armv7-neon",
     "wasm": "wasm-simd128", "webassembly": "wasm-simd128", "wasi": "wasm-simd128",
     "emscripten": "wasm-simd128", "browser": "web", "javascript": "web",
     "c++": "generic", "cpp": "generic", "scalar": "generic",
@@ -169,12 +171,12 @@ _CALLED = {
 _ARM = ("arm-neon", "arm-neon+dotprod", "arm-neon+i8mm")
 _X86 = ("x86-avx2", "x86-avx512", "x86-avx512-vnni")
 SETS = {
-    "android": (*_ARM, "x86-avx2", "generic"),
+    "android": (*_ARM, "armv7-neon", "x86-avx2", "generic"),
     "ios": (*_ARM, "x86-avx2", "generic"),
-    "linux": (*_X86, *_ARM, "generic"),
+    "linux": (*_X86, *_ARM, "armv7-neon", "generic"),
     "windows": (*_X86, *_ARM, "generic"),
     "web": ("wasm-simd128",),
-    "all": (*_ARM, *_X86, "wasm-simd128", "generic"),
+    "all": (*_ARM, "armv7-neon", *_X86, "wasm-simd128", "generic"),
 }
 
 

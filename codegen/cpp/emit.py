@@ -135,6 +135,7 @@ def emit(
         "instrument": instrument,
         "weights": weights,
         "features": features_of(features),
+        "anywhere": placed.nbytes and any(not each.isa.toolchain.guard for each in plans),
         "arena_bytes": max(each.working_bytes for each in plans),
         "weight_bytes": placed.nbytes,
         "weights_alignment": element,

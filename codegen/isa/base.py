@@ -51,6 +51,8 @@ class Toolchain:
         prelude: what the preprocessor must be told in front of it.
         flags: compiler flags, gcc and clang alike, for a whole program. The files of a class need
             none: their functions say themselves what they are compiled for.
+        required: flags without which its files do not compile, where no function can ask for the
+            instruction set by itself.
         clang: what clang's attribute `target` calls the same, where that is another word.
         guard: macros that a compiler for the machine defines.
         cpu_flags: features that the processor must have, as Linux names them; those that are in
@@ -65,6 +67,7 @@ class Toolchain:
     header: str = ""
     prelude: str = ""
     flags: tuple[str, ...] = ()
+    required: tuple[str, ...] = ()
     clang: str = ""
     guard: tuple[str, ...] = ()
     cpu_flags: frozenset[str] = frozenset()

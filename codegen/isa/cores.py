@@ -65,6 +65,17 @@ X86_64 = Core("x86-64", "x86_64", "x86-64 in general", general=True)
 X86_64_AVX512 = Core(
     "x86-64-avx512", "x86_64", "x86-64 with AVX-512 in general", l2_bytes=1024 * KIB, general=True
 )
+ARMV7 = Core(
+    "armv7",
+    "arm",
+    "ARM of 32 bits in general; caches of Cortex-A7 boards",
+    l2_bytes=256 * KIB,
+    issue_width=2.0,
+    fma_per_cycle=0.5,
+    loads_per_cycle=0.5,
+    vector_bytes=16,
+    general=True,
+)
 WASM = Core(
     "wasm",
     "wasm32",

@@ -24,9 +24,11 @@ def host_cpu_flags() -> frozenset[str]:
 
 
 def host_machine() -> str:
-    """The processor family: "x86_64", "aarch64" or what the system calls it."""
+    """The processor family: "x86_64", "aarch64", "arm" or what the system calls it."""
     machine = platform.machine().lower()
-    return {"amd64": "x86_64", "arm64": "aarch64"}.get(machine, machine)
+    return {"amd64": "x86_64", "arm64": "aarch64", "armv7l": "arm", "armv8l": "arm"}.get(
+        machine, machine
+    )
 
 
 def runs_here(isa: Isa) -> bool:

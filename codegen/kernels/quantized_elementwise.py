@@ -131,9 +131,11 @@ def _row_loop(lanes: int, vectors: int, body: str, scalar: str) -> str:
     step = lanes * vectors
     if step == 1:
         return f"for (int i = 0; i < kCount; ++i) {{\n{scalar}\n}}"
+    # gcc for 32 bits warns of what the loop behind would do if the first one went on for ever.
     return (
-        f"int i = 0;\nfor (; i <= kCount - {step}; i += {step}) {{\n{body}\n}}\n"
-        f"for (; i < kCount; ++i) {{\n{scalar}\n}}"
+        f"constexpr int kTail = kCount / {step} * {step};\n"
+        f"for (int i = 0; i < kTail; i += {step}) {{\n{body}\n}}\n"
+        f"for (int i = kTail; i < kCount; ++i) {{\n{scalar}\n}}"
     )
 
 

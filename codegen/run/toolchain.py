@@ -147,16 +147,16 @@ def _compiler(isa: Isa, native: bool) -> tuple[str, ...]:
             if shutil.which(name):
                 return (name,)
     elif shutil.which(f"{isa.toolchain.triple}-g++"):
-        return (f"{isa.toolchain.triple}-g++",)
+        return (f"{isa.toolchain.triple}-g++", *isa.toolchain.required)
     elif shutil.which("clang++") and Path("/usr/lib", isa.toolchain.triple, "libc++.a").exists():
-        return ("clang++", f"--target={isa.toolchain.triple}")
+        return ("clang++", f"--target={isa.toolchain.triple}", *isa.toolchain.required)
     if importlib.util.find_spec("ziglang"):
         command = (sys.executable, "-m", "ziglang", "c++")
         if native:
             return command
         # It takes from functions that ask for half precision what the command line does not name.
         target = ("-target", isa.toolchain.triple.replace("-gnu", "-musl"))
-        return (*command, *target, *isa.toolchain.flags, "-static")
+        return (*command, *target, *isa.toolchain.flags, *isa.toolchain.required, "-static")
     needed = "a C++ compiler (g++ or clang++)" if native else f"{isa.toolchain.triple}-g++"
     raise MdlcError(
         f"building for {isa.name} needs {needed}",

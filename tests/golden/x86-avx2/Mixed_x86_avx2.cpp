@@ -636,8 +636,8 @@ template <int kCount>
 inline void quantize_row_i8_avx2(const float* x, float scale, int zero, std::int8_t* y) {
   const float lower = static_cast<float>(-128 - zero);
   const float upper = static_cast<float>(127 - zero);
-  int i = 0;
-  for (; i <= kCount - 8; i += 8) {
+  constexpr int kTail = kCount / 8 * 8;
+  for (int i = 0; i < kTail; i += 8) {
     const auto v0 = _mm256_cvtps_epi32(
         _mm256_min_ps(_mm256_set1_ps(upper),
                       _mm256_max_ps(_mm256_div_ps(_mm256_loadu_ps(x + i), _mm256_set1_ps(scale)),
@@ -645,7 +645,7 @@ inline void quantize_row_i8_avx2(const float* x, float scale, int zero, std::int
     _mm_storel_epi64(reinterpret_cast<__m128i*>(y + i),
                      narrow_i8_avx2(_mm256_add_epi32(v0, _mm256_set1_epi32(zero))));
   }
-  for (; i < kCount; ++i) {
+  for (int i = kTail; i < kCount; ++i) {
     y[i] = quantize_i8(x[i], scale, zero);
   }
 }
@@ -761,15 +761,15 @@ inline void qgemm_i8i8_12x8_avx2(const std::int16_t* a, const std::int8_t* b,
 // y[i] = (x[i] - zero) * scale.
 template <int kCount>
 inline void dequantize_row_i8_avx2(const std::int8_t* x, float scale, int zero, float* y) {
-  int i = 0;
-  for (; i <= kCount - 8; i += 8) {
+  constexpr int kTail = kCount / 8 * 8;
+  for (int i = 0; i < kTail; i += 8) {
     _mm256_storeu_ps(y + i, _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_sub_epi32(
                                               _mm256_cvtepi8_epi32(_mm_loadl_epi64(
                                                   reinterpret_cast<const __m128i*>(x + i))),
                                               _mm256_set1_epi32(zero))),
                                           _mm256_set1_ps(scale)));
   }
-  for (; i < kCount; ++i) {
+  for (int i = kTail; i < kCount; ++i) {
     y[i] = static_cast<float>(x[i] - zero) * scale;
   }
 }

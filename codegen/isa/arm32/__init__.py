@@ -1,0 +1,1 @@
+"""ARM processors of 32 bits."""
