@@ -11,7 +11,11 @@ from mdlc.codegen.isa.cores import ARMV7
 from mdlc.codegen.isa.dialect import Dialect, FromBytes
 from mdlc.compiler.types import DType
 
-_ONE = "vreinterpretq_u32_f32(vdupq_n_f32(1.0F))"
+# 1 where the rounded number is on the wrong side ({1}: a comparison), else 0.
+_STEP = (
+    f"vreinterpretq_f32_u32(vandq_u32({{1}}({ROUND}, {{0}}), "
+    "vreinterpretq_u32_f32(vdupq_n_f32(1.0F))))"
+)
 _ROOTS = ", ".join(f"__builtin_sqrtf(vgetq_lane_f32({{0}}, {lane}))" for lane in range(4))
 
 FLOAT = Dialect(
@@ -39,8 +43,8 @@ FLOAT = Dialect(
         "min": "vminq_f32({0}, {1})",
         "max": "vmaxq_f32({0}, {1})",
         "fma": "vmlaq_f32({2}, {0}, {1})",
-        "floor": f"vsubq_f32({ROUND}, vreinterpretq_f32_u32(vandq_u32(vcgtq_f32({ROUND}, {{0}}), {_ONE})))",
-        "ceil": f"vaddq_f32({ROUND}, vreinterpretq_f32_u32(vandq_u32(vcltq_f32({ROUND}, {{0}}), {_ONE})))",
+        "floor": f"vsubq_f32({ROUND}, {_STEP.format('{0}', 'vcgtq_f32')})",
+        "ceil": f"vaddq_f32({ROUND}, {_STEP.format('{0}', 'vcltq_f32')})",
         "round": ROUND,
         "exp2i": "vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vcvtq_s32_f32({0}), "
         "vdupq_n_s32(127)), 23))",
