@@ -142,7 +142,7 @@ def _add_bytes(kind: DType) -> tuple[list[str], list[str]]:
     """See int8.AddBytes; 16 bytes at a time."""
     s = "u8" if kind is DType.U8 else "s8"
     lines = ["const int32x4_t start = vdupq_n_s32(kStart);"]
-    values = []
+    values: list[str] = []
     for part in range(2):
         for name in "ab":
             value = f"vmovl_{s}(vld1_{s}({name} + i + {8 * part}))" if part else (
