@@ -87,7 +87,7 @@ def test_the_module_runs_on_a_jvm_that_checks_jni(tmp_path: Path) -> None:
         "java", "-Xcheck:jni", "-Xmx64m", "-XX:+UseSerialGC",
         "--add-opens", "java.base/java.io=ALL-UNNAMED", f"-Djava.library.path={build}",
         "-cp", f"{classes}:{library}", "MainKt", tmp_path / "package", 12348, len(bytes_),
-        weights, tmp_path / "pixels", 20, 100_000,
+        weights, tmp_path / "pixels", 20, 40_000,
     )  # fmt: skip
     assert "WARNING" not in said
     assert "FATAL" not in said

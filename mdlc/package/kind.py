@@ -43,18 +43,20 @@ class Kind:
     Attributes:
         summary: what it is, in a line; steps: what to do with it in its folder, a command a line,
             in which {name} and {package} stand for the class.
-        place: the folder for each emitted file, by its name; "" for the package's own.
+        place: the folder for each emitted file, by its name; "" for the package's own, None for
+            files that the package has not.
         target: what is compiled for unless told.
         fixed: options of `compile` that the package is built on.
-        more: what templates see besides.
+        more: what templates see besides; extra: files besides, by path.
     """
 
     summary: str
     steps: tuple[str, ...]
-    place: Callable[[str], str]
+    place: Callable[[str], str | None]
     target: str = "host"
     fixed: Mapping[str, Any] = field(default_factory=lambda: {"c_api": True})
     more: Callable[[CompiledModel], Mapping[str, Any]] = lambda compiled: {}
+    extra: Callable[[CompiledModel], Mapping[str, bytes]] = lambda compiled: {}
 
     def files(self, kind: str, compiled: CompiledModel) -> dict[str, bytes]:
         """The package's files by path, without the manifest.
@@ -64,10 +66,12 @@ class Kind:
         """
         found: dict[str, bytes] = {}
         for name, data in compiled.files().items():
-            if name not in _NOT_OURS:
-                folder = self.place(name).format(name=compiled.name, package=package_name(compiled))
+            folder = None if name in _NOT_OURS else self.place(name)
+            if folder is not None:
+                folder = folder.format(name=compiled.name, package=package_name(compiled))
                 found[f"{folder}/{name}".removeprefix("/")] = data
         seen = {**_context(compiled), **self.more(compiled)}
+        found |= self.extra(compiled)
         seen["steps"] = self.lines(compiled)
         for template in sorted(_templates(files("mdlc.runtime_templates") / "package" / kind)):
             text = render(f"package/{kind}/{template}", **seen, emitted=sorted(found))
@@ -142,6 +146,7 @@ def _context(compiled: CompiledModel) -> dict[str, Any]:
         "dtype": _fields(answer.dtype) if answer else None,
         "repr": repr,
         "literal": json.dumps,
+        "json": json.dumps,
         "inputs": [_port(port, types) for port in plan.inputs],
         "outputs": [_port(port, types) for port in plan.outputs],
     }
