@@ -18,6 +18,7 @@ from mdlc.commands import (
     bug_report,
     compile,
     compress,
+    demo,
     doctor,
     explain,
     inspect,
@@ -105,7 +106,7 @@ def cli() -> None:
 
 for _module in (
     compile, run, pipeline, accuracy, verify, bisect, doctor, bench, compress, inspect, explain,
-    report, package, tune, targets, bug_report,
+    report, demo, package, tune, targets, bug_report,
 ):  # fmt: skip
     cli.add_command(_module.command)
 

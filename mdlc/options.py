@@ -163,7 +163,7 @@ class CompileOptions:
         "Several, with commas between: a class that takes the fastest that the device has.",
     )  # fmt: skip
     name: str | None = option(
-        None, "--name", group=Group.CODE, common=True, metavar="CLASS",
+        None, "--name", group=Group.CODE, metavar="CLASS",
         convert=lambda name: checked_class_name(name) if name else None,
         help="Name of the emitted class; the default is made of the file's name.",
     )  # fmt: skip
@@ -199,7 +199,7 @@ class CompileOptions:
     )  # fmt: skip
     mean: Numbers = option(
         None, "--mean", group=Group.INPUT, common=True, metavar="M[,M,M]", **_numbers("--mean"),
-        help="Subtracted from the buffer's values (0..255 for 8-bit formats), one number or one "
+        help="Subtracted from the buffer's values: 0..255 for 8-bit formats; one number or one "
         "per channel of the network.",
     )  # fmt: skip
     std: Numbers = option(
@@ -211,7 +211,7 @@ class CompileOptions:
         help="Order of channels that the network was trained on; default: rgb.",
     )  # fmt: skip
     frame: bool = option(
-        False, "--frame", group=Group.INPUT, common=True,
+        False, "--frame", group=Group.INPUT,
         help="infer takes camera frames, too: planes in YUV or RGB of any size, turned, mirrored "
         "and cropped, read in one pass into the network's input.",
     )  # fmt: skip
@@ -256,7 +256,7 @@ class CompileOptions:
         "Default: what suits the target's processors in general.",
     )  # fmt: skip
     threads: int = option(
-        1, "--threads", group=Group.CODE, common=True, number=int, bounds=(1, MAX_THREADS),
+        1, "--threads", group=Group.CODE, number=int, bounds=(1, MAX_THREADS),
         help="Most threads that the emitted class computes on; Init may be told fewer. Results "
         "do not depend on it.",
     )  # fmt: skip

@@ -20,8 +20,8 @@ DEFAULT_METHOD = "minmax"
 # One flag, of ranges of 8-bit integers and of half precision alike.
 CALIBRATE: dict[str, Any] = {
     "metavar": "PICTURES|NPZ|TABLE",
-    "help": "A folder of pictures or an NPZ file to learn the ranges of all tensors from, or (for "
-    "--quantize) a table (.json) that --calibration-table kept.",
+    "help": "What to learn the ranges of all tensors from: a folder of pictures, an NPZ file, or "
+    "(for --quantize) a table (.json) that --calibration-table kept.",
 }
 
 
