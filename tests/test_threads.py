@@ -50,7 +50,7 @@ def test_results_do_not_depend_on_threads(cls: type[Op], target: str) -> None:
 
 
 @pytest.mark.usefixtures("share_everything")
-@pytest.mark.parametrize("name", ["Conv2D", "MaxPool2D"])
+@pytest.mark.parametrize("name", ["Conv2D", "MaxPool2D", "Attention"])
 def test_no_races(name: str) -> None:
     require("host")
     graph, values = network_of(next(cls for cls in sampled_ops() if cls.__name__ == name))
