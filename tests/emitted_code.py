@@ -179,10 +179,10 @@ def build(
     return output
 
 
-def run(program: Path, *arguments: object) -> str:
+def run(program: Path, *arguments: object, timeout: float = 300) -> str:
     """The output of a program that must succeed: a sanitizer's complaint is a failure."""
     done = subprocess.run(
-        [str(program), *map(str, arguments)], capture_output=True, text=True, timeout=300
+        [str(program), *map(str, arguments)], capture_output=True, text=True, timeout=timeout
     )
     assert done.returncode == 0, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout
