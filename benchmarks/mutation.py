@@ -30,7 +30,7 @@ RANDOM = "tests/passes/test_random_graphs.py::test_all_passes_one_after_the_othe
 TESTS: dict[str, tuple[str, ...]] = {
     "passes/": (
         "tests/passes/test_{stem}.py", "tests/passes/test_cleanup.py",
-        *(f"{RANDOM}[{seed}]" for seed in range(100, 112)),
+        *(f"{RANDOM}[{seed}]" for seed in range(100, 106)),
     ),
     "codegen/tiles/": ("tests/test_golden.py", "tests/test_{stem}.py", "tests/test_schedules.py"),
     "codegen/gemm/": ("tests/test_golden.py", "tests/test_{stem}.py", "tests/test_schedules.py"),

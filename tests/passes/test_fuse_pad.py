@@ -127,3 +127,17 @@ def test_a_border_that_never_wins_goes_into_max_pooling(
     after = fuse_pad(before)
     assert ("Pad" not in operators(after)) == fuses
     same_values(before, after)
+
+
+@pytest.mark.parametrize("sides", ["(0, 1, 1, 1), (0, 0, 1, 1)", "(0, 0, 1, 1), (0, 1, 1, 1)"])
+def test_padded_channels_stay(sides: str) -> None:
+    """Found by mutation: nothing told a border of channels from one of pixels."""
+    before = graph(f"""
+        %x: f32[1,3,6,6] = Input() "x"
+        %p: f32[1,4,8,8] = Pad({sides})(%x)
+        %y: f32[1,4,6,6] = AveragePool2D(Window((3, 3)))(%p)
+        return y=%y
+    """)
+    after = fuse_pad(before)
+    assert operators(after) == ["Pad", "AveragePool2D"]
+    same_values(before, after)
