@@ -7,7 +7,7 @@ emitter and way to run (codegen/metal/).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from mdlc.codegen.cpp import emit as emit_cpp
 from mdlc.codegen.cpp.kernels_file import endings
@@ -21,6 +21,7 @@ from mdlc.codegen.metal.cost import estimate
 from mdlc.codegen.plan import lowering
 from mdlc.codegen.plan.plan import Plan
 from mdlc.codegen.run.executable import Executable
+from mdlc.codegen.run.loaded import LoadedModel
 from mdlc.codegen.run.toolchain import find_toolchain
 from mdlc.compiler.errors import MdlcError, choose
 
@@ -32,6 +33,7 @@ class Target:
     Attributes:
         backend: the instruction set or GPU; lower, emit: see the modules of those names.
         executable: builds a plan's program, to be called with numpy arrays.
+        loaded: the same inside this process; None where that is not possible.
         needs: what builds and what runs its programs here; MdlcError where that is missing.
         embeds: whether the weights may stand in the source; encodes: whether they may be encoded.
         c_api: whether the class for C is an option; it is always there where it is not.
@@ -54,6 +56,7 @@ class Target:
     lower: Callable[..., Plan]
     emit: Callable[..., dict[str, bytes]]
     executable: Callable[..., Executable]
+    loaded: Callable[..., LoadedModel] | None = field(default=None, kw_only=True)
     needs: Callable[[], tuple[str, str]]
     embeds: bool = True
     encodes: bool = True
@@ -112,7 +115,7 @@ def _cpp(isa: Isa) -> Target:
         found = find_toolchain(isa)
         return found.name, found.runner[0].rsplit("/", 1)[-1] if found.runner else "this machine"
 
-    return Target(isa, lowering.lower, emit_cpp.emit, Executable, needs)
+    return Target(isa, lowering.lower, emit_cpp.emit, Executable, needs, loaded=LoadedModel)
 
 
 def _metal_needs() -> tuple[str, str]:

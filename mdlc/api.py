@@ -21,6 +21,7 @@ from mdlc.codegen.plan.schedule_table import Tuned, read_tables, shipped_tables
 from mdlc.codegen.plan.sizes import one_class
 from mdlc.codegen.plan.weights_file import Placed, placed
 from mdlc.codegen.run.executable import Executable
+from mdlc.codegen.run.loaded import LoadedModel
 from mdlc.codegen.target import Target, target_of
 from mdlc.codegen.weights.encoding import RAW, Encoding
 from mdlc.compiler.errors import MdlcError
@@ -154,6 +155,24 @@ class CompiledModel:
         """
         more = {"plans": self.plans} if self.plans else {}
         return target_of(self.plan).executable(self.plan, **more)
+
+    def load(self, threads: int = 0) -> LoadedModel:
+        """Builds the class and loads it into this process; see LoadedModel.
+
+        Args:
+            threads: at most so many; 0: as many as it was compiled for.
+
+        Raises:
+            MdlcError: this machine does not run the target, or has no compiler.
+        """
+        loaded = target_of(self.plan).loaded
+        if loaded is None:
+            raise MdlcError(
+                f"a class for {self.plan.backend.name} is not loaded into a process",
+                node="--target",
+                hint="use build()",
+            )
+        return loaded(self.plan, self.plans, threads)
 
     def report(self) -> Report:
         """Layers with their kernels and sizes; `str()` of it is a table."""

@@ -284,15 +284,7 @@ class Executable:
         for port in plan.inputs:
             if port.name == without:
                 continue
-            value = np.asarray(frame[port.name])
-            if value.shape != port.type.shape or value.dtype != port.type.dtype.numpy:
-                wanted = port.type.dtype.numpy.name
-                raise MdlcError(
-                    f"input {port.name!r} is {value.dtype} {list(value.shape)}, not {port.type}",
-                    hint=f"convert it with .astype({wanted!r})"
-                    if value.shape == port.type.shape
-                    else f"give an array of shape {list(port.type.shape)}",
-                )
+            value = checked(port, frame[port.name])
             parts.append(port.type.to_physical(value).tobytes())
         unknown = set(frame) - {port.name for port in plan.inputs}
         if unknown:
@@ -370,6 +362,24 @@ def program_files(plan: Plan, plans: Sequence[Plan] = ()) -> dict[str, bytes]:
         )
     )
     return files | {"runner.cpp": runner.encode()}
+
+
+def checked(port: Port, given: Any) -> Array:
+    """An input as it is.
+
+    Raises:
+        MdlcError: it has another shape or type.
+    """
+    value = np.asarray(given)
+    if value.shape != port.type.shape or value.dtype != port.type.dtype.numpy:
+        wanted = port.type.dtype.numpy.name
+        raise MdlcError(
+            f"input {port.name!r} is {value.dtype} {list(value.shape)}, not {port.type}",
+            hint=f"convert it with .astype({wanted!r})"
+            if value.shape == port.type.shape
+            else f"give an array of shape {list(port.type.shape)}",
+        )
+    return value
 
 
 def zeros(plan: Plan) -> dict[str, Array]:
