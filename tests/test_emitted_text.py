@@ -27,7 +27,7 @@ from tests.emitted_code import (
     require,
     sources,
 )
-from tests.targets import OTHERS
+from tests.targets import NEWEST, OTHERS, zig
 from tests.targets import require as require_target
 
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g")
@@ -38,6 +38,8 @@ def _commands(target: str) -> list[list[str]]:
     isa = find_isa(target)
     if not isa.toolchain.triple or target in NATIVE:
         return [[require("g++")], [require("clang++")]]
+    if target in NEWEST:
+        return [zig(target)]
     if target in OTHERS:
         require_target(target)
         return [[*find_toolchain(isa).compiler]]

@@ -41,6 +41,7 @@ from mdlc.codegen.weights.sections import MAX_GAP, split_gaps
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.types import Array
 from tests.emitted_code import DRIVERS, NO_RUNTIME, WARNINGS, build, require, run, sources
+from tests.targets import TARGETS
 from tests.targets import require as require_target
 
 ENCODINGS = [
@@ -261,7 +262,7 @@ def test_decoded_networks_agree_with_onnxruntime(encoding: str) -> None:
 
 
 @pytest.mark.parametrize("sparse", [0.0, 0.85])
-@pytest.mark.parametrize("target", sorted(isas()))
+@pytest.mark.parametrize("target", sorted(TARGETS))
 def test_all_encodings_in_one_file_on_every_target(target: str, sparse: float) -> None:
     compiled = mdlc.compile(_model(sparse=sparse), target, name="Block")
     plan = _mixed(compiled.plan)

@@ -190,6 +190,7 @@ def _serves(earlier: Isa, later: Isa) -> bool:
     own = later.helpers
     return (
         earlier.toolchain.triple == later.toolchain.triple
+        and set(earlier.toolchain.guard) <= set(later.toolchain.guard)
         and earlier.toolchain.cpu_flags <= later.toolchain.cpu_flags
         and all(own.get(name, text) == text for name, text in earlier.helpers.items())
     )

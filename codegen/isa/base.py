@@ -48,6 +48,7 @@ class Toolchain:
     Attributes:
         triple: GNU triple of the machine it runs on, or "" for any.
         header: the header that declares the intrinsics, or "".
+        declares: a function of it that older compilers lack, or "".
         prelude: what the preprocessor must be told in front of it.
         flags: compiler flags, gcc and clang alike, for a whole program. The files of a class need
             none: their functions say themselves what they are compiled for.
@@ -60,11 +61,11 @@ class Toolchain:
         emulator: what runs its programs where the host does not: "qemu", qemu-user of the
             triple's machine, or "node", an engine of WebAssembly with WASI.
         qemu_cpu: `-cpu` of qemu-user.
-        node_flags: what node must be told to take its instructions.
     """
 
     triple: str = ""
     header: str = ""
+    declares: str = ""
     prelude: str = ""
     flags: tuple[str, ...] = ()
     required: tuple[str, ...] = ()
@@ -73,7 +74,6 @@ class Toolchain:
     cpu_flags: frozenset[str] = frozenset()
     emulator: str = "qemu"
     qemu_cpu: str = ""
-    node_flags: tuple[str, ...] = ()
 
     @property
     def gcc_target(self) -> str:

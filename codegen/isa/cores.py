@@ -9,7 +9,7 @@ checked against their source yet. Nobody publishes what a core reads from main m
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 KIB = 1 << 10
 
@@ -85,6 +85,9 @@ WASM = Core(
     fma_per_cycle=1.0,
     vector_bytes=16,
     general=True,
+)
+WASM_RELAXED = replace(
+    WASM, name="wasm-relaxed", source="WebAssembly with one instruction for it", fma_per_cycle=2.0
 )
 SCALAR = Core("scalar", "", "one element at a time, in general", fma_per_cycle=1.0, general=True)
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from pathlib import Path
 
@@ -105,7 +106,7 @@ def _node(isa: Isa) -> tuple[str, ...]:
             hint="install nodejs, or copy the emitted files to where there is an engine",
         )
     script = resources.files("mdlc.runtime_templates").joinpath("wasi/run.mjs")
-    return (node, "--no-warnings", *isa.toolchain.node_flags, str(script))
+    return (node, "--no-warnings", str(script))
 
 
 _EMULATORS = {"qemu": _qemu, "node": _node}
@@ -133,6 +134,15 @@ def program_words(command: str, where: str) -> tuple[str, ...]:
     return words
 
 
+@cache
+def _declares(command: Sequence[str], header: str, function: str) -> bool:
+    """Whether a compiler's header has a function that its older versions lack."""
+    text = f"#include <{header}>\nauto* found = &{function};\n"
+    check = [*command, "-x", "c++", "-fsyntax-only", "-"]
+    done = subprocess.run(check, input=text, capture_output=True, text=True, check=False)
+    return not function or done.returncode == 0
+
+
 def _label(compiler: Sequence[str]) -> str:
     return "zig c++" if "ziglang" in compiler else Path(compiler[0]).name
 
@@ -149,7 +159,9 @@ def _compiler(isa: Isa, native: bool) -> tuple[str, ...]:
     elif shutil.which(f"{isa.toolchain.triple}-g++"):
         return (f"{isa.toolchain.triple}-g++", *isa.toolchain.required)
     elif shutil.which("clang++") and Path("/usr/lib", isa.toolchain.triple, "libc++.a").exists():
-        return ("clang++", f"--target={isa.toolchain.triple}", *isa.toolchain.required)
+        command = ("clang++", f"--target={isa.toolchain.triple}", *isa.toolchain.required)
+        if _declares(command, isa.toolchain.header, isa.toolchain.declares):
+            return command
     if importlib.util.find_spec("ziglang"):
         command = (sys.executable, "-m", "ziglang", "c++")
         if native:
