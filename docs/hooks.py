@@ -68,7 +68,7 @@ def on_files(files: Files, config: Any) -> Files:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     pages = {
-        "index.md": readme.replace("](docs/", "](").replace("](CHANGELOG.md)", "](changes.md)"),
+        "index.md": _outside(readme.replace("](docs/", "](").replace("CHANGELOG.md", "changes.md")),
         "changes.md": changes.replace("](docs/", "]("),
         "reference/options.md": options_page(),
         "reference/operators.md": operators_page(),
@@ -78,6 +78,11 @@ def on_files(files: Files, config: Any) -> Files:
     for path, text in pages.items():
         files.append(File.generated(config, path, content=text))
     return files
+
+
+def _outside(text: str) -> str:
+    """A page of the repository's root without the links to others there."""
+    return re.sub(r"\[([^\]]*)\]\([A-Z][A-Z_]*\.md[^)]*\)", r"\1", text)
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
@@ -31,6 +31,7 @@ TARGET = "wasm-simd128"
 HOST = "127.0.0.1"
 # Bytes of the struct that C fills for a mask: a pointer, two lengths, a stride, a pointer.
 _MASK_BYTES = 20
+_OF_FRAMES = frozenset({"frame", "fit", "fill", "resample", "match", "yuv", "recipe"})
 _TYPES = {
     ".html": "text/html; charset=utf-8",
     ".mjs": "text/javascript",
@@ -57,9 +58,10 @@ def demo_options(model: Path, options: CompileOptions) -> CompileOptions:
     known = asked.input_format if asked.input_format in INPUT_FORMATS else None
     pixels = known or ("gray8" if picture.channels == 1 else "rgba8")
     answer = asked.answer or _guessed(graph)
-    return replace(
-        options, target=TARGET, c_api=True, frame=False, input_format=pixels, answer=answer
-    )
+    # The page gives the network its pixels at its own size: nothing is said of frames.
+    plain = {field.name: field.default for field in fields(asked) if field.name in _OF_FRAMES}
+    plain |= {"target": TARGET, "c_api": True, "input_format": pixels, "answer": answer}
+    return replace(asked, **plain)
 
 
 def _guessed(graph: Graph) -> str:

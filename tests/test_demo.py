@@ -68,6 +68,15 @@ def test_the_module_answers_what_the_class_answers(tmp_path: Path) -> None:
     )
 
 
+def test_a_recipe_for_frames_is_one_for_the_page() -> None:
+    options = demo_options(DIGITS, CompileOptions(recipe=EXAMPLES / "digits.toml"))
+    assert not options.frame
+    assert options.mean == (128.0,)
+    answer = mdlc.compile(DIGITS, options).plan.answer
+    assert answer is not None
+    assert answer.labels == LABELS
+
+
 def test_what_an_output_means_is_guessed_where_it_can_be(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
