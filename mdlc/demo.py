@@ -59,7 +59,9 @@ def demo_options(model: Path, options: CompileOptions) -> CompileOptions:
     pixels = known or ("gray8" if picture.channels == 1 else "rgba8")
     answer = asked.answer or _guessed(graph)
     # The page gives the network its pixels at its own size: nothing is said of frames.
-    plain = {field.name: field.default for field in fields(asked) if field.name in _OF_FRAMES}
+    plain: dict[str, Any] = {
+        field.name: field.default for field in fields(asked) if field.name in _OF_FRAMES
+    }
     plain |= {"target": TARGET, "c_api": True, "input_format": pixels, "answer": answer}
     return replace(asked, **plain)
 

@@ -28,6 +28,8 @@ def spec(values: Sequence[Row], mark: Any, height: Any = None, **encoding: Any) 
         "mark": mark,
         "encoding": encoding,
     }
+    if isinstance(height, dict):  # so much for every row of a chart of bars
+        height = height["step"] * max(len({row["name"] for row in values}), 1)
     return made if height is None else {**made, "height": height}
 
 
@@ -287,13 +289,13 @@ def histogram(row: Row) -> Spec | None:
 
 
 def passes(rows: Sequence[Row]) -> Spec:
-    """Layers that are left after every pass."""
-    return bars(
-        [row for row in rows if row["change"] or row["rewritten"]],
-        "layers",
-        "layers after the pass",
-        tips=(("rewritten", "layers changed"),),
-    )
+    """Layers that are left after every pass that did something, by its number and name."""
+    kept = [
+        {**row, "name": f"{number} {row['name']}"}
+        for number, row in enumerate(rows, 1)
+        if row["change"] or row["rewritten"]
+    ]
+    return bars(kept, "layers", "layers after the pass", tips=(("rewritten", "layers changed"),))
 
 
 def ledger(rows: Sequence[Row], what: str) -> Spec:
@@ -321,7 +323,7 @@ def compared(figures: Sequence[Row], names: Sequence[str], unit: str) -> Spec:
     return spec(
         rows,
         {"type": "bar"},
-        {"step": 9},
+        {"step": 20},
         y=_names(),
         yOffset={"field": "series", "sort": None},
         x=_field("value", unit),
