@@ -116,6 +116,16 @@ def test_a_recipe_names_its_model(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "cmake -S . -B build" in said
     assert "find_package(Digits REQUIRED)" in said
     assert "Frame" in (tmp_path / "out" / "src" / "Digits.h").read_text()
+    # Frames are read by a class for one target: that of Android's devices.
+    out = tmp_path / "android"
+    assert invoke(["package", "android", str(recipe), "-o", str(out)]) == 0
+    assert "Digits(context).use { it.infer(image) }" in capsys.readouterr().out
+    assert 'listOf("arm64-v8a")' in (out / "build.gradle.kts").read_text()
+    assert (out / "src/main/cpp/Digits_arm_neon.cpp").exists()
+    assert invoke(["package", "android", str(DIGITS), "-o", str(tmp_path / "every")]) == 0
+    built = (tmp_path / "every" / "build.gradle.kts").read_text()
+    assert 'listOf("arm64-v8a", "armeabi-v7a", "x86_64")' in built
+    capsys.readouterr()
     recipe.write_text("[input]\nframe = true\n")
     assert invoke(words) == 2
     assert 'write model = "FILE.onnx"' in capsys.readouterr().err

@@ -14,6 +14,7 @@ from mdlc.compiler.errors import MdlcError
 from mdlc.option import Group
 from mdlc.package.kind import Kind, find_kind, kinds
 from mdlc.package.write import write_package
+from mdlc.recipe import read_recipe
 
 
 def _kinds() -> str:
@@ -55,10 +56,14 @@ def command(kind: str, job: Job, output: Path) -> None:
 def _job(job: Job, kind: Kind) -> Job:
     """The job with what the package is built on."""
     changes = dict(kind.fixed)
+    recipe = job.options.recipe or (job.model if job.model.suffix == ".toml" else None)
     if job.options.target == "host":
-        changes["target"] = kind.target
+        framed = job.options.frame or (
+            recipe is not None and read_recipe(Path(recipe)).values.get("frame")
+        )
+        changes["target"] = (kind.framed if framed else None) or kind.target
     if job.model.suffix == ".toml":
-        changes["recipe"] = job.options.recipe or job.model
+        changes["recipe"] = recipe
         job = replace(job, model=_model_of(job.model))
     return job.changed(**changes)
 

@@ -69,5 +69,6 @@ KIND = Kind(
     ),
     place=_place,
     target="android",
+    framed="arm-neon",
     more=_more,
 )

@@ -45,7 +45,8 @@ class Kind:
             in which {name} and {package} stand for the class.
         place: the folder for each emitted file, by its name; "" for the package's own, None for
             files that the package has not.
-        target: what is compiled for unless told.
+        target: what is compiled for unless told; framed: where the class takes camera frames, which
+            one for several targets does not.
         fixed: options of `compile` that the package is built on.
         more: what templates see besides; extra: files besides, by path.
     """
@@ -54,6 +55,7 @@ class Kind:
     steps: tuple[str, ...]
     place: Callable[[str], str | None]
     target: str = "host"
+    framed: str | None = None
     fixed: Mapping[str, Any] = field(default_factory=lambda: {"c_api": True})
     more: Callable[[CompiledModel], Mapping[str, Any]] = lambda compiled: {}
     extra: Callable[[CompiledModel], Mapping[str, bytes]] = lambda compiled: {}

@@ -82,5 +82,6 @@ KIND = Kind(
     ),
     place=_place,
     target="ios",
+    framed="arm-neon",
     more=_more,
 )
