@@ -70,9 +70,9 @@ def decoding_seconds(plan: Plan) -> tuple[int, float]:
 
 def fuzz(count: int, seed: int) -> str:
     """Runs the tests' fuzzer; a sanitizer's complaint raises CalledProcessError."""
-    from tests.test_weights_encoding import SANITIZED, _mixed, _model
+    from tests.test_weights_encoding import SANITIZED, mixed_plan, small_model
 
-    plan = _mixed(mdlc.compile(_model(sparse=0.85), "generic", name="Block").plan)
+    plan = mixed_plan(mdlc.compile(small_model(sparse=0.85), "generic", name="Block").plan)
     driver = Path(__file__).resolve().parents[1] / "tests" / "drivers" / "fuzz_weights.cpp"
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)

@@ -209,8 +209,11 @@ def file_endings(found: Sequence[Target]) -> tuple[str, ...]:
     return endings(*isas_of) if isas_of else (".h", ".cpp")
 
 
-def find_target(name: str) -> Target:
+def find_target(name: str, flag: str = "--target") -> Target:
     """The target of a name; `host` is the best instruction set that this machine runs.
+
+    Args:
+        flag: where the name was given.
 
     Raises:
         MdlcError: there is no such target.
@@ -221,7 +224,7 @@ def find_target(name: str) -> Target:
     if name not in known:
         raise MdlcError(
             f"there is no target {name!r}",
-            node="--target",
+            node=flag,
             hint=choose(name, (*known, "host", *SETS), _CALLED.get(name.lower())),
         )
     return known[name]

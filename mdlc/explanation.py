@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mdlc.api import CompiledModel
+from mdlc.codegen.cpp.layer_text import operation
 from mdlc.codegen.kernel import candidates
 from mdlc.compiler.errors import MdlcError
 
@@ -93,7 +94,7 @@ def explained(compiled: CompiledModel, wanted: str | None = None) -> list[Explan
             Explanation(
                 step.name,
                 node.name,
-                str(node.op),
+                operation(step),
                 str(node.type),
                 node.op.cost([source.type for source in node.inputs], node.type).macs,
                 f"{entry.source} ({entry.table.processor})" if entry else BY_MODEL,

@@ -14,7 +14,7 @@ import mdlc
 from mdlc.cli import main
 from mdlc.codegen.cpp.emit import answer_code
 from mdlc.codegen.frame.frame import Frame
-from tests.answers.test_class import ANSWERS, _maps_model
+from tests.answers.test_class import ANSWERS, maps_model
 from tests.emitted_code import NO_RUNTIME, WARNINGS, block_model, require, two_ways_model
 
 C99 = ("-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror")
@@ -99,7 +99,7 @@ def _mat(array: np.ndarray[Any, Any], port: Any) -> _Mat:
 @pytest.mark.parametrize("kind", ANSWERS)
 def test_the_header_is_c_and_answers_are_the_classes(kind: str, tmp_path: Path) -> None:
     compiled = mdlc.compile(
-        _maps_model(), "generic", name="Net", answer=ANSWERS[kind], frame=True, c_api=True
+        maps_model(), "generic", name="Net", answer=ANSWERS[kind], frame=True, c_api=True
     )
     compiled.write(tmp_path)
     code = answer_code(compiled.plan)
@@ -116,7 +116,7 @@ def test_the_header_is_c_and_answers_are_the_classes(kind: str, tmp_path: Path) 
 
 def test_a_program_in_c(tmp_path: Path) -> None:
     how = {"answer": ANSWERS["boxes"], "frame": True, "mean": 128, "std": 4, "c_api": True}
-    compiled = mdlc.compile(_maps_model(), "generic", name="Net", **how)
+    compiled = mdlc.compile(maps_model(), "generic", name="Net", **how)
     compiled.write(tmp_path)
     (tmp_path / "main.c").write_text(PROGRAM)
     subprocess.run([require("gcc"), *C99, "-c", "main.c"], cwd=tmp_path, check=True)

@@ -170,6 +170,6 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         onnx.load(each["sample"])
     assert invoke(words) == 2
     text = capsys.readouterr().out
-    assert "4 obstacles: 1 dimension, 2 operator, 1 parameter" in text
+    assert "4 obstacles: 1 dimension, 2 operators, 1 parameter" in text
     assert invoke(["doctor", str(DIGITS), "-t", "generic"]) == 0
     assert capsys.readouterr().out == "nothing stands in the way\n"

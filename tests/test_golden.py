@@ -22,7 +22,7 @@ GOLDEN = Path(__file__).parent / "golden"
 NOT_TEXT = (".weights", ".json")
 
 
-def _without_version(text: str) -> str:
+def without_version(text: str) -> str:
     """The text for any version of mdlc, and for any serialisation of the model."""
     compiled = text.replace(f"mdlc {mdlc.__version__}", "mdlc VERSION")
     lines = compiled.splitlines(keepends=True)
@@ -51,7 +51,7 @@ def _compare(target: str, files: Mapping[str, bytes]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     changes = []
     for name in sorted(name for name in files if not name.endswith(NOT_TEXT)):
-        new = _without_version(files[name].decode())
+        new = without_version(files[name].decode())
         path = folder / name
         if os.environ.get("UPDATE_GOLDEN"):
             path.write_text(new)
@@ -66,7 +66,7 @@ def test_header_of_a_detector_is_as_reviewed() -> None:
     """Several inputs and outputs of several types, under long names."""
     model = several_model("detector/")
     files = mdlc.compile(model, "arm-neon", name="Detector", threads=2).files()
-    new = _without_version(files["Detector.h"].decode())
+    new = without_version(files["Detector.h"].decode())
     path = GOLDEN / "arm-neon" / "Detector.h"
     if os.environ.get("UPDATE_GOLDEN"):
         path.write_text(new)

@@ -19,7 +19,7 @@ from mdlc.codegen.frame.frame import of_pixels
 from mdlc.compiler.errors import MdlcError
 from mdlc.package.kind import find_kind, kinds
 from mdlc.package.write import MANIFEST, package_files, write_package
-from tests.answers.test_class import ANSWERS, _maps_model
+from tests.answers.test_class import ANSWERS, maps_model
 from tests.emitted_code import block_model
 
 DIGITS = Path(__file__).parent.parent / "examples" / "digits_mobilenet.onnx"
@@ -28,7 +28,7 @@ DIGITS = Path(__file__).parent.parent / "examples" / "digits_mobilenet.onnx"
 def detector(kind: str = "boxes", target: str = "generic", **options: object) -> mdlc.CompiledModel:
     """A class Net with frames and an answer, for any machine."""
     how = {"answer": ANSWERS[kind], "frame": True, "mean": 128, "std": 4, "c_api": True}
-    return mdlc.compile(_maps_model(), target, **{"name": "Net"} | how | options)
+    return mdlc.compile(maps_model(), target, **{"name": "Net"} | how | options)
 
 
 @pytest.fixture(scope="module")

@@ -52,7 +52,7 @@ ENCODINGS = [
 SANITIZED = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 
 
-def _model(seed: int = 0, sparse: float = 0.0) -> onnx.ModelProto:
+def small_model(seed: int = 0, sparse: float = 0.0) -> onnx.ModelProto:
     """Every kind of layer with weights, of awkward numbers of channels: 3x16x16 -> 10."""
     rng = np.random.default_rng(seed)
     weights: list[onnx.TensorProto] = []
@@ -103,10 +103,10 @@ def _model(seed: int = 0, sparse: float = 0.0) -> onnx.ModelProto:
 
 
 def _compiled(encoding: str, target: str = "host", sparse: float = 0.0) -> CompiledModel:
-    return mdlc.compile(_model(sparse=sparse), target, name="Block", weights_encoding=encoding)
+    return mdlc.compile(small_model(sparse=sparse), target, name="Block", weights_encoding=encoding)
 
 
-def _mixed(plan: Plan) -> Plan:
+def mixed_plan(plan: Plan) -> Plan:
     """A plan with every encoding on some layer, sparse ones among them."""
     names = [step.name for step in plan.steps if has_weights(step)]
     cycle = ("clustered:4+huffman", "int6+huffman", "fp16+huffman", "bf16+huffman",
@@ -226,7 +226,7 @@ def test_kmeans_agrees_with_scikit_learn() -> None:
 
 @pytest.mark.parametrize("target", sorted(isas()))
 def test_layouts_cover_every_weight_once(target: str) -> None:
-    plan = mdlc.compile(_model(), target, name="Block", weights_encoding="int8").plan
+    plan = mdlc.compile(small_model(), target, name="Block", weights_encoding="int8").plan
     kinds = set()
     for step in filter(has_weights, plan.steps):
         kinds.add(step.kernel.name)
@@ -264,8 +264,8 @@ def test_decoded_networks_agree_with_onnxruntime(encoding: str) -> None:
 @pytest.mark.parametrize("sparse", [0.0, 0.85])
 @pytest.mark.parametrize("target", sorted(TARGETS))
 def test_all_encodings_in_one_file_on_every_target(target: str, sparse: float) -> None:
-    compiled = mdlc.compile(_model(sparse=sparse), target, name="Block")
-    plan = _mixed(compiled.plan)
+    compiled = mdlc.compile(small_model(sparse=sparse), target, name="Block")
+    plan = mixed_plan(compiled.plan)
     assert any(weights.sparse for weights in plan.encoded.values()) == (sparse > 0)
     try:
         find_toolchain(plan.isa)
@@ -289,7 +289,7 @@ def test_emitted_decoders_compile_without_warnings(
     encoding: str, compiler: str, tmp_path: Path
 ) -> None:
     plan = _compiled("raw" if encoding == "mixed" else encoding, "generic", 0.85).plan
-    _write(tmp_path, _mixed(plan) if encoding == "mixed" else plan)
+    _write(tmp_path, mixed_plan(plan) if encoding == "mixed" else plan)
     command = [require(compiler), "-std=c++17", *WARNINGS, *NO_RUNTIME, "-fsyntax-only"]
     done = subprocess.run(
         [*command, *map(str, sources(tmp_path))], capture_output=True, text=True, check=False
@@ -298,7 +298,7 @@ def test_emitted_decoders_compile_without_warnings(
 
 
 def test_no_layer_takes_a_name_of_the_decoder() -> None:
-    text = weights_decoder(_mixed(_compiled("raw", "generic", 0.85).plan))
+    text = weights_decoder(mixed_plan(_compiled("raw", "generic", 0.85).plan))
     declared = (
         r"^(?:constexpr .*?|struct |class |enum |int |inline \w+ )(\w+)(?:\[.*)?(?:\(| [={]|;)"
     )
@@ -308,7 +308,7 @@ def test_no_layer_takes_a_name_of_the_decoder() -> None:
 
 
 def test_embedded_weights_are_decoded_as_well(tmp_path: Path) -> None:
-    plan = _mixed(_compiled("raw", "generic", 0.5).plan)
+    plan = mixed_plan(_compiled("raw", "generic", 0.5).plan)
     results = []
     for embed in (False, True):
         folder = tmp_path / str(embed)
@@ -333,7 +333,7 @@ int main() {{
 
 
 def test_mutated_payloads_never_leave_their_bounds(tmp_path: Path) -> None:
-    plan = _mixed(_compiled("raw", "generic", 0.85).plan)
+    plan = mixed_plan(_compiled("raw", "generic", 0.85).plan)
     used = {(w.encoding.values, w.encoding.huffman, w.sparse) for w in plan.encoded.values()}
     assert len(used) >= 6
     assert any(weights.numbers is not None for weights in plan.encoded.values())
@@ -350,7 +350,7 @@ def test_mutated_payloads_never_leave_their_bounds(tmp_path: Path) -> None:
 
 
 def test_damaged_files_give_an_error_code(tmp_path: Path) -> None:
-    plan = _mixed(_compiled("raw", "generic", 0.85).plan)
+    plan = mixed_plan(_compiled("raw", "generic", 0.85).plan)
     good = _write(tmp_path, plan)["Block.weights"]
     rng = np.random.default_rng(0)
     contents = [good, good[:-1], good + b"\0", good[:HEADER_BYTES], b""]
@@ -431,7 +431,7 @@ def test_fewer_bits_are_shorter_and_coarser() -> None:
 @pytest.mark.parametrize("target", ["generic", "host", "arm-neon"])
 def test_networks_that_were_8_bit_once_come_back_exactly(target: str) -> None:
     require_target(target)
-    model = _model()
+    model = small_model()
     for tensor in model.graph.initializer:
         if tensor.name.endswith("_w"):
             values = numpy_helper.to_array(tensor)
@@ -453,7 +453,7 @@ def test_networks_that_were_8_bit_once_come_back_exactly(target: str) -> None:
 
 
 def test_raw_files_stay_as_they_were() -> None:
-    plain = mdlc.compile(_model(), "generic", name="Block").files()
+    plain = mdlc.compile(small_model(), "generic", name="Block").files()
     raw = _compiled("raw", "generic").files()
     assert plain == raw
 
@@ -470,14 +470,14 @@ def test_auto_meets_the_size_with_less_error_where_there_is_room() -> None:
     errors = []
     for most in (30000, 12000, 8000):
         compiled = mdlc.compile(
-            _model(), "generic", name="Block", weights_encoding="auto", max_size=most
+            small_model(), "generic", name="Block", weights_encoding="auto", max_size=most
         )
         assert len(compiled.files()["Block.weights"]) <= most
         errors.append(sum(w.error**2 for w in compiled.plan.encoded.values()))
     assert errors == sorted(errors)
     assert errors[0] < errors[-1]
     with pytest.raises(MdlcError, match="in the smallest encoding"):
-        mdlc.compile(_model(), "generic", weights_encoding="auto", max_size=1000)
+        mdlc.compile(small_model(), "generic", weights_encoding="auto", max_size=1000)
 
 
 @pytest.mark.parametrize(
@@ -494,7 +494,7 @@ def test_bad_arguments_are_told_in_a_sentence(
     arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "block.onnx"
-    onnx.save(_model(), path)
+    onnx.save(small_model(), path)
     out = tmp_path / "out"
     assert invoke([str(path), "-t", "generic", "-o", str(out), *arguments]) == 2
     said = capsys.readouterr().err

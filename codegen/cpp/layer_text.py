@@ -11,7 +11,7 @@ from mdlc.compiler.words import attributes, in_words, work
 def describe(step: Step, *, with_kernel: bool = True) -> str:
     """A layer in a few words: what it computes and fuses, its shapes and work, and its kernel."""
     node = step.node
-    parts = [in_words(node.op, _filter(step)) + _fused(node.op)]
+    parts = [operation(step)]
     first = node.inputs[0].type if node.inputs else node.type
     parts.append(f"{shape_text(first)} -> {shape_text(node.type)}")
     macs = node.op.cost([source.type for source in node.inputs], node.type).macs
@@ -24,6 +24,11 @@ def describe(step: Step, *, with_kernel: bool = True) -> str:
     tensor = f" Tensor {quoted(node.name)}." if node.name else ""
     parts += [f"kernel {how}"] if with_kernel else []
     return f"{'; '.join(parts)}.{tensor}"
+
+
+def operation(step: Step) -> str:
+    """What a layer computes and fuses: Conv2D 3x3, padding 1, then Relu."""
+    return in_words(step.node.op, _filter(step)) + _fused(step.node.op)
 
 
 def _filter(step: Step) -> str:

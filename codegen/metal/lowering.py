@@ -175,23 +175,29 @@ def _choices(
     """
     users, outputs = graph.users(), set(graph.outputs)
     choice: dict[Node, Candidate] = {}
-    missing: list[str] = []
+    missing: dict[str, list[str]] = {}
     for node in order:
         if isinstance(node.op, Input):
             if element(node.type.dtype) is None:
-                missing.append(f"input {node.name!r} of type {node.type.dtype.value}")
+                kind = f"inputs of type {node.type.dtype.value}"
+                missing.setdefault(kind, []).append(f"at {node.name!r}")
         elif node not in aliases:
             if not any(kernel.matches(node, metal) for kernel in kernels(metal.kernels)):
                 operands = ", ".join(str(source.type) for source in node.inputs)
-                missing.append(f"{type(node.op).__name__} ({operands}) at {node.name!r}")
+                where = f"({operands}) at {node.name!r}"
+                missing.setdefault(type(node.op).__name__, []).append(where)
             else:
                 source = node.inputs[0] if node.inputs else None
                 alone = source in choice and source not in outputs and len(users[source]) == 1
                 inner = choice[source] if source is not None and alone else None
                 choice[node] = _choose(node, metal, schedules.get(node.name), tuned, inner)
     if missing:
+        listed = [
+            f"{kind} {places[0]}" + (f" and {len(places) - 1} more" if places[1:] else "")
+            for kind, places in missing.items()
+        ]
         raise MdlcError(
-            f"target {metal.name} does not have {'; '.join(missing)}",
+            f"target {metal.name} does not have {'; '.join(listed)}",
             hint="compile for a C++ target, such as arm-neon, or leave those layers to the "
             "processor with --fallback cpu",
         )

@@ -99,7 +99,7 @@ def _print(found: Diagnosis, paths: dict[int, str]) -> None:
     if not counts:
         line("nothing stands in the way")
         return
-    listed = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
+    listed = ", ".join(counted(count, kind) for kind, count in sorted(counts.items()))
     line(f"{counted(len(found.findings), 'obstacle')}: {listed}")
 
 

@@ -54,7 +54,7 @@ def command(files: str | None, cores: str | None, form: Form) -> None:
     if files is not None:
         click.echo(" ".join(file_endings(find_targets(files))))
         return
-    table = _cores(find_target(cores)) if cores is not None else _targets()
+    table = _cores(find_target(cores, "--cores")) if cores is not None else _targets()
     form.show(table)
     if cores is not None:
         form.line("starts, multiply-adds and loads are those of a cycle")

@@ -25,7 +25,7 @@ DIGITS = Path(__file__).parent.parent.parent / "examples" / "digits_mobilenet.on
 DIGIT = DIGITS.parent / "digit.png"
 
 
-def _maps_model() -> Any:
+def maps_model() -> Any:
     """1x3x8x12 to scores of four classes for every pixel, and their sums."""
     kernel = np.random.default_rng(0).normal(0, 1, (4, 3, 3, 3)).astype(np.float32)
     return model(
@@ -59,7 +59,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("kind", ANSWERS)
 def test_a_class_answers_as_its_tensors_say(kind: str) -> None:
-    compiled = mdlc.compile(_maps_model(), "generic", name="Net", answer=ANSWERS[kind])
+    compiled = mdlc.compile(maps_model(), "generic", name="Net", answer=ANSWERS[kind])
     program = compiled.build()
     picture = np.random.default_rng(1).normal(0, 1, (1, 3, 8, 12)).astype(np.float32)
     tensors, answer = program({"x": picture}), program.answer({"x": picture})
@@ -83,7 +83,7 @@ def test_a_class_answers_as_its_tensors_say(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ANSWERS)
 def test_the_headers_example_shows_the_answer(kind: str, tmp_path: Path) -> None:
-    mdlc.compile(_maps_model(), "generic", name="Net", answer=ANSWERS[kind]).write(tmp_path)
+    mdlc.compile(maps_model(), "generic", name="Net", answer=ANSWERS[kind]).write(tmp_path)
     (tmp_path / "example.cpp").write_text(example_of((tmp_path / "Net.h").read_text()))
     files = [tmp_path / "example.cpp", *sources(tmp_path, "Net")]
     program = build(tmp_path, "g++", files, ["-std=c++17", *WARNINGS, *NO_RUNTIME], "example")
@@ -92,7 +92,7 @@ def test_the_headers_example_shows_the_answer(kind: str, tmp_path: Path) -> None
 
 
 def test_answers_that_cannot_be_filled_are_an_error(tmp_path: Path) -> None:
-    mdlc.compile(_maps_model(), "generic", name="Net", answer="mask,map=maps").write(tmp_path)
+    mdlc.compile(maps_model(), "generic", name="Net", answer="mask,map=maps").write(tmp_path)
     (tmp_path / "try.cpp").write_text(
         """
         #include "Net.h"
@@ -182,7 +182,7 @@ def test_metal_gives_tensors_alone() -> None:
 def test_names_are_as_many_as_classes(kind: str, tmp_path: Path) -> None:
     (tmp_path / "names.txt").write_text("a\nb\nc\n")
     with pytest.raises(MdlcError, match=r"names\.txt has 3 names, and the network tells 4 classes"):
-        mdlc.compile(_maps_model(), "generic", answer=f"{kind},labels={tmp_path / 'names.txt'}")
+        mdlc.compile(maps_model(), "generic", answer=f"{kind},labels={tmp_path / 'names.txt'}")
 
 
 def _run(*arguments: str) -> int:
@@ -205,7 +205,7 @@ def test_run_prints_the_answer(capsys: pytest.CaptureFixture[str]) -> None:
 def test_run_draws_a_mask(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     import onnx
 
-    onnx.save(_maps_model(), tmp_path / "maps.onnx")
+    onnx.save(maps_model(), tmp_path / "maps.onnx")
     rng = np.random.default_rng(2)
     Image.fromarray(rng.integers(0, 256, (16, 24, 3), np.uint8)).save(tmp_path / "in.png")
     words = ["run", str(tmp_path / "maps.onnx"), "-t", "generic", "--input"]
@@ -223,7 +223,7 @@ def test_run_takes_a_folder(capsys: pytest.CaptureFixture[str], tmp_path: Path) 
     """Every picture's answer, drawn into a folder; time and memory on stderr."""
     import onnx
 
-    onnx.save(_maps_model(), tmp_path / "maps.onnx")
+    onnx.save(maps_model(), tmp_path / "maps.onnx")
     (tmp_path / "in").mkdir()
     rng = np.random.default_rng(2)
     for name in ("b", "a"):

@@ -14,7 +14,7 @@ import pytest
 import mdlc
 from tests.emitted_code import block_model
 from tests.metal.programs import add_model, forms_model, softmax_model
-from tests.test_golden import GOLDEN, _without_version
+from tests.test_golden import GOLDEN, without_version
 
 FOLDER = GOLDEN / "metal"
 BLOCK = ("Block.metal", "Block.h", "Block.cpp", "Block_c.h", "Block_c.cpp", "Block.swift",
@@ -35,7 +35,7 @@ def test_text_is_as_reviewed(name: str, model: onnx.ModelProto, files: tuple[str
     emitted = mdlc.compile(model, "metal", name=name).files()
     changes = []
     for file in files:
-        new = _without_version(emitted[file].decode())
+        new = without_version(emitted[file].decode())
         path = FOLDER / file
         if os.environ.get("UPDATE_GOLDEN"):
             FOLDER.mkdir(parents=True, exist_ok=True)
