@@ -180,12 +180,13 @@ class QuantizedDepthwise(Kernel):
         rows, columns = node.shape[2:]
         scratch = step.scratch is not None
         loops: list[Body] = []
-        values = {"kPixelStep": channels, "kOutStep": y.pitch, **stage.parameters}
+        step_values = {"kPixelStep": channels, "kOutStep": y.pitch, **stage.parameters}
 
         def call(down: Run, across: Run, blocks: Blocks) -> Call:
             pixels, left, right = across.kind
             tile = DepthwiseTile(blocks.form, taps, pixels, left, right, blocks.part, stage)
-            numbers = tuple({**values, "kBlocks": blocks.count}[n] for n in tile.parameters())
+            values = {**step_values, "kLeft": left, "kRight": right, "kBlocks": blocks.count}
+            template = tuple(values[name] for name in tile.parameters())
             column = across.first * taps.stride - op.pads[1]
             arguments: list[Value] = []
             for tap in range(taps.rows):
@@ -202,8 +203,8 @@ class QuantizedDepthwise(Kernel):
                         fixed=(line * width + column) * channels + blocks.first,
                     )
                 )
-            if left or right:
-                arguments.append("outside")
+            if "kLeft" in tile.parameters():
+                arguments.append("outside" if left or right else "nullptr")
             arguments.append(offset("weights", fixed=blocks.weights))
             arguments.append(offset("scale", fixed=blocks.scale))
             arguments.append(
@@ -215,7 +216,7 @@ class QuantizedDepthwise(Kernel):
                     fixed=(down.first * columns + across.first) * y.pitch + blocks.first,
                 )
             )
-            return Call(tile.microkernel(isa), tuple(arguments), numbers)
+            return Call(tile.microkernel(isa), tuple(arguments), template)
 
         tile_runs = self._tile_runs(node, step.schedule)
         for down in self._row_runs(node):

@@ -45,6 +45,20 @@ class DepthwiseTile:
         taps = self.taps
         return (self.pixels - 1) * taps.stride + (taps.columns - 1) * taps.dilation + 1
 
+    def _outside(self, column: int) -> str:
+        """Whether an input column lies outside the image, in terms of kLeft and kRight; "" if it
+        never does.
+        """
+        right = self.span - 1 - column
+        tests = [f"kLeft > {column}"] if column < self._reach else []
+        tests += [f"kRight > {right}"] if right < self._reach else []
+        return " || ".join(tests)
+
+    @property
+    def _reach(self) -> int:
+        """Columns from an end of the tile on that may lie outside."""
+        return max(self.left, self.right, (self.taps.columns - 1) * self.taps.dilation)
+
     def uses(self) -> dict[int, list[tuple[int, int]]]:
         """For each input column, the (pixel, tap) pairs that read it."""
         found: dict[int, list[tuple[int, int]]] = {}
@@ -55,20 +69,21 @@ class DepthwiseTile:
         return dict(sorted(found.items()))
 
     def name(self, isa: KernelIsa) -> str:
-        """Such as qdwconv3x3s2_i8i8_7_left1_neon."""
+        """Such as qdwconv3x3s2_i8i8_7x8_neon."""
         taps = self.taps
         stem = f"qdwconv{taps.rows}x{taps.columns}"
         stem += f"s{taps.stride}" if taps.stride > 1 else ""
         stem += f"d{taps.dilation}" if taps.dilation > 1 else ""
         stem += f"{self.stage.suffix}_{self.pixels}x{self.form.name}"
-        stem += f"_left{self.left}" if self.left else ""
-        stem += f"_right{self.right}" if self.right else ""
+        usual = (self.taps.columns - 1) * self.taps.dilation
+        stem += f"_reach{self._reach}" if self._reach > usual else ""
         stem += f"_part{self.part}" if self.part else ""
         return f"{stem}_{isa.suffix}"
 
     def parameters(self) -> list[str]:
         """Names of the compile-time integers, in order."""
-        names = [] if self.part else ["kBlocks"]
+        names = ["kLeft", "kRight"] if self._reach else []
+        names += [] if self.part else ["kBlocks"]
         names += ["kPixelStep"] if self.span > 1 else []
         names += ["kOutStep"] if self.pixels > 1 else []
         return names + list(self.stage.parameters)
@@ -79,7 +94,7 @@ class DepthwiseTile:
         fields = len(int8.used_fields(stage))
         source = C_TYPES[stage.source]
         rows = ", ".join(f"const {source}* x{r}" for r in range(self.taps.rows))
-        outside = f", const {source}* outside" if self.left or self.right else ""
+        outside = f", const {source}* outside" if self._reach else ""
         lines: list[str] = [*form.load_weights(self.taps)]
         lines += form.load_scale(stage, self.part, int8)
         needs: list[Microkernel] = []
@@ -90,11 +105,9 @@ class DepthwiseTile:
                 for p in range(self.pixels)}  # fmt: skip
         flip = int8.flips(stage.source) or (int8.widens and stage.source is DType.U8)
         for column, pairs in uses.items():
-            out = column < self.left or column >= self.span - self.right
-            addresses = [
-                "outside" if out else advanced(f"x{r}", (column, "kPixelStep"))
-                for r in range(self.taps.rows)
-            ]
+            addresses = [advanced(f"x{r}", (column, "kPixelStep")) for r in range(self.taps.rows)]
+            if test := self._outside(column):
+                addresses = [f"({test} ? outside : {inside})" for inside in addresses]
             lines += form.load_column(column, addresses, flip)
             if column in first:
                 pixel = first[column]
@@ -116,7 +129,8 @@ class DepthwiseTile:
             f"// y[p][c] = {formula}\n"
             f"// Tile: {counted(self.pixels, 'pixel')} of a row, "
             f"{counted(form.channels, 'channel')} at a time; xR: the rows of the window, "
-            "at its first column.\n"
+            "at its first column"
+            f"{'; kLeft, kRight: columns outside the image' if self._reach else ''}.\n"
             f"template <{', '.join(f'int {p}' for p in self.parameters())}>\n"
             f"inline void {self.name(isa)}({rows}{outside}, const std::int8_t* b, "
             f"const std::int32_t* scale, {C_TYPES[stage.target]}* y) {{\n"
