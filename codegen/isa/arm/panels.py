@@ -15,9 +15,8 @@ from mdlc.codegen.isa.assembly import macro, statement
 from mdlc.codegen.isa.dialect import CHUNKS
 
 _PIXELS = 4  # that lie together in a panel
-# In the assembly of a tile: the register that goes through the panel, and what its one constant
-# says of it. Chunks behind the loop; whether there is a loop; whether sums start from a bias.
-_A = "x10"
+# What the one constant of a tile's assembly says of it: chunks behind the loop; whether there is a
+# loop; whether sums start from a bias.
 _REST, _LOOP, _BIAS = "(%c[form] & 7)", "(%c[form] & 8)", "(%c[form] & 16)"
 
 
@@ -54,6 +53,11 @@ class Aarch64Panels:
         return spelled[hook].format(*operands)
 
     @property
+    def _a(self) -> str:
+        """The register that goes through the panel."""
+        return "%[a]" if self.by_product else "x10"
+
+    @property
     def steps(self) -> int:
         """Steps of the depth in a chunk."""
         return self.lanes // 2
@@ -86,7 +90,7 @@ class Aarch64Panels:
         begun = int(self.by_product)
         turns = [self._chunk(rows, vectors, begun + i, following=True) for i in (0, 1)]
         lines = macro("step", self._parameters(rows, vectors), self._step(rows, vectors))
-        lines += [f"mov {_A}, %[a]", *([] if begun else self._start(rows, vectors))]
+        lines += [] if begun else [f"mov {self._a}, %[a]", *self._start(rows, vectors)]
         if self._pipelined(rows, vectors):
             lines += [self._load_a(rows, vectors, 0), self._load_b(rows, vectors, 0)]
             even, odd = turns
@@ -111,14 +115,22 @@ class Aarch64Panels:
         return statement(
             lines,
             # gcc takes 30 operands, and what is read and written as two of them.
-            outputs=['[b] "+r"(b)', *(f'[{name}] "=&w"({name})' for name in accumulators)],
+            outputs=[
+                *(['[a] "+r"(a)'] if begun else []),
+                '[b] "+r"(b)',
+                *(f'[{name}] "=&w"({name})' for name in accumulators),
+            ],
             inputs=[
-                '[a] "r"(a)',
                 '[trips] "r"(trips)',
-                *([] if begun else ['[bias] "r"(kBias ? bias : b)']),
+                *([] if begun else ['[a] "r"(a)', '[bias] "r"(kBias ? bias : b)']),
                 f'[form] "i"({flags})',
             ],
-            clobbers=[*(f"v{i}" for i in range(self._scratch(rows, vectors))), "x9", _A, "cc"],
+            clobbers=[
+                *(f"v{i}" for i in range(self._scratch(rows, vectors))),
+                "x9",
+                *([] if begun else [self._a]),
+                "cc",
+            ],
         )
 
     def accumulators(self, rows: int, vectors: int) -> str:
@@ -194,7 +206,7 @@ class Aarch64Panels:
         return f"ld1 {{{names}}}, [{pointer}], #{16 * count}"
 
     def _load_a(self, rows: int, vectors: int, chunk: int) -> str:
-        return self._load(self._a_first(rows, vectors, chunk), _a_count(rows), _A)
+        return self._load(self._a_first(rows, vectors, chunk), _a_count(rows), self._a)
 
     def _load_b(self, rows: int, vectors: int, turn: int) -> str:
         return self._load(self._b_first(rows, vectors, turn), self._b_count(vectors), "%[b]")
