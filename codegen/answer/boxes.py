@@ -25,8 +25,8 @@ from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.types import Array, TensorType
 
 # Scores of a class that lie side by side are compared this many at once.
-_BLOCK = 128
-_TOGETHER = 8
+_BLOCK = 168
+_TOGETHER = 20
 _LANES = 8
 _PARTS = ("scores", "boxes", "sizes", "coefficients", "objectness", "label", "angle", "keypoints")
 
@@ -213,6 +213,7 @@ class _Decoder:
         along = all(step == 1 for _, step in steps) and plain and self.classes >= _LANES
         outputs = {argument_of(c.port): c.port for cs in self.parts.values() for c in cs}
         masks = self._masks()
+        together = _together(self.classes)
         floor = spec.threshold ** (1 / spec.score_power)
         source = text(
             "boxes.j2",
@@ -239,10 +240,11 @@ class _Decoder:
             label_of_k=_label(spec.background),
             multi_label=spec.multi_label,
             blocks=across,
+            searched=(across or along) and not spec.multi_label and self.classes > 1,
             rows=along and not across,
             block=block,
-            together=_TOGETHER,
-            largest=_largest([f"OrderOf(s{n} + j)" for n in range(_TOGETHER)]),
+            together=together,
+            largest=_largest([f"OrderOf(s{n} + j)" for n in range(together)]),
             integers=_inverse(floor, spec.score_activation) > 0,
             lanes=_LANES,
             prior=self.prior,
@@ -463,6 +465,12 @@ class _Decoder:
             f"up to {spec.max} boxes with a score above {spec.threshold:g}, the best first; "
             f"suppression: {kept[spec.suppression]}"
         )
+
+
+def _together(classes: int) -> int:
+    """Classes that are compared at once: the most that their number is a multiple of."""
+    fitting = [n for n in range(4, _TOGETHER + 1) if classes % n == 0]
+    return max(fitting, default=min(classes, _TOGETHER))
 
 
 def _largest(values: list[str]) -> str:
