@@ -119,11 +119,14 @@ class Shown:
         x, y = self.scale
         corners = [row["left"] * x, row["top"] * y, row["right"] * x, row["bottom"] * y]
         left, top, right, bottom = (float(value) for value in corners)
-        pen.rectangle(
-            [min(left, right), min(top, bottom), max(left, right), max(top, bottom)],
-            outline=colour,
-            width=width,
-        )
+        if "corner" in (row.dtype.names or ()):
+            pen.polygon(self._places(row["corner"]), outline=colour, width=width)
+        else:
+            pen.rectangle(
+                [min(left, right), min(top, bottom), max(left, right), max(top, bottom)],
+                outline=colour,
+                width=width,
+            )
         text = f"{self.label(label)} {row['score']:.2f}"
         spot = pen.textbbox((left + width, max(top, 0) + width), text, font_size=8 + 3 * width)
         pen.rectangle(spot, fill=colour)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from mdlc.codegen.answer.code import AnswerCode, Network
+from mdlc.codegen.code import C_TYPES
 from mdlc.codegen.kernel import View
 from mdlc.codegen.plan.plan import Port
 from mdlc.codegen.templates import render
@@ -39,9 +40,10 @@ class Net {{
 namespace {{
 {source}
 }}
-static std::vector<float> Read(std::FILE* file, std::size_t count) {{
-  std::vector<float> data(count);
-  if (std::fread(data.data(), 4, count, file) != count) std::perror("read");
+template <class T>
+static std::vector<T> Read(std::FILE* file, std::size_t count) {{
+  std::vector<T> data(count);
+  if (std::fread(data.data(), sizeof(T), count, file) != count) std::perror("read");
   return data;
 }}
 int main(int, char** argv) {{
@@ -65,18 +67,18 @@ _PREPARE = """
   answer.labels = labels.data();
   answer.height = {height};
   answer.width = {width};
-  answer.confidence = confidence.data();
-"""
+{confident}"""
 _WRITE = """std::fwrite(labels.data(), 1, labels.size(), out);
   std::fwrite(confidence.data(), 4, confidence.size(), out);"""
 
 
-def network(shapes: Mapping[str, tuple[int, ...]], height: int, width: int, **nhwc: Any) -> Network:
-    """A network of these outputs, plain or (by name) NHWC."""
+def network(shapes: Mapping[str, tuple[int, ...]], height: int, width: int, **how: Any) -> Network:
+    """A network of these outputs: plain floats, or by name NHWC (True) or of another DType."""
     ports = {}
     for number, (name, shape) in enumerate(shapes.items()):
-        layout = Layout.NHWC if nhwc.get(name) else Layout.PLAIN
-        view = View.of(TensorType(shape, DType.F32, layout), number)
+        layout = Layout.NHWC if how.get(name) is True else Layout.PLAIN
+        dtype = how[name] if isinstance(how.get(name), DType) else DType.F32
+        view = View.of(TensorType(shape, dtype, layout), number)
         ports[name] = Port(name, f"tensor_{number}", view)
     return Network("Net", ports, height, width)
 
@@ -108,7 +110,13 @@ def decode(
         picture: for a mask, height and width of what it covers.
     """
     text = _MAIN.format(
-        prepare="" if mask is None else _PREPARE.format(height=mask[0], width=mask[1]),
+        prepare=""
+        if mask is None
+        else _PREPARE.format(
+            height=mask[0],
+            width=mask[1],
+            confident="  answer.confidence = confidence.data();\n" if code.confident else "",
+        ),
         size="" if picture is None else f"{picture[1]}, {picture[0]}, ",
         write="std::fwrite(&answer, sizeof(answer), 1, out);" if mask is None else _WRITE,
         includes="\n".join(f"#include <{name}>" for name in sorted(code.includes)),
@@ -120,13 +128,14 @@ def decode(
         memory="memory.data(), " if code.scratch else "",
         arguments="".join(f"{port.identifier}.data(), " for port in code.outputs),
         reads="\n".join(
-            f"  const std::vector<float> {port.identifier} = Read(in, {port.type.size});"
+            f"  const auto {port.identifier} = "
+            f"Read<{C_TYPES[port.type.dtype]}>(in, {port.type.size});"
             for port in code.outputs
         ),
     )
     program = _built(text, folder, flags)
     data = b"".join(
-        port.type.to_physical(arrays[port.name].astype(np.float32)).tobytes()
+        port.type.to_physical(arrays[port.name].astype(port.type.dtype.numpy)).tobytes()
         for port in code.outputs
     )
     (folder / "in.bin").write_bytes(data + np.array(transform, np.float32).tobytes())

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
+from PIL import Image
 
 from mdlc.codegen.answer.answer import parse_answer
 from mdlc.codegen.answer.code import Network
@@ -18,6 +20,7 @@ from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.types import DType, TensorType
 from tests.answer_program import decode, network
 from tests.answers.published import sigmoid, softmax
+from tests.shared_data import SHARED, model_path, needs_shared
 
 
 @pytest.mark.parametrize("activation", ["none", "softmax", "sigmoid"])
@@ -268,3 +271,50 @@ def test_a_mask_as_runs(tmp_path: Path) -> None:
     runs = [tuple(map(int, line.split())) for line in told.splitlines()]
     flat = mask.ravel().tolist()
     assert runs == [(label, len(list(run))) for label, run in itertools.groupby(flat)]
+
+
+def _session(name: str) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(model_path(name))
+
+
+@needs_shared
+def test_the_dogs_mask(tmp_path: Path) -> None:
+    """DeepLab's labels at the picture's size, against the mask that somebody drew."""
+    picture = Image.open(SHARED / "data/pictures/dog_segmentation.png").convert("RGB")
+    truth = np.asarray(Image.open(SHARED / "data/pictures/dog_segmentation_mask.png"))
+    pixels = np.asarray(picture.resize((513, 513), Image.Resampling.BILINEAR))[None]
+    session = _session("deeplab_dm05_u8")
+    (labels,) = session.run(None, {session.get_inputs()[0].name: pixels})
+    code = parse_answer({"kind": "mask"}).code(
+        network({"out": labels.shape}, 513, 513, out=DType.from_numpy(labels.dtype))
+    )
+    height, width = picture.height, picture.width
+    scale = (width / 513, 0, 0, 0, height / 513, 0)
+    mask, _ = decode(code, {"out": labels}, tmp_path, scale, (height, width), (height, width))
+    found, drawn = mask == 12, truth == 0  # the dog, in both numberings
+    known = truth != 2  # its border
+    shared, either = (found & drawn & known).sum(), ((found | drawn) & known).sum()
+    assert shared / either > 0.9
+    # The published way is the nearest label, too.
+    nearest = np.asarray(
+        Image.fromarray(labels[0].astype(np.uint8)).resize(
+            (width, height), Image.Resampling.NEAREST
+        )
+    )
+    assert (mask == nearest).mean() > 0.999
+
+
+@needs_shared
+@pytest.mark.parametrize(("file", "label"), [("cat", "cat"), ("grace_hopper", "military uniform")])
+def test_photographs_are_named(file: str, label: str, tmp_path: Path) -> None:
+    names = (SHARED / "data/imagenet_labels_1001.txt").read_text().splitlines()
+    picture = Image.open(SHARED / f"data/pictures/{file}.png").convert("RGB").resize((224, 224))
+    session = _session("mobilenet_v2_imagenet")
+    given = {session.get_inputs()[0].name: np.asarray(picture)[None]}
+    (scores,) = session.run(None, given)
+    code = parse_answer({"kind": "classes"}).code(network({"out": scores.shape}, 224, 224))
+    answer = decode(code, {"out": scores}, tmp_path)
+    best = np.argsort(-scores[0], kind="stable")[:5]
+    np.testing.assert_array_equal(answer["item"]["label"], best)
+    np.testing.assert_array_equal(answer["item"]["score"], scores[0][best])
+    assert any(label in names[k] for k in best)
