@@ -74,9 +74,11 @@ class Region:
                 node="[first.answer]",
                 hint="give it an answer with boxes or quads",
             )
+        names = found.dtype[1].base.names or ()
+        turned = "corner" in names
         points = 0
-        if found.type == "Boxes" and "keypoints" in (found.dtype["box"].base.names or ()):
-            points = found.dtype["box"].base["keypoints"].shape[0]
+        if "keypoints" in names and not turned:
+            points = found.dtype[1].base["keypoints"].shape[0]
         for number in self.turn:
             if not 0 <= number < points:
                 raise MdlcError(
@@ -85,7 +87,9 @@ class Region:
                     node=f"{SECTION} turn",
                     hint="number two of them from 0, or leave it out",
                 )
-        if self.tall and found.type != "Quads":
+        if self.tall and not turned:
             raise MdlcError(
-                "boxes are upright", node=f"{SECTION} tall", hint="leave it out; it is for quads"
+                "boxes are upright",
+                node=f"{SECTION} tall",
+                hint="leave it out; it is for quads and turned boxes",
             )

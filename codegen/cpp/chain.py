@@ -93,6 +93,7 @@ def emit_chain(chain: Chain, infos: tuple[Info, Info], command: str) -> dict[str
     limit = first.dtype[1].shape[0]
     most = min(chain.region.max or limit, limit)
     item = "Box" if first.type == "Boxes" else "Quad"
+    turned = "corner" in (first.dtype[1].base.names or ())
     sources = [f"{chain.name}.cpp", *(n for plan in chain.plans for n in source_files(plan))]
     context = {
         "name": chain.name,
@@ -106,7 +107,8 @@ def emit_chain(chain: Chain, infos: tuple[Info, Info], command: str) -> dict[str
         "first": {
             "name": chain.first.name,
             "type": first.type,
-            "types": [item] if item == "Box" else ["Corner", item],
+            "types": ["Corner", item] if turned else [item],
+            "turned": turned,
             "item": item,
             "member": item.lower(),
             "labels": bool(chain.first.answer and chain.first.answer.labels),

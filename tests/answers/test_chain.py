@@ -164,6 +164,38 @@ def test_the_second_network_sees_the_region(region: dict[str, Any], tmp_path: Pa
             assert np.mean(np.abs(got - expected) > 0.01) < 0.05
 
 
+def test_the_second_network_sees_turned_boxes(tmp_path: Path) -> None:
+    """A turned box is seen upright; one that is high is turned a quarter."""
+    text = RECIPE.replace('form = "ltrb"', 'form = "cxcywh"').replace(
+        'keypoints = "boxes[:,4:8]"\nkeypoint-form = "absolute"', 'angle = "boxes[:,4]"'
+    )
+    recipe = _written(tmp_path, f"{text}[region]\nfit = 'stretch'\ntall = 1.5\n")
+    finder = onnx.load(tmp_path / "finder.onnx")
+    table = np.zeros((1, 2, 9), np.float32)
+    table[0, 0, :5] = 16, 12, 14, 8, 0.3
+    table[0, 1, :5] = 12, 20, 6, 15, -0.2
+    table[0, :, 8] = 0.9, 0.8
+    for number, each in enumerate(finder.graph.initializer):
+        if each.name == "table":
+            finder.graph.initializer[number].CopyFrom(numpy_helper.from_array(table, "table"))
+    onnx.save(finder, tmp_path / "finder.onnx")
+    pixels = np.random.default_rng(4).integers(0, 256, (32, 32, 3)).astype(np.uint8)
+    (items,) = items_of(mdlc.compile_chain(recipe, "generic"), tmp_path, [of_pixels(pixels)])
+    assert len(items) == 2
+    for item, (x, y, w, h, angle, *_), quarter in zip(items, table[0], (0, 1), strict=True):
+        right = np.array([np.cos(angle), np.sin(angle)])
+        down = np.array([-right[1], right[0]])
+        if quarter:
+            right, down, w, h = down, -right, h, w
+        linear = np.stack([right * w / WIDTH, down * h / HEIGHT], 1)
+        start = np.array([x, y]) - (right * w + down * h) / 2
+        affine = tuple(np.column_stack([linear, start]).ravel())
+        seen = convert(of_pixels(pixels, region=affine), FrameSpec(fill=(7,)), HEIGHT, WIDTH, "rgb")
+        expected = seen.transpose(2, 0, 1).ravel().astype(float)
+        got = item["answer"]["values"] * np.linalg.norm(expected)
+        assert np.mean(np.abs(got - expected) > 1.01) < 0.01
+
+
 def test_most_boxes_and_one_arena(tmp_path: Path) -> None:
     compiled = mdlc.compile_chain(_written(tmp_path, RECIPE + "[region]\nmax = 1\n"), "generic")
     pixels = np.zeros((32, 32, 3), np.uint8)
