@@ -13,7 +13,13 @@ SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 Spec = dict[str, Any]
 Row = Mapping[str, Any]
 # Cells of the longest label; longer ones are shortened, and whole where the pointer is.
-LABEL = 150
+LABEL = 165
+# Names are shortened in the middle: what tells them apart is at their ends. The page changes the
+# numbers where it is narrow.
+_SHORTENED = (
+    "length(datum.label) > 24 ? substring(datum.label, 0, 7) + '…' + "
+    "substring(datum.label, length(datum.label) - 16) : datum.label"
+)
 _STEP = 15
 # As wide as the page, whatever labels take.
 _WIDE: Spec = {"width": "container", "autosize": {"type": "fit-x", "contains": "padding"}}
@@ -39,7 +45,8 @@ def _field(name: str, title: str | None, kind: str = "quantitative", **more: Any
 
 def _names(name: str = "name", **more: Any) -> Spec:
     """Rows of a chart of bars, in the order of the values."""
-    return _field(name, None, "nominal", sort=None, axis={"labelLimit": LABEL}, **more)
+    axis = {"labelLimit": LABEL, "labelExpr": _SHORTENED}
+    return _field(name, None, "nominal", sort=None, axis=axis, **more)
 
 
 def _tips(*pairs: tuple[str, str]) -> list[Spec]:
@@ -146,6 +153,9 @@ def inside(group: Row) -> Spec:
     )
 
 
+_IN_FILE = "KiB in the file; the tick is the model's"
+
+
 def weights_by_layer(weights: Row) -> Spec:
     """Bars of the bytes in the file, in colours of their encodings, and ticks of the model's."""
     rows = [
@@ -154,12 +164,12 @@ def weights_by_layer(weights: Row) -> Spec:
     base = bars(
         rows,
         "kib",
-        "KiB in the file; the tick is the model's",
+        _IN_FILE,
         color=_field("encoding", None, "nominal", legend={"orient": "top", "columns": 1}),
         tips=(("encoding", "encoding"), ("model", "bytes in the model"), ("memory", "in memory")),
     )
     tick = spec(rows, {"type": "tick", "thickness": 2, "size": 13, "color": "#888"}, y=_names(),
-                x=_field("own", None))  # fmt: skip
+                x=_field("own", _IN_FILE))  # fmt: skip
     return _layered(base, tick)
 
 
@@ -195,6 +205,9 @@ def weights_way(weights: Row) -> Spec:
     )
 
 
+_STEPS, _ARENA = "step of the network", "KiB of the arena"
+
+
 def arena(memory: Row) -> Spec:
     """Buffers as the planner placed them: steps across, bytes up."""
     count = len(memory["steps"])
@@ -213,9 +226,9 @@ def arena(memory: Row) -> Spec:
         rows,
         {"type": "rect", "stroke": "#8888", "strokeWidth": 1, "fillOpacity": 0.75},
         280,
-        x=_field("start", "step of the network", scale={"nice": False}),
+        x=_field("start", _STEPS, scale={"nice": False}),
         x2={"field": "end"},
-        y=_field("low", "KiB of the arena"),
+        y=_field("low", _ARENA),
         y2={"field": "high"},
         color=_field("label", None, "nominal", legend=None),
         tooltip=_tips(("label", "buffer"), ("kib", "KiB"), ("start", "from step"), ("end", "to")),
@@ -226,8 +239,8 @@ def arena(memory: Row) -> Spec:
             for i, v in enumerate(memory["live"])
         ],
         {"type": "line", "interpolate": "step", "strokeDash": [4, 3], "color": "#888"},
-        x=_field("step", None),
-        y=_field("kib", None),
+        x=_field("step", _STEPS),
+        y=_field("kib", _ARENA),
     )
     return _layered(boxes, live)
 
@@ -274,7 +287,8 @@ def histogram(row: Row) -> Spec | None:
          "count": value + 1}
         for i, value in enumerate(counts)
     ]  # fmt: skip
-    x = _field("from", f"{row['layer']}: {row['own_snr_db'] or 0:.1f} dB", axis={"tickCount": 4})
+    title = f"{row['layer']}: {row['own_snr_db'] or 0:.1f} dB"
+    x = _field("from", title, axis={"tickCount": 4})
     shape = spec(
         cells, {"type": "bar", "binSpacing": 0}, 90, x=x, x2={"field": "to"},
         y=_field("count", "values", scale={"type": "log"}, axis={"tickCount": 3}),
@@ -283,7 +297,7 @@ def histogram(row: Row) -> Spec | None:
     borders = spec(
         [{"at": row["low"]}, {"at": row["high"]}],
         {"type": "rule", "color": "#c33", "strokeWidth": 2},
-        x=_field("at", None),
+        x=_field("at", title),
     )
     return _layered(shape, borders)
 
