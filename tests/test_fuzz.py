@@ -26,7 +26,7 @@ def require_fuzzer(folder: Path) -> None:
         pytest.skip("needs clang's runtime of fuzzers (libclang-rt-dev)")
 
 
-@pytest.mark.parametrize(("name", "runs"), [("loader", 1500), ("interface", 20000)])
+@pytest.mark.parametrize(("name", "runs"), [("loader", 600), ("interface", 8000)])
 def test_fuzzer(name: str, runs: int, tmp_path: Path) -> None:
     require_fuzzer(tmp_path)
     program = build(name, tmp_path)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from mdlc.passes.sink_transposes import sink_transposes
-from tests.passes.ir import check, graph, same_values
+from tests.passes.ir import check, graph, operators, same_values
 
 CASES = {
     "function": (
@@ -136,3 +136,18 @@ def test_constants_are_transposed_with_it() -> None:
 )
 def test_declined(text: str) -> None:
     check(sink_transposes, text, text)
+
+
+@pytest.mark.parametrize("shape", ["3,1,1", "1,3,4,5", "1,1,4,1"])
+def test_constants_of_any_rank_are_transposed_with_it(shape: str) -> None:
+    """Found by mutation: no constant here had as many axes as the transpose."""
+    before = graph(f"""
+        %x: f32[1,4,5,3] = Input() "x"
+        %c: f32[{shape}] = Random(1)
+        %t: f32[1,3,4,5] = Transpose((0, 3, 1, 2))(%x)
+        %y: f32[1,3,4,5] = Add()(%t, %c)
+        return y=%y
+    """)
+    after = sink_transposes(before)
+    assert operators(after) == ["Add", "Transpose"]
+    same_values(before, after)
