@@ -21,10 +21,15 @@ from mdlc.compiler.op import Op
 from mdlc.compiler.ops.cast import Cast
 from mdlc.compiler.ops.concat import Concat
 from mdlc.compiler.ops.constant import constant
+from mdlc.compiler.ops.gather import Gather
+from mdlc.compiler.ops.less import Less
 from mdlc.compiler.ops.min import Min
+from mdlc.compiler.ops.mul import Mul
+from mdlc.compiler.ops.reduce import Reduce
 from mdlc.compiler.ops.reshape import Reshape
 from mdlc.compiler.ops.slice import Slice
-from mdlc.compiler.types import TensorType
+from mdlc.compiler.ops.where import Where
+from mdlc.compiler.types import DType, TensorType
 
 # Entries that a tensor of open length has room for, unless the user gives a bound.
 MOST_ENTRIES = 1 << 24
@@ -90,10 +95,6 @@ class Length:
     most: int
     count: Node | None = None
 
-    def is_count(self, other: Node) -> bool:
-        """Whether it is that count."""
-        return self.count is not None and _same(self.count, other)
-
 
 @dataclass(frozen=True)
 class Counts:
@@ -142,6 +143,55 @@ class Counts:
                 pending += rest
         return self._known[node]
 
+    def closed(self, nodes: Sequence[Node], inputs: Sequence[Node | None]) -> list[Node]:
+        """What one ONNX node became, from its inputs on, with fillings behind the entries that
+        count that its operators take no notice of.
+        """
+        if not self.asked:
+            return list(nodes)
+        done = {node: node for node in inputs if node is not None}
+
+        def visit(node: Node) -> Node:
+            if node not in done:
+                done[node] = self._closed(node.with_inputs(visit(each) for each in node.inputs))
+            return done[node]
+
+        return [visit(node) for node in nodes]
+
+    def _closed(self, node: Node) -> Node:
+        sources, types = list(node.inputs), [source.type for source in node.inputs]
+        if _part_of(node) is not None:
+            return node
+        for index, source in enumerate(node.inputs):
+            for axis, count in self.of(source).items():
+                if node.op.follows(types, index, axis) is None:
+                    value = node.op.ignores(types, index, axis)
+                    if value is not None:
+                        sources[index] = self._filled(sources[index], axis, count, value)
+        return node.with_inputs(sources)
+
+    def _filled(self, source: Node, axis: int, count: Node, value: float) -> Node:
+        """The tensor with a value behind the entries that count along an axis."""
+        shape = [1] * len(source.shape)
+        shape[axis] = source.shape[axis]
+        kind = source.type.dtype.numpy
+        if source.type.dtype.is_float:
+            fill = np.array(value, kind)
+        else:
+            most = (False, True) if kind.kind == "b" else (np.iinfo(kind).min, np.iinfo(kind).max)
+            fill = np.array(min(max(value, most[0]), most[1])).astype(kind)
+        behind = make(Less(), constant(np.arange(shape[axis]).reshape(shape)), count)
+        filled = make(Where(), behind, source, constant(fill), name=source.name)
+        others = {a: c for a, c in self.of(source).items() if a != axis}
+        self._known[filled] = others
+        return filled
+
+    def whole(self, node: Node, axis: int) -> Node:
+        """The tensor, to be read by an operator that itself heeds how many entries count."""
+        found = make(Reshape(node.shape), node, name=node.name)
+        self._known[found] = {a: count for a, count in self.of(node).items() if a != axis}
+        return found
+
     def lengths(self, node: Node) -> list[Length] | None:
         """The entries of a vector of lengths, such as the target of a Reshape: whole numbers, and
         counts of tensors whose length depends on data. None where another entry is computed.
@@ -151,6 +201,11 @@ class Counts:
         most = bound_of(node)
         if most is not None:
             return [Length(most, node)]
+        if node.shape in ((), (1,)) and node.type.dtype is DType.I64:
+            bounds = value_bounds(node)
+            if bounds is not None and bounds <= MOST_ENTRIES:  # such as the sum of a mask
+                one = node if node.shape else make(Reshape((1,)), node)
+                return [Length(max(1, int(bounds)), one)]
         found: list[Length] = []
         if isinstance(node.op, Concat):
             for source in node.inputs:
@@ -165,6 +220,9 @@ class Counts:
             each = self.lengths(node.inputs[0])
             start, step = node.op.starts[0], node.op.steps[0]
             return each and [each[start + i * step] for i in range(node.op.lengths[0])]
+        if isinstance(node.op, Gather) and node.op.axis == 0:
+            each, places = self.lengths(node.inputs[0]), node.inputs[1].constant
+            return None if places is None or not each else [each[i] for i in places.reshape(-1)]
         return None
 
     def check_asked(self) -> None:
@@ -213,13 +271,23 @@ class Counts:
         for index, source in enumerate(node.inputs):
             for axis, count in self._known[source].items():
                 at = node.op.follows(types, index, axis)
-                if at is None:
+                if at is None and (merged := node.op.merges(types, index, axis)) is not None:
+                    at, times = merged
+                    count = self._times(count, times)
+                elif at is None:
                     raise _mixed(node, source, axis, "mixes the entries of")
-                if node.shape[at] < source.shape[axis]:
+                elif node.shape[at] < source.shape[axis]:
                     count = self._fewer(count, node.shape[at])
                 if not _same(found.setdefault(at, count), count):
                     raise _mixed(node, source, axis, "combines two lists, one of them")
         return found
+
+    def _times(self, count: Node, times: int) -> Node:
+        """The count of entries that each became several: one node, however often asked for."""
+        key = count, -times
+        if key not in self._cut:
+            self._cut[key] = make(Mul(), count, constant(np.array([times], np.int64)))
+        return self._cut[key]
 
     def _fewer(self, count: Node, most: int) -> Node:
         """The count of the first entries: one node, however often it is asked for."""
@@ -234,8 +302,22 @@ def _same(a: Node, b: Node) -> bool:
     return a is b or (a.op == b.op and a.inputs == b.inputs)
 
 
+def value_bounds(node: Node) -> float | None:
+    """How large a number may become at most; None where it could be negative, or is unknown."""
+    source = node
+    while isinstance(source.op, Reshape | Cast) and source.type.dtype is not DType.BOOL:
+        source = source.inputs[0]
+    if not (isinstance(source.op, Reduce) and source.op.kind == "sum"):
+        return 1.0 if source.type.dtype is DType.BOOL else None
+    one = value_bounds(source.inputs[0])
+    return None if one is None else one * source.inputs[0].type.size / source.type.size
+
+
 def bound_of(node: Node) -> int | None:
     """The bound of a count; None for another node."""
+    if isinstance(node.op, Mul) and node.inputs[1].constant is not None and node.shape == (1,):
+        most = bound_of(node.inputs[0])
+        return None if most is None else most * int(node.inputs[1].constant.reshape(-1)[0])
     if isinstance(node.op, Min) and len(node.inputs) == 2 and node.inputs[1].constant is not None:
         most = bound_of(node.inputs[0])
         return None if most is None else min(most, int(node.inputs[1].constant.reshape(-1)[0]))

@@ -73,6 +73,10 @@ class Builder:
             raise self.error(f"input {index} is missing")
         return node
 
+    def constant(self, index: int) -> Array:
+        """The value of an input that must be a constant."""
+        return constant_at(self._proto, self._inputs, index)
+
     def result(self, index: int, name: str) -> None:
         """Makes a tensor an output of the node."""
         self.add("Identity", name, outputs=[OUTPUTS[index]])

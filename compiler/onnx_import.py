@@ -335,7 +335,7 @@ class _Importer:
             found = [made] if isinstance(made, Node) else list(made)
             for node in found:
                 check_shape(node.shape, where, allow_empty=True)
-            made_of = folded(found, inputs)
+            made_of = self.counts.closed(folded(found, inputs), inputs)
             for node in made_of:
                 self.counts.of(node)
             return made_of

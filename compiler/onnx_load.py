@@ -316,6 +316,8 @@ def check_operators(
 def _hint(node: onnx.NodeProto) -> str:
     if "training" in node.domain:
         return "export the model for inference, not for training"
+    if node.domain == "com.microsoft.nchwc":
+        return "ONNX Runtime wrote the model for one processor: save it optimised at level extended"
     if node.domain not in ONNX_DOMAINS:
         return f"export the model with standard operators, without those of {node.domain!r}"
     return "export the model without them, or cut it before them"

@@ -277,6 +277,33 @@ def embed_layer_normalization(b: Builder) -> None:
         b.result(2, total)
 
 
+def dynamic_quantize_lstm(b: Builder) -> None:
+    """LSTM with weights in 8 bits, the other way round: inputs 8 to 11 are scales and zero points.
+
+    ONNX Runtime also rounds the input and the state to 8 bits, by their own ranges; here they stay
+    float, which is nearer to the network that was quantised.
+    """
+
+    def weights(index: int, scale: int) -> str:
+        stored, steps = b.constant(index), b.constant(scale).astype(np.float32)
+        zeros = b.constant(scale + 1).astype(np.float32)
+        count = len(stored)
+        steps, zeros = steps.reshape(count, 1, -1), zeros.reshape(count, 1, -1)
+        return b.value(np.swapaxes((stored.astype(np.float32) - zeros) * steps, 1, 2))
+
+    others = [b.input(index) if b.given(index) else "" for index in range(3, 8)]
+    while others and not others[-1]:
+        others.pop()
+    names = [b.name() if b.wants(index) else "" for index in range(3)]
+    keys = ("activation_alpha", "activation_beta", "activations", "clip", "direction",
+            "hidden_size", "input_forget")  # fmt: skip
+    given = {key: b.attribute(key, None) for key in keys}
+    b.add("LSTM", b.input(0), weights(1, 8), weights(2, 10), *others, outputs=names, **given)
+    for index, name in enumerate(names):
+        if name:
+            b.result(index, name)
+
+
 _MADE: dict[str, Callable[[onnx.NodeProto, Sequence[Node | None], Builder], None]] = {
     "FusedConv": _fused_conv,
     "FusedGemm": _fused_gemm,
@@ -301,6 +328,7 @@ def _parsed(text: str) -> onnx.FunctionProto:
 # Those written against the builder alone.
 _BUILT: dict[str, Callable[[Builder], None]] = {
     "Attention": attention,
+    "DynamicQuantizeLSTM": dynamic_quantize_lstm,
     "EmbedLayerNormalization": embed_layer_normalization,
     "GroupQueryAttention": group_query_attention,
     "MatMulIntegerToFloat": matmul_integer_to_float,

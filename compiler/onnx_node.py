@@ -25,6 +25,9 @@ class Lengths(Protocol):
     def of(self, node: Node) -> Mapping[int, Node]:
         """By axis, how many entries count, where not all do."""
 
+    def whole(self, node: Node, axis: int) -> Node:
+        """The tensor, to be read by an operator that itself heeds how many entries count."""
+
     def lengths(self, node: Node) -> Sequence[Length] | None:
         """The entries of a vector of lengths; None where one is no number and no count."""
 
@@ -39,9 +42,6 @@ class Length(Protocol):
     @property
     def count(self) -> Node | None:
         """The value, int64 [1], where it depends on data."""
-
-    def is_count(self, other: Node) -> bool:
-        """Whether it is that count."""
 
 
 @dataclass(frozen=True)

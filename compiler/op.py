@@ -203,6 +203,18 @@ class Op:
         """
         return None
 
+    def merges(self, inputs: Sequence[TensorType], index: int, axis: int) -> tuple[int, int] | None:
+        """The output's axis on which each entry of an input's `axis` became so many, in order."""
+        return None
+
+    def ignores(self, inputs: Sequence[TensorType], index: int, axis: int) -> float | None:
+        """What entries of one input along `axis` may be so that they change nothing of the output.
+
+        Entries behind those that count become that (the nearest value that the type has); asked
+        where the output has no axis that follows. None where no value does.
+        """
+        return None
+
     def value_bounds(self, node: Node, inputs: Sequence[Values]) -> Values:
         """How large the elements may become; see compiler/values.py.
 

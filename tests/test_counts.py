@@ -167,20 +167,18 @@ def test_a_bound_keeps_the_first() -> None:
 
 def refused(nodes: list[onnx.NodeProto], **options: Any) -> str:
     outputs = [value(nodes[-1].output[0], None, TensorProto.UNDEFINED)]
+    proto = model(nodes, [value("x", (3, 4))], outputs, [weight("axis", [1], np.int64)])
     with pytest.raises(MdlcError) as error:
-        import_model(model(nodes, [value("x", (3, 4))], outputs, opset=17), **options)
+        import_model(proto, **options)
     return str(error.value)
 
 
 @pytest.mark.parametrize(
     ("nodes", "message"),
     [
-        ([node("ReduceMax", "at", "y", axes=[1])], "Reduce mixes the entries of 'at'"),
-        ([node("Transpose", "at", "a", perm=[1, 0]), node("MatMul", "at a", "y")],
-         "MatMul mixes the entries of"),
+        ([node("CumSum", "at axis", "y", reverse=1)], "CumSum mixes the entries of 'at'"),
         ([node("NonZero", "at", "a"), node("Cast", "at", "b", to=1)], ""),
         ([node("NonZero", "x", "more"), node("Add", "at more", "y")], "Add combines two lists"),
-        ([node("Concat", "at at", "y", axis=1)], "Concat mixes the entries of 'at'"),
     ],
 )  # fmt: skip
 def test_what_mixes_entries_is_refused(nodes: list[onnx.NodeProto], message: str) -> None:
@@ -260,3 +258,51 @@ def test_shapes_that_depend_on_data() -> None:
     values = {"x": np.arange(15, dtype=np.float32).reshape(5, 3), "b": np.arange(5) % 2 == 0}
     graph = import_model(proto)
     check(graph.cut(run(graph, values)), expected(proto, values))
+
+
+X, MASK = value("x", (5, 4)), value("mask", (5,), TensorProto.BOOL)
+FOUND = [
+    node("NonZero", "mask", "places"),
+    node("Transpose", "places", "rows", perm=[1, 0]),
+    node("GatherND", "x rows", "found"),
+]
+MIXING: dict[str, tuple[list[onnx.NodeProto], int]] = {
+    "sum": ([node("ReduceSum", "found", "y", keepdims=0)], TensorProto.FLOAT),
+    "mean": ([node("ReduceMean", "found zero", "y", keepdims=0)], TensorProto.FLOAT),
+    "largest": ([node("ReduceMax", "found zero", "y")], TensorProto.FLOAT),
+    "place": ([node("ArgMin", "found", "y", axis=0)], I64),
+    "log_sum_exp": ([node("ReduceLogSumExp", "found zero", "y")], TensorProto.FLOAT),
+    "product": (
+        [node("Transpose", "found", "turned"), node("MatMul", "turned found", "y")],
+        TensorProto.FLOAT,
+    ),
+    "written": (
+        [node("Neg", "found", "less"), node("ScatterND", "x rows less", "y")],
+        TensorProto.FLOAT,
+    ),
+    "softmax": ([node("Softmax", "found", "y", axis=0)], TensorProto.FLOAT),
+    "joined": ([node("Concat", "found x found", "y", axis=0)], TensorProto.FLOAT),
+    "flat": ([node("Reshape", "found minus", "y")], TensorProto.FLOAT),
+    "cut": ([node("Slice", "found minus many zero", "y")], TensorProto.FLOAT),
+    "counted": (
+        [node("Cast", "mask", "ones", to=I64), node("ReduceSum", "ones", "count", keepdims=0),
+         node("Range", "none count one", "y")],
+        I64,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MIXING)
+def test_entries_behind_those_that_count_change_nothing(name: str) -> None:
+    nodes, kind = MIXING[name]
+    weights = [weight("zero", [0], np.int64), weight("minus", [-1], np.int64),
+               weight("many", [9], np.int64), onnx.numpy_helper.from_array(np.array(0), "none"),
+               onnx.numpy_helper.from_array(np.array(1), "one")]  # fmt: skip
+    proto = model([*FOUND, *nodes], [X, MASK], [value("y", None, kind)], weights, opset=18)
+    graph = import_model(proto)
+    x = np.random.default_rng(3).standard_normal((5, 4)).astype(np.float32)
+    for mask in ([1, 0, 1, 1, 0], [1, 1, 1, 1, 1], [0, 1, 0, 0, 0]):
+        values = {"x": x, "mask": np.array(mask, np.bool_)}
+        actual, wanted = graph.cut(run(graph, values))["y"], expected(proto, values)["y"]
+        assert actual.dtype == wanted.dtype
+        np.testing.assert_allclose(actual, wanted, rtol=1e-6, atol=1e-6)

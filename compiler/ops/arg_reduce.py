@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -56,6 +57,10 @@ class ArgReduce(Op):
         if axis == self.axis:
             return None
         return axis if self.keepdims or axis < self.axis else axis - 1
+
+    def ignores(self, inputs: Sequence[TensorType], index: int, axis: int) -> float | None:
+        # The last of equal ones could be one of those.
+        return None if self.last else -math.inf if self.kind == "max" else math.inf
 
     def to_onnx(self) -> OnnxForm:
         attributes = {

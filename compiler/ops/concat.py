@@ -31,7 +31,14 @@ class Concat(Op):
         inputs = [n.input(i) for i in range(len(n.inputs))]
         # Parts without elements add nothing.
         inputs = [x for x in inputs if x.type.size] or inputs[:1]
-        return inputs[0] if len(inputs) == 1 else n.make(cls(axis), *inputs)
+        if len(inputs) == 1:
+            return inputs[0]
+        counts = [{} if n.lengths is None else n.lengths.of(x) for x in inputs]
+        if any(axis in each for each in counts):
+            from mdlc.compiler.ops.span import concatenated  # it is made of operators
+
+            return concatenated(n, inputs, [each.get(axis) for each in counts], axis)
+        return n.make(cls(axis), *inputs)
 
     def infer(self, *inputs: TensorType) -> TensorType:
         first = inputs[0]

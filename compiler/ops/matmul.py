@@ -86,6 +86,9 @@ class MatMul(Op):
             output.size * inputs[0].shape[-1], sum(t.nbytes for t in inputs) + output.nbytes
         )
 
+    def ignores(self, inputs: Sequence[TensorType], index: int, axis: int) -> float | None:
+        return 0.0 if axis == inputs[index].rank - (1 if index == 0 else 2) else None
+
     def to_onnx(self) -> OnnxForm:
         return "MatMul", {}, ()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -16,6 +17,8 @@ from mdlc.compiler.ops.abs import Abs
 from mdlc.compiler.ops.add import Add
 from mdlc.compiler.ops.cast import Cast
 from mdlc.compiler.ops.clip import Clip
+from mdlc.compiler.ops.constant import constant
+from mdlc.compiler.ops.div import Div
 from mdlc.compiler.ops.exp import Exp
 from mdlc.compiler.ops.log import Log
 from mdlc.compiler.ops.mul import Mul
@@ -37,6 +40,9 @@ KINDS = {
 }
 
 
+# What adds nothing to a reduction; a mean has no such value.
+_NEUTRAL = {"sum": 0.0, "l1": 0.0, "l2": 0.0, "sum_square": 0.0, "log_sum": 0.0, "prod": 1.0,
+            "max": -math.inf, "min": math.inf}  # fmt: skip
 _LARGEST = {DType.F16: 65504.0, DType.BF16: 3.38e38, DType.F64: float(np.finfo(np.float64).max)}
 
 
@@ -92,7 +98,23 @@ class Reduce(Op):
             return cls._of_one(n, kind, x)
         if kind == "log_sum_exp":
             return cls._log_sum_exp(n, x, axes, keepdims)
+        counts = n.counts(0) if kind == "mean" else {}
+        if any(axis in counts for axis in axes):
+            return cls._mean_of_counted(n, x, axes, keepdims)
         return n.make(cls(kind, axes, keepdims), x)
+
+    @classmethod
+    def _mean_of_counted(cls, n: OnnxNode, x: Node, axes: tuple[int, ...], keepdims: bool) -> Node:
+        """The sum over how many there are, where that depends on data."""
+        count, others = n.make(Cast(x.type.dtype), constant(np.ones(1, np.int64))), 1
+        for axis in axes:
+            if axis in n.counts(0):
+                entries = n.make(Cast(x.type.dtype), n.counts(0)[axis])
+                count = n.make(Mul(), count, entries)
+            else:
+                others *= x.shape[axis]
+        count = n.make(Mul(), count, constant(np.array(others, x.type.dtype.numpy)))
+        return n.make(Div(), n.make(cls("sum", axes, keepdims), x), n.make(Reshape(()), count))
 
     @staticmethod
     def _of_one(n: OnnxNode, kind: str, x: Node) -> Node:
@@ -175,6 +197,9 @@ class Reduce(Op):
         if axis in self.axes:
             return None
         return axis if self.keepdims else axis - sum(other < axis for other in self.axes)
+
+    def ignores(self, inputs: Sequence[TensorType], index: int, axis: int) -> float | None:
+        return _NEUTRAL.get(self.kind)
 
     def cost(self, inputs: Sequence[TensorType], output: TensorType) -> Cost:
         return Cost(0, inputs[0].nbytes + output.nbytes)

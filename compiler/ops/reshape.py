@@ -33,7 +33,7 @@ class Reshape(Op):
         if n.op_type == "Reshape" and n.lengths is not None:
             counts = n.lengths.of(y)
             for axis, length in n.dims(1)[1].items():
-                if axis not in counts or not length.is_count(counts[axis]):
+                if axis not in counts or length.most != y.shape[axis]:
                     raise n.error(f"its length along axis {axis} is a count of another tensor")
         return y
 
@@ -123,6 +123,12 @@ class Reshape(Op):
             if own == length and math.prod(self.shape[:at]) == before:
                 return at
         return None
+
+    def merges(self, inputs: Sequence[TensorType], index: int, axis: int) -> tuple[int, int] | None:
+        old = inputs[0].shape
+        inner, rest = math.prod(old[axis + 1 :]), math.prod(self.shape[axis + 1 :])
+        same = self.shape[:axis] == old[:axis] and axis < len(self.shape)
+        return (axis, inner // rest) if same and inner % rest == 0 else None
 
     def to_onnx(self) -> OnnxForm:
         return "Reshape", {}, (np.array(self.shape, np.int64),)

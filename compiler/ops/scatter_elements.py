@@ -63,6 +63,10 @@ class ScatterElements(Op):
             raise MdlcError(f"{updates} cannot go to {indices} along axis {self.axis} of {x}")
         return TensorType(x.shape, x.dtype)
 
+    def ignores(self, inputs: Sequence[TensorType], index: int, axis: int) -> float | None:
+        # An index outside writes nothing; what it would have written is of no account.
+        return (None, float(inputs[0].shape[self.axis]), 0.0)[index]
+
     def moves(self, inputs: Sequence[TensorType]) -> tuple[int, ...]:
         return (0, 2) if self.reduction == "none" else ()
 

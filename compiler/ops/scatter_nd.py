@@ -53,6 +53,10 @@ class ScatterND(Op):
             raise MdlcError(f"updates {updates} are not {x.dtype.value}{list(wanted)}")
         return TensorType(x.shape, x.dtype)
 
+    def ignores(self, inputs: Sequence[TensorType], index: int, axis: int) -> float | None:
+        # An index outside writes nothing; what it would have written is of no account.
+        return (None, float(max(inputs[0].shape)), 0.0)[index]
+
     def moves(self, inputs: Sequence[TensorType]) -> tuple[int, ...]:
         return (0, 2) if self.reduction == "none" else ()
 

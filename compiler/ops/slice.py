@@ -86,10 +86,18 @@ class Slice(Op):
 
     @staticmethod
     def _moves_at_run_time(n: OnnxNode) -> bool:
-        """Whether some bound or step is computed; axes must be known."""
-        known = not n.has(3) or n.input(3).constant is not None
+        """Whether some bound or step is computed, or counts from an end that is; axes are known."""
+        if n.has(3) and n.input(3).constant is None:
+            return False
         computed = [n.has(i) and n.input(i).constant is None for i in (1, 2, 4)]
-        return known and any(computed)
+        if any(computed) or not n.counts(0):
+            return any(computed)
+        first, last, steps = n.const(1), n.const(2), n.optional_const(4)
+        simple = (first == 0).all() and (last >= 0).all() and (steps is None or (steps == 1).all())
+        axes = n.optional_const(3)
+        rank = len(n.input(0).shape)
+        taken = range(len(first)) if axes is None else [int(a) % rank for a in axes]
+        return not simple and any(axis in n.counts(0) for axis in taken)
 
     @classmethod
     def _split(cls, n: OnnxNode) -> Sequence[Node]:

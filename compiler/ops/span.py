@@ -12,12 +12,16 @@ from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Node
 from mdlc.compiler.onnx_node import Length, OnnxNode
 from mdlc.compiler.op import Sample, normalize_axis
+from mdlc.compiler.ops.add import Add
 from mdlc.compiler.ops.cast import Cast
 from mdlc.compiler.ops.concat import Concat
 from mdlc.compiler.ops.constant import constant
 from mdlc.compiler.ops.gather import Gather
+from mdlc.compiler.ops.less import Less
 from mdlc.compiler.ops.reshape import Reshape
 from mdlc.compiler.ops.slice import Slice, taken_of
+from mdlc.compiler.ops.sub import Sub
+from mdlc.compiler.ops.where import Where
 from mdlc.compiler.types import Array, DType, TensorType
 
 
@@ -107,7 +111,8 @@ def slice_at_run_time(n: OnnxNode) -> Node:
         else:
             found = n.make(Span(n.bound(0, x.shape[axis])), start, end, step, length)
             places = part(found, 0)
-        x = n.make(Gather(axis), x, places)
+        heeded = x if n.lengths is None else n.lengths.whole(x, axis)
+        x = n.make(Gather(axis), heeded, places)
     return x
 
 
@@ -135,7 +140,8 @@ def opened(n: OnnxNode, y: Node, lengths: Mapping[int, Length]) -> Node:
     """
     for axis, length in lengths.items():
         count = {} if n.lengths is None else n.lengths.of(y)
-        if axis in count and length.is_count(count[axis]):
+        # Two counts of one bound are two ways to count the same, such as NonZero's and a sum.
+        if axis in count and length.most == y.shape[axis]:
             continue
         assert length.count is not None
         if axis in count:
@@ -148,4 +154,33 @@ def opened(n: OnnxNode, y: Node, lengths: Mapping[int, Length]) -> Node:
 def span_of(n: OnnxNode, count: Node, most: int) -> Node:
     """The indices 0, 1, ... before a count of at most so many."""
     first, step, length = (constant(np.array([value], np.int64)) for value in (0, 1, most))
-    return n.make(Span(most), first, count, step, length)
+    return n.make(Span(n.bound(0, most)), first, count, step, length)
+
+
+def concatenated(
+    n: OnnxNode, inputs: Sequence[Node], counts: Sequence[Node | None], axis: int
+) -> Node:
+    """Tensors one behind the other, of which only some entries count along the axis.
+
+    Args:
+        counts: of each input; None where all of its entries count.
+    """
+    y, count = inputs[0], counts[0]
+    for x, more in zip(inputs[1:], counts[1:], strict=True):
+        room, added = y.shape[axis], x.shape[axis]
+        first = _entries(count, room)
+        total = n.make(Add(), first, _entries(more, added))
+        places = part(span_of(n, total, room + added), 0)
+        # Behind the first ones, what stands behind the room for them.
+        gap = n.make(Sub(), _entries(None, room), first)
+        moved = n.make(Add(), places, gap)
+        places = n.make(Where(), n.make(Less(), places, first), places, moved)
+        assert n.lengths is not None
+        both = [n.lengths.whole(each, axis) for each in (y, x)]
+        y = n.make(Gather(axis), n.make(Concat(axis), *both), places)
+        count = n.lengths.of(y)[axis]
+    return y
+
+
+def _entries(count: Node | None, room: int) -> Node:
+    return constant(np.array([room], np.int64)) if count is None else count
