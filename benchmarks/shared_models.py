@@ -71,6 +71,8 @@ INPUTS: dict[str, tuple[str, Callable[[int], list[Array]]]] = {
     "openseeface_lm0": ("input", _stretched(224, 224, mean=HALF, std=HALF)),
     "openwakeword_melspectrogram": ("input", _sound(5120)),
     "pfld": ("input", _stretched(112, 112, std=UNIT)),
+    # Classes, boxes to keep, overlap and score.
+    "nms_yolov8": ("config", lambda count: [np.array([80, 100, 0.45, 0.25], np.float32)] * count),
     "ppocr_v3_det": ("x", photographs(320, 320, mean=HALF, std=HALF)),
     "ppocr_v4_rec": ("x", photographs(320, 48, mean=HALF, std=HALF)),
     "silero_vad_16k": ("input", _sound(512)),
