@@ -24,6 +24,22 @@ B = TypeVar("B")
 
 
 @dataclass(frozen=True)
+class Loss:
+    """What an algorithm may lose besides plain sums' rounding.
+
+    Attributes:
+        share: of the largest sum of the terms' magnitudes.
+        apart: that of the same filter; False where sums of several filters meet on the way.
+    """
+
+    share: float = 0.0
+    apart: bool = True
+
+
+NO_LOSS = Loss()
+
+
+@dataclass(frozen=True)
 class TransformedFilters:
     """How a kernel packs G g G' of every filter g instead of g.
 
@@ -246,10 +262,9 @@ class AnyKernel(ABC, Generic[B]):
         inputs[1] = constant(np.ascontiguousarray(weights, np.float32), node.inputs[1].name)
         return self.pack(replace(node, inputs=tuple(inputs)), schedule, isa)
 
-    def loss(self, node: Node, schedule: Schedule, isa: B) -> float:
-        """What its algorithm may lose besides plain sums' rounding, of the largest sum of the
-        terms' magnitudes."""
-        return 0.0
+    def loss(self, node: Node, schedule: Schedule, isa: B) -> Loss:
+        """What its algorithm may lose besides plain sums' rounding."""
+        return NO_LOSS
 
     def growth(self, node: Node, schedule: Schedule, isa: B) -> float:
         """How much larger than its inputs and its sums' magnitudes values inside may become."""

@@ -45,7 +45,7 @@ from mdlc.codegen.gemm.shape import channel_blocks
 from mdlc.codegen.gemm.strides import nest
 from mdlc.codegen.gemm.winograd_tiling import Tiling, tiling, tiling_of
 from mdlc.codegen.isa.base import KernelIsa
-from mdlc.codegen.kernel import Kernel, Schedule, Step, TransformedFilters
+from mdlc.codegen.kernel import Kernel, Loss, Schedule, Step, TransformedFilters
 from mdlc.codegen.kernels.conv_direct import conv_stem
 from mdlc.codegen.threads import best_level, loop, loop_cases
 from mdlc.codegen.tiles.epilogue import Epilogue
@@ -152,8 +152,8 @@ class ConvWinograd(Kernel):
                 ]
         return found
 
-    def loss(self, node: Node, schedule: Schedule, isa: KernelIsa) -> float:
-        return tiling_of(node, isa, schedule).transform.error
+    def loss(self, node: Node, schedule: Schedule, isa: KernelIsa) -> Loss:
+        return Loss(tiling_of(node, isa, schedule).transform.error)
 
     def growth(self, node: Node, schedule: Schedule, isa: KernelIsa) -> float:
         return tiling_of(node, isa, schedule).transform.growth

@@ -19,6 +19,7 @@ from mdlc.checks.local import BLAS, Local
 from mdlc.checks.reference import Reference
 from mdlc.checks.rounding import UNIT_F32
 from mdlc.checks.verification import traces
+from mdlc.codegen.kernel import Loss
 from mdlc.codegen.run.executable import Executable
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Node
@@ -116,9 +117,11 @@ def integer_layers(
     visible = {step.node: step for step in steps if step.name not in compiled.plan.hidden}
     tallies = {step.name: _Tally() for step in visible.values()}
 
-    def loss(node: Node) -> float:
+    def loss(node: Node) -> Loss:
         step = visible.get(node)
-        return step.kernel.loss(node, step.schedule, step.seen(compiled.plan.isa)) if step else 0.0
+        return (
+            step.kernel.loss(node, step.schedule, step.seen(compiled.plan.isa)) if step else Loss()
+        )
 
     runs = 0
     for values, trace in traces(executable, inputs):

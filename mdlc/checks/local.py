@@ -15,6 +15,7 @@ from mdlc.checks.rounding import (
     moved,
     tolerance,
 )
+from mdlc.codegen.kernel import Loss
 from mdlc.compiler.interpreter import input_value, widened
 from mdlc.compiler.ir import Graph, Node
 from mdlc.compiler.ops.input import Input
@@ -44,7 +45,7 @@ class Local:
         inputs: Mapping[str, Array],
         given: Mapping[Node, Array],
         unit: Callable[[Node], float],
-        loss: Callable[[Node], float] = lambda node: 0.0,
+        loss: Callable[[Node], Loss] = lambda node: Loss(),
     ) -> None:
         """Args:
         given: the other program's values.

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from mdlc.codegen.kernel import NO_LOSS, Loss
 from mdlc.compiler.ir import Node
 from mdlc.compiler.op import Elementwise, Op
 from mdlc.compiler.types import Array, DType
@@ -44,8 +45,7 @@ class Computed:
         inputs: in double precision.
         slack: how far each of them may be off itself; None where it is what was read.
         exact: the value. before: of a sum, that before its activation; None where it has none.
-        u: the unit of rounding. loss: what the algorithm loses besides, of the largest sum of
-            magnitudes.
+        u: the unit of rounding. loss: what the algorithm loses besides.
     """
 
     node: Node
@@ -54,7 +54,7 @@ class Computed:
     exact: Array
     before: Array | None
     u: float
-    loss: float = 0.0
+    loss: Loss = NO_LOSS
 
 
 def computed(
@@ -63,7 +63,7 @@ def computed(
     slack: Sequence[Array | None] = (),
     *,
     u: float = UNIT_F32,
-    loss: float = 0.0,
+    loss: Loss = NO_LOSS,
 ) -> Computed:
     """A node's value for inputs in double precision, and what a tolerance needs to be known."""
     op: Any = node.op
@@ -195,9 +195,9 @@ def _sum_tolerance(c: Computed) -> Array:
     terms = c.node.op.term_magnitudes(*widened)
     assert terms is not None
     allowed = np.multiply(terms, factor, dtype=np.float64)
-    if c.loss:  # of the largest sum of the same filter
-        channels = tuple(i for i in range(terms.ndim) if i != 1)
-        allowed += c.loss * np.max(terms, axis=channels, keepdims=True, initial=0.0)
+    if c.loss.share:
+        channels = tuple(i for i in range(terms.ndim) if i != 1 or not c.loss.apart)
+        allowed += c.loss.share * np.max(terms, axis=channels, keepdims=True, initial=0.0)
     return allowed
 
 

@@ -14,6 +14,7 @@ from mdlc.checks.compare import Errors, errors, relative_error
 from mdlc.checks.local import BLAS, Local, last_of_name
 from mdlc.checks.reference import Reference
 from mdlc.checks.rounding import UNIT_F16, UNIT_F32, unit
+from mdlc.codegen.kernel import Loss
 from mdlc.codegen.run.executable import Executable, Trace
 from mdlc.codegen.target import target_of
 from mdlc.compiler.interpreter import evaluate
@@ -246,11 +247,11 @@ class Judge:
         half = self.half or node in self.in_half or node.type.dtype is DType.F16
         return UNIT_F16 if half else UNIT_F32
 
-    def loss(self, node: Node) -> float:
+    def loss(self, node: Node) -> Loss:
         """What the algorithm of a node loses besides."""
         step = self.steps.get(node)
         if step is None:
-            return 0.0
+            return Loss()
         return step.kernel.loss(step.node, step.schedule, step.seen(self.plan.backend))
 
     def _passes(self, inputs: Mapping[str, Array], exact: Mapping[Node, Array]) -> dict[str, str]:
