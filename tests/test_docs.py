@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +52,23 @@ def test_the_command_line_has_every_command_and_target() -> None:
     assert [name for name in targets() if f"`{name}`" not in text] == []
     told = read("targets.md")
     assert [name for name in SETS if f"`{name}`" not in told] == []
+
+
+def test_every_command_that_is_shown_has_its_options() -> None:
+    seen = 0
+    for page in (*sorted(DOCS.glob("*.md")), ROOT / "README.md"):
+        for line in page.read_text(encoding="utf-8").splitlines():
+            shown = re.match(r"(?:    |`)(?:\.venv/bin/)?mdlc ([^`]+)", line)
+            if shown is None:
+                continue
+            words = shlex.split(shown[1].split("  #")[0].split(" | ")[0].replace("\\", ""))
+            name = words[0] if words[0] in cli.commands else "compile"
+            parameters = (*cli.commands[name].params, *cli.params)
+            known = {option for each in parameters for option in each.opts} | {"-h", "--help"}
+            given = [w.split("=")[0] for w in words if re.match(r"--?[a-z]", w)]
+            assert [word for word in given if word not in known] == [], f"{page.name}: {line}"
+            seen += 1
+    assert seen > 40
 
 
 def test_the_library_has_every_argument() -> None:
