@@ -318,6 +318,13 @@ class Elementwise(Op):
         """The formula on one element of each input."""
         raise NotImplementedError(type(self).__name__)
 
+    def rounded_at(self, *inputs: Array) -> Array | None:
+        """Magnitudes that roundings inside are relative to; None where that is the value itself.
+
+        Sums that cancel lose what rounding their terms costs, however small what is left.
+        """
+        return None
+
     def result_dtype(self, *inputs: DType) -> DType:
         """Element type of the output; the default is that of the first input."""
         return inputs[0]

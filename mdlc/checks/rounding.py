@@ -28,8 +28,8 @@ START, BY_ROOT = 8.0, 3.0
 FUNCTION = 8.0
 # Share of integers that may be one step off: the float behind them was near a tie.
 TIES = 1e-3
-# Below the smallest normal number there are no relative errors.
-SMALLEST = 2.0**-126
+# Below the smallest normal number there are no relative errors: of float, and of half precision.
+SMALLEST, SMALLEST_F16 = 2.0**-126, 2.0**-14
 
 
 def unit(dtype: DType) -> float:
@@ -206,12 +206,26 @@ def _behind(activation: Elementwise, slope: tuple[Array, ...], before: Array, al
     """What errors before an activation are behind it."""
     up, down = (activation.reference(before + d, *slope) for d in (allowed, -allowed))
     response = np.maximum(np.abs(up - exact), np.abs(down - exact))
-    return np.asarray(response + FUNCTION * u * np.abs(exact) + SMALLEST)
+    return np.asarray(response + _rounded(activation, (before, *slope), exact, u))
+
+
+def _rounded(op: Elementwise, inputs: Sequence[Array], exact: Array, u: float) -> Array:
+    """What an operator's own roundings cost.
+
+    A factor below the smallest normal number may count as zero (the sigmoid's tail in SiLU), so
+    that the product with x is off by as much times x.
+    """
+    smallest = SMALLEST_F16 if u == UNIT_F16 else SMALLEST
+    size = np.abs(inputs[0]) if op.arity == 1 and _is_float(inputs[0]) else np.float64(1.0)
+    factor = np.where(np.isfinite(size), np.fmax(size, 1.0), 1.0)
+    allowed = FUNCTION * u * np.abs(exact) + smallest * factor
+    at = op.rounded_at(*inputs)
+    return np.asarray(allowed if at is None else allowed + FUNCTION * u * at)
 
 
 def _elementwise(op: Elementwise, inputs: Sequence[Array], slack: Sequence[Array | None],
                  exact: Array, u: float) -> Array:  # fmt: skip
-    total = FUNCTION * u * np.abs(exact) + SMALLEST
+    rounded = total = _rounded(op, inputs, exact, u)
     for index, (x, s) in enumerate(zip(inputs, slack, strict=True)):
         if not _is_float(x):
             continue
@@ -220,7 +234,7 @@ def _elementwise(op: Elementwise, inputs: Sequence[Array], slack: Sequence[Array
         for sign in (1, -1):
             changed = [*inputs[:index], x + sign * error, *inputs[index + 1 :]]
             response = np.abs(np.asarray(op.reference(*changed), np.float64) - exact)
-            total = np.fmax(total, FUNCTION * u * np.abs(exact) + len(inputs) * response)
+            total = np.fmax(total, rounded + len(inputs) * response)
     return np.asarray(total)
 
 
