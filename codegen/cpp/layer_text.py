@@ -28,7 +28,8 @@ def describe(step: Step, *, with_kernel: bool = True) -> str:
 
 def operation(step: Step) -> str:
     """What a layer computes and fuses: Conv2D 3x3, padding 1, then Relu."""
-    return in_words(step.node.op, _filter(step)) + _fused(step.node.op)
+    size = _filter(step)
+    return (in_words(step.node.op, size) if size else step.node.op.words) + _fused(step.node.op)
 
 
 def _filter(step: Step) -> str:

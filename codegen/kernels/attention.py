@@ -335,11 +335,11 @@ def _packing(
 
 
 def _scaled_keys(length: int, scale: float, isa: KernelIsa) -> Body:
-    product = isa.op("mul", isa.load("keys + i"), isa.set1(literal(scale)))
-    return (
-        f"for (int i = 0; i < {length}; i += {isa.lanes}) {{\n"
-        f"{isa.store('keys + i', product)};\n}}",
-    )
+    at = "keys + i" if length > isa.lanes else "keys"
+    scaled = f"{isa.store(at, isa.op('mul', isa.load(at), isa.set1(literal(scale))))};"
+    if length <= isa.lanes:
+        return (scaled,)
+    return (f"for (int i = 0; i < {length}; i += {isa.lanes}) {{\n{scaled}\n}}",)
 
 
 KERNELS = (AttentionKernel(),)

@@ -249,7 +249,8 @@ class Aarch64Panels:
             left = f"\\b{v}\\()" if pipelined else f"v{self._b_first(rows, vectors, 0) + v}"
             left += f".{self.lanes}{self.letter}"
             for r in range(rows):
-                lane = f"\\lane + {r % _PIXELS}" if self.steps > 2 else r % _PIXELS
+                pixel = r % _PIXELS
+                lane = f"\\lane{f' + {pixel}' if pixel else ''}" if self.steps > 2 else pixel
                 side = "hi" if r >= _PIXELS else "lo"
                 right = f"\\{side}\\().{self.letter}[{lane}]"
                 lines.append(f"{op} %[acc{r}_{v}].{self.lanes}{self.letter}, {left}, {right}")
