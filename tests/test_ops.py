@@ -31,6 +31,7 @@ NOT_COMPARED = {
     "MaxPoolIndices": "compared with MaxPool's in test_composed_operators.py",
     "NonMaxSuppression": "rows and count in one; compared in test_counts.py",
     "NonZero": "indices and count in one; compared in test_counts.py",
+    "Span": "the entries that a Slice takes; compared with Slice in test_counts.py",
     "Unique": "indices and count in one; compared in test_counts.py",
     "Silu": "Swish came with opset 24; compared as x * Sigmoid(x) in its pass's tests",
 }

@@ -49,7 +49,7 @@ def layers_model() -> onnx.ModelProto:
 def test_both_families_agree_with_onnxruntime(monkeypatch: pytest.MonkeyPatch) -> None:
     require_clang()
     model = layers_model()
-    compiled = mdlc.compile(model, "metal", name="Layers")
+    compiled = mdlc.compile(model, "metal", name="Matrix")
     forms = [code.matrix is not None for code in codes_of(compiled.plan)]
     assert sorted(forms) == [False, True, True, True]
     rng = np.random.default_rng(0)
@@ -72,9 +72,9 @@ def test_both_families_agree_with_onnxruntime(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_the_class_asks_for_the_family_and_the_manifest_names_the_kernel() -> None:
-    files = mdlc.compile(layers_model(), "metal", name="Layers").files()
-    source = files["Layers.cpp"].decode()
+    files = mdlc.compile(layers_model(), "metal", name="Matrix").files()
+    source = files["Matrix.cpp"].decode()
     assert source.count("if (matrices_) {") == len(LAYERS)
     assert "supportsFamily(MTL::GPUFamilyApple7)" in source
-    assert '"simdgroup_matrix": "matrix_' in files["Layers.json"].decode()
+    assert '"simdgroup_matrix": "matrix_' in files["Matrix.json"].decode()
     assert ".iOS(.v14)" in files["Package.swift"].decode()
