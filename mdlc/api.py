@@ -338,7 +338,7 @@ class _Compilation:
         kept |= {"alike": first.plan} if first else {}
         kept |= {"answer_bytes": room} if (room := _answer_bytes(asked, passed[-1].graph)) else {}
         kept |= {"frame": frame} if (frame := frame_input(imported, how)) else {}
-        name = asked.name or class_name(source.stem)
+        name = asked.name or class_name(source.stem, answers=asked.answer is not None)
         plan = target.lower(
             passed[-1].graph, backend, name, tuned=self.tuned, threads=asked.threads, **kept
         )

@@ -27,13 +27,18 @@ C_NAMES = frozenset(
 _TAKEN = RESERVED | C_NAMES | _OWN
 
 
-def class_name(stem: str) -> str:
-    """A class name from a file's stem: digits_mobilenet gives DigitsMobilenet."""
+def class_name(stem: str, *, answers: bool = False) -> str:
+    """A class name from a file's stem: digits_mobilenet gives DigitsMobilenet.
+
+    Args:
+        answers: whether the class has an answer, parts of which it is not called after.
+    """
     words = re.findall(r"[0-9A-Za-z]+", stem)
     name = "".join(word[0].upper() + word[1:] for word in words) or "Model"
     if name[0].isdigit():
         name = f"Model{name}"
-    return f"{name}Model" if name in taken_class_names() | _TAKEN else name
+    taken = taken_class_names() | _TAKEN | (ANSWER_MEMBERS if answers else frozenset())
+    return f"{name}Model" if name in taken else name
 
 
 def taken_class_names() -> frozenset[str]:

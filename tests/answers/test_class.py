@@ -168,6 +168,13 @@ def test_a_class_is_not_called_as_a_part_of_its_answer() -> None:
         mdlc.compile(DIGITS, "generic", name="Classes", answer="classes")
 
 
+def test_a_model_may_be_called_as_a_part_of_its_answer(tmp_path: Path) -> None:
+    (tmp_path / "classes.onnx").write_bytes(DIGITS.read_bytes())
+    model = tmp_path / "classes.onnx"
+    assert mdlc.compile(model, "generic", answer="classes").name == "ClassesModel"
+    assert mdlc.compile(model, "generic").name == "Classes"
+
+
 def test_a_class_is_not_called_as_a_part_of_every_frame() -> None:
     with pytest.raises(MdlcError, match="'Transform' names a part"):
         mdlc.compile(DIGITS, "generic", name="Transform")
