@@ -163,9 +163,16 @@ class CompiledModel:
             threads: at most so many; 0: as many as it was compiled for.
 
         Raises:
-            MdlcError: this machine does not run the target, or has no compiler.
+            MdlcError: this machine does not run the target, or has no compiler, or the class has
+                several sizes.
         """
         loaded = target_of(self.plan).loaded
+        if self.others:
+            raise MdlcError(
+                "a class of several sizes is not loaded into a process",
+                node="--shape",
+                hint="use build()",
+            )
         if loaded is None:
             raise MdlcError(
                 f"a class for {self.plan.backend.name} is not loaded into a process",

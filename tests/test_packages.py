@@ -21,6 +21,7 @@ from mdlc.package.kind import find_kind, kinds
 from mdlc.package.write import MANIFEST, package_files, write_package
 from tests.answers.test_class import ANSWERS, maps_model
 from tests.emitted_code import block_model
+from tests.test_sizes import SIZES, open_model
 
 DIGITS = Path(__file__).parent.parent / "examples" / "digits_mobilenet.onnx"
 
@@ -65,6 +66,15 @@ def test_every_kind_lists_what_it_is_and_says_it_shortly(kind: str) -> None:
             ast.parse(data)
         if path.endswith(".json"):
             json.loads(data)
+
+
+def test_packages_and_loaded_classes_have_one_size() -> None:
+    sizes = {"x": SIZES[:2]}
+    compiled = mdlc.compile(open_model(), "generic", name="Net", shapes=sizes, c_api=True)
+    with pytest.raises(MdlcError, match="has one size of its inputs"):
+        package_files("cmake", compiled)
+    with pytest.raises(MdlcError, match="is not loaded into a process"):
+        compiled.load()
 
 
 def test_only_what_mdlc_wrote_is_written_over(boxes: mdlc.CompiledModel, tmp_path: Path) -> None:

@@ -20,8 +20,14 @@ def package_files(kind: str, compiled: CompiledModel) -> dict[str, bytes]:
     """All files of a package by path, its manifest last.
 
     Raises:
-        MdlcError: there is no such kind.
+        MdlcError: there is no such kind, or the class has several sizes.
     """
+    if compiled.others:
+        raise MdlcError(
+            "a package's class has one size of its inputs",
+            node="--shape",
+            hint="give every input one shape, or use the emitted class itself (mdlc compile)",
+        )
     files = dict(sorted(find_kind(kind).files(kind, compiled).items()))
     content = {
         "format": 1,
