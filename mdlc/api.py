@@ -28,7 +28,7 @@ from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Count, Graph
 from mdlc.compiler.onnx_import import import_model
 from mdlc.inputs.preprocess import INPUT_FORMATS, Preprocess, picture_input, preprocess
-from mdlc.inputs.sources import Model, read_model
+from mdlc.inputs.sources import Model, read_model, with_outputs
 from mdlc.naming import check_beside_answer, class_name
 from mdlc.options import CompileOptions, Fixed, parse_bounds, parse_fixed, parse_states
 from mdlc.output import write_files
@@ -222,6 +222,7 @@ def compile(
     tell("reading the model")
     source = read_model(model, example_inputs)
     asked = completed(given, source.onnx)
+    source = with_outputs(source, asked.also) if asked.also else source
     _ = asked.found_targets()  # which may lack what a recipe asks for
     fixed = None if asked.fix is None else parse_fixed(asked.fix)
     # The largest size is the class's first; the others share its weights.

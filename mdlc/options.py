@@ -114,6 +114,11 @@ def _bound_words(bounds: Mapping[str, int]) -> list[str]:
     return [w for name, n in sorted(bounds.items()) for w in ("--bound", f"{name}={n}")]
 
 
+def _names(given: str | Sequence[str]) -> tuple[str, ...]:
+    """One name, or several."""
+    return (given,) if isinstance(given, str) else tuple(given)
+
+
 def _passes(given: str | Sequence[str]) -> str:
     """A choice of passes as it is kept: all, none, or the names left out in order."""
     found = left_out(given)
@@ -185,6 +190,12 @@ class CompileOptions:
         convert=parse_states, shows=_state_words,
         help="An output that is an input of the next inference, as stateN=state: the class keeps "
         "it, zero after Init and Reset, and infer has neither. May be repeated.",
+    )  # fmt: skip
+    also: str | Sequence[str] | None = option(
+        None, "--also", group=Group.INPUT, metavar="LAYER", repeated=True,
+        convert=_names, shows=lambda names: [w for name in names for w in ("--also", name)],
+        help="A tensor inside the network, or the node that makes it, that is an output as well. "
+        "May be repeated.",
     )  # fmt: skip
     bound: Mapping[str, int] | Sequence[str] | None = option(
         None, "--bound", group=Group.INPUT, metavar="TENSOR=NUMBER", repeated=True,

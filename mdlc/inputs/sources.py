@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import io
 import logging
@@ -10,11 +11,12 @@ import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import onnx
+from onnx.external_data_helper import load_external_data_for_model
 
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.onnx_load import load_model
@@ -69,6 +71,41 @@ def read_model(source: Any, example_inputs: Sequence[Any] | None = None) -> Mode
         f"a {type(source).__name__} is no model",
         hint="give a path, bytes, an onnx.ModelProto or a torch.nn.Module",
     )
+
+
+def with_outputs(model: Model, names: Sequence[str]) -> Model:
+    """The model with tensors inside it as further outputs, after its own.
+
+    Args:
+        names: of tensors, or of nodes, whose first output is meant.
+
+    Raises:
+        MdlcError: there is no such tensor.
+    """
+    proto = onnx.ModelProto()
+    proto.CopyFrom(model.onnx)
+    if model.path is not None:  # the file lacks the outputs, so it is not read again
+        load_external_data_for_model(proto, str(model.path.parent))
+    graph = proto.graph
+    made = [output for node in graph.node for output in node.output if output]
+    first = {node.name: node.output[0] for node in graph.node if node.name and node.output}
+    had = {output.name for output in graph.output}
+    inferred = onnx.shape_inference.infer_shapes(proto).graph
+    declared = {value.name: value for value in inferred.value_info}
+    for name in names:
+        tensor = name if name in made else first.get(name)
+        if tensor is None:
+            near = difflib.get_close_matches(name, [*made, *first], 1)
+            raise MdlcError(
+                f"the model has no tensor or node {name!r}",
+                node="--also",
+                hint=f"did you mean {near[0]}?" if near else "mdlc inspect lists the layers",
+            )
+        if tensor not in had:
+            had.add(tensor)
+            unknown = onnx.helper.make_tensor_value_info(tensor, onnx.TensorProto.FLOAT, None)
+            graph.output.append(declared.get(tensor, unknown))
+    return replace(model, onnx=proto, path=None)
 
 
 def _in_memory(model: onnx.ModelProto, data: bytes, name: str) -> Model:
