@@ -37,6 +37,7 @@ class Target:
         needs: what builds and what runs its programs here; MdlcError where that is missing.
         embeds: whether the weights may stand in the source; encodes: whether they may be encoded.
         c_api: whether the class for C is an option; it is always there where it is not.
+        profiles: whether the class may tell when each layer is done.
         int8: whether it has kernels that compute in 8 bits.
         threads: whether the class may compute on several threads.
         answers: whether the class may answer with more than tensors.
@@ -61,6 +62,7 @@ class Target:
     embeds: bool = True
     encodes: bool = True
     c_api: bool = True
+    profiles: bool = True
     int8: bool = True
     threads: bool = True
     resizes: bool = True
@@ -137,6 +139,7 @@ def targets() -> dict[str, Target]:
             embeds=False,
             encodes=False,
             c_api=False,
+            profiles=False,
             int8=False,
             threads=False,
             resizes=False,

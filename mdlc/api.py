@@ -67,6 +67,7 @@ class CompiledModel:
             `by_target` gave this.
         tables: what `tuned` is, of each of the plans.
         c_api: whether the class for C is written, too.
+        profile: whether the class calls a function behind every layer.
         without: names of the passes that did not run.
         stages: the graphs after every pass, the preprocessed network first.
     """
@@ -87,6 +88,7 @@ class CompiledModel:
     tables: tuple[Tuned, ...] = ()
     without: frozenset[str] = frozenset()
     c_api: bool = False
+    profile: bool = False
     pack_all: bool = False
     stages: tuple[Stage, ...] = ()
 
@@ -133,6 +135,7 @@ class CompiledModel:
         first, *others = self.plans or (self.plan,)
         more: dict[str, Any] = {"others": others, "placed": self.placed} if others else {}
         more |= {"c_api": True} if self.c_api else {}
+        more |= {"profile": True} if self.profile else {}
         return target_of(first).emit(first, self.info, embed_weights=self.embed_weights, **more)
 
     def files(self) -> dict[str, bytes]:
@@ -374,7 +377,8 @@ class _Compilation:
         )
         return CompiledModel(
             source, imported, plan.graph, plan, how, info, asked.embed_weights, low, self.tuned,
-            half, self.fixed, without=asked.left_out, c_api=asked.c_api, stages=tuple(passed),
+            half, self.fixed, without=asked.left_out, c_api=asked.c_api, profile=asked.profile,
+            stages=tuple(passed),
         )  # fmt: skip
 
 

@@ -117,6 +117,7 @@ def compile_chain(
     name = check_class_of_chain(checked_class_name(name))
     for asked, flag, reason in (
         (given.embed_weights, "--embed-weights", "both networks' weights are in one file"),
+        (given.profile, "--profile", "a class of two networks tells no layer's time yet"),
         (given.c_api, "--c-api", "a class of two networks has no interface for C yet"),
         ("," in given.target or len(given.found_targets()) > 1, "--target", "is for one target"),
     ):

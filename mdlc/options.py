@@ -275,6 +275,11 @@ class CompileOptions:
         False, "--c-api", group=Group.CODE,
         help="Write the class for C, too: CLASS_c.h and CLASS_c.cpp, for whatever calls C.",
     )  # fmt: skip
+    profile: bool = option(
+        False, "--profile", group=Group.CODE,
+        help="The class calls a function of yours behind every layer, to take the time of each on "
+        "the device; leave it out in what you ship.",
+    )  # fmt: skip
     tuned: Tables = option(
         None, "--tuned", group=Group.SCHEDULES, metavar="FILE", path="file", repeated=True,
         off=("--no-tuned", "Choose schedules by the cost model alone."),
@@ -502,6 +507,7 @@ class CompileOptions:
             (encodes, "--weights-encoding", "encoded weights are packed for one target"),
             (self.precision != "fp32", "--precision", "a class for several targets has one graph"),
             (self.core is not None, "--core", "a core is one target's"),
+            (self.profile, "--profile", "layers are numbered as one target computes them"),
             (self.frame, "--frame", "frames are read by a class for one target"),
         ):
             if asked:
@@ -517,6 +523,9 @@ class CompileOptions:
              f"target {name} always has its weights in a file", "leave it out"),
             (self.c_api, target.c_api, "--c-api",
              f"target {name} has its class for C in any case", "leave it out"),
+            (self.profile, target.profiles, "--profile",
+             f"target {name} computes on the GPU, whose own tools tell times",
+             "leave it out, and use Instruments"),
             (self.threads > 1, target.threads, "--threads",
              f"target {name} computes on the GPU and has no threads of its own", "leave it out"),
             (len(self.sizes) > 1, target.resizes, "--shape",
@@ -528,6 +537,9 @@ class CompileOptions:
             (bool(self.state), target.keeps, "--state",
              f"target {name} keeps nothing from one inference to the next",
              "leave it out, and give infer the state"),
+            (len(self.sizes) > 1 and self.profile, False, "--profile",
+             "numbers the layers of one size of the inputs",
+             "give every input one shape, or leave it out"),
             (self.answer is not None, target.answers, "--answer",
              f"target {name} gives tensors alone", "leave it out"),
             (encodes, target.encodes, "--weights-encoding",

@@ -94,6 +94,7 @@ def emit(
     *,
     embed_weights: bool = False,
     c_api: bool = False,
+    profile: bool = False,
     instrument: bool = False,
     others: Sequence[Plan] = (),
     placed: weights_file.Placed | None = None,
@@ -103,6 +104,7 @@ def emit(
     Args:
         embed_weights: put the weights into the source instead of a file; Init takes nullptr.
         c_api: add the class for C.
+        profile: call `trace` as `instrument` does, and name the layers.
         instrument: call `trace` when the inputs are there and after every layer (for verify and
             bench; never shipped).
         others: plans of the same network for other instruction sets, among which Init chooses.
@@ -132,7 +134,8 @@ def emit(
         "mat_types": MAT_TYPES,
         "every_mat_type": mat_types_of(plan),
         "embed": embed_weights,
-        "instrument": instrument,
+        "instrument": instrument or profile,
+        "traced": [string_literal(step.name.encode()) for step in plan.steps] if profile else [],
         "weights": weights,
         "features": features_of(features),
         "anywhere": placed.nbytes and any(not each.isa.toolchain.guard for each in plans),

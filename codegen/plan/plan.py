@@ -279,7 +279,7 @@ CLASS_MEMBERS = frozenset(
     bytes aligned variant handle given restrict arena_ kThreads threads
     workers_ error input
     kArenaBytes kWeightBytes mapped_
-    decoded_ repacked_
+    decoded_ repacked_ LayerName layer
     mapped_bytes_ memory_ modelpath past trace trace_context weights ErrorText Error kOk
     kFileMissing kFileTruncated kFileForeign kFileVersion kOtherTarget kOtherModel kFileCorrupt
     kOutOfMemory kNotInitialised kBadInput kBadOutput kUnsupportedCpu kBadThreads

@@ -169,20 +169,21 @@ class Mixed {
   /// How Init goes about it.
   struct InitOptions {
     InitOptions() {}
-    /// Whether all weights are read to compare their checksum. kOnce: not where a stamp of an earlier
-    /// Init, the file PATH.checked, says that the file at PATH has not changed since; weights without
-    /// a path are compared. kNever: for weights that nothing can damage, such as those of a signed app.
+    /// Whether all weights are read to compare their checksum. kOnce: not where a stamp of an
+    /// earlier Init, the file PATH.checked, says that the file at PATH has not changed since;
+    /// weights without a path are compared. kNever: for weights that nothing can damage, such as
+    /// those of a signed app.
     enum Checksum { kAlways, kOnce, kNever };
     Checksum checksum = kAlways;
     int threads = kThreads;  ///< 1 to kThreads; results do not depend on it.
   };
 
-  /// Maps the weights, reserves working memory and starts threads - 1 workers, which sleep
-  /// between inferences. Returns kOk or an Error.
+  /// Maps the weights, reserves working memory and starts threads - 1 workers, which sleep between
+  /// inferences. Returns kOk or an Error.
   int Init(const char* modelpath, const InitOptions& options = InitOptions());
 
-  /// The same, with the weights file in memory, which must stay as it is while the network lives: it is
-  /// computed on in place. (Data that do not lie at a multiple of 4 bytes are copied.)
+  /// The same, with the weights file in memory, which must stay as it is while the network lives:
+  /// it is computed on in place. (Data that do not lie at a multiple of 4 bytes are copied.)
   int Init(const void* data, std::size_t bytes, const InitOptions& options = InitOptions());
 
   /// The same, with the weights file as a part of an open file, such as an app's package, which the
