@@ -23,12 +23,14 @@ class Shown:
         kind: see codegen.answer.answer.KINDS; value: as Executable.answer gives it.
         labels: names of the classes.
         scale: pixels of the picture for a pixel of the network's, along x and y.
+        skeleton: of key points, those that a line joins.
     """
 
     kind: str
     value: Any
     labels: Sequence[str]
     scale: tuple[float, float] = (1.0, 1.0)
+    skeleton: Sequence[tuple[int, int]] = ()
 
     def label(self, number: int) -> str:
         """A class's name, or its number where it has none."""
@@ -110,6 +112,9 @@ class Shown:
             for row in self.value["quad"][: self.value["count"]]:
                 pen.polygon(self._places(row["corner"]), outline=_COLOURS[0], width=width)
         if self.kind == "keypoints":
+            places = self._places(self.value["point"])
+            for one, two in self.skeleton:
+                pen.line([places[one], places[two]], fill=_COLOURS[1], width=width)
             self._draw_points(pen, self.value["point"], width, _COLOURS[0])
         return image
 

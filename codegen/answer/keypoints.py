@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,33 @@ from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.types import DType, Layout
 
 THIRDS = ("none", "score", "depth")
+# The lines of COCO's people (its annotations' field skeleton, numbered from 0).
+COCO = "15-13 13-11 16-14 14-12 11-12 5-11 6-12 5-6 5-7 6-8 7-9 8-10 1-2 0-1 0-2 1-3 2-4 3-5 4-6"
+
+
+def skeleton_lines(skeleton: str) -> tuple[tuple[int, int], ...]:
+    """The points that a line joins, by number: of coco, none, or a text such as 0-1 1-2.
+
+    Raises:
+        MdlcError: it is no such list.
+    """
+    found = []
+    for word in {"none": "", "coco": COCO}.get(skeleton, skeleton).split():
+        one, _, two = word.partition("-")
+        if not (one.isdecimal() and two.isdecimal()):
+            raise MdlcError(
+                f"{word!r} is not two numbers of points",
+                node="[answer] skeleton",
+                hint="write lines as 0-1 1-2, or coco",
+            )
+        found.append((int(one), int(two)))
+    return tuple(found)
+
+
+def _as_in_onnx(port: Output) -> bool:
+    """Whether the elements lie in the order of the model's own tensor."""
+    shape = port.type.shape
+    return port.type.layout is Layout.PLAIN or 1 in (shape[1], math.prod(shape[2:]))
 
 
 @dataclass(frozen=True)
@@ -28,6 +56,7 @@ class Keypoints:
         activation: of scores.
         refine: quarter: a map's peak is moved a quarter of a cell to its larger neighbour.
         cell: where in a cell of a map its point lies, 0 or 0.5.
+        skeleton: points that a line joins, as 0-1 1-2; coco: those of its people's 17; or none.
     """
 
     points: str | None = None
@@ -39,6 +68,7 @@ class Keypoints:
     activation: str = "none"
     refine: str = "none"
     cell: float = 0.0
+    skeleton: str = "none"
 
     def __post_init__(self) -> None:
         one_of(self, "third", THIRDS)
@@ -48,6 +78,7 @@ class Keypoints:
         one_of(self, "refine", ("none", "quarter"))
         between(self, "values", 2, 3)
         between(self, "cell", 0.0, 1.0)
+        _ = skeleton_lines(self.skeleton)
         if (self.points is None) == (self.maps is None):
             raise MdlcError(
                 "keypoints are read from points or from maps",
@@ -79,11 +110,18 @@ class Keypoints:
         count, context = (
             self._points(port, network) if key == "points" else self._maps(port, network)
         )
+        lines = skeleton_lines(self.skeleton)
+        if any(point >= count for line in lines for point in line):
+            raise MdlcError(
+                f"joins points beyond the {count} that there are",
+                node="[answer] skeleton",
+                hint=f"number points from 0 to {count - 1}",
+            )
         third = "" if third == "none" else third
         fields = [("x", "<f4"), ("y", "<f4"), *([(third, "<f4")] if third else [])]
         return AnswerCode(
             "Keypoints",
-            text("keypoints_struct.j2", third=third, count=count),
+            text("keypoints_struct.j2", third=third, count=count, lines=lines),
             text(
                 "keypoints.j2",
                 name=network.name,
@@ -110,7 +148,7 @@ class Keypoints:
 
     def _points(self, port: Output, network: Network) -> tuple[int, dict[str, object]]:
         size = port.type.size
-        if size % self.values or not port.view.dense or port.type.layout is not Layout.PLAIN:
+        if size % self.values or not port.view.dense or not _as_in_onnx(port):
             raise MdlcError(
                 f"{port.name} has {size} numbers, which are not points of {self.values}",
                 node="[answer] points",

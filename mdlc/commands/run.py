@@ -17,6 +17,7 @@ from mdlc.answered import answer_of
 from mdlc.answers import check_labels
 from mdlc.api import CompiledModel
 from mdlc.codegen.answer.checks import read_lines
+from mdlc.codegen.answer.keypoints import skeleton_lines
 from mdlc.codegen.cpp.emit import answer_code
 from mdlc.codegen.plan.sizes import size_text
 from mdlc.codegen.run.executable import Executable
@@ -254,7 +255,8 @@ def _answer(
     if asked is None:
         return None
     value, scale = answer_of(compiled, executable, source, inputs)
-    return Shown(asked.kind, value, names or asked.labels, scale)
+    lines = skeleton_lines(str(asked.values.get("skeleton", "none")))
+    return Shown(asked.kind, value, names or asked.labels, scale, lines)
 
 
 def _check_drawing(source: Path, draw: Path) -> None:

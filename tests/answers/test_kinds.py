@@ -60,7 +60,8 @@ def test_an_embedding_of_zeros_stays_zero(tmp_path: Path) -> None:
     assert not decode(code, {"out": np.zeros((1, 4))}, tmp_path)["values"].any()
 
 
-def test_points_that_are_numbers(tmp_path: Path) -> None:
+@pytest.mark.parametrize("nhwc", [False, True])
+def test_points_that_are_numbers(nhwc: bool, tmp_path: Path) -> None:
     """MoveNet's: y, x, score as parts of the picture."""
     points = np.random.default_rng(3).uniform(0, 1, (1, 1, 17, 3)).astype(np.float32)
     code = parse_answer(
@@ -71,14 +72,16 @@ def test_points_that_are_numbers(tmp_path: Path) -> None:
             "third": "score",
             "order": "yx",
             "unit": "picture",
+            "skeleton": "coco",
         }
-    ).code(network({"out": points.shape}, 192, 256))
+    ).code(network({"out": points.shape}, 192, 256, out=nhwc))
     answer = decode(code, {"out": points}, tmp_path, (2, 0, 1, 0, 3, -1))
     np.testing.assert_allclose(answer["point"]["x"], points[0, 0, :, 1] * 256 * 2 + 1, rtol=1e-5)
     np.testing.assert_allclose(
         answer["point"]["y"], points[0, 0, :, 0] * 192 * 3 - 1, rtol=1e-5, atol=1e-4
     )
     np.testing.assert_array_equal(answer["point"]["score"], points[0, 0, :, 2])
+    assert "kLines[19][2] = {{15, 13}, {13, 11}" in code.struct
 
 
 @pytest.mark.parametrize("nhwc", [False, True])
@@ -179,6 +182,16 @@ def test_a_dictionary_of_another_length_is_told(tmp_path: Path) -> None:
         ((1, 10), {"kind": "mask"}, "name scores 1xCxHxW or labels 1xHxW"),
         ((1, 9), {"kind": "keypoints", "points": "out"}, "set values to 2 or 3"),
         ((1, 9), {"kind": "keypoints", "maps": "out"}, "not 1xKxHxW"),
+        (
+            (1, 4),
+            {"kind": "keypoints", "points": "out", "skeleton": "0-1 1-2"},
+            "joins points beyond the 2",
+        ),
+        (
+            (1, 4),
+            {"kind": "keypoints", "points": "out", "skeleton": "coconut"},
+            "'coconut' is not two numbers of points",
+        ),
         ((1, 9), {"kind": "keypoints"}, "name one output, as points or as maps"),
     ],
 )
