@@ -32,8 +32,9 @@ from tests.targets import FLOAT_TARGETS, HALF_TARGETS, TARGETS, require
 RTOL, ATOL = 1e-4, 2e-5
 
 
-# In half precision, every operation rounds to 11 bits, and sums to those of their largest part.
-HALF_RTOL, HALF_OF_LARGEST = 2e-3, 6e-3
+# In half precision, every operation rounds to 11 bits, and sums to those of their largest part;
+# Winograd's F(4, 3) may lose a hundredth of it (WinogradConv.loss).
+HALF_RTOL, HALF_OF_LARGEST = 2e-3, 1e-2
 
 
 def half_atol(expected: Array) -> float:
