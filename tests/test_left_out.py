@@ -32,6 +32,8 @@ from mdlc.inputs.pictures import random_inputs
 from mdlc.pipeline import FUSE_ROWS, NEEDED, OPTIONAL, PASSES, left_out, optimise
 from tests.golden_models import mixed_model
 from tests.injected_faults import played
+from tests.onnx_models import model as onnx_model
+from tests.onnx_models import node, value
 from tests.passes.test_random_graphs import Grower
 from tests.test_api import DIGITS
 
@@ -121,6 +123,21 @@ def eight_bits() -> onnx.ModelProto:
     return built(nodes, (TensorProto.UINT8, [1, 3, 8, 8]), [1, 4, 8, 8], weights)
 
 
+def attention() -> bytes:
+    """Two heads of six queries and keys."""
+    found = onnx_model(
+        [
+            node("MatMul", "q k", "scores"),
+            node("Softmax", "scores", "shares", axis=-1),
+            node("MatMul", "shares v", "y"),
+        ],
+        [value("q", (1, 2, 6, 8)), value("k", (1, 2, 8, 6)), value("v", (1, 2, 6, 8))],
+        [value("y", (1, 2, 6, 8))],
+        [],
+    )
+    return bytes(found.SerializeToString())
+
+
 @pytest.mark.parametrize("name", [*OPTIONAL, "none"])
 def test_networks_are_right_without(name: str) -> None:
     passes = "none" if name == "none" else f"-{name}"
@@ -133,7 +150,7 @@ def test_networks_are_right_without(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in OPTIONAL if name != "fold_constants"])
 def test_each_pass_changes_one_of_the_networks(name: str) -> None:
-    models = [grown(SEEDS[0]), floats(), eight_bits()]
+    models = [grown(SEEDS[0]), floats(), eight_bits(), attention()]
     if name == FUSE_ROWS:
         models = [mixed_model().SerializeToString()]
 
@@ -171,8 +188,8 @@ def test_emitted_classes_agree_with_and_without(passes: str) -> None:
     inputs = random_inputs(full.graph, full.how)
     assert verify(plain, [inputs]).ok
     ours, other = plain.build()(inputs), full.build()(inputs)
-    for name, value in other.items():
-        assert relative_error(ours[name], value) < 1e-5
+    for name, expected in other.items():
+        assert relative_error(ours[name], expected) < 1e-5
 
 
 def test_eight_bits_without_passes() -> None:
