@@ -71,24 +71,33 @@ def network_of(*classes: type[Op]) -> tuple[Graph, dict[str, Array]]:
     return Graph(tuple(inputs), tuple(outputs), names, classes[0].__name__), values
 
 
+# Operators with fewer samples share a network: most of a test's time is a program's, not theirs.
+_FEW, _TOGETHER = 8, 6
+
+
 def _cases() -> list[object]:
     """Operators and targets: of those in float, targets with float or half kernels of their own."""
-    return [
-        pytest.param(cls, target, id=f"{cls.__name__}-{target}")
-        for cls in sampled_ops()
-        for target in TARGETS
-        if target in FLOAT_TARGETS or target in HALF_TARGETS or _in_bytes(cls)
-    ]
+    found = []
+    for target in TARGETS:
+        own = target in FLOAT_TARGETS or target in HALF_TARGETS
+        ops = [cls for cls in sampled_ops() if own or _in_bytes(cls)]
+        few = [cls for cls in ops if len(cls.samples()) <= _FEW]
+        groups = [few[i : i + _TOGETHER] for i in range(0, len(few), _TOGETHER)]
+        groups += [[cls] for cls in ops if cls not in few]
+        for group in groups:
+            name = "+".join(cls.__name__ for cls in group)
+            found.append(pytest.param(group, target, id=f"{name}-{target}"))
+    return found
 
 
 def _in_bytes(cls: type[Op]) -> bool:
     return any(v.dtype in (np.int8, np.uint8) for sample in cls.samples() for v in sample.inputs)
 
 
-@pytest.mark.parametrize(("cls", "target"), _cases())
-def test_generated_code_agrees_with_reference(cls: type[Op], target: str) -> None:
+@pytest.mark.parametrize(("ops", "target"), _cases())
+def test_generated_code_agrees_with_reference(ops: list[type[Op]], target: str) -> None:
     require(target)
-    graph, values = network_of(cls)
+    graph, values = network_of(*ops)
     expected = run(graph, values)
     isa = find_isa(target)
     ready = narrowed(assign_layout(lower_batch_norm(graph)), isa)
@@ -97,7 +106,8 @@ def test_generated_code_agrees_with_reference(cls: type[Op], target: str) -> Non
     actual = Executable(plan, flags=("-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror"))(
         values
     )
-    for number, sample in enumerate(cls.samples()):
+    samples = [sample for cls in ops for sample in cls.samples()]
+    for number, sample in enumerate(samples):
         name = f"y{number}"
         label = f"{sample.op} {sample.label}"
         assert actual[name].dtype == expected[name].dtype, label
