@@ -27,6 +27,7 @@ import mdlc.compiler.ops  # noqa: F401  (fills the registry)
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Graph, Node, make
 from mdlc.compiler.op import Op
+from mdlc.compiler.ops.attention import Strided
 from mdlc.compiler.ops.constant import Constant
 from mdlc.compiler.ops.input import Input
 from mdlc.compiler.types import Array, DType, Layout, TensorType
@@ -170,10 +171,14 @@ def _constant(head: str, value: object, kind: TensorType, data: Mapping[str, Arr
     return values.astype(dtype)
 
 
+# What an operator's attributes may be made of, besides operators.
+_PARTS: dict[str, Any] = {part.__name__: part for part in (Window, Strided)}
+
+
 def ast_value(node: ast.expr) -> Any:
     """The value of a literal, an operator such as Clip(low=0.0), or an infinity."""
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-        cls = Window if node.func.id == "Window" else Op.registry[node.func.id]
+        cls = _PARTS.get(node.func.id) or Op.registry[node.func.id]
         given = {k.arg: ast_value(k.value) for k in node.keywords if k.arg}
         if given.get("dtype"):
             given["dtype"] = DType(given["dtype"])
