@@ -424,9 +424,12 @@ def test_files_are_pushed_to_where_the_runner_starts(
         (("--top", "-1"), "--top"),
         (("--repeats", "0"), "--repeats"),
         (("--minutes", "0"), "--minutes"),
-        (("--runner", "no-such-command-anywhere"), "no-such-command-anywhere: cannot be run"),
+        (
+            ("--runner", "no-such-command-anywhere"),
+            "there is no program 'no-such-command-anywhere'",
+        ),
         (("--runner", "false"), "false: failed: exit code 1"),
-        (("--runner", "qemu-none-such"), "qemu-none-such: cannot be run with plugins"),
+        (("--runner", "qemu-none-such"), "there is no program 'qemu-none-such'"),
         (("--runner", "echo"), "echo: the measuring program printed something other than figures"),
     ],
 )
