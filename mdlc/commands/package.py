@@ -12,6 +12,7 @@ from mdlc.commands.console import out
 from mdlc.commands.options import GroupedCommand, Job, takes_model
 from mdlc.compiler.errors import MdlcError
 from mdlc.option import Group
+from mdlc.options import CompileOptions
 from mdlc.package.kind import Kind, find_kind, kinds
 from mdlc.package.write import write_package
 from mdlc.recipe import read_recipe
@@ -57,7 +58,7 @@ def _job(job: Job, kind: Kind) -> Job:
     """The job with what the package is built on."""
     changes = dict(kind.fixed)
     recipe = job.options.recipe or (job.model if job.model.suffix == ".toml" else None)
-    if job.options.target == "host":
+    if job.options.target == CompileOptions.target:  # none was asked for
         framed = job.options.frame or (
             recipe is not None and read_recipe(Path(recipe)).values.get("frame")
         )

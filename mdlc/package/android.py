@@ -6,19 +6,22 @@ from collections.abc import Mapping
 from typing import Any
 
 from mdlc.api import CompiledModel
-from mdlc.codegen.answer.code import AnswerCode
 from mdlc.codegen.cpp.emit import answer_code
 from mdlc.package.kind import Kind
-from mdlc.package.records import Field, records_of
+from mdlc.package.records import Language
 
 # The ABIs of Android by the first word of a toolchain's triple; a class for any machine has all.
 _ABIS = {"aarch64": "arm64-v8a", "arm": "armeabi-v7a", "x86_64": "x86_64"}
 
-_KEYWORDS = frozenset(
-    """
-    as break class continue do else false for fun if in interface is null object package return
-    super this throw true try typealias typeof val var when while
-    """.split()  # noqa: SIM905
+_KOTLIN = Language(
+    lists="List<{}>",
+    floats="FloatArray",
+    keywords=frozenset(
+        """
+        as break class continue do else false for fun if in interface is null object package return
+        super this throw true try typealias typeof val var when while
+        """.split()  # noqa: SIM905
+    ),
 )
 
 
@@ -33,30 +36,12 @@ def _place(name: str) -> str:
 def _more(compiled: CompiledModel) -> Mapping[str, Any]:
     triples = [plan.isa.toolchain.triple for plan in compiled.plans or (compiled.plan,)]
     named = {_ABIS[triple.split("-")[0]] for triple in triples if triple}
-    answer = answer_code(compiled.plan)
     return {
         "abis": sorted(_ABIS.values()) if "" in triples else sorted(named),
-        "kotlin": _kotlin,
-        "kt": lambda name: f"`{name}`" if name in _KEYWORDS else name,
-        "result": _result(answer),
+        "kotlin": _KOTLIN.type_of,
+        "kt": _KOTLIN.name,
+        "result": _KOTLIN.result(answer_code(compiled.plan)),
     }
-
-
-def _kotlin(field: Field) -> str:
-    """A field's type in Kotlin."""
-    word = {"float": "Float", "int": "Int"}.get(field.kind, field.kind)
-    return word if field.count is None else f"List<{word}>"
-
-
-def _result(answer: AnswerCode | None) -> str:
-    """What infer returns in Kotlin."""
-    if answer is None:
-        return "Outputs"
-    if answer.type in ("Mask", "Text"):
-        return answer.type
-    if answer.type == "Embedding":
-        return "FloatArray"
-    return f"List<{records_of(answer)[-1].fields[-1].kind}>"
 
 
 KIND = Kind(

@@ -41,6 +41,39 @@ class Record:
     nbytes: int
 
 
+@dataclass(frozen=True)
+class Language:
+    """How a language with types Float and Int spells those of an answer.
+
+    Attributes:
+        lists: a list of {}; floats: an array of floats.
+        keywords: words that no field is called as it stands; they are put between backticks.
+    """
+
+    lists: str
+    floats: str
+    keywords: frozenset[str]
+
+    def name(self, name: str) -> str:
+        """A field's or parameter's name."""
+        return f"`{name}`" if name in self.keywords else name
+
+    def type_of(self, field: Field) -> str:
+        """A field's type."""
+        word = {"float": "Float", "int": "Int"}.get(field.kind, field.kind)
+        return word if field.count is None else self.lists.format(word)
+
+    def result(self, answer: AnswerCode | None) -> str:
+        """What infer returns."""
+        if answer is None:
+            return "Outputs"
+        if answer.type in ("Mask", "Text"):
+            return answer.type
+        if answer.type == "Embedding":
+            return self.floats
+        return self.lists.format(records_of(answer)[-1].fields[-1].kind)
+
+
 def records_of(answer: AnswerCode) -> list[Record]:
     """The structs of an answer that is not a mask, each behind those that it has in it."""
     found: list[Record] = []

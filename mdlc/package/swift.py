@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from mdlc.api import CompiledModel
-from mdlc.codegen.answer.code import AnswerCode
 from mdlc.codegen.cpp.emit import answer_code
 from mdlc.compiler.errors import MdlcError
 from mdlc.package.kind import Kind
-from mdlc.package.records import Field, records_of
+from mdlc.package.records import Language
 
 _TYPES = {
     "float32": "Float",
@@ -24,13 +23,17 @@ _TYPES = {
     "int64": "Int64",
     "uint64": "UInt64",
 }
-_KEYWORDS = frozenset(
-    """
-    as associatedtype break case catch class continue default defer deinit do else enum extension
-    fallthrough false fileprivate for func guard if import in init inout internal is let nil
-    operator precedencegroup private protocol public repeat rethrows return self static struct
-    subscript super switch throw throws true try typealias var where while
-    """.split()  # noqa: SIM905
+_SWIFT = Language(
+    lists="[{}]",
+    floats="[Float]",
+    keywords=frozenset(
+        """
+        as associatedtype break case catch class continue default defer deinit do else enum
+        extension fallthrough false fileprivate for func guard if import in init inout internal
+        is let nil operator precedencegroup private protocol public repeat rethrows return self
+        static struct subscript super switch throw throws true try typealias var where while
+        """.split()  # noqa: SIM905
+    ),
 )
 
 
@@ -47,30 +50,12 @@ def _more(compiled: CompiledModel) -> Mapping[str, Any]:
             node="--embed-weights",
             hint="leave it out",
         )
-    answer = answer_code(compiled.plan)
     return {
         "swift": lambda port: _TYPES.get(port["dtype"], "UInt8"),
-        "word": lambda name: f"`{name}`" if name in _KEYWORDS else name,
-        "field_type": _field_type,
-        "result": _result(answer),
+        "word": _SWIFT.name,
+        "field_type": _SWIFT.type_of,
+        "result": _SWIFT.result(answer_code(compiled.plan)),
     }
-
-
-def _field_type(field: Field) -> str:
-    """A field's type in Swift."""
-    word = {"float": "Float", "int": "Int"}.get(field.kind, field.kind)
-    return word if field.count is None else f"[{word}]"
-
-
-def _result(answer: AnswerCode | None) -> str:
-    """What infer returns in Swift."""
-    if answer is None:
-        return "Outputs"
-    if answer.type in ("Mask", "Text"):
-        return answer.type
-    if answer.type == "Embedding":
-        return "[Float]"
-    return f"[{records_of(answer)[-1].fields[-1].kind}]"
 
 
 KIND = Kind(
