@@ -46,7 +46,7 @@ def folder(tmp_path: Path) -> Path:
 def _words(folder: Path, *more: str, network: str = "colours", metric: str = "top1") -> list[str]:
     words = ["accuracy", str(folder / f"{network}.onnx"), "-t", "generic"]
     words += ["--data", str(folder / "data"), "--metric", metric, "--json"]
-    words += [] if "--labels" in more else ["--labels", str(folder / "labels.csv")]
+    words += [] if "--data-labels" in more else ["--data-labels", str(folder / "labels.csv")]
     words += [] if "--table" in more else ["--table", str(folder / "table.jsonl")]
     return [*words, *more]
 
@@ -92,7 +92,7 @@ def test_masks(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         mask = np.full((8, 8), label, np.uint8)
         mask[0] = 255  # not counted
         Image.fromarray(mask).save(folder / "masks" / f"{name}.png")
-    labels = ["--labels", str(folder / "masks"), "--answer", "mask"]
+    labels = ["--data-labels", str(folder / "masks"), "--answer", "mask"]
     assert invoke(_words(folder, *labels, network="maps", metric="miou")) == 0
     # Class 0: found in a and d, of which d is 1; class 1: b of b and d; class 2: all.
     assert _figures(capsys)["float"]["miou"] == pytest.approx((1 / 2 + 1 / 2 + 1) / 3)
@@ -131,7 +131,14 @@ def test_boxes_by_coco(folder: Path, capsys: pytest.CaptureFixture[str]) -> None
     }  # fmt: skip
     (folder / "coco.json").write_text(json.dumps(table))
     answer = "boxes,scores=scores,boxes=boxes,form=ltrb,threshold=0.31,suppression=none"
-    words = ["--labels", str(folder / "coco.json"), "--answer", answer, "--input-format", "rgba8"]
+    words = [
+        "--data-labels",
+        str(folder / "coco.json"),
+        "--answer",
+        answer,
+        "--input-format",
+        "rgba8",
+    ]
     assert invoke(_words(folder, *words, network="finder", metric="map")) == 0
     found = _figures(capsys)["float"]
     # Three of four are found; the wrong one has the third best score of four.
@@ -161,7 +168,11 @@ def test_edits(a: str, b: str, distance: int) -> None:
     ("more", "metric", "told"),
     [
         (["--shard", "3/2"], "top1", "--shard: '3/2' is not a shard"),
-        (["--labels", "nowhere.csv"], "top1", "--labels nowhere.csv: there is no such file"),
+        (
+            ["--data-labels", "nowhere.csv"],
+            "top1",
+            "--data-labels nowhere.csv: there is no such file",
+        ),
         ([], "miou", "is not a folder of masks"),
         ([], "map", "is not a file of COCO's annotations"),
         ([], "cer", "has no columns file and text"),

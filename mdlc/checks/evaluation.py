@@ -17,8 +17,7 @@ from typing import Any
 from mdlc.api import CompiledModel
 from mdlc.checks.metrics import Metric, Record
 from mdlc.compiler.errors import MdlcError
-
-Step = Callable[[], None]
+from mdlc.compiler.words import Counting
 
 
 @dataclass(frozen=True)
@@ -121,7 +120,7 @@ def evaluate(
     table: Table,
     *,
     jobs: int = 1,
-    done: Step = lambda: None,
+    progress: Callable[[str], None] = lambda text: None,
 ) -> dict[str, dict[str, float]]:
     """Figures of each variant over the pictures.
 
@@ -129,7 +128,7 @@ def evaluate(
         variants: the same network compiled otherwise, by name.
         pictures: what is wanted; what the table has is not computed.
         jobs: programs that run at a time, each a process of its own.
-        done: called after each picture and variant, computed or known.
+        progress: told how many pictures are done.
 
     Raises:
         MdlcError: a picture cannot be read, or a program fails.
@@ -144,15 +143,14 @@ def evaluate(
         for name, compiled in variants.items():
             known = table.records.get(name, {})
             for picture in pictures:
-                if picture.name in known:
-                    done()
-                    continue
-                work = pool.submit(metric.record, compiled, programs[name], picture)
-                waiting[work] = name, picture.name
+                if picture.name not in known:
+                    work = pool.submit(metric.record, compiled, programs[name], picture)
+                    waiting[work] = name, picture.name
+        total = len(pictures) * len(variants)
         try:
-            for work in as_completed(waiting):
+            for done, work in enumerate(as_completed(waiting), total - len(waiting) + 1):
                 table.add(*waiting[work], work.result())
-                done()
+                progress(Counting("measuring pictures", done, total))
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise

@@ -24,7 +24,7 @@ from mdlc.codegen.run.executable import Executable
 from mdlc.compiler.errors import MdlcError
 
 Record = Any
-LABELS = "--labels"
+LABELS = "--data-labels"
 
 
 class Metric(Protocol):

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mdlc.checks.evaluation import Table, evaluate, parse_shard
-from mdlc.checks.metrics import METRICS, read_metric
-from mdlc.commands.console import err, out, table
+from mdlc.checks.metrics import LABELS, METRICS, read_metric
+from mdlc.commands.console import progress
 from mdlc.commands.options import COMPILING, GroupedCommand, Job, takes_model
+from mdlc.commands.tables import Column, Form, Sheet, number, prints_table
 from mdlc.compiler.errors import MdlcError
 from mdlc.option import Group
 from mdlc.precision.calibration_set import InputSet
@@ -22,7 +19,7 @@ from mdlc.precision.calibration_set import InputSet
 @click.command(
     "accuracy",
     cls=GroupedCommand,
-    example="mdlc accuracy model.onnx --data pictures --labels labels.csv --metric top1",
+    example="mdlc accuracy model.onnx --data pictures --data-labels labels.csv --metric top1",
 )
 @takes_model(COMPILING - {Group.LABELS})
 @click.option(
@@ -33,7 +30,8 @@ from mdlc.precision.calibration_set import InputSet
     help="Pictures.",
 )
 @click.option(
-    "--labels",
+    LABELS,
+    "labels",
     type=click.Path(path_type=Path),
     required=True,
     metavar="FILE|FOLDER",
@@ -45,7 +43,7 @@ from mdlc.precision.calibration_set import InputSet
     "--label-offset",
     type=int,
     default=0,
-    help="Added to the classes of --labels: 1 where class 0 of the network is the background.",
+    help="Added to the classes of --data-labels: 1 where class 0 of the network is the background.",
 )
 @click.option("--limit", type=click.IntRange(1), help="Most pictures, the first ones by name.")
 @click.option("--jobs", type=click.IntRange(1), default=1, help="Programs that run at a time.")
@@ -65,10 +63,10 @@ from mdlc.precision.calibration_set import InputSet
     metavar="FILE",
     help="Also take the records of this table, such as a shard's. May be repeated.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@prints_table()
 def command(
     job: Job, data: Path, labels: Path, metric: str, label_offset: int, limit: int | None,
-    jobs: int, shard: str | None, path: Path | None, merge: tuple[Path, ...], as_json: bool,
+    jobs: int, shard: str | None, path: Path | None, merge: tuple[Path, ...], form: Form,
 ) -> None:  # fmt: skip
     """Run the emitted class of MODEL on labelled pictures.
 
@@ -101,24 +99,12 @@ def command(
     wanted = part.of(pictures) if part else pictures
     if not wanted:
         raise MdlcError("has no pictures", node="--shard", hint="make fewer shards")
-    with _bar(len(wanted) * len(variants)) as done:
-        figures = evaluate(variants, measured, wanted, records, jobs=jobs, done=done)
-    if as_json:
-        click.echo(json.dumps({"pictures": len(wanted), **figures}, indent=2))
-        return
+    with progress(job.verbose) as tell:
+        figures = evaluate(variants, measured, wanted, records, jobs=jobs, progress=tell)
     names = list(figures["float"])
-    shown = table(f"{len(wanted)} pictures", *names, right=tuple(names))
-    for variant, found in figures.items():
-        shown.add_row(variant, *(f"{found[name]:.4f}" for name in names))
-    out().print(shown)
-
-
-@contextlib.contextmanager
-def _bar(total: int) -> Iterator[Callable[[], None]]:
-    """A bar on a terminal, nothing elsewhere."""
-    console = err()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-               TimeRemainingColumn())  # fmt: skip
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("pictures", total=total)
-        yield lambda: bar.advance(task)
+    columns = (
+        Column("variant", f"{len(wanted)} pictures"),
+        *(number(name, name, lambda value: f"{value:.4f}") for name in names),
+    )
+    form.show(Sheet(columns, [{"variant": name, **found} for name, found in figures.items()]))
+    form.document({"pictures": len(wanted), **figures})

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, Task, TextColumn, TimeElapsedColumn
-from rich.table import Column, Table
+from rich.table import Column
 from rich.text import Text
 
 from mdlc.compiler.words import Counting, byte_count
@@ -18,7 +18,7 @@ MACHINE_WIDTH = 200
 
 T = TypeVar("T")
 
-__all__ = ["byte_count", "count", "counting", "err", "out", "progress", "table"]
+__all__ = ["byte_count", "count", "counting", "err", "out", "progress"]
 
 
 def out() -> Console:
@@ -98,14 +98,6 @@ def counting(items: Iterable[T], stage: str, tell: Callable[[str], None]) -> Ite
     for done, item in enumerate(items):
         tell(Counting(stage, done, total) if total else f"{stage} {done + 1}")
         yield item
-
-
-def table(*columns: str, right: tuple[str, ...] = ()) -> Table:
-    """An empty table of rich's; those in `right` hold numbers. See also commands/tables.py."""
-    made = Table(header_style="bold", box=None)
-    for column in columns:
-        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
-    return made
 
 
 def count(number: float) -> str:
