@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shlex
 import subprocess
 from pathlib import Path
@@ -12,6 +13,8 @@ import pytest
 from tests.emitted_code import require
 from tests.fuzz.importer import compiled, seeds
 from tests.fuzz.run import build, corpus
+
+MOST_MB = 2048  # of a fuzzer's memory, and of one allocation
 
 
 def require_fuzzer(folder: Path) -> None:
@@ -32,15 +35,19 @@ def test_fuzzer(name: str, runs: int, tmp_path: Path) -> None:
     program = build(name, tmp_path)
     files = sorted(path for path in corpus(name).iterdir() if path.is_file())
     assert len(files) > 10
+    found = tmp_path / "found"
+    found.mkdir()
+    # A program's peak of memory, which libFuzzer limits, begins on Linux with its parent's.
+    parent = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    limits = [f"-rss_limit_mb={parent + MOST_MB}", f"-malloc_limit_mb={MOST_MB}"]
     for arguments in (
         [*map(str, files)],
-        [f"-runs={runs}", "-seed=1", "-max_total_time=20", str(tmp_path / "found"),
-         str(corpus(name))],
-    ):  # fmt: skip
-        (tmp_path / "found").mkdir(exist_ok=True)
+        [f"-runs={runs}", "-seed=1", "-max_total_time=20", str(found), str(corpus(name))],
+    ):
         done = subprocess.run(
-            [str(program), *arguments], capture_output=True, text=True, cwd=tmp_path, check=False
-        )
+            [str(program), *limits, *arguments], capture_output=True, text=True, cwd=tmp_path,
+            check=False, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
         assert done.returncode == 0, done.stderr[-3000:]
 
 
