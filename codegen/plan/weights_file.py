@@ -26,7 +26,7 @@ from dataclasses import dataclass
 
 from mdlc.codegen.plan.plan import ALIGNMENT, Plan
 from mdlc.codegen.weights.packing_order import FIELD
-from mdlc.codegen.weights.repack import Packed, Repacking, repacking
+from mdlc.codegen.weights.repack import Known, Packed, Repacking, repacking
 from mdlc.codegen.weights.sections import Payload, arrange
 from mdlc.compiler.types import Array
 
@@ -92,7 +92,7 @@ def placed(plans: Sequence[Plan], *, keep_all: bool = False) -> Placed:
             sources[step.name, name] = [(offset, Packed(step, first.backend, name))]
     copies: list[dict[tuple[str, str], Copied]] = [{}]
     end = first.weight_bytes
-    found: dict[object, Repacking | None] = {}
+    found: Known = {}
     for plan in plans[1:]:
         own: dict[tuple[str, str], int] = {}
         made: dict[tuple[str, str], Copied] = {}
@@ -103,13 +103,9 @@ def placed(plans: Sequence[Plan], *, keep_all: bool = False) -> Placed:
                 packed = Packed(step, plan.backend, name)
                 had = sources.setdefault(at, [])
                 if digest not in kept:
-                    ways = (
-                        (offset, repacking(other, packed, found))
-                        for offset, other in (() if keep_all else had)
-                    )
-                    way = next(((offset, how) for offset, how in ways if how), None)
-                    if way is not None:
-                        made[at] = Copied(filled, array.nbytes, *way)
+                    copy = None if keep_all else _copied_from(had, packed, filled, found)
+                    if copy is not None:
+                        made[at] = copy
                         filled += _aligned(array.nbytes)
                         continue
                     kept[digest] = end
@@ -119,6 +115,17 @@ def placed(plans: Sequence[Plan], *, keep_all: bool = False) -> Placed:
         offsets.append(own)
         copies.append(made)
     return Placed(tuple(offsets), end, tuple(copies))
+
+
+def _copied_from(
+    had: Sequence[tuple[int, Packed]], packed: Packed, target: int, known: Known
+) -> Copied | None:
+    """How an array is made of one of those of its layer that are in the file, if it can be."""
+    for offset, other in had:
+        how = repacking(other, packed, known)
+        if how is not None:
+            return Copied(target, packed.array.nbytes, offset, how)
+    return None
 
 
 def _known_by(array: Array) -> bytes:
