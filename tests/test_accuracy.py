@@ -177,6 +177,10 @@ def test_edits(a: str, b: str, distance: int) -> None:
         ([], "map", "is not a file of COCO's annotations"),
         ([], "cer", "has no columns file and text"),
         (["--label-offset", "2"], "top1", "b.png is of class 1, and the network has 3"),
+        (["--data-labels", "short.csv"], "top1", "short.csv: has a line that ends too early"),
+        (["--data-labels", "odd.json"], "map", "entry 1 of annotations has no proper id"),
+        (["--shard", "5/5"], "top1", "--shard: has no pictures"),
+        (["--table", "labels.csv/x"], "top1", "cannot be written: labels.csv is not a folder"),
         (["--merge", "nowhere.jsonl"], "top1", "nowhere.jsonl: is not a readable table"),
         (["--table", "labels.csv"], "top1", "labels.csv: is a table of another model"),
     ],
@@ -186,6 +190,8 @@ def test_what_does_not_fit_is_told_before_work(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.chdir(folder)
+    Path("short.csv").write_text("file,class\na.png\n")
+    Path("odd.json").write_text('{"images": [], "annotations": [{}], "categories": []}')
     assert invoke(_words(folder, *more, metric=metric)) == 2
     assert told in capsys.readouterr().err
     assert not (folder / "table.jsonl").exists()

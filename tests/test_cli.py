@@ -132,6 +132,13 @@ def test_missing_operators_are_all_named(capsys: Captured, tmp_path: Path) -> No
         (("inspect", DIGITS, "--stage", "nonsense"), "--stage"),
         (("explain", DIGITS, "--layer", "nonsense"), "--layer: there is no layer 'nonsense'"),
         (("targets", "more"), "more"),
+        (("verify", DIGITS, "--seed", "-1"), "--seed"),
+        (("bisect", DIGITS, "--seed", "-1"), "--seed"),
+        (("accuracy", DIGITS, "--data", "absent"), "--data-labels"),
+        (("bug-report", "absent.onnx"), "no such file"),
+        (("demo", DIGITS, "--picture", "absent.png"), "absent.png: there is no such file"),
+        (("package", "nonsense", DIGITS, "-o", "out"), "there is no kind of package 'nonsense'"),
+        (("pipeline", DIGITS), "is not a readable text file"),
     ],
 )
 def test_bad_input_is_one_sentence(capsys: Captured, arguments: tuple[str, ...], told: str) -> None:

@@ -170,6 +170,7 @@ def test_two_reports_side_by_side(report: Path, tmp_path: Path, capsys: Captured
         (("--compare", "a.json", "b.json"), "a.json: there is no such file"),
         ((str(DIGITS), "-t", "android"), "one target at a time"),
         ((str(DIGITS), "--input", "absent"), "absent: there is no such file"),
+        ((str(DIGITS), "-o", "figures.json"), "is where the figures go"),
     ],
 )
 def test_bad_input(capsys: Captured, words: tuple[str, ...], told: str) -> None:

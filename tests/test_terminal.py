@@ -326,6 +326,11 @@ def test_folders_of_unreadable_pictures(
         ("compress", DIGITS, "--prune-channels", "0.5", "--report", "{bad}"),
         ("compress", DIGITS, "--prune-channels", "0.5", "--work", "{bad}"),
         ("compress", DIGITS, "--prune-channels", "0.5", "-o", "{bad}"),
+        ("package", "cmake", DIGITS, "-o", "{bad}"),
+        ("pipeline", "two.toml", "-o", "{bad}"),
+        ("bug-report", DIGITS, "-o", "{bad}"),
+        ("report", DIGITS, "-o", "{bad}"),
+        ("demo", DIGITS, "-o", "{bad}"),
     ],
 )
 @pytest.mark.usefixtures("no_work")

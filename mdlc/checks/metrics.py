@@ -265,6 +265,15 @@ class Coco:
 
 
 METRICS = ("top1", "map", "miou", "oks", "cer")
+# What COCO's evaluation reads of each entry of its lists.
+_COCO: Mapping[str, Mapping[str, type[Any] | tuple[type[Any], ...]]] = {
+    "images": {"id": int, "file_name": str},
+    "annotations": {
+        "id": int, "image_id": int, "category_id": int, "bbox": list, "area": (int, float),
+        "iscrowd": int,
+    },
+    "categories": {"id": int},
+}  # fmt: skip
 
 
 def read_metric(name: str, labels: Path, offset: int = 0) -> Metric:
@@ -312,7 +321,11 @@ def _column(path: Path, column: str) -> dict[str, str]:
                     node=f"{LABELS} {path}",
                     hint=f"write file,{column} in its first line",
                 )
-            return {row["file"]: row[column] for row in reader}
+            rows = {row["file"]: row[column] for row in reader}
+            if None not in rows and None not in rows.values():
+                return rows
+            raise MdlcError("has a line that ends too early", node=f"{LABELS} {path}",
+                            hint=f"write file,{column} in every line")  # fmt: skip
     except (OSError, UnicodeDecodeError, csv.Error):
         raise MdlcError("is not a readable CSV file", node=f"{LABELS} {path}") from None
 
@@ -322,13 +335,21 @@ def _annotations(path: Path) -> dict[str, Any]:
         table = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, ValueError):
         table = None
-    keys = ("images", "annotations", "categories")
-    if not isinstance(table, dict) or not all(isinstance(table.get(key), list) for key in keys):
+    if not isinstance(table, dict) or not all(isinstance(table.get(key), list) for key in _COCO):
         raise MdlcError(
             "is not a file of COCO's annotations",
             node=f"{LABELS} {path}",
-            hint=f"give JSON with the lists {', '.join(keys)}",
+            hint=f"give JSON with the lists {', '.join(_COCO)}",
         )
+    for key, wanted in _COCO.items():
+        for place, entry in enumerate(table[key], 1):
+            for word, kind in wanted.items():
+                if not isinstance(entry, dict) or not isinstance(entry.get(word), kind):
+                    raise MdlcError(
+                        f"entry {place} of {key} has no proper {word}",
+                        node=f"{LABELS} {path}",
+                        hint="give annotations as COCO has them",
+                    )
     return table
 
 

@@ -10,6 +10,7 @@ from mdlc.checks.evaluation import Table, evaluate, parse_shard
 from mdlc.checks.metrics import LABELS, METRICS, read_metric
 from mdlc.commands.console import progress
 from mdlc.commands.options import COMPILING, GroupedCommand, Job, takes_model
+from mdlc.commands.paths import Written
 from mdlc.commands.tables import Column, Form, Sheet, number, prints_table
 from mdlc.compiler.errors import MdlcError
 from mdlc.option import Group
@@ -51,7 +52,7 @@ from mdlc.precision.calibration_set import InputSet
 @click.option(
     "--table",
     "path",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=Written(),
     metavar="FILE",
     help="Records of pictures, continued where it is there. Default: MODEL.METRIC.jsonl here, "
     "with a shard's number.",
@@ -84,6 +85,9 @@ def command(
     first = variants["float"]
     pictures = InputSet(first.graph, first.how, data, "--data").pictures()[:limit]
     measured.check(first, pictures)
+    wanted = part.of(pictures) if part else pictures
+    if not wanted:
+        raise MdlcError("has no pictures", node="--shard", hint="make fewer shards")
     about = {
         "model": first.model.sha256,
         "metric": metric,
@@ -96,9 +100,6 @@ def command(
     for other in merge:
         records.read(other)
     records.begin()
-    wanted = part.of(pictures) if part else pictures
-    if not wanted:
-        raise MdlcError("has no pictures", node="--shard", hint="make fewer shards")
     with progress(job.verbose) as tell:
         figures = evaluate(variants, measured, wanted, records, jobs=jobs, progress=tell)
     names = list(figures["float"])

@@ -23,7 +23,9 @@ from mdlc.option import Group
     metavar="FILE",
     help="A picture or an NPZ file on which the network is wrong. Default: random values.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the random values.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the random values."
+)
 def command(job: Job, source: Path | None, seed: int) -> None:
     """Name the pass, and in it the rewrite, that moves an output of MODEL beyond its bound.
 

@@ -12,6 +12,7 @@ from mdlc.bug_report import bug_report
 from mdlc.checks.bisect import class_fault
 from mdlc.commands.console import out
 from mdlc.commands.options import GroupedCommand, Job, takes_model
+from mdlc.commands.paths import Written
 from mdlc.inputs.pictures import random_inputs
 from mdlc.inputs.sources import read_model
 from mdlc.option import Group
@@ -23,7 +24,7 @@ from mdlc.output import write_file
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=Written(),
     default=Path("mdlc-bug-report.zip"),
     show_default=True,
     metavar="FILE",

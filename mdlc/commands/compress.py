@@ -107,7 +107,9 @@ DEFAULT = "raw"
     help="Classes of the pictures of --test: a CSV file with columns file and class.",
 )
 @click.option("--label-offset", type=int, default=0, help="Added to labels.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the pixels fitted to.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the pixels fitted to."
+)
 @click.option(
     "--report",
     type=Written(),

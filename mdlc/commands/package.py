@@ -10,6 +10,7 @@ import click
 
 from mdlc.commands.console import out
 from mdlc.commands.options import GroupedCommand, Job, takes_model
+from mdlc.commands.paths import Written
 from mdlc.compiler.errors import MdlcError
 from mdlc.option import Group
 from mdlc.options import CompileOptions
@@ -37,7 +38,7 @@ MODEL may also be a recipe (.toml) that names its model: model = "detector.onnx"
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=Written(folder=True),
     required=True,
     metavar="DIR",
     help="Folder for the package; made where missing.",

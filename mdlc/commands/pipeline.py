@@ -9,6 +9,7 @@ import click
 from mdlc.chain import compile_chain
 from mdlc.commands.console import byte_count, out, progress
 from mdlc.commands.options import GroupedCommand, Job, takes_model
+from mdlc.commands.paths import Written
 from mdlc.option import Group
 
 
@@ -19,7 +20,7 @@ from mdlc.option import Group
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=Written(folder=True),
     default=Path(),
     metavar="DIR",
     help="Folder for the files; made where missing. Default: here.",

@@ -27,6 +27,7 @@ from mdlc.reports.sections import page
 REPEATS = 20
 RANDOM_STEPS = 5  # of a sequence, where the class keeps a state
 _COMPARE = "--compare"
+_FIGURES = ".json"  # the ending of the file of figures beside the page
 
 
 @click.command("report", cls=GroupedCommand, example="mdlc report model.onnx -o report.html")
@@ -84,6 +85,8 @@ def command(
         return
     if job is None:
         raise MdlcError("there is no MODEL", hint=f"name one, or {_COMPARE} A.json B.json")
+    if output.suffix == _FIGURES:
+        raise MdlcError("is where the figures go", node=str(output), hint="end it in .html")
     if source is not None:
         check_set(source, "--input")
     single(job, "report")
@@ -114,9 +117,6 @@ def _write(output: Path, made: Page, found: Document | None) -> None:
     """Writes the page, and the figures beside it."""
     files = {output.name: made.html()}
     if found is not None:
-        figures = output.with_suffix(".json").name
-        if figures == output.name:
-            raise MdlcError("is where the figures go", node=str(output), hint="end it in .html")
-        files[figures] = (json.dumps(found, indent=1) + "\n").encode()
+        files[output.with_suffix(_FIGURES).name] = (json.dumps(found, indent=1) + "\n").encode()
     for path in write_files(output.parent, files):
         click.echo(path)

@@ -84,7 +84,9 @@ INTEGER_COLUMNS = (
     show_default=True,
     help="Most pictures to take from a folder.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the random values.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the random values."
+)
 @click.option(
     "--quantized",
     is_flag=True,
