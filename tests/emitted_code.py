@@ -133,7 +133,7 @@ def image(seed: int = 0) -> Array:
 
 
 def require(name: str) -> str:
-    """A compiler's path; skips the test where the machine has none of that name."""
+    """A program's path; skips the test where the machine has none of that name."""
     found = shutil.which(name)
     if found is None:
         pytest.skip(f"needs {name}")
@@ -179,10 +179,17 @@ def build(
     return output
 
 
-def run(program: Path, *arguments: object, timeout: float = 300) -> str:
-    """The output of a program that must succeed: a sanitizer's complaint is a failure."""
+def run(
+    program: Path | str, *arguments: object, where: Path | None = None, timeout: float = 300
+) -> str:
+    """The output of a program that must succeed: a sanitizer's complaint is a failure.
+
+    Args:
+        where: the folder that it runs in.
+    """
     done = subprocess.run(
-        [str(program), *map(str, arguments)], capture_output=True, text=True, timeout=timeout
-    )
+        [str(program), *map(str, arguments)], cwd=where, capture_output=True, text=True,
+        timeout=timeout,
+    )  # fmt: skip
     assert done.returncode == 0, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout

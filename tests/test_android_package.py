@@ -5,17 +5,15 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
 from mdlc.codegen.frame.frame import Frame
 from mdlc.package.write import write_package
-from tests.emitted_code import DRIVERS
+from tests.emitted_code import DRIVERS, require
 from tests.test_packages import detector
 
 STANDINS = DRIVERS / "android"
@@ -29,13 +27,6 @@ OTHERS: tuple[dict[str, Any], ...] = (
 GROWN = 8 << 10
 
 
-def _program(name: str) -> str:
-    found = shutil.which(name)
-    if found is None:
-        pytest.skip(f"needs {name}")
-    return found
-
-
 def _run(*command: object, **options: object) -> str:
     words = [str(word) for word in command]
     done = subprocess.run(words, capture_output=True, text=True, check=False, **options)  # type: ignore[call-overload]
@@ -44,7 +35,7 @@ def _run(*command: object, **options: object) -> str:
 
 
 def test_the_module_runs_on_a_jvm_that_checks_jni(tmp_path: Path) -> None:
-    javac, kotlinc, cmake = _program("javac"), _program("kotlinc"), _program("cmake")
+    javac, kotlinc, cmake = require("javac"), require("kotlinc"), require("cmake")
     java_home = Path(os.path.realpath(javac)).parent.parent
     compiled = detector()
     module = tmp_path / "module"
@@ -56,7 +47,7 @@ def test_the_module_runs_on_a_jvm_that_checks_jni(tmp_path: Path) -> None:
     build = tmp_path / "build"
     _run(cmake, "-G", "Ninja", "-S", module / "src/main/cpp", "-B", build, flags)
     _run(cmake, "--build", build)
-    headers = _run(_program("readelf"), "-lW", build / "libmdlc_net.so")
+    headers = _run(require("readelf"), "-lW", build / "libmdlc_net.so")
     aligned = re.findall(r"^ +LOAD .* (0x[0-9a-f]+)$", headers, re.MULTILINE)
     assert aligned
     assert set(aligned) == {"0x4000"}
@@ -72,7 +63,7 @@ def test_the_module_runs_on_a_jvm_that_checks_jni(tmp_path: Path) -> None:
         kotlin.append(folder / "src/main/kotlin" / f"{other.name}.kt")
         cpp = folder / "src/main/cpp"
         words = ("-std=c++17", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", *includes.split())
-        _run(_program("g++"), *words, f"-I{cpp}/include", cpp / f"{other.name}_jni.cpp")
+        _run(require("g++"), *words, f"-I{cpp}/include", cpp / f"{other.name}_jni.cpp")
     environment = dict(os.environ, JAVA_OPTS="-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
     words = (kotlinc, "-Werror", "-cp", classes, "-d", classes, *kotlin)
     _run(*words, env=environment)

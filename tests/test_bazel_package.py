@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,16 +14,14 @@ from onnx import external_data_helper
 import mdlc
 from mdlc.compiler.errors import MdlcError
 from mdlc.package.write import write_package
-from tests.emitted_code import block_model
+from tests.emitted_code import block_model, require
 
 DIGITS = Path(__file__).parent.parent / "examples" / "digits_mobilenet.onnx"
 PICTURES = {"input_format": "gray8", "mean": 128, "std": 64}
 
 
 def test_the_action_gives_the_same_bytes_in_every_sandbox(tmp_path: Path) -> None:
-    bazel = shutil.which("bazel")
-    if bazel is None:
-        pytest.skip("needs bazel")
+    bazel = require("bazel")
     compiled = mdlc.compile(DIGITS, "generic", name="Digits", c_api=True, **PICTURES)
     package = tmp_path / "package"
     write_package("bazel", compiled, package)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
 import threading
 import urllib.error
 import urllib.request
@@ -18,6 +16,8 @@ import mdlc
 from mdlc.cli import invoke
 from mdlc.demo import demo_options, serve, site
 from mdlc.options import CompileOptions
+from tests.emitted_code import require as require_program
+from tests.emitted_code import run
 from tests.targets import require
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -48,16 +48,7 @@ def test_the_module_answers_what_the_class_answers(tmp_path: Path) -> None:
     for name, data in files.items():
         (tmp_path / name).write_bytes(data)
     (tmp_path / "ask.mjs").write_text(NODE)
-    node = shutil.which("node")
-    assert node is not None
-    done = subprocess.run(
-        [node, str(tmp_path / "ask.mjs"), str(tmp_path)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    found = json.loads(run(require_program("node"), tmp_path / "ask.mjs", tmp_path))
     native = mdlc.compile(DIGITS, "generic", input_format="gray8", mean=128, std=64,
                           answer="classes,top=3").build()  # fmt: skip
     wanted = native.answer({"image": grey.reshape(1, 32, 32, 1)})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import mdlc
 from mdlc.codegen.frame.frame import Frame
 from mdlc.compiler.errors import MdlcError
 from mdlc.package.write import write_package
-from tests.emitted_code import two_ways_model
+from tests.emitted_code import require, run, two_ways_model
 from tests.test_packages import detector
 
 PROGRAM = """
@@ -68,27 +67,18 @@ console.log(JSON.stringify({ sum: [...out['sum:0']], last: [...out['1st']] }));
 """
 
 
-def _run(*command: object, where: Path) -> str:
-    words = [str(word) for word in command]
-    done = subprocess.run(words, cwd=where, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 def _packed(folder: Path, compiled: mdlc.CompiledModel, app: Path, program: str) -> Any:
     """Builds a package, puts what it ships into an app, and reads what its program prints."""
-    node = shutil.which("node")
-    if node is None:
-        pytest.skip("needs node")
+    node = require("node")
     write_package("npm", compiled, folder)
-    assert ".wasm, by " in _run(node, "build.mjs", where=folder)
+    assert ".wasm, by " in run(node, "build.mjs", where=folder)
     shipped = json.loads((folder / "package.json").read_text())
     installed = app / "node_modules" / shipped["name"]
     installed.mkdir(parents=True)
     for name in (*shipped["files"], "package.json"):
         shutil.copyfile(folder / name, installed / name)
     (app / "app.mjs").write_text(program)
-    return json.loads(_run(node, "app.mjs", where=app))
+    return json.loads(run(node, "app.mjs", where=app))
 
 
 def test_pictures_in_and_objects_out(tmp_path: Path) -> None:
@@ -146,8 +136,6 @@ def test_names_that_node_and_python_have_already_are_refused(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("kind", ["classes", "keypoints", "mask", "embedding"])
 def test_the_module_of_every_answer_is_javascript(kind: str, tmp_path: Path) -> None:
-    node = shutil.which("node")
-    if node is None:
-        pytest.skip("needs node")
+    node = require("node")
     write_package("npm", detector(kind, name="Finder"), tmp_path)
-    _run(node, "--check", "index.js", where=tmp_path)
+    run(node, "--check", "index.js", where=tmp_path)

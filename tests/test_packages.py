@@ -6,7 +6,6 @@ import ast
 import hashlib
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from mdlc.compiler.errors import MdlcError
 from mdlc.package.kind import find_kind, kinds
 from mdlc.package.write import MANIFEST, package_files, write_package
 from tests.answers.test_class import ANSWERS, maps_model
-from tests.emitted_code import block_model
+from tests.emitted_code import block_model, run
 from tests.test_sizes import SIZES, open_model
 
 DIGITS = Path(__file__).parent.parent / "examples" / "digits_mobilenet.onnx"
@@ -35,13 +34,6 @@ def detector(kind: str = "boxes", target: str = "generic", **options: object) ->
 @pytest.fixture(scope="module")
 def boxes() -> mdlc.CompiledModel:
     return detector()
-
-
-def _run(*command: object, where: Path | None = None) -> str:
-    words = [str(word) for word in command]
-    done = subprocess.run(words, cwd=where, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 @pytest.mark.parametrize("kind", kinds())
@@ -171,19 +163,19 @@ def test_cmake_finds_what_was_installed(tmp_path: Path) -> None:
     compiled = mdlc.compile(block_model(), "generic", name="Net", threads=2, c_api=True)
     write_package("cmake", compiled, tmp_path / "package")
     prefix, user = tmp_path / "prefix", tmp_path / "user"
-    _run(cmake, "-G", "Ninja", "-S", tmp_path / "package", "-B", tmp_path / "build")
-    _run(cmake, "--build", tmp_path / "build")
+    run(cmake, "-G", "Ninja", "-S", tmp_path / "package", "-B", tmp_path / "build")
+    run(cmake, "--build", tmp_path / "build")
     words = ("--install", tmp_path / "build", "--prefix", prefix, "--component", "Net")
-    _run(cmake, *words)
+    run(cmake, *words)
     installed = {path.name for path in prefix.rglob("*") if path.is_file()}
     assert {"Net.h", "Net_c.h", "libNet.a", "Net.weights", "NetConfig.cmake"} <= installed
     user.mkdir()
     (user / "CMakeLists.txt").write_text(USER)
     (user / "user.c").write_text(USER_C)
     moved = prefix.rename(tmp_path / "moved")
-    _run(cmake, "-G", "Ninja", "-S", user, "-B", user / "b", f"-DCMAKE_PREFIX_PATH={moved}")
-    _run(cmake, "--build", user / "b")
-    assert _run(user / "b" / "user") == "no error\n"
+    run(cmake, "-G", "Ninja", "-S", user, "-B", user / "b", f"-DCMAKE_PREFIX_PATH={moved}")
+    run(cmake, "--build", user / "b")
+    assert run(user / "b" / "user") == "no error\n"
 
 
 PYTHON = """
@@ -236,12 +228,12 @@ def test_pip_builds_the_wheel_and_numpy_goes_in_and_out(
 ) -> None:
     write_package("python", boxes, tmp_path / "package")
     pip = (sys.executable, "-m", "pip", "-q", "--disable-pip-version-check")
-    _run(*pip, "wheel", ".", "--no-deps", "--no-build-isolation", "-w", tmp_path / "dist",
+    run(*pip, "wheel", ".", "--no-deps", "--no-build-isolation", "-w", tmp_path / "dist",
          where=tmp_path / "package")  # fmt: skip
     (wheel,) = (tmp_path / "dist").iterdir()
     assert "cp311-abi3" in wheel.name
     site = tmp_path / "site"
-    _run(*pip, "install", "--no-deps", "--no-index", "--target", site, wheel)
+    run(*pip, "install", "--no-deps", "--no-index", "--target", site, wheel)
     rng = np.random.default_rng(0)
     given = {
         "x": rng.integers(0, 256, (1, 8, 12, 3), np.uint8),
@@ -249,7 +241,7 @@ def test_pip_builds_the_wheel_and_numpy_goes_in_and_out(
     }
     np.savez(tmp_path / "given.npz", **given)
     program = f"import sys; sys.path.insert(0, {str(site)!r})\n{PYTHON}"
-    _run(sys.executable, "-c", program, tmp_path / "given.npz", tmp_path / "found.npz")
+    run(sys.executable, "-c", program, tmp_path / "given.npz", tmp_path / "found.npz")
     found = np.load(tmp_path / "found.npz")
     executable = boxes.build()
     expected = executable({"x": given["x"]})
