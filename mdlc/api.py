@@ -30,7 +30,7 @@ from mdlc.compiler.onnx_import import import_model
 from mdlc.inputs.preprocess import INPUT_FORMATS, Preprocess, picture_input, preprocess
 from mdlc.inputs.sources import Model, read_model, with_outputs
 from mdlc.naming import check_beside_answer, class_name
-from mdlc.options import CompileOptions, Fixed, parse_bounds, parse_fixed, parse_states
+from mdlc.options import CompileOptions
 from mdlc.output import write_files
 from mdlc.passes.pipeline import Stage
 from mdlc.pipeline import stages
@@ -227,7 +227,6 @@ def compile(
     asked = completed(given, source.onnx)
     source = with_outputs(source, asked.also) if asked.also else source
     _ = asked.found_targets()  # which may lack what a recipe asks for
-    fixed = None if asked.fix is None else parse_fixed(asked.fix)
     # The largest size is the class's first; the others share its weights.
     sizes = asked.sizes
     if asked.frame and len(sizes) > 1:
@@ -239,7 +238,7 @@ def compile(
         if len(sizes) > 1:
             tell("size " + ", ".join(f"{n} {'x'.join(map(str, s))}" for n, s in shapes.items()))
         found.append(
-            _Compilation(source, asked, given, targets, measured[0], fixed or {}, tell).at_size(
+            _Compilation(source, asked, given, targets, measured[0], tell).at_size(
                 shapes, found[0] if found else None
             )
         )
@@ -298,7 +297,6 @@ class _Compilation:
     given: CompileOptions
     targets: tuple[Target, ...]
     tuned: Tuned
-    fixed: Fixed
     tell: Progress
 
     def at_size(
@@ -311,11 +309,10 @@ class _Compilation:
         """
         asked, source, target, tell = self.asked, self.source, self.targets[0], self.tell
         backend = target.backend
-        bounds = None if asked.bound is None else parse_bounds(asked.bound)
         imported = import_model(
-            source.path or source.onnx, shapes=shapes, fixed=self.fixed, bounds=bounds
+            source.path or source.onnx, shapes=shapes, fixed=asked.fixed, bounds=asked.bounds
         )
-        imported = imported.with_states({} if asked.state is None else parse_states(asked.state))
+        imported = imported.with_states(asked.states)
         tell("optimising the graph")
         how = asked.preprocess.for_network(imported)
         network = preprocess(imported, how)
@@ -377,7 +374,7 @@ class _Compilation:
         )
         return CompiledModel(
             source, imported, plan.graph, plan, how, info, asked.embed_weights, low, self.tuned,
-            half, self.fixed, without=asked.left_out, c_api=asked.c_api, profile=asked.profile,
+            half, asked.fixed, without=asked.left_out, c_api=asked.c_api, profile=asked.profile,
             stages=tuple(passed),
         )  # fmt: skip
 

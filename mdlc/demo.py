@@ -23,7 +23,7 @@ from mdlc.compiler.ir import Graph
 from mdlc.compiler.onnx_import import import_model
 from mdlc.inputs.preprocess import INPUT_FORMATS, picture_input
 from mdlc.inputs.sources import read_model
-from mdlc.options import CompileOptions, parse_fixed
+from mdlc.options import CompileOptions
 from mdlc.recipe import completed
 from mdlc.sizes import one_size
 
@@ -52,8 +52,9 @@ def demo_options(model: Path, options: CompileOptions) -> CompileOptions:
     source = read_model(model)
     asked = completed(options, source.onnx)
     shapes = one_size(asked.shapes, "mdlc demo")
-    fixed = None if asked.fix is None else parse_fixed(asked.fix)
-    graph = import_model(source.path or source.onnx, shapes=shapes, fixed=fixed)
+    graph = import_model(
+        source.path or source.onnx, shapes=shapes, fixed=asked.fixed, bounds=asked.bounds
+    )
     picture = picture_input(graph, "mdlc demo")
     known = asked.input_format if asked.input_format in INPUT_FORMATS else None
     pixels = known or ("gray8" if picture.channels == 1 else "rgba8")

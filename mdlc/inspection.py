@@ -8,7 +8,7 @@ from mdlc.compiler.ir import Graph
 from mdlc.compiler.onnx_import import import_model
 from mdlc.inputs.preprocess import preprocess
 from mdlc.inputs.sources import read_model
-from mdlc.options import CompileOptions, parse_fixed
+from mdlc.options import CompileOptions
 from mdlc.pipeline import optimise
 from mdlc.recipe import completed
 from mdlc.sizes import one_size
@@ -23,8 +23,9 @@ def graph_at_stage(model: Path, options: CompileOptions, stage: str | None) -> G
     source = read_model(model)
     options = completed(options, source.onnx)
     shapes = one_size(options.shapes, "mdlc inspect")
-    fixed = None if options.fix is None else parse_fixed(options.fix)
-    imported = import_model(source.path or source.onnx, shapes=shapes, fixed=fixed)
+    imported = import_model(
+        source.path or source.onnx, shapes=shapes, fixed=options.fixed, bounds=options.bounds
+    )
     graph = preprocess(imported, options.preprocess.for_network(imported))
     if stage is None:
         return graph

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import shlex
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,128 +22,25 @@ from mdlc.option import Group, check_fields, keywords, option, words
 from mdlc.pipeline import FUSE_ROWS, left_out
 from mdlc.precision.quantize import CALIBRATE, Quantize
 from mdlc.sizes import Given, parse_shapes, shape_words, sizes_of
-
-Numbers = str | float | Sequence[float] | None
-Shapes = Given | None
-Fixed = dict[str, float | Sequence[float]]
-Tables = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None
+from mdlc.spellings import (
+    Fixed,
+    Numbers,
+    Tables,
+    as_numbers,
+    bound_words,
+    fixed_words,
+    parse_bounds,
+    parse_fixed,
+    parse_names,
+    parse_passes,
+    parse_paths,
+    parse_states,
+    state_words,
+    table_words,
+)
 
 MAX_THREADS = 64
 PRECISIONS = ("fp32", "fp16", "bf16")
-
-
-def parse_fixed(given: Mapping[str, float | Sequence[float]] | Sequence[str]) -> Fixed:
-    """Values of inputs by name, also from texts such as sr=16000.
-
-    Raises:
-        MdlcError: one is not of that form.
-    """
-    if isinstance(given, Mapping):
-        return dict(given)
-    fixed: Fixed = {}
-    for text in given:
-        name, _, values = text.rpartition("=")
-        try:
-            numbers = tuple(_number(word) for word in values.split(","))
-        except ValueError:
-            numbers = ()
-        if not name or not numbers:
-            raise MdlcError(f"{text!r} is not a value", node="--fix", hint="write --fix sr=16000")
-        fixed[name] = numbers[0] if len(numbers) == 1 else numbers
-    return fixed
-
-
-def parse_states(given: Mapping[str, str] | Sequence[str]) -> dict[str, str]:
-    """Inputs by the outputs that they become, also from texts such as stateN=state.
-
-    Raises:
-        MdlcError: one is not of that form, or names an output again.
-    """
-    pairs = list(given.items()) if isinstance(given, Mapping) else []
-    for text in () if isinstance(given, Mapping) else given:
-        result, _, name = text.rpartition("=")
-        if not result or not name:
-            raise MdlcError(f"{text!r} is not a state", node="--state",
-                            hint="write --state OUTPUT=INPUT")  # fmt: skip
-        pairs.append((result, name))
-    twice = [result for result, count in Counter(r for r, _ in pairs).items() if count > 1]
-    if twice:
-        raise MdlcError(f"names the output {twice[0]!r} twice", node="--state",
-                        hint="give every output one input")  # fmt: skip
-    return dict(pairs)
-
-
-def _state_words(states: Mapping[str, str]) -> list[str]:
-    return [w for pair in states.items() for w in ("--state", "=".join(pair))]
-
-
-def _number(word: str) -> float:
-    try:
-        return int(word)
-    except ValueError:
-        return float(word)
-
-
-def _fixed_words(fixed: Fixed) -> list[str]:
-    found: list[str] = []
-    for name, value in sorted(fixed.items()):
-        values = value if isinstance(value, Sequence) else (value,)
-        found += ["--fix", f"{name}={','.join(map(str, values))}"]
-    return found
-
-
-def parse_bounds(given: Mapping[str, int] | Sequence[str]) -> dict[str, int]:
-    """Bounds by tensor name, also from texts such as selected=100.
-
-    Raises:
-        MdlcError: one is not of that form.
-    """
-    texts = [f"{n}={b}" for n, b in given.items()] if isinstance(given, Mapping) else given
-    bounds: dict[str, int] = {}
-    for text in texts:
-        name, _, number = text.rpartition("=")
-        if not name or not number.isdecimal() or int(number) < 1:
-            raise MdlcError(f"{text!r} is not a bound", node="--bound",
-                            hint="write --bound selected=100")  # fmt: skip
-        bounds[name] = int(number)
-    return bounds
-
-
-def _bound_words(bounds: Mapping[str, int]) -> list[str]:
-    return [w for name, n in sorted(bounds.items()) for w in ("--bound", f"{name}={n}")]
-
-
-def _names(given: str | Sequence[str]) -> tuple[str, ...]:
-    """One name, or several."""
-    return (given,) if isinstance(given, str) else tuple(given)
-
-
-def _passes(given: str | Sequence[str]) -> str:
-    """A choice of passes as it is kept: all, none, or the names left out in order."""
-    found = left_out(given)
-    if not found:
-        return "all"
-    everything = left_out("none")
-    return "none" if found == everything else ",".join(f"-{name}" for name in sorted(found))
-
-
-def _paths(given: Tables) -> tuple[Path, ...]:
-    assert given is not None
-    return tuple(Path(p) for p in ([given] if isinstance(given, str | os.PathLike) else given))
-
-
-def _table_words(paths: Sequence[Path]) -> list[str]:
-    return [word for path in paths for word in ("--tuned", path.name)] or ["--no-tuned"]
-
-
-def _numbers(flag: str) -> dict[str, Any]:
-    """How an option of numbers between commas is kept and shown."""
-
-    def shows(values: Sequence[float]) -> list[str]:
-        return [f"{flag}={','.join(f'{value:g}' for value in values)}"] if values else []
-
-    return {"convert": lambda given: parse_numbers(given, flag), "shows": shows}
-
 
 # Times the bytes of the model's weights that a file may have where filters can be stored instead
 # of their transforms.
@@ -172,7 +68,7 @@ class CompileOptions:
         convert=lambda name: checked_class_name(name) if name else None,
         help="Name of the emitted class; the default is made of the file's name.",
     )  # fmt: skip
-    shapes: Shapes = option(
+    shapes: Given | None = option(
         None, "--shape", group=Group.INPUT, common=True, metavar="INPUT=DIMS", repeated=True,
         convert=parse_shapes, shows=shape_words,
         help="Shape of an input with open dimensions, as input=1,3,224,224. An open batch is 1 "
@@ -181,25 +77,25 @@ class CompileOptions:
     )  # fmt: skip
     fix: Mapping[str, float | Sequence[float]] | Sequence[str] | None = option(
         None, "--fix", group=Group.INPUT, metavar="INPUT=VALUE", repeated=True,
-        convert=parse_fixed, shows=_fixed_words,
+        convert=parse_fixed, shows=fixed_words,
         help="Value of an input that never changes, as sr=16000: the class has no such input, and "
         "what follows from it is computed now. May be repeated.",
     )  # fmt: skip
     state: Mapping[str, str] | Sequence[str] | None = option(
         None, "--state", group=Group.INPUT, metavar="OUTPUT=INPUT", repeated=True,
-        convert=parse_states, shows=_state_words,
+        convert=parse_states, shows=state_words,
         help="An output that is an input of the next inference, as stateN=state: the class keeps "
         "it, zero after Init and Reset, and infer has neither. May be repeated.",
     )  # fmt: skip
     also: str | Sequence[str] | None = option(
         None, "--also", group=Group.INPUT, metavar="LAYER", repeated=True,
-        convert=_names, shows=lambda names: [w for name in names for w in ("--also", name)],
+        convert=parse_names, shows=lambda names: [w for name in names for w in ("--also", name)],
         help="A tensor inside the network, or the node that makes it, that is an output as well. "
         "May be repeated.",
     )  # fmt: skip
     bound: Mapping[str, int] | Sequence[str] | None = option(
         None, "--bound", group=Group.INPUT, metavar="TENSOR=NUMBER", repeated=True,
-        convert=parse_bounds, shows=_bound_words,
+        convert=parse_bounds, shows=bound_words,
         help="Most entries of a tensor whose length depends on data, as selected=100 for what "
         "NonMaxSuppression selects: of more, the first ones are kept. May be repeated.",
     )  # fmt: skip
@@ -209,12 +105,12 @@ class CompileOptions:
         "network's own shape. Default: the network's input as it is.",
     )  # fmt: skip
     mean: Numbers = option(
-        None, "--mean", group=Group.INPUT, common=True, metavar="M[,M,M]", **_numbers("--mean"),
+        None, "--mean", group=Group.INPUT, common=True, metavar="M[,M,M]", **as_numbers("--mean"),
         help="Subtracted from the buffer's values: 0..255 for 8-bit formats; one number or one "
         "per channel of the network.",
     )  # fmt: skip
     std: Numbers = option(
-        None, "--std", group=Group.INPUT, common=True, metavar="S[,S,S]", **_numbers("--std"),
+        None, "--std", group=Group.INPUT, common=True, metavar="S[,S,S]", **as_numbers("--std"),
         help="Divides what is left after --mean.",
     )  # fmt: skip
     channel_order: str | None = option(
@@ -232,7 +128,7 @@ class CompileOptions:
         "letterbox:top-left, crop, or crop:0.875 for that share of the shorter side.",
     )  # fmt: skip
     fill: Numbers = option(
-        None, "--fill", group=Group.INPUT, metavar="F[,F,F]", **_numbers("--fill"),
+        None, "--fill", group=Group.INPUT, metavar="F[,F,F]", **as_numbers("--fill"),
         help="What letterbox leaves, and regions outside the frame: 0..255; default: 114.",
     )  # fmt: skip
     resample: str | None = option(
@@ -283,7 +179,7 @@ class CompileOptions:
     tuned: Tables = option(
         None, "--tuned", group=Group.SCHEDULES, metavar="FILE", path="file", repeated=True,
         off=("--no-tuned", "Choose schedules by the cost model alone."),
-        convert=_paths, shows=_table_words,
+        convert=parse_paths, shows=table_words,
         help="Choose schedules by this table of `mdlc tune` instead of the one that comes with "
         "mdlc. May be repeated: later tables override.",
     )  # fmt: skip
@@ -355,7 +251,7 @@ class CompileOptions:
         hidden=True, help="Most multiply-adds of an inference.",
     )  # fmt: skip
     passes: str | Sequence[str] = option(
-        "all", "--passes", group=Group.PASSES, metavar="none|-NAME[,-NAME]", convert=_passes,
+        "all", "--passes", group=Group.PASSES, metavar="none|-NAME[,-NAME]", convert=parse_passes,
         shows=lambda given: [f"--passes={given}"],
         help="Leave passes out: none runs those alone without which there are no kernels, "
         "-fuse_pad,-canonicalise all but these two. For finding out which one does harm.",
@@ -452,9 +348,24 @@ class CompileOptions:
         return sizes_of(None if self.shapes is None else parse_shapes(self.shapes))
 
     @property
+    def fixed(self) -> Fixed:
+        """Values of inputs that never change, by name."""
+        return parse_fixed(self.fix or ())
+
+    @property
+    def bounds(self) -> dict[str, int]:
+        """Most entries of tensors whose length depends on data, by name."""
+        return parse_bounds(self.bound or ())
+
+    @property
+    def states(self) -> dict[str, str]:
+        """Inputs that the class keeps, by the outputs that they become."""
+        return parse_states(self.state or ())
+
+    @property
     def tables(self) -> tuple[Path, ...] | None:
         """Tables of measured schedules; None for the one that comes with mdlc."""
-        return None if self.tuned is None else _paths(self.tuned)
+        return None if self.tuned is None else parse_paths(self.tuned)
 
     @property
     def left_out(self) -> frozenset[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from mdlc.compiler.interpreter import run
 from mdlc.compiler.onnx_import import import_model
 from mdlc.compiler.ops.slice import taken_of
 from mdlc.compiler.types import Array
+from mdlc.inspection import graph_at_stage
 from tests.onnx_models import model, node, value, weight
 
 I64 = TensorProto.INT64
@@ -163,6 +165,14 @@ def test_a_bound_keeps_the_first() -> None:
     results = compiled.build()(values)
     assert results["rows_count"][0] == 3
     np.testing.assert_array_equal(results["rows"], expected(proto, values)["rows"][:3])
+
+
+def test_inspecting_heeds_bounds(tmp_path: Path) -> None:
+    proto, _ = detection()
+    onnx.save(proto, tmp_path / "m.onnx")
+    options = mdlc.CompileOptions("generic", bound=["rows=3"])
+    graph = graph_at_stage(tmp_path / "m.onnx", options, None)
+    assert graph.outputs[graph.output_names.index("rows")].shape[0] == 3
 
 
 def refused(nodes: list[onnx.NodeProto], **options: Any) -> str:

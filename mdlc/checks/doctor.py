@@ -25,7 +25,7 @@ from mdlc.compiler.ops.input import Input, graph_input
 from mdlc.compiler.types import DType, TensorType
 from mdlc.inputs.preprocess import preprocess
 from mdlc.inputs.sources import read_model
-from mdlc.options import CompileOptions, parse_bounds, parse_fixed
+from mdlc.options import CompileOptions
 from mdlc.pipeline import optimise
 from mdlc.recipe import completed
 
@@ -90,8 +90,7 @@ def diagnose(path: Path, options: CompileOptions, *, samples: bool = False) -> D
     except MdlcError as error:
         return Diagnosis((_told("model", error, ""),))
     shapes = asked.sizes[0]  # what stands in the way at one size does at all
-    fixed = {} if asked.fix is None else parse_fixed(asked.fix)
-    bounds = {} if asked.bound is None else parse_bounds(asked.bound)
+    fixed, bounds = asked.fixed, asked.bounds
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in weights]
     findings: list[Finding] = []

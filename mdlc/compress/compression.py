@@ -33,7 +33,7 @@ from mdlc.inputs.preprocess import model_values, picture_input
 from mdlc.inputs.samples import Samples
 from mdlc.inputs.sources import read_model
 from mdlc.naming import class_name
-from mdlc.options import CompileOptions, parse_bounds, parse_fixed
+from mdlc.options import CompileOptions
 from mdlc.output import write_files
 from mdlc.passes.prune_channels import Pruned, filter_norms, prune_channels, prune_to_macs
 from mdlc.passes.prune_weights import check_pruning, prune_weights
@@ -244,8 +244,8 @@ def _graph(run: _Run, model: Path) -> Graph:
     graph = import_model(
         model,
         shapes=one_size(options.shapes, "mdlc compress"),
-        fixed=None if options.fix is None else parse_fixed(options.fix),
-        bounds=None if options.bound is None else parse_bounds(options.bound),
+        fixed=options.fixed,
+        bounds=options.bounds,
     )
     return optimise(graph, stop_after="remove_dead_channels")
 
