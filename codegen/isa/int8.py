@@ -119,21 +119,34 @@ class DepthwiseForm(ABC):
         name: in names of functions. channels: of the block. vectors: accumulators of a pixel.
         load: a vector of i32, as a format string.
         keeps_scale: whether what rescaling needs stays in registers.
+        vector: C++ type of that.
+        rows_together: rows of the filter that one product sums up in a lane.
     """
 
     name: str
     load: str
     keeps_scale: bool = True
+    vector: str = "auto"
+    rows_together: int
     channels: int
     vectors: int
 
-    @abstractmethod
     def order(self) -> list[int]:
         """Channel of every lane, vector by vector."""
+        return list(range(self.channels))
 
-    @abstractmethod
     def pack(self, weights: Array) -> Array:
-        """Weights [channels, rows, columns] (int8) as the tile reads them."""
+        """Weights [channels, rows, columns] (int8) as the tile reads them.
+
+        Returns:
+            [column][group][lane][row of the group], flat, padded with zeros.
+        """
+        channels, rows, columns = weights.shape
+        groups = -(-rows // self.rows_together)
+        padded = np.zeros((self.channels, groups * self.rows_together, columns), np.int8)
+        padded[:channels, :rows] = weights
+        ordered = padded[self.order()].reshape(self.channels, groups, self.rows_together, columns)
+        return np.ascontiguousarray(ordered.transpose(3, 1, 0, 2)).reshape(-1)
 
     @abstractmethod
     def load_weights(self, taps: Taps) -> Iterator[str]:
@@ -166,11 +179,35 @@ class DepthwiseForm(ABC):
                     where = advanced("scale", offset)
                     yield f"const auto {name}{v} = {self.load.format(where)};"
 
-    @abstractmethod
+    def rescaled(
+        self, pixel: int, vectors: int, rescale: Microkernel, stage: OutputStage, int8: Int8
+    ) -> tuple[list[str], list[str]]:
+        """Statements that rescale the first sums of a pixel, and the names of the results.
+
+        What rescaling needs is read again, unless the form keeps it.
+        """
+        fields, lanes = int8.used_fields(stage), self.channels // self.vectors
+        lines = []
+        for v in range(vectors):
+            read = ", ".join(
+                f"{name}{v}"
+                if self.keeps_scale
+                else self.load.format(advanced("scale", (v * len(fields) + index) * lanes))
+                for index, name in enumerate(fields)
+                if name != "bias"
+            )
+            lines.append(f"const {self.vector} z{v} = {rescale.name}(acc{pixel}_{v}, {read});")
+        return lines, [f"z{v}" for v in range(vectors)]
+
     def stage(
         self, pixel: int, where: str, stage: OutputStage, part: int, int8: Int8
     ) -> tuple[list[str], list[Microkernel]]:
         """Statements that rescale and store a pixel's sums; `part`: of the channels (0: all)."""
+        rescale, lanes = int8.rescaler(stage), self.channels // self.vectors
+        used = -(-part // lanes) if part else self.vectors
+        lines, values = self.rescaled(pixel, used, rescale, stage, int8)
+        stored, needs = int8.store_bytes(values, where, stage, part % lanes)
+        return [*lines, *stored], [rescale, *needs]
 
 
 def _no_sum(kind: DType) -> tuple[list[str], list[str]]:

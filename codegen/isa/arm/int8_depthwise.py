@@ -6,9 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from mdlc.codegen.code import Microkernel, advanced
-from mdlc.codegen.isa.int8 import DepthwiseForm, Int8, Taps
-from mdlc.codegen.isa.int8_result import OutputStage
+from mdlc.codegen.code import advanced
+from mdlc.codegen.isa.int8 import DepthwiseForm, Taps
 from mdlc.compiler.types import Array
 
 
@@ -17,22 +16,12 @@ class DotForm(DepthwiseForm):
 
     name, channels, vectors = "8", 8, 2
     load = "vld1q_s32({0})"
-
-    def order(self) -> list[int]:
-        return list(range(8))
+    rows_together = 4
 
     @staticmethod
     def _groups(rows: int) -> list[int]:
         """Rows of each dot product."""
         return [min(4, rows - start) for start in range(0, rows, 4)]
-
-    def pack(self, weights: Array) -> Array:
-        channels, rows, columns = weights.shape
-        padded = np.zeros((8, -(-rows // 4) * 4, columns), np.int8)
-        padded[:channels, :rows] = weights
-        # [column][group][channel][4 rows]
-        split = padded.reshape(8, -1, 4, columns).transpose(3, 1, 0, 2)
-        return np.ascontiguousarray(split).reshape(-1)
 
     def load_weights(self, taps: Taps) -> Iterator[str]:
         groups = self._groups(taps.rows)
@@ -82,35 +71,12 @@ class DotForm(DepthwiseForm):
         groups = len(self._groups(taps.rows))
         return taps.rows + 2.0 * groups, 2.0 * groups
 
-    def stage(
-        self, pixel: int, where: str, stage: OutputStage, part: int, int8: Int8
-    ) -> tuple[list[str], list[Microkernel]]:
-        return requantize_neon(self, pixel, where, stage, part, int8)
-
-
-def requantize_neon(
-    form: DepthwiseForm, pixel: int, where: str, stage: OutputStage, part: int, int8: Int8
-) -> tuple[list[str], list[Microkernel]]:
-    """Rescales and stores the sums of vectors of four channels in order."""
-    rescale = int8.rescaler(stage)
-    used = -(-part // 4) if part else form.vectors
-    lines, values = [], []
-    for v in range(used):
-        names = ", ".join(f"{name}{v}" for name in int8.used_fields(stage)[1:])
-        lines.append(f"const auto z{v} = {rescale.name}(acc{pixel}_{v}, {names});")
-        values.append(f"z{v}")
-    stored, needs = int8.store_bytes(values, where, stage, part % 4)
-    return [*lines, *stored], [rescale, *needs]
-
 
 class MultiplyForm(DepthwiseForm):
     """Plain NEON: eight channels widened to 16 bits, each tap multiplied and added in 32."""
 
     name, channels, vectors = "8", 8, 2
     load = "vld1q_s32({0})"
-
-    def order(self) -> list[int]:
-        return list(range(8))
 
     def pack(self, weights: Array) -> Array:
         channels, rows, columns = weights.shape
@@ -137,8 +103,3 @@ class MultiplyForm(DepthwiseForm):
 
     def instructions(self, taps: Taps) -> tuple[float, float]:
         return 2.0 * taps.rows, 2.0 * taps.rows
-
-    def stage(
-        self, pixel: int, where: str, stage: OutputStage, part: int, int8: Int8
-    ) -> tuple[list[str], list[Microkernel]]:
-        return requantize_neon(self, pixel, where, stage, part, int8)

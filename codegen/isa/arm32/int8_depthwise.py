@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from mdlc.codegen.code import Microkernel, advanced
 from mdlc.codegen.isa.arm import int8_depthwise as aarch64
-from mdlc.codegen.isa.int8 import Int8, Taps
-from mdlc.codegen.isa.int8_result import OutputStage
+from mdlc.codegen.isa.int8 import Taps
 
 
 class MultiplyForm(aarch64.MultiplyForm):
@@ -16,7 +14,7 @@ class MultiplyForm(aarch64.MultiplyForm):
     What rescales is read again for every pixel: there are half as many registers.
     """
 
-    keeps_scale = False
+    keeps_scale, vector = False, "int32x4_t"
 
     def load_column(self, column: int, rows: Sequence[str], flip: bool) -> Iterator[str]:
         for r, row in enumerate(rows):
@@ -31,18 +29,3 @@ class MultiplyForm(aarch64.MultiplyForm):
                 acc = f"acc{pixel}_{v}"
                 x, w = (f"vget_{half}_s16({name})" for name in (f"c{column}_{r}", f"w{r}_{tap}"))
                 yield f"{acc} = vmlal_s16({acc}, {x}, {w});"
-
-    def stage(
-        self, pixel: int, where: str, stage: OutputStage, part: int, int8: Int8
-    ) -> tuple[list[str], list[Microkernel]]:
-        fields, rescale = int8.used_fields(stage), int8.rescaler(stage)
-        lines, values = [], []
-        for v in range(-(-part // 4) if part else 2):
-            loaded = ", ".join(
-                self.load.format(advanced("scale", (v * len(fields) + index) * 4))
-                for index in range(1, len(fields))
-            )
-            lines.append(f"const int32x4_t z{v} = {rescale.name}(acc{pixel}_{v}, {loaded});")
-            values.append(f"z{v}")
-        stored, needs = int8.store_bytes(values, where, stage, part % 4)
-        return [*lines, *stored], [rescale, *needs]

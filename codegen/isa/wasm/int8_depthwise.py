@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import numpy as np
-
-from mdlc.codegen.code import Microkernel, advanced
-from mdlc.codegen.isa.int8 import DepthwiseForm, Int8, Taps
-from mdlc.codegen.isa.int8_result import OutputStage
-from mdlc.compiler.types import Array
+from mdlc.codegen.code import advanced
+from mdlc.codegen.isa.int8 import DepthwiseForm, Taps
 
 # Orders of shuffles that interleave the lower or the upper halves of vectors of i16.
 INTERLEAVED = ("0, 8, 1, 9, 2, 10, 3, 11", "4, 12, 5, 13, 6, 14, 7, 15")
@@ -20,17 +16,7 @@ class PairForm(DepthwiseForm):
 
     name, channels, vectors = "8", 8, 2
     load = "wasm_v128_load({0})"
-    keeps_scale = False
-
-    def order(self) -> list[int]:
-        return list(range(8))
-
-    def pack(self, weights: Array) -> Array:
-        channels, rows, columns = weights.shape
-        padded = np.zeros((8, -(-rows // 2) * 2, columns), np.int8)
-        padded[:channels, :rows] = weights
-        pairs = padded.reshape(8, -1, 2, columns)
-        return np.ascontiguousarray(pairs.transpose(3, 1, 0, 2)).reshape(-1)  # [column][pair][8][2]
+    keeps_scale, vector, rows_together = False, "v128_t", 2
 
     def load_weights(self, taps: Taps) -> Iterator[str]:
         pairs = -(-taps.rows // 2)
@@ -62,19 +48,3 @@ class PairForm(DepthwiseForm):
     def instructions(self, taps: Taps) -> tuple[float, float]:
         pairs = -(-taps.rows // 2)
         return taps.rows + 2.0 * pairs, 4.0 * pairs
-
-    def stage(
-        self, pixel: int, where: str, stage: OutputStage, part: int, int8: Int8
-    ) -> tuple[list[str], list[Microkernel]]:
-        fields, rescale = int8.used_fields(stage), int8.rescaler(stage)
-        used = -(-part // 4) if part else 2
-        lines, values = [], []
-        for v in range(used):
-            loaded = ", ".join(
-                self.load.format(advanced("scale", (v * len(fields) + index) * 4))
-                for index in range(1, len(fields))
-            )
-            lines.append(f"const v128_t z{v} = {rescale.name}(acc{pixel}_{v}, {loaded});")
-            values.append(f"z{v}")
-        stored, needs = int8.store_bytes(values, where, stage, part % 4)
-        return [*lines, *stored], [rescale, *needs]

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-import numpy as np
-
 from mdlc.codegen.code import Microkernel, advanced
 from mdlc.codegen.isa.int8 import DepthwiseForm, Int8, Taps
 from mdlc.codegen.isa.int8_result import OutputStage
-from mdlc.compiler.types import Array, DType
+from mdlc.compiler.types import DType
 
 
 class VnniForm(DepthwiseForm):
@@ -20,28 +18,20 @@ class VnniForm(DepthwiseForm):
     """
 
     vectors = 4
-    keeps_scale = False
+    keeps_scale, rows_together = False, 4
 
     def __init__(self, channels: int, rescale: Callable[..., Microkernel]) -> None:
         """`rescale(width, wide=...)`: the function that rescales vectors of so many bits."""
         self.channels, self.name = channels, str(channels)
         self._make_rescale = rescale
         self._p = "_mm" if channels == 16 else f"_mm{8 * channels}"
-        self._v = f"__m{8 * channels}i"
+        self.vector = f"__m{8 * channels}i"
         self._si = f"si{8 * channels}"
-        self.load = f"{self._p}_loadu_{self._si}(reinterpret_cast<const {self._v}*>({{0}}))"
+        self.load = f"{self._p}_loadu_{self._si}(reinterpret_cast<const {self.vector}*>({{0}}))"
 
     def order(self) -> list[int]:
         blocks = range(self.channels // 16)
         return [16 * b + 4 * v + i for v in range(4) for b in blocks for i in range(4)]
-
-    def pack(self, weights: Array) -> Array:
-        channels, rows, columns = weights.shape
-        padded = np.zeros((self.channels, -(-rows // 4) * 4, columns), np.int8)
-        padded[:channels, :rows] = weights
-        ordered = padded[self.order()].reshape(4, self.channels // 4, -1, 4, columns)
-        # [column][group][vector][lane][4 rows]
-        return np.ascontiguousarray(ordered.transpose(4, 2, 0, 1, 3)).reshape(-1)
 
     def load_weights(self, taps: Taps) -> Iterator[str]:
         groups = -(-taps.rows // 4)
@@ -49,10 +39,11 @@ class VnniForm(DepthwiseForm):
             for g in range(groups):
                 for v in range(4):
                     at = self.channels * (4 * (tap * groups + g) + v)
-                    yield f"const {self._v} w{tap}_{g}_{v} = {self.load.format(advanced('b', at))};"
+                    loaded = self.load.format(advanced("b", at))
+                    yield f"const {self.vector} w{tap}_{g}_{v} = {loaded};"
 
     def load_column(self, column: int, rows: Sequence[str], flip: bool) -> Iterator[str]:
-        p, v, zero = self._p, self._v, f"{self._p}_setzero_{self._si}()"
+        p, v, zero = self._p, self.vector, f"{self._p}_setzero_{self._si}()"
         for g in range(-(-len(rows) // 4)):
             name = f"{column}_{g}"
             values = []
@@ -90,17 +81,8 @@ class VnniForm(DepthwiseForm):
         self, pixel: int, where: str, stage: OutputStage, part: int, int8: Int8
     ) -> tuple[list[str], list[Microkernel]]:
         p = self._p
-        fields = int8.used_fields(stage)
-        lanes = self.channels // 4
-        lines, values = [], []
         rescale = self._make_rescale(self.channels * 8, shift_left=stage.shift_left)
-        for v in range(4):
-            loaded = ", ".join(
-                self.load.format(advanced("scale", (v * len(fields) + index) * lanes))
-                for index in range(1, len(fields))
-            )
-            lines.append(f"const {self._v} z{v} = {rescale.name}(acc{pixel}_{v}, {loaded});")
-            values.append(f"z{v}")
+        lines, values = self.rescaled(pixel, 4, rescale, stage, int8)
         unsigned = "u8" in stage.target.value
         words = [f"{p}_packs_epi32({values[i]}, {values[i + 1]})" for i in (0, 2)]
         text = f"{p}_pack{'us' if unsigned else 's'}_epi16({words[0]}, {words[1]})"
@@ -113,7 +95,7 @@ class VnniForm(DepthwiseForm):
         if part:
             lines.append(f"_mm_mask_storeu_epi8({where}, (1U << {part}) - 1U, {text});")
         else:
-            pointer = f"reinterpret_cast<{self._v}*>({where})"
+            pointer = f"reinterpret_cast<{self.vector}*>({where})"
             lines.append(f"{p}_storeu_{self._si}({pointer}, {text});")
         return lines, [rescale]
 
@@ -122,7 +104,7 @@ class PairForm(DepthwiseForm):
     """x86 without VNNI: channels widened to 16 bits, rows in pairs, vpmaddwd multiplies them."""
 
     vectors = 2
-    keeps_scale = False
+    keeps_scale, rows_together = False, 2
 
     def __init__(
         self, width: int, rescale: Callable[..., Microkernel], part: Microkernel | None
@@ -130,21 +112,13 @@ class PairForm(DepthwiseForm):
         """`width`: bits of a vector. `part`: stores a part of 16 bytes, if masks do not."""
         self.channels, self.name = width // 16, str(width // 16)
         self._make_rescale, self._part, self._width = rescale, part, width
-        self._p, self._v, self._half = f"_mm{width}", f"__m{width}i", f"__m{width // 2}i"
+        self._p, self.vector, self._half = f"_mm{width}", f"__m{width}i", f"__m{width // 2}i"
         self._half_load = "_mm256_loadu_si256" if width == 512 else "_mm_loadu_si128"
-        self.load = f"{self._p}_loadu_si{width}(reinterpret_cast<const {self._v}*>({{0}}))"
+        self.load = f"{self._p}_loadu_si{width}(reinterpret_cast<const {self.vector}*>({{0}}))"
 
     def order(self) -> list[int]:
         blocks = range(self.channels // 8)
         return [8 * b + 4 * v + i for v in range(2) for b in blocks for i in range(4)]
-
-    def pack(self, weights: Array) -> Array:
-        channels, rows, columns = weights.shape
-        padded = np.zeros((self.channels, -(-rows // 2) * 2, columns), np.int8)
-        padded[:channels, :rows] = weights
-        ordered = padded[self.order()].reshape(2, self.channels // 2, -1, 2, columns)
-        # [column][pair][vector][lane][2 rows]
-        return np.ascontiguousarray(ordered.transpose(4, 2, 0, 1, 3)).reshape(-1)
 
     def _widened(self, where: str, *, unsigned: bool = False) -> str:
         loaded = f"{self._half_load}(reinterpret_cast<const {self._half}*>({where}))"
@@ -156,10 +130,11 @@ class PairForm(DepthwiseForm):
             for g in range(pairs):
                 for v in range(2):
                     at = self.channels * (2 * (tap * pairs + g) + v)
-                    yield f"const {self._v} w{tap}_{g}_{v} = {self._widened(advanced('b', at))};"
+                    loaded = self._widened(advanced("b", at))
+                    yield f"const {self.vector} w{tap}_{g}_{v} = {loaded};"
 
     def load_column(self, column: int, rows: Sequence[str], flip: bool) -> Iterator[str]:
-        p, v = self._p, self._v
+        p, v = self._p, self.vector
         for r, row in enumerate(rows):
             yield f"const {v} r{column}_{r} = {self._widened(row, unsigned=flip)};"
         for g in range(-(-len(rows) // 2)):
@@ -185,16 +160,9 @@ class PairForm(DepthwiseForm):
     def stage(
         self, pixel: int, where: str, stage: OutputStage, part: int, int8: Int8
     ) -> tuple[list[str], list[Microkernel]]:
-        p, fields = self._p, int8.used_fields(stage)
-        lanes = self.channels // 2
+        p = self._p
         rescale = self._make_rescale(self._width, shift_left=stage.shift_left)
-        lines = []
-        for v in range(2):
-            loaded = ", ".join(
-                self.load.format(advanced("scale", (v * len(fields) + index) * lanes))
-                for index in range(1, len(fields))
-            )
-            lines.append(f"const {self._v} z{v} = {rescale.name}(acc{pixel}_{v}, {loaded});")
+        lines, _ = self.rescaled(pixel, 2, rescale, stage, int8)
         unsigned = stage.target is DType.U8
         words = f"{p}_packs_epi32(z0, z1)"
         if self._width == 512:
