@@ -133,19 +133,17 @@ def evaluate(
     Raises:
         MdlcError: a picture cannot be read, or a program fails.
     """
-    programs = {}
-    for name, compiled in variants.items():
-        known = table.records.get(name, {})
-        if any(picture.name not in known for picture in pictures):
-            programs[name] = compiled.build()
+    missing = {
+        name: [each for each in pictures if each.name not in table.records.get(name, {})]
+        for name in variants
+    }
+    programs = {name: variants[name].build() for name, wanted in missing.items() if wanted}
     with ThreadPoolExecutor(jobs) as pool:
-        waiting = {}
-        for name, compiled in variants.items():
-            known = table.records.get(name, {})
-            for picture in pictures:
-                if picture.name not in known:
-                    work = pool.submit(metric.record, compiled, programs[name], picture)
-                    waiting[work] = name, picture.name
+        waiting = {
+            pool.submit(metric.record, variants[name], programs[name], each): (name, each.name)
+            for name, wanted in missing.items()
+            for each in wanted
+        }
         total = len(pictures) * len(variants)
         try:
             for done, work in enumerate(as_completed(waiting), total - len(waiting) + 1):

@@ -19,7 +19,7 @@ from mdlc.checks.local import BLAS, Local
 from mdlc.checks.reference import Reference
 from mdlc.checks.rounding import UNIT_F32
 from mdlc.checks.verification import traces
-from mdlc.codegen.kernel import Loss
+from mdlc.codegen.kernel import NO_LOSS, Loss
 from mdlc.codegen.run.executable import Executable
 from mdlc.compiler.errors import MdlcError
 from mdlc.compiler.ir import Node
@@ -120,7 +120,7 @@ def integer_layers(
     def loss(node: Node) -> Loss:
         step = visible.get(node)
         return (
-            step.kernel.loss(node, step.schedule, step.seen(compiled.plan.isa)) if step else Loss()
+            step.kernel.loss(node, step.schedule, step.seen(compiled.plan.isa)) if step else NO_LOSS
         )
 
     runs = 0

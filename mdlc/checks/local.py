@@ -15,7 +15,7 @@ from mdlc.checks.rounding import (
     moved,
     tolerance,
 )
-from mdlc.codegen.kernel import Loss
+from mdlc.codegen.kernel import NO_LOSS, Loss
 from mdlc.compiler.interpreter import input_value, widened
 from mdlc.compiler.ir import Graph, Node
 from mdlc.compiler.ops.input import Input
@@ -45,7 +45,7 @@ class Local:
         inputs: Mapping[str, Array],
         given: Mapping[Node, Array],
         unit: Callable[[Node], float],
-        loss: Callable[[Node], Loss] = lambda node: Loss(),
+        loss: Callable[[Node], Loss] = lambda node: NO_LOSS,
     ) -> None:
         """Args:
         given: the other program's values.

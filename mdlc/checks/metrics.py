@@ -143,7 +143,7 @@ class Cer:
 
     def check(self, compiled: CompiledModel, pictures: Sequence[Path]) -> None:
         """See Metric."""
-        _answers(compiled, "cer", ("text",))
+        _answers(compiled, "cer", "text")
         _labelled(self.texts, pictures)
 
     def record(self, compiled: CompiledModel, program: Executable, picture: Path) -> Record:
@@ -185,7 +185,7 @@ class Coco:
 
     def check(self, compiled: CompiledModel, pictures: Sequence[Path]) -> None:
         """See Metric."""
-        _answers(compiled, "map" if self.kind == "bbox" else "oks", ("boxes",))
+        _answers(compiled, "map" if self.kind == "bbox" else "oks", "boxes")
         code = answer_code(compiled.plan)
         assert code is not None
         names = code.dtype["box"].base.names or ()
@@ -363,11 +363,11 @@ def _labelled(labels: Mapping[str, Any], pictures: Sequence[Path]) -> None:
         )
 
 
-def _answers(compiled: CompiledModel, metric: str, kinds: Sequence[str]) -> None:
+def _answers(compiled: CompiledModel, metric: str, kind: str) -> None:
     answer = compiled.plan.answer
-    if answer is None or answer.kind not in kinds:
+    if answer is None or answer.kind != kind:
         raise MdlcError(
-            f"needs a class that answers with {kinds[0]}",
+            f"needs a class that answers with {kind}",
             node=f"--metric {metric}",
-            hint=f"add --answer or a recipe with {kinds[0]}",
+            hint=f"add --answer or a recipe with {kind}",
         )

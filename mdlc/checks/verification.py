@@ -14,7 +14,7 @@ from mdlc.checks.compare import Errors, errors, relative_error
 from mdlc.checks.local import BLAS, Local, last_of_name
 from mdlc.checks.reference import Reference
 from mdlc.checks.rounding import UNIT_F16, UNIT_F32, unit
-from mdlc.codegen.kernel import Loss
+from mdlc.codegen.kernel import NO_LOSS, Loss
 from mdlc.codegen.run.executable import Executable, Trace
 from mdlc.codegen.target import target_of
 from mdlc.compiler.interpreter import evaluate
@@ -212,7 +212,7 @@ class Judge:
         }
         self.reference = Reference(compiled, [step.node.name for step in self.plan.steps])
         self.half = target_of(self.plan).half
-        steps = () if target_of(self.plan).half else self.plan.half_steps
+        steps = () if self.half else self.plan.half_steps
         self.in_half = {step.node for step in steps}
         self._last: _Known | None = None
 
@@ -251,7 +251,7 @@ class Judge:
         """What the algorithm of a node loses besides."""
         step = self.steps.get(node)
         if step is None:
-            return Loss()
+            return NO_LOSS
         return step.kernel.loss(step.node, step.schedule, step.seen(self.plan.backend))
 
     def _passes(self, inputs: Mapping[str, Array], exact: Mapping[Node, Array]) -> dict[str, str]:
