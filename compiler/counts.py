@@ -108,7 +108,7 @@ class Counts:
     bounds: Mapping[str, int] = field(default_factory=dict)
     asked: set[str] = field(default_factory=set)
     _known: dict[Node, Mapping[int, Node]] = field(default_factory=dict)
-    _cut: dict[tuple[Node, int], Node] = field(default_factory=dict)
+    _made: dict[tuple[Op, Node, int], Node] = field(default_factory=dict)
 
     def bound(self, name: str, most: int) -> int:
         """Entries to have room for, of at most so many.
@@ -273,28 +273,25 @@ class Counts:
                 at = node.op.follows(types, index, axis)
                 if at is None and (merged := node.op.merges(types, index, axis)) is not None:
                     at, times = merged
-                    count = self._times(count, times)
+                    count = self._of_count(Mul(), count, times)
                 elif at is None:
                     raise _mixed(node, source, axis, "mixes the entries of")
                 elif node.shape[at] < source.shape[axis]:
-                    count = self._fewer(count, node.shape[at])
+                    count = self._of_count(Min(), count, node.shape[at])
                 if not _same(found.setdefault(at, count), count):
                     raise _mixed(node, source, axis, "combines two lists, one of them")
         return found
 
-    def _times(self, count: Node, times: int) -> Node:
-        """The count of entries that each became several: one node, however often asked for."""
-        key = count, -times
-        if key not in self._cut:
-            self._cut[key] = make(Mul(), count, constant(np.array([times], np.int64)))
-        return self._cut[key]
+    def _of_count(self, op: Op, count: Node, number: int) -> Node:
+        """A count by a number: one node, however often it is asked for.
 
-    def _fewer(self, count: Node, most: int) -> Node:
-        """The count of the first entries: one node, however often it is asked for."""
-        key = count, most
-        if key not in self._cut:
-            self._cut[key] = make(Min(), count, constant(np.array([most], np.int64)))
-        return self._cut[key]
+        Args:
+            op: Mul, where each entry became `number` of them; Min, where the first ones are left.
+        """
+        key = op, count, number
+        if key not in self._made:
+            self._made[key] = make(op, count, constant(np.array([number], np.int64)))
+        return self._made[key]
 
 
 def _same(a: Node, b: Node) -> bool:
@@ -315,12 +312,12 @@ def value_bounds(node: Node) -> float | None:
 
 def bound_of(node: Node) -> int | None:
     """The bound of a count; None for another node."""
-    if isinstance(node.op, Mul) and node.inputs[1].constant is not None and node.shape == (1,):
-        most = bound_of(node.inputs[0])
-        return None if most is None else most * int(node.inputs[1].constant.reshape(-1)[0])
-    if isinstance(node.op, Min) and len(node.inputs) == 2 and node.inputs[1].constant is not None:
-        most = bound_of(node.inputs[0])
-        return None if most is None else min(most, int(node.inputs[1].constant.reshape(-1)[0]))
+    if isinstance(node.op, Mul | Min) and len(node.inputs) == 2 and node.shape == (1,):
+        most, number = bound_of(node.inputs[0]), node.inputs[1].constant
+        if most is None or number is None:
+            return None
+        value = int(number.reshape(-1)[0])
+        return most * value if isinstance(node.op, Mul) else min(most, value)
     found = node.inputs[0] if isinstance(node.op, Slice) else None
     if found is None or not isinstance(found.op, Counted):
         return None

@@ -98,13 +98,13 @@ class Shape(Op):
         start, delta = n.input(0), n.input(2)
         shape = n.declared[0] if n.declared else None
         found = None if n.lengths is None else n.lengths.lengths(n.input(1))
-        counted = found is not None and len(found) == 1 and found[0].count is not None
+        (limit,) = found if found is not None and len(found) == 1 else (None,)
         plain = [v.constant is not None and int(v.constant) for v in (start, delta)] == [0, 1]
-        if found is not None and counted and plain and found[0].count is not None:
+        if plain and limit is not None and limit.count is not None:
             from mdlc.compiler.counts import part
             from mdlc.compiler.ops.span import span_of
 
-            places = part(span_of(n, found[0].count, found[0].most), 0)
+            places = part(span_of(n, limit.count, limit.most), 0)
             return n.make(Cast(start.type.dtype), places)
         if shape is None or len(shape) != 1:
             raise n.at_run_time(
