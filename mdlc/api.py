@@ -278,7 +278,7 @@ def _for_targets(
         tell(f"choosing kernels for {target.name}")
         plan = target.lower(
             first.graph, target.backend, first.name, tuned=tuned, threads=asked.threads,
-            **asked.row_groups(target),
+            **asked.row_groups(target), **_answer_room(asked, first.graph),
         )  # fmt: skip
         plans.append(replace(plan, answer=first.plan.answer))
     return replace(first, plans=tuple(plans), tables=tuple(measured), pack_all=asked.pack == "all")
@@ -344,7 +344,7 @@ class _Compilation:
         kept |= {"room": half.room} if half else {}
         kept |= asked.row_groups(target)
         kept |= {"alike": first.plan} if first else {}
-        kept |= {"answer_bytes": room} if (room := _answer_bytes(asked, passed[-1].graph)) else {}
+        kept |= _answer_room(asked, passed[-1].graph)
         kept |= {"frame": frame} if (frame := frame_input(imported, how)) else {}
         name = asked.name or class_name(source.stem, answers=asked.answer is not None)
         plan = target.lower(
@@ -379,12 +379,13 @@ class _Compilation:
         )  # fmt: skip
 
 
-def _answer_bytes(asked: CompileOptions, graph: Graph) -> int:
-    """Working memory that the answer is made in."""
+def _answer_room(asked: CompileOptions, graph: Graph) -> dict[str, int]:
+    """Lowering's `answer_bytes`: working memory that the answer is made in, if it needs any."""
     if asked.answer is None:
-        return 0
+        return {}
     kinds = {n: node.type for n, node in zip(graph.output_names, graph.outputs, strict=True)}
-    return as_answer(asked.answer).scratch(kinds)
+    room = as_answer(asked.answer).scratch(kinds)
+    return {"answer_bytes": room} if room else {}
 
 
 def _encoded(

@@ -252,7 +252,8 @@ def test_run_takes_a_folder(capsys: pytest.CaptureFixture[str], tmp_path: Path) 
     assert "is not a folder, as --input is" in capsys.readouterr().err
 
 
-def test_masks_of_boxes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("target", ["generic", "generic,arm-neon"])
+def test_masks_of_boxes(tmp_path: Path, target: str) -> None:
     """YOLO's prototypes: a box's mask is where their sum is positive, at any size."""
     import onnx
 
@@ -274,7 +275,7 @@ def test_masks_of_boxes(tmp_path: Path) -> None:
         [weight("w", prototypes), weight("zero", [0.0]), weight("table", table)],
     )
     onnx.save(proto, tmp_path / "seg.onnx")
-    compiled = mdlc.compile(tmp_path / "seg.onnx", "generic", name="Seg",
+    compiled = mdlc.compile(tmp_path / "seg.onnx", target, name="Seg",
                             answer="yolov8-seg,threshold=0.8,max=4")  # fmt: skip
     compiled.write(tmp_path)
     (tmp_path / "masks.cpp").write_text(
