@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import mdlc
-from tests.answers.test_class import ANSWERS, _maps_model
+from tests.answers.test_class import ANSWERS, maps_model
 from tests.emitted_code import block_model, image, two_ways_model
 
 
@@ -35,7 +35,7 @@ def test_tensors_are_those_of_the_program() -> None:
 
 @pytest.mark.parametrize("kind", ["boxes", "mask"])
 def test_answers_are_those_of_the_program(kind: str) -> None:
-    compiled = mdlc.compile(_maps_model(), "generic", answer=ANSWERS[kind])
+    compiled = mdlc.compile(maps_model(), "generic", answer=ANSWERS[kind])
     picture = {"x": np.random.default_rng(1).normal(0, 1, (1, 3, 8, 12)).astype(np.float32)}
     with compiled.load() as network:
         found: Any = network.answer(picture)
