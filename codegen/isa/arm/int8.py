@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mdlc.codegen.code import Microkernel, advanced
+from mdlc.codegen.isa.arm.both import INTEGERS_OF_BOTH
 from mdlc.codegen.isa.arm.int8_depthwise import DotForm, MultiplyForm
 from mdlc.codegen.isa.arm.int8_dot import DotLoop, MatrixLoop, MultiplyLoop
 from mdlc.codegen.isa.int8 import DepthLoop, DepthwiseForm, Int8
@@ -247,21 +248,11 @@ def add_bytes(kind: DType) -> tuple[list[str], list[str]]:
 
 
 SPELL = {
+    **INTEGERS_OF_BOTH,
     "load_i8": "vmovl_s16(vget_low_s16(vmovl_s8(vld1_s8({0}))))",
     "load_u8": "vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(vmovl_u8(vld1_u8({0})))))",
-    "add": "vaddq_s32({0}, {1})",
-    "sub": "vsubq_s32({0}, {1})",
-    "to_float": "vcvtq_f32_s32({0})",
     "to_int": "vcvtnq_s32_f32({0})",
     "at_least": "vmaxnmq_f32({0}, {1})",
-    "bytes_i8": "int8x16_t",
-    "bytes_u8": "uint8x16_t",
-    "load_bytes_i8": "vld1q_s8({0})",
-    "load_bytes_u8": "vld1q_u8({0})",
-    "put_bytes_i8": "vst1q_s8({0}, {1})",
-    "put_bytes_u8": "vst1q_u8({0}, {1})",
-    "max_i8": "vmaxq_s8({0}, {1})",
-    "max_u8": "vmaxq_u8({0}, {1})",
 }
 
 

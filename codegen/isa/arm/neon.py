@@ -1,6 +1,7 @@
 """AArch64 with plain NEON (every 64-bit ARM phone)."""
 
 from mdlc.codegen.code import Microkernel
+from mdlc.codegen.isa.arm.both import FLOATS_OF_BOTH
 from mdlc.codegen.isa.arm.int8 import multiplies
 from mdlc.codegen.isa.arm.panels import FLOATS
 from mdlc.codegen.isa.base import Isa, Toolchain
@@ -43,39 +44,14 @@ FLOAT = Dialect(
     ),
     helpers={"hold": HOLD_LOADS},
     spell={
-        "load": "vld1q_f32({0})",
+        **FLOATS_OF_BOTH,
         "hold": "hold_loads()",
-        "store": "vst1q_f32({0}, {1})",
-        "set1": "vdupq_n_f32({0})",
-        "add": "vaddq_f32({0}, {1})",
-        "sub": "vsubq_f32({0}, {1})",
-        "mul": "vmulq_f32({0}, {1})",
         "div": "vdivq_f32({0}, {1})",
-        "neg": "vnegq_f32({0})",
-        "abs": "vabsq_f32({0})",
         "sqrt": "vsqrtq_f32({0})",
-        "min": "vminq_f32({0}, {1})",
-        "max": "vmaxq_f32({0}, {1})",
         "fma": "vfmaq_f32({2}, {0}, {1})",
         "floor": "vrndmq_f32({0})",
         "ceil": "vrndpq_f32({0})",
         "round": "vrndnq_f32({0})",
-        "exp2i": "vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vcvtq_s32_f32({0}), "
-        "vdupq_n_s32(127)), 23))",
-        "exp2_biased": "vreinterpretq_f32_u32(vshlq_n_u32(vreinterpretq_u32_f32({0}), 23))",
-        "lt": "vcltq_f32({0}, {1})",
-        "le": "vcleq_f32({0}, {1})",
-        "eq": "vceqq_f32({0}, {1})",
-        "is_nan": "vmvnq_u32(vceqq_f32({0}, {0}))",
-        "and": "vandq_u32({0}, {1})",
-        "or": "vorrq_u32({0}, {1})",
-        "xor": "veorq_u32({0}, {1})",
-        "not": "vmvnq_u32({0})",
-        "select": "vbslq_f32({0}, {1}, {2})",
-        "exponent": "vcvtq_f32_s32(vsubq_s32(vreinterpretq_s32_u32(vshrq_n_u32("
-        "vreinterpretq_u32_f32({0}), 23)), vdupq_n_s32(127)))",
-        "mantissa": "vreinterpretq_f32_u32(vorrq_u32(vandq_u32(vreinterpretq_u32_f32({0}), "
-        "vdupq_n_u32(0x007FFFFF)), vdupq_n_u32(0x3F800000)))",
         "zip_low": "vzip1q_f32({0}, {1})",
         "zip_high": "vzip2q_f32({0}, {1})",
         "reduce_add": "vaddvq_f32({0})",

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mdlc.codegen.code import Microkernel, advanced
+from mdlc.codegen.isa.arm.both import INTEGERS_OF_BOTH
 from mdlc.codegen.isa.arm.int8 import RESCALE, SHIFT_LEFT_RESCALE
 from mdlc.codegen.isa.arm32.int8_depthwise import MultiplyForm
 from mdlc.codegen.isa.arm32.rounding import ROUND
@@ -184,20 +185,10 @@ INT8 = Int8(
     depthwise=(MultiplyForm(),),
     helpers=(_FOUR_BYTES,),
     spell={
+        **INTEGERS_OF_BOTH,
         "load_i8": f"vmovl_s16({_WEIGHTS})",
         "load_u8": "vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(vmovl_u8(four_bytes({0})))))",
-        "add": "vaddq_s32({0}, {1})",
-        "sub": "vsubq_s32({0}, {1})",
-        "to_float": "vcvtq_f32_s32({0})",
         "to_int": f"vcvtq_s32_f32({ROUND})",
         "at_least": "vbslq_f32(vcgtq_f32({0}, {1}), {0}, {1})",
-        "bytes_i8": "int8x16_t",
-        "bytes_u8": "uint8x16_t",
-        "load_bytes_i8": "vld1q_s8({0})",
-        "load_bytes_u8": "vld1q_u8({0})",
-        "put_bytes_i8": "vst1q_s8({0}, {1})",
-        "put_bytes_u8": "vst1q_u8({0}, {1})",
-        "max_i8": "vmaxq_s8({0}, {1})",
-        "max_u8": "vmaxq_u8({0}, {1})",
     },
 )

@@ -4,6 +4,7 @@ Its vectors lack what AArch64's have: division and roots go lane by lane, roundi
 instructions, and a multiply-add rounds twice. Numbers below 2^-126 are zero, as NEON has it.
 """
 
+from mdlc.codegen.isa.arm.both import FLOATS_OF_BOTH
 from mdlc.codegen.isa.arm32.int8 import INT8
 from mdlc.codegen.isa.arm32.rounding import ROUND
 from mdlc.codegen.isa.base import Isa, Toolchain
@@ -30,38 +31,13 @@ FLOAT = Dialect(
         tuple(f"vcvtq_f32_u32(vmovl_u16(vget_{half}_u16(words)))" for half in ("low", "high")),
     ),
     spell={
-        "load": "vld1q_f32({0})",
-        "store": "vst1q_f32({0}, {1})",
-        "set1": "vdupq_n_f32({0})",
-        "add": "vaddq_f32({0}, {1})",
-        "sub": "vsubq_f32({0}, {1})",
-        "mul": "vmulq_f32({0}, {1})",
+        **FLOATS_OF_BOTH,
         "div": "({0} / {1})",
-        "neg": "vnegq_f32({0})",
-        "abs": "vabsq_f32({0})",
         "sqrt": f"float32x4_t{{{{{_ROOTS}}}}}",
-        "min": "vminq_f32({0}, {1})",
-        "max": "vmaxq_f32({0}, {1})",
         "fma": "vmlaq_f32({2}, {0}, {1})",
         "floor": f"vsubq_f32({ROUND}, {_STEP.format('{0}', 'vcgtq_f32')})",
         "ceil": f"vaddq_f32({ROUND}, {_STEP.format('{0}', 'vcltq_f32')})",
         "round": ROUND,
-        "exp2i": "vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vcvtq_s32_f32({0}), "
-        "vdupq_n_s32(127)), 23))",
-        "exp2_biased": "vreinterpretq_f32_u32(vshlq_n_u32(vreinterpretq_u32_f32({0}), 23))",
-        "lt": "vcltq_f32({0}, {1})",
-        "le": "vcleq_f32({0}, {1})",
-        "eq": "vceqq_f32({0}, {1})",
-        "is_nan": "vmvnq_u32(vceqq_f32({0}, {0}))",
-        "and": "vandq_u32({0}, {1})",
-        "or": "vorrq_u32({0}, {1})",
-        "xor": "veorq_u32({0}, {1})",
-        "not": "vmvnq_u32({0})",
-        "select": "vbslq_f32({0}, {1}, {2})",
-        "exponent": "vcvtq_f32_s32(vsubq_s32(vreinterpretq_s32_u32(vshrq_n_u32("
-        "vreinterpretq_u32_f32({0}), 23)), vdupq_n_s32(127)))",
-        "mantissa": "vreinterpretq_f32_u32(vorrq_u32(vandq_u32(vreinterpretq_u32_f32({0}), "
-        "vdupq_n_u32(0x007FFFFF)), vdupq_n_u32(0x3F800000)))",
         "zip_low": "vzipq_f32({0}, {1}).val[0]",
         "zip_high": "vzipq_f32({0}, {1}).val[1]",
     },
