@@ -112,6 +112,17 @@ def kept_count(channels: int, ratio: float, multiple: int) -> int:
     return min(channels, -(-wanted // multiple) * multiple)
 
 
+def check_share(ratio: float) -> None:
+    """Raises MdlcError if this cannot be a share of channels to cut."""
+    if not 0 < ratio < 1:
+        raise MdlcError(
+            f"a share of {ratio:g} of the channels would "
+            + ("empty every layer" if ratio >= 1 else "cut nothing"),
+            node="--prune-channels",
+            hint="choose a share between 0 and 1, such as 0.5",
+        )
+
+
 def prune_channels(
     graph: Graph,
     ratio: float,
@@ -131,13 +142,7 @@ def prune_channels(
     Raises:
         MdlcError: the ratio would empty a layer, or nothing can be cut.
     """
-    if not 0 < ratio < 1:
-        raise MdlcError(
-            f"a share of {ratio:g} of the channels would "
-            + ("empty every layer" if ratio >= 1 else "cut nothing"),
-            node="--prune-channels",
-            hint="choose a share between 0 and 1, such as 0.5",
-        )
+    check_share(ratio)
     spaces = channel_spaces(graph)
     _check_skipped(spaces, skip)
     counts = [

@@ -343,6 +343,14 @@ def test_paths_that_cannot_be_written(
     assert f"cannot be written: {tmp_path / 'file'} is not a folder" in told
 
 
+@pytest.mark.parametrize("share", ["0", "2", "nan"])
+def test_shares_of_channels(capsys: Captured, tmp_path: Path, share: str) -> None:
+    work = tmp_path / "work"
+    told = refused(capsys, "compress", DIGITS, "--prune-channels", share, "--work", str(work))
+    assert f"a share of {share} of the channels would" in told
+    assert not list(work.glob("*"))
+
+
 def test_a_picture_of_the_graph_instead_of_the_table(capsys: Captured, tmp_path: Path) -> None:
     picture = tmp_path / "g.svg"
     assert invoke(["inspect", DIGITS, "--stage", "assign_layout", "--svg", str(picture)]) == 0

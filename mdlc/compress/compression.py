@@ -35,7 +35,13 @@ from mdlc.inputs.sources import read_model
 from mdlc.naming import class_name
 from mdlc.options import CompileOptions
 from mdlc.output import write_files
-from mdlc.passes.prune_channels import Pruned, filter_norms, prune_channels, prune_to_macs
+from mdlc.passes.prune_channels import (
+    Pruned,
+    check_share,
+    filter_norms,
+    prune_channels,
+    prune_to_macs,
+)
 from mdlc.passes.prune_weights import check_pruning, prune_weights
 from mdlc.passes.reconstruct import reconstruction_scores, refit
 from mdlc.pipeline import optimise
@@ -183,6 +189,8 @@ def _check(recipe: Recipe, calibration: Samples | None) -> None:
         raise MdlcError(
             "--prune-channels and --target-macs contradict each other", node="--target-macs"
         )
+    if recipe.prune is not None:
+        check_share(recipe.prune)
     if recipe.target_macs is not None and not 0 < recipe.target_macs < 1:
         raise MdlcError(
             f"{recipe.target_macs:g} is not a share of the multiply-adds",

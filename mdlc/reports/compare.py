@@ -15,6 +15,11 @@ from mdlc.reports.page import Chart, Page, Section, Table
 from mdlc.reports.sections import code_size, number
 
 Row = Mapping[str, Any]
+# What is put side by side.
+_KEYS = (
+    "mdlc", "name", "target", "model", "precision", "macs", "time", "weights", "code", "arena",
+    "errors", "layers",
+)  # fmt: skip
 
 
 def read_report(path: Path) -> dict[str, Any]:
@@ -29,7 +34,7 @@ def read_report(path: Path) -> dict[str, Any]:
         raise MdlcError("there is no such file", node=str(path), hint="check the path") from None
     except (OSError, ValueError):
         found = None
-    if not isinstance(found, dict) or not {"time", "weights", "arena", "layers"} <= set(found):
+    if not isinstance(found, dict) or not set(_KEYS) <= set(found):
         raise MdlcError(
             "is not a report", node=str(path), hint="give the JSON that `mdlc report` writes"
         )
