@@ -19,6 +19,7 @@ from mdlc.compiler.ops.matmul import MatMul
 from mdlc.compiler.ops.mul import Mul
 from mdlc.compiler.ops.quantized_conv2d import QuantizedConv2D
 from mdlc.compiler.ops.quantized_dense import QuantizedDense
+from mdlc.compiler.ops.reshape import Reshape
 from mdlc.compiler.ops.sub import Sub
 from mdlc.compiler.types import Array, DType
 
@@ -68,8 +69,6 @@ def _along(zero: Node | None, w: Node, op_type: str) -> Array:
 
 def _channels(n: OnnxNode, zero: Node) -> Node:
     """Zero points of the weights, as they are broadcast to the product."""
-    from mdlc.compiler.ops.reshape import Reshape
-
     if zero.type.size == 1:
         return _scalar(n, zero)
     count = zero.type.size
@@ -138,8 +137,6 @@ def _combined(
 
 
 def _scalar(n: OnnxNode, zero: Node) -> Node:
-    from mdlc.compiler.ops.reshape import Reshape
-
     return zero if zero.shape == () else n.make(Reshape(()), zero)
 
 
@@ -167,8 +164,6 @@ def _in_float(n: OnnxNode, x: Node, w: Node, zeros: list[Node | None]) -> Node:
 
 def _rows(n: OnnxNode, side: Node, zero: Node, weights: bool) -> Node:
     """A zero point for every row of x, or for every column or filter of the weights."""
-    from mdlc.compiler.ops.reshape import Reshape
-
     if zero.type.size == 1:
         return _scalar(n, zero)
     axis = 0 if n.op_type == "ConvInteger" else len(side.shape) - (1 if weights else 2)
