@@ -49,7 +49,7 @@ def main(target: str, layers: int) -> None:
     for channels, filters, size in LAYERS[:layers]:
         model = import_model(pointwise_model(channels, filters, size))
         for ratio, block in (
-            (0.5, 1), (0.5, isa.f32.lanes), (0.7, isa.lanes), (0.8, 1), (0.8, isa.f32.lanes),
+            (0.5, 1), (0.5, isa.f32.lanes), (0.7, isa.f32.lanes), (0.8, 1), (0.8, isa.f32.lanes),
             (0.9, 1), (0.9, isa.f32.lanes), (0.95, 1),
         ):  # fmt: skip
             graph = optimise(prune_weights(model, ratio, block))

@@ -16,8 +16,10 @@ import click
 import mdlc
 from benchmarks.networks import NETWORKS
 from mdlc.codegen.run.measure import find_machine
-from mdlc.commands.console import err
-from mdlc.commands.tune import print_tuning, tuning_progress
+from mdlc.commands.console import err, progress
+from mdlc.commands.tables import Form
+from mdlc.commands.tune import print_tuning
+from mdlc.compiler.words import Counting
 from mdlc.tuning import REPEATS, layers_of, suited_top, tune
 
 TABLES = Path(__file__).parent.parent / "codegen" / "plan" / "tuned"
@@ -63,7 +65,7 @@ def main(
         f"{len(layers)} layers, {programs} candidates; about "
         f"{len(layers) * SECONDS_PER_LAYER / 60:.0f} minutes on one core"
     )
-    with tuning_progress(verbose) as progress:
+    with progress(verbose) as tell:
         found = tune(
             layers,
             isa,
@@ -72,9 +74,9 @@ def main(
             top=top,
             repeats=repeats,
             seconds=60 * minutes,
-            progress=progress,
+            progress=lambda done, total, text: tell(Counting("measuring layers", done, total)),
         )
-    print_tuning(found, table)
+    print_tuning(found, table, Form())
 
 
 if __name__ == "__main__":

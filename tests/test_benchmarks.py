@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import platform
 import shutil
@@ -41,6 +42,16 @@ int main(void) {{
 """
 SMALL = CoreModel("small", 4 << 10, 4, 32 << 10, 4, exclusive=False)
 VICTIM = CoreModel("victim", 4 << 10, 4, 32 << 10, 4, exclusive=True)
+
+
+@pytest.mark.parametrize(
+    "path", sorted(Path(mca.__file__).parent.rglob("*.py")), ids=lambda p: p.stem
+)
+def test_what_they_take_of_mdlc_is_there(path: Path) -> None:
+    """Of those, too, that no test runs."""
+    for each in ast.walk(ast.parse(path.read_text())):
+        if isinstance(each, ast.ImportFrom) and (each.module or "").startswith("mdlc"):
+            exec(compile(ast.Module([each], []), str(path), "exec"), {})
 
 
 def measured(body: str, plugin: str, word: str, options: list[str], folder: Path) -> Reading:
