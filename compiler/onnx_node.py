@@ -118,7 +118,11 @@ class OnnxNode:
 
     def counts(self, index: int) -> Mapping[int, Node]:
         """By axis of an input, how many entries count (int64 [1]), where that depends on data."""
-        return {} if self.lengths is None else self.lengths.of(self.input(index))
+        return self.counts_of(self.input(index))
+
+    def counts_of(self, node: Node) -> Mapping[int, Node]:
+        """The same of a node that was made."""
+        return {} if self.lengths is None else self.lengths.of(node)
 
     def dims(self, index: int) -> tuple[tuple[int, ...], Mapping[int, Length]]:
         """A shape that input `index` gives, and by axis what of it depends on data: there the

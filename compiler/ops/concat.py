@@ -33,7 +33,7 @@ class Concat(Op):
         inputs = [x for x in inputs if x.type.size] or inputs[:1]
         if len(inputs) == 1:
             return inputs[0]
-        counts = [{} if n.lengths is None else n.lengths.of(x) for x in inputs]
+        counts = [n.counts_of(x) for x in inputs]
         if any(axis in each for each in counts):
             from mdlc.compiler.ops.span import concatenated  # it is made of operators
 

@@ -89,7 +89,7 @@ def slice_at_run_time(n: OnnxNode) -> Node:
     for index, given_axis in enumerate(axes):
         axis = normalize_axis(int(given_axis), len(x.shape))
         start, end, step = (_entry(n, values, index) for values in (first, last, steps))
-        counts = {} if n.lengths is None else n.lengths.of(x)
+        counts = n.counts_of(x)
         length = counts.get(axis) or constant(np.array([x.shape[axis]], np.int64))
         known = [v.constant for v in (start, end, step, length)]
         if all(value is not None for value in known):
@@ -139,12 +139,12 @@ def opened(n: OnnxNode, y: Node, lengths: Mapping[int, Length]) -> Node:
         lengths: by axis, what of the shape depends on data.
     """
     for axis, length in lengths.items():
-        count = {} if n.lengths is None else n.lengths.of(y)
+        counts = n.counts_of(y)
         # Two counts of one bound are two ways to count the same, such as NonZero's and a sum.
-        if axis in count and length.most == y.shape[axis]:
+        if axis in counts and length.most == y.shape[axis]:
             continue
         assert length.count is not None
-        if axis in count:
+        if axis in counts:
             raise n.error(f"its length along axis {axis} depends on data in two ways")
         found = span_of(n, length.count, length.most)
         y = n.make(Gather(axis), y, part(found, 0))
