@@ -60,6 +60,17 @@ def test_every_kind_lists_what_it_is_and_says_it_shortly(kind: str) -> None:
             json.loads(data)
 
 
+@pytest.mark.parametrize(
+    ("kind", "target"),
+    [("npm", "arm-neon"), ("android", "wasm-simd128"), ("swift", "generic,wasm-simd128")],
+)
+def test_packages_are_for_machines_that_they_are_built_for(kind: str, target: str) -> None:
+    compiled = mdlc.compile(block_model(), target, name="Net", c_api=True)
+    with pytest.raises(MdlcError, match=f"of kind {kind} is not built for") as caught:
+        package_files(kind, compiled)
+    assert caught.value.node == "--target"
+
+
 def test_packages_and_loaded_classes_have_one_size() -> None:
     sizes = {"x": SIZES[:2]}
     compiled = mdlc.compile(open_model(), "generic", name="Net", shapes=sizes, c_api=True)

@@ -14,6 +14,7 @@ from mdlc.package.records import Language
 _ABIS = {"aarch64": "arm64-v8a", "arm": "armeabi-v7a", "x86_64": "x86_64"}
 
 _KOTLIN = Language(
+    numbers={"float": "Float", "int": "Int"},
     lists="List<{}>",
     floats="FloatArray",
     keywords=frozenset(
@@ -54,6 +55,7 @@ KIND = Kind(
     ),
     place=_place,
     target="android",
+    machines=frozenset(_ABIS),
     framed="arm-neon",
     more=_more,
 )

@@ -47,6 +47,7 @@ class Kind:
             files that the package has not.
         target: what is compiled for unless told; framed: where the class takes camera frames, which
             one for several targets does not.
+        machines: those that it is built for, as triples begin; of any besides: None.
         fixed: options of `compile` that the package is built on.
         more: what templates see besides; extra: files besides, by path.
     """
@@ -56,6 +57,7 @@ class Kind:
     place: Callable[[str], str | None]
     target: str = "host"
     framed: str | None = None
+    machines: frozenset[str] | None = None
     fixed: Mapping[str, Any] = field(default_factory=lambda: {"c_api": True})
     more: Callable[[CompiledModel], Mapping[str, Any]] = lambda compiled: {}
     extra: Callable[[CompiledModel], Mapping[str, bytes]] = lambda compiled: {}
@@ -65,7 +67,11 @@ class Kind:
 
         Args:
             kind: its name.
+
+        Raises:
+            MdlcError: the class is for a machine that such packages are not built for.
         """
+        self._check(kind, compiled)
         found: dict[str, bytes] = {}
         for name, data in compiled.files().items():
             folder = None if name in _NOT_OURS else self.place(name)
@@ -81,6 +87,16 @@ class Kind:
             path = path.replace("PACKAGE", seen["package"]).replace("NAME", compiled.name)
             found[path] = text.encode()
         return found
+
+    def _check(self, kind: str, compiled: CompiledModel) -> None:
+        for plan in compiled.plans or (compiled.plan,):
+            machine = plan.isa.toolchain.triple.split("-")[0]
+            if machine and self.machines is not None and machine not in self.machines:
+                raise MdlcError(
+                    f"a package of kind {kind} is not built for {plan.isa.name}",
+                    node="--target",
+                    hint=f"leave it out ({self.target} is what it is for)",
+                )
 
     def lines(self, compiled: CompiledModel) -> list[str]:
         """What to do with the package."""

@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from mdlc.api import CompiledModel
-from mdlc.codegen.answer.code import AnswerCode
 from mdlc.codegen.cpp.emit import answer_code
 from mdlc.compiler.errors import MdlcError
 from mdlc.package.kind import Kind, package_name
-from mdlc.package.records import Field, records_of
+from mdlc.package.records import Language
 
 _ARRAYS = {
     "float32": "Float32Array",
@@ -24,6 +23,11 @@ _ARRAYS = {
     "int64": "BigInt64Array",
     "uint64": "BigUint64Array",
 }
+_TYPESCRIPT = Language(
+    numbers={"float": "number", "int": "number", "char": "number"},
+    lists="{}[]",
+    floats="Float32Array",
+)
 # Modules of Node's, which go before packages.
 _BUILT_IN = frozenset(
     """
@@ -51,26 +55,9 @@ def _more(compiled: CompiledModel) -> Mapping[str, Any]:
         )
     return {
         "array": lambda port: _ARRAYS.get(port["dtype"], "Uint8Array"),
-        "ts": _ts,
-        "result": _result(answer_code(compiled.plan)),
+        "ts": _TYPESCRIPT.type_of,
+        "result": _TYPESCRIPT.result(answer_code(compiled.plan)),
     }
-
-
-def _ts(field: Field) -> str:
-    """A field's type in TypeScript."""
-    word = field.kind if field.of_structs else "number"
-    return word if field.count is None else f"{word}[]"
-
-
-def _result(answer: AnswerCode | None) -> str:
-    """What infer returns in TypeScript."""
-    if answer is None:
-        return "Outputs"
-    if answer.type in ("Mask", "Text"):
-        return answer.type
-    if answer.type == "Embedding":
-        return "Float32Array"
-    return f"{records_of(answer)[-1].fields[-1].kind}[]"
 
 
 KIND = Kind(
@@ -83,5 +70,6 @@ KIND = Kind(
     ),
     place=_place,
     target="wasm-simd128",
+    machines=frozenset({"wasm32"}),
     more=_more,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,16 +44,17 @@ class Record:
 
 @dataclass(frozen=True)
 class Language:
-    """How a language with types Float and Int spells those of an answer.
+    """How a language spells the types of an answer.
 
     Attributes:
-        lists: a list of {}; floats: an array of floats.
+        numbers: of fields by their kind; lists: a list of {}; floats: an array of floats.
         keywords: words that no field is called as it stands; they are put between backticks.
     """
 
+    numbers: Mapping[str, str]
     lists: str
     floats: str
-    keywords: frozenset[str]
+    keywords: frozenset[str] = frozenset()
 
     def name(self, name: str) -> str:
         """A field's or parameter's name."""
@@ -60,7 +62,7 @@ class Language:
 
     def type_of(self, field: Field) -> str:
         """A field's type."""
-        word = {"float": "Float", "int": "Int"}.get(field.kind, field.kind)
+        word = self.numbers.get(field.kind, field.kind)
         return word if field.count is None else self.lists.format(word)
 
     def result(self, answer: AnswerCode | None) -> str:

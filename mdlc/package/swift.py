@@ -24,6 +24,7 @@ _TYPES = {
     "uint64": "UInt64",
 }
 _SWIFT = Language(
+    numbers={"float": "Float", "int": "Int"},
     lists="[{}]",
     floats="[Float]",
     keywords=frozenset(
@@ -67,6 +68,7 @@ KIND = Kind(
     ),
     place=_place,
     target="ios",
+    machines=frozenset({"aarch64", "x86_64"}),
     framed="arm-neon",
     more=_more,
 )
